@@ -1,0 +1,5 @@
+"""postgres backend for Seeknal."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

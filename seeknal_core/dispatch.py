@@ -1,0 +1,404 @@
+"""The one typed door to the hooks.
+
+A method per hook: it routes the call to the backend of the target's type,
+checks the type of what comes back, and turns a foreign exception into one
+that names the plugin and its version. Nothing else calls a hook. Here, too, a
+`TargetSpec` becomes a `Target`: the only way to one leads through
+``namespace_for``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import attrs
+
+from seeknal_core.errors import (
+    ConfigError,
+    HookContractError,
+    OptionError,
+    PluginError,
+    SeeknalError,
+)
+from seeknal_core.hints import hints
+from seeknal_core.plugins import PluginHost
+from seeknal_core.structure import nearest, structure
+from seeknal_core.types import (
+    BackendOptions,
+    Binding,
+    Connection,
+    ConnectionSpec,
+    ExecutionContext,
+    Location,
+    Mode,
+    QualifiedName,
+    Snapshot,
+    Source,
+    SourceSpec,
+    SourceStream,
+    Target,
+    TargetSpec,
+    TargetState,
+    WriteResult,
+    problem_at,
+    redact,
+)
+
+T = TypeVar("T")
+
+#: Keys of a source's params that the core itself understands.
+_SOURCE_KEYS = ("connection", "query", "columns", "table")
+
+
+@attrs.frozen(kw_only=True)
+class ResolvedTarget:
+    """A target ready for hooks: what was written, its connection, its final name."""
+
+    spec: TargetSpec
+    connection: Connection
+    target: Target
+
+
+@attrs.frozen(kw_only=True)
+class ResolvedSource:
+    """A backend's source ready for hooks."""
+
+    spec: SourceSpec
+    connection: Connection
+    source: Source
+
+
+def located(
+    error: OptionError,
+    where: Location | None,
+    mapping: ConnectionSpec | None = None,
+    prefix: str = "",
+) -> ConfigError:
+    """Add file and line to the mistakes of a mapping; the deepest known place wins."""
+    problems = []
+    for problem in error.problems:
+        place = where
+        if mapping is not None:
+            parts = problem.path.split(".") if problem.path else []
+            while parts and ".".join(parts) not in mapping.locations:
+                parts.pop()
+            place = mapping.locations.get(".".join(parts), where)
+        path = ".".join(part for part in (prefix, problem.path) if part)
+        problems.append(
+            problem_at(place, problem.message, path=path, hint=problem.hint)
+            if place
+            else problem._replace(path=path)
+        )
+    return ConfigError(problems, error.hint)
+
+
+class Dispatcher:
+    """Calls the hooks of one command's plugins."""
+
+    def __init__(self, host: PluginHost) -> None:
+        self.host = host
+        self._options: dict[str, BackendOptions | None] = {}
+
+    def supports(self, type: str, hook: str) -> bool:
+        """Tell whether the backend of `type` implements an optional hook."""
+        return self.host.implements(type, hook)
+
+    def options(self, type: str) -> BackendOptions | None:
+        """Return the backend's option classes, or None where it describes none."""
+        if type not in self._options:
+            self._options[type] = (
+                self._call(type, "describe_options", BackendOptions)
+                if self.supports(type, "describe_options")
+                else None
+            )
+        return self._options[type]
+
+    def resolve_profile(self, context: ExecutionContext, connection: ConnectionSpec) -> Connection:
+        """Resolve a connection of the profile; mistakes carry file and line."""
+        try:
+            resolved = self._call(
+                connection.type,
+                "resolve_profile",
+                Connection,
+                context=context,
+                connection=connection,
+            )
+        except OptionError as error:
+            raise located(
+                error, connection.locations.get(""), connection, f"connections.{connection.name}"
+            ) from error
+        if (resolved.name, resolved.type) != (connection.name, connection.type):
+            raise self._contract(
+                connection.type, "resolve_profile", "did not copy the connection's name and type"
+            )
+        return resolved
+
+    def bind_target(self, context: ExecutionContext, spec: TargetSpec) -> Binding:
+        """Say which connection the target means; by default the one it names."""
+        if self.supports(spec.type, "bind_target"):
+            try:
+                return self._call(spec.type, "bind_target", Binding, context=context, target=spec)
+            except OptionError as error:
+                raise located(error, spec.location, prefix=spec.node) from error
+        connection = spec.connection or self._only_connection(context, spec.type, spec)
+        return Binding(connection=connection, parts=tuple(spec.table.split(".")))
+
+    def bind_source(self, context: ExecutionContext, spec: SourceSpec) -> Binding:
+        """Say which connection the source means; by default the one it names."""
+        if self.supports(spec.type, "bind_source"):
+            try:
+                return self._call(spec.type, "bind_source", Binding, context=context, source=spec)
+            except OptionError as error:
+                raise located(error, spec.location, prefix=spec.node) from error
+        connection = spec.connection or self._only_connection(context, spec.type, spec)
+        parts = tuple(spec.table.split(".")) if spec.table else ()
+        return Binding(connection=connection, parts=parts)
+
+    def target(self, context: ExecutionContext, spec: TargetSpec) -> ResolvedTarget:
+        """Make a target of what the user wrote: bind, resolve, name, check its options."""
+        binding = self.bind_target(context, spec)
+        bound = attrs.evolve(spec, parts=binding.parts)
+        connection = self.resolve_profile(
+            context, self._connection(context, binding.connection, spec.type, spec)
+        )
+        name = self.namespace_for(context.connected(connection), bound)
+        target = Target(
+            key=spec.key,
+            node=spec.node,
+            type=spec.type,
+            name=name,
+            mode=target_mode(spec, context),
+            unique_keys=spec.unique_keys,
+            time_column=spec.time_column,
+            lookback=spec.lookback,
+            partition_by=spec.partition_by,
+            on_schema_change=spec.on_schema_change,
+            options=self._target_options(spec),
+        )
+        return ResolvedTarget(spec=bound, connection=connection, target=target)
+
+    def source(self, context: ExecutionContext, spec: SourceSpec) -> ResolvedSource:
+        """Make a source of what the user wrote: bind, resolve, check its options."""
+        defaults = context.profile.source_defaults.get(spec.type, {})
+        params = {**defaults, **spec.params}
+        named = params.get("connection", spec.connection)
+        if named is not None and not isinstance(named, str):
+            raise _mistake(spec, "params.connection", "must be the name of a connection")
+        merged = attrs.evolve(spec, params=params, connection=named)
+        binding = self.bind_source(context, merged)
+        own, inline = self._split_params(merged)
+        connection_spec = self._source_connection(context, merged, binding.connection, inline)
+        connection = self.resolve_profile(context, connection_spec)
+        query = _text(merged, params, "query")
+        if not query and not binding.parts:
+            raise _mistake(spec, "table", "a source needs a table or params.query")
+        source = Source(
+            node=spec.node,
+            type=spec.type,
+            parts=binding.parts,
+            query=query,
+            columns=_columns(merged, params),
+            watermark=spec.watermark,
+            options=own,
+        )
+        return ResolvedSource(spec=merged, connection=connection, source=source)
+
+    def namespace_for(self, context: ExecutionContext, spec: TargetSpec) -> QualifiedName:
+        """Give the target's final name in the context's environment."""
+        try:
+            return self._call(
+                spec.type, "namespace_for", QualifiedName, context=context, target=spec
+            )
+        except OptionError as error:
+            raise located(error, spec.location, prefix=spec.node) from error
+
+    def materialize(
+        self, context: ExecutionContext, resolved: ResolvedTarget, snapshot: Snapshot
+    ) -> WriteResult:
+        """Make the target hold the snapshot."""
+        return self._call(
+            resolved.target.type,
+            "materialize",
+            WriteResult,
+            context=context.connected(resolved.connection),
+            target=resolved.target,
+            snapshot=snapshot,
+        )
+
+    def count_rows(self, context: ExecutionContext, resolved: ResolvedTarget) -> int:
+        """Count a target's rows in its store."""
+        return self._call(
+            resolved.target.type,
+            "count_rows",
+            int,
+            context=context.connected(resolved.connection),
+            target=resolved.target,
+        )
+
+    def inspect_target(
+        self, context: ExecutionContext, resolved: ResolvedTarget
+    ) -> TargetState | None:
+        """Tell what stands where the target is; None where the backend cannot tell."""
+        if not self.supports(resolved.target.type, "inspect_target"):
+            return None
+        return self._call(
+            resolved.target.type,
+            "inspect_target",
+            TargetState,
+            context=context.connected(resolved.connection),
+            target=resolved.target,
+        )
+
+    def read_source(self, context: ExecutionContext, resolved: ResolvedSource) -> SourceStream:
+        """Open a view of a source."""
+        if not self.supports(resolved.source.type, "read_source"):
+            info = self.host.loaded(resolved.source.type).info
+            raise _mistake(resolved.spec, "source", f"{info} writes targets and has no sources")
+        return self._call(
+            resolved.source.type,
+            "read_source",
+            SourceStream,
+            context=context.connected(resolved.connection),
+            source=resolved.source,
+        )
+
+    def check_connection(self, context: ExecutionContext, connection: Connection) -> str:
+        """Try a connection; say what answered."""
+        if not self.supports(connection.type, "check_connection"):
+            return "not tried: the backend has no check"
+        return self._call(
+            connection.type, "check_connection", str, context=context.connected(connection)
+        )
+
+    def _call(self, type: str, hook: str, result_type: type[T], **arguments: object) -> T:
+        caller = self.host.caller(type, hook)
+        try:
+            result = caller(**arguments)
+        except (SeeknalError, KeyboardInterrupt, SystemExit):
+            raise
+        except Exception as error:
+            info = self.host.loaded(type).info
+            text = redact(f"{error.__class__.__name__}: {error}")
+            raise PluginError(
+                f"{info} failed in {hook}: {text}",
+                "run again with --debug for the traceback, and report it to the plugin's authors",
+            ) from error
+        wrong_bool = result_type is int and isinstance(result, bool)
+        if not isinstance(result, result_type) or wrong_bool:
+            raise self._contract(
+                type, hook, f"returned {result.__class__.__name__}, not {result_type.__name__}"
+            )
+        return result
+
+    def _contract(self, type: str, hook: str, what: str) -> HookContractError:
+        info = self.host.loaded(type).info
+        return HookContractError(
+            f"{info}: {hook} {what}",
+            f"report it to the authors of {info.distribution}; the contract is in docs/hooks.md",
+        )
+
+    def _only_connection(
+        self, context: ExecutionContext, type: str, spec: TargetSpec | SourceSpec
+    ) -> str:
+        names = context.profile.of_type(type)
+        if len(names) == 1:
+            return names[0]
+        what = f"which of {', '.join(names)} is meant" if names else f"no {type!r} connection"
+        raise _mistake(spec, "connection", f"{what} in {_profile_name(context)}")
+
+    def _connection(
+        self, context: ExecutionContext, name: str, type: str, spec: TargetSpec | SourceSpec
+    ) -> ConnectionSpec:
+        found = context.profile.connections.get(name)
+        if found is None:
+            hint = nearest(name, context.profile.connections)
+            raise _mistake(
+                spec, "connection", f"no connection {name!r} in {_profile_name(context)}", hint
+            )
+        if found.type != type:
+            raise _mistake(
+                spec, "connection", f"connection {name!r} is of type {found.type!r}, not {type!r}"
+            )
+        return found
+
+    def _source_connection(
+        self,
+        context: ExecutionContext,
+        spec: SourceSpec,
+        name: str,
+        inline: Mapping[str, object],
+    ) -> ConnectionSpec:
+        base = self._connection(context, name, spec.type, spec) if name else None
+        if base is not None and not inline:
+            return base
+        locations = dict(base.locations) if base else {}
+        if spec.location:
+            locations.update({key: spec.location for key in ("", *inline)})
+        return ConnectionSpec(
+            name=base.name if base else spec.node,
+            type=spec.type,
+            options={**(base.options if base else {}), **inline},
+            locations=locations,
+        )
+
+    def _split_params(self, spec: SourceSpec) -> tuple[object, dict[str, object]]:
+        """Part a source's params into its own options and inline connection options."""
+        rest = {key: value for key, value in spec.params.items() if key not in _SOURCE_KEYS}
+        described = self.options(spec.type)
+        if described is None or described.source is None:
+            return None, rest
+        known = {field.alias for field in attrs.fields(described.source)}
+        own = {key: value for key, value in rest.items() if key in known}
+        inline = {key: value for key, value in rest.items() if key not in known}
+        try:
+            return structure(own, described.source), inline
+        except OptionError as error:
+            raise located(error, spec.location, prefix=f"{spec.node}.params") from error
+
+    def _target_options(self, spec: TargetSpec) -> object:
+        described = self.options(spec.type)
+        if described is None:
+            return dict(spec.options) or None
+        if described.target is None:
+            if spec.options:
+                unknown = ", ".join(sorted(spec.options))
+                raise _mistake(spec, "materialization", f"unknown field {unknown}")
+            return None
+        try:
+            return structure(spec.options, described.target)
+        except OptionError as error:
+            raise located(error, spec.location, prefix=spec.node) from error
+
+
+def target_mode(spec: TargetSpec, context: ExecutionContext) -> Mode:
+    """Return the target's mode: its own, the legacy profile's default, else ``full``."""
+    if spec.mode is not None:
+        return spec.mode
+    if spec.type == hints().legacy_target_type and context.profile.default_mode is not None:
+        return context.profile.default_mode
+    return Mode.FULL
+
+
+def _profile_name(context: ExecutionContext) -> str:
+    return context.profile.path or "the profile (there is none)"
+
+
+def _mistake(spec: TargetSpec | SourceSpec, path: str, message: str, hint: str = "") -> ConfigError:
+    return ConfigError([problem_at(spec.location, message, path=f"{spec.node}.{path}", hint=hint)])
+
+
+def _text(spec: SourceSpec, params: Mapping[str, object], key: str) -> str | None:
+    value = params.get(key)
+    if value is None or isinstance(value, str):
+        return value or None
+    raise _mistake(spec, f"params.{key}", "must be text")
+
+
+def _columns(spec: SourceSpec, params: Mapping[str, object]) -> tuple[str, ...] | None:
+    value = params.get("columns")
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    raise _mistake(spec, "params.columns", "must be a list of column names")

@@ -1,0 +1,182 @@
+"""The exception families of Seeknal.
+
+Every failure that a user can meet is one of these. An error says what is
+wrong and where; its ``hint`` is the next thing to type. Nothing here imports
+another module of the project, so that every layer may raise them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """One mistake in the user's input, with the place it stands at.
+
+    ``file`` is relative to the project root where that is possible; ``line``
+    and ``column`` count from 1 and are 0 where the place is not known.
+    ``path`` leads to the value inside its document (``connections.warehouse.port``).
+    """
+
+    message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    path: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = self.file
+        if place and self.line:
+            place += f":{self.line}"
+            if self.column:
+                place += f":{self.column}"
+        text = ": ".join(part for part in (place, self.path, self.message) if part)
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class SeeknalError(Exception):
+    """The root of all errors that Seeknal raises on purpose.
+
+    Args:
+        message: what is wrong and where, in one sentence, without a secret.
+        hint: the next command or the mend; empty where there is none.
+    """
+
+    #: Exit code of a command that ends with this error (``environments.md`` 8).
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(SeeknalError):
+    """The project's files, a profile or the command line hold mistakes.
+
+    ``problems`` lists all of them; the message is their text, one a line.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem] | str, hint: str = "") -> None:
+        if isinstance(problems, str):
+            problems = [Problem(problems)]
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems), hint)
+
+
+class OptionError(SeeknalError):
+    """A mapping given to a backend holds mistakes.
+
+    Raised by ``resolve_profile`` and the structuring helper, which know the
+    path inside the mapping but not the file; the core adds file and line and
+    raises `ConfigError`. Each of ``problems`` has ``path`` filled in.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem], hint: str = "") -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems), hint)
+
+
+class GraphError(ConfigError):
+    """The nodes do not form a graph: a cycle, a missing or an ambiguous reference."""
+
+
+class PluginError(SeeknalError):
+    """A plugin cannot be used."""
+
+    exit_code = 2
+
+
+class BackendNotInstalled(PluginError):
+    """No installed plugin provides a type; the hint names the distribution."""
+
+
+class BackendBroken(PluginError):
+    """A plugin is installed and cannot be imported or registered."""
+
+
+class HookContractError(PluginError):
+    """A plugin breaks the hook contract: a missing hook, a wrong result type."""
+
+    exit_code = 1
+
+
+class EnvironmentStateError(SeeknalError):
+    """An environment is not in the state that the command needs."""
+
+    exit_code = 3
+
+
+class UnknownEnvironment(EnvironmentStateError):
+    """No environment of that name is recorded."""
+
+    exit_code = 2
+
+
+class CollisionRefused(EnvironmentStateError):
+    """Two targets share one physical table, or a target is another environment's."""
+
+    exit_code = 2
+
+
+class ProtectedEnvironment(EnvironmentStateError):
+    """The environment is protected and the folder's definitions are not its own."""
+
+
+class StateError(SeeknalError):
+    """State on disk is locked, unreadable, or was written by a newer version."""
+
+
+class EngineError(SeeknalError):
+    """The engine could not compute a node: bad SQL, a cast, memory, disk."""
+
+
+class AuditFailed(SeeknalError):
+    """An audit of severity ``error`` failed; no target of the node was written."""
+
+
+class Interrupted(SeeknalError):
+    """The user asked to stop (Ctrl-C)."""
+
+    exit_code = 130
+
+
+class BackendError(SeeknalError):
+    """A store refused or could not do what it was asked.
+
+    Args:
+        message: what the store could not do, and its own words, without a secret.
+        hint: the next command.
+        target: the target's final name, or the connection's, where it is known.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, target: str = "") -> None:
+        super().__init__(message, hint)
+        self.target = target
+
+
+class Unreachable(BackendError):
+    """The store does not answer; trying again may help."""
+
+
+class WriteRefused(BackendError):
+    """The store or a rule of the mode refuses the write; nothing was changed."""
+
+
+class StaleStage(BackendError):
+    """The target moved since it was staged; somebody else wrote it."""
+
+    exit_code = 3
+
+
+class NamespaceRefused(BackendError):
+    """The target's namespace cannot be created or used."""

@@ -1,0 +1,191 @@
+"""The hooks of a backend, and the markers to implement them with.
+
+A backend is a module or an object under the entry-point group
+``seeknal.backends``; the entry point's name is the type that users write. It
+implements hooks as functions marked with `hookimpl`. A plugin under the group
+``seeknal.plugins`` implements the same hooks as *wrappers*
+(``@hookimpl(wrapper=True)``) and sees every call of every backend.
+
+Rules for all hooks: the first result that is not None counts; failure is an
+exception of `seeknal_core.errors`, anything else is reported as the plugin's
+defect; names and order of the arguments are part of the contract, and new
+arguments come at the end; connections are opened through
+``context.resources``, never kept in globals; hooks are called from several
+threads at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from seeknal_core.types import (
+        BackendOptions,
+        Binding,
+        Connection,
+        ConnectionSpec,
+        ExecutionContext,
+        QualifiedName,
+        Snapshot,
+        Source,
+        SourceSpec,
+        SourceStream,
+        Target,
+        TargetSpec,
+        TargetState,
+        WriteResult,
+    )
+
+#: Version of the contract below. A plugin may state the version it was written
+#: for as a module attribute ``SEEKNAL_HOOK_API``; a higher one is refused.
+HOOK_API = 1
+
+PROJECT = "seeknal"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec(firstresult=True)
+def resolve_profile(context: ExecutionContext, connection: ConnectionSpec) -> Connection:
+    """Turn a profile's raw mapping into the backend's own frozen connection.
+
+    Required. Called once per connection that a command needs. Pure: no network,
+    no file system.
+
+    Args:
+        connection: the mapping as written, ``${VAR}`` expanded, without ``type``.
+
+    Returns:
+        A subclass of `Connection` with ``name`` and ``type`` copied from
+        ``connection``, and every secret in a `Secret`.
+
+    Raises:
+        OptionError: the mapping has mistakes; each problem carries its path.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def bind_target(context: ExecutionContext, target: TargetSpec) -> Binding:
+    """Say which connection a target means and how its ``table`` splits.
+
+    Optional. Pure. Called before `resolve_profile`, with ``context.connection``
+    None; the profile's connections are in ``context.profile``. Without this hook
+    the connection is the one the target names (or the only one of the type) and
+    ``table`` splits on dots.
+
+    Raises:
+        OptionError: no connection, or several, could be meant, or the table's
+            name has the wrong number of parts. The problem's path is
+            ``connection`` or ``table``.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def bind_source(context: ExecutionContext, source: SourceSpec) -> Binding:
+    """Say which connection a source means and how its ``table`` splits.
+
+    Optional; as `bind_target`. ``parts`` may be empty where the source has a
+    ``query``. A source whose params hold inline connection options may return
+    an empty ``connection``.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def describe_options() -> BackendOptions:
+    """Name the attrs classes of the backend's options.
+
+    Optional. What ``seeknal plugins show`` prints and ``seeknal check`` knows a
+    field by. Without it, the core passes options on unseen.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName:
+    """Give a target's final name in this environment.
+
+    Required. Pure and deterministic; two different targets of one environment
+    never get one name. Called with ``context.connection`` resolved and
+    ``target.parts`` bound. ``context.environment.prefix`` goes before the
+    outermost namespace below the connection (a schema, the first level of a
+    namespace), never before table or catalog; it is empty where names stay as
+    they are. Names past the store's limit are shortened by
+    `seeknal_core.naming.fit`.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
+    """Make the target hold the snapshot, by the target's mode.
+
+    Required. Atomic for readers: they see the old rows or the new, whatever
+    dies when. Creates missing namespaces. May be called again with the same
+    arguments after a crash, and then ends in the same state: an append adds the
+    rows of one content key once. ``context.full_refresh`` makes every mode
+    replace the table's rows by the snapshot's.
+
+    Raises:
+        WriteRefused: a rule of the mode, a type without counterpart (by column
+            name), rights, or a table that is not this project's and environment's
+            while ``context.adopt`` is false. Nothing was changed.
+        NamespaceRefused: the namespace cannot be made.
+        Unreachable: the store does not answer.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def count_rows(context: ExecutionContext, target: Target) -> int:
+    """Count the rows a reader of the target would count, asked of the store.
+
+    Required.
+
+    Raises:
+        BackendError: the target does not exist or cannot be read.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def read_source(context: ExecutionContext, source: Source) -> SourceStream:
+    """Open one consistent view of a source.
+
+    Optional; without it the backend has no sources. Projection and ``query`` are
+    done by the store; a ``query`` is one statement that only reads, refused
+    otherwise. The rows come as record batches in bounded memory.
+
+    Raises:
+        BackendError: the source cannot be read; by name, in one sentence.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
+    """Tell what stands in the store where the target is, or would be.
+
+    Optional; without it neither adoption nor drift can be noticed. Changes nothing.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def check_connection(context: ExecutionContext) -> str:
+    """Try ``context.connection`` and say in a few words what answered.
+
+    Optional. Called by ``seeknal check --connections``. Changes nothing in the store.
+
+    Raises:
+        BackendError: it does not answer, or refuses; with the mend as hint.
+    """
+    raise NotImplementedError
+
+
+REQUIRED = ("resolve_profile", "namespace_for", "materialize", "count_rows")

@@ -1,0 +1,346 @@
+"""Find plugins, load what a command needs, and hold them to the contract.
+
+stevedore reads the entry points and imports by name; pluggy checks the
+signatures and calls. What neither does is here: two distributions that claim
+one name, a plugin that cannot be imported, required hooks that are missing, a
+wrapper plugin that is none. See ``docs/hooks.md`` for the hooks themselves.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pluggy
+
+from seeknal_core import hookspecs
+from seeknal_core.errors import (
+    BackendBroken,
+    BackendNotInstalled,
+    HookContractError,
+    PluginError,
+)
+from seeknal_core.hints import canonical_type, hints
+from seeknal_core.structure import nearest
+
+if TYPE_CHECKING:
+    from pluggy import HookCaller
+
+BACKENDS = "seeknal.backends"
+WRAPPERS = "seeknal.plugins"
+
+#: Every hook of the contract, in the order of ``hookspecs``.
+HOOKS: tuple[str, ...] = tuple(
+    name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")
+)
+
+
+@attrs.frozen(kw_only=True)
+class PluginInfo:
+    """An installed plugin, as its metadata tells, without importing it."""
+
+    group: str
+    name: str
+    module: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@attrs.frozen(kw_only=True)
+class LoadedPlugin:
+    """A registered plugin and the hooks it implements."""
+
+    info: PluginInfo
+    plugin: object = attrs.field(repr=False)
+    hooks: frozenset[str] = frozenset()
+
+
+@contextmanager
+def _without_stevedore_cache() -> Iterator[None]:
+    """Keep stevedore from caching entry points below ``~/.cache``, where we must not write.
+
+    It reads XDG_CACHE_HOME once, on import, and has no setting (``docs/adr/0005``).
+    """
+    before = os.environ.get("XDG_CACHE_HOME")
+    # Below the null device nothing can be made, which stevedore takes for "no cache".
+    os.environ["XDG_CACHE_HOME"] = os.devnull
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["XDG_CACHE_HOME"]
+        else:
+            os.environ["XDG_CACHE_HOME"] = before
+
+
+class PluginHost:
+    """The plugins of one command.
+
+    Args:
+        disabled: names to leave out (``SEEKNAL_DISABLE_PLUGINS``).
+        trace: called with one line for every hook call, or None (``SEEKNAL_TRACE_HOOKS``).
+    """
+
+    def __init__(
+        self,
+        *,
+        disabled: frozenset[str] = frozenset(),
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self._disabled = disabled
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._backends: dict[str, LoadedPlugin] = {}
+        self._wrappers: dict[str, LoadedPlugin] = {}
+        self._callers: dict[tuple[str, str], HookCaller] = {}
+        self._installed: dict[str, tuple[PluginInfo, ...]] = {}
+        if trace is not None:
+            self._trace(trace)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> PluginHost:
+        """Make a host as the process's environment variables say."""
+        names = environ.get("SEEKNAL_DISABLE_PLUGINS", "")
+        traced = environ.get("SEEKNAL_TRACE_HOOKS", "") not in ("", "0")
+        return cls(
+            disabled=frozenset(name.strip() for name in names.split(",") if name.strip()),
+            trace=(lambda line: print(line, file=sys.stderr, flush=True)) if traced else None,
+        )
+
+    def installed(self, group: str) -> tuple[PluginInfo, ...]:
+        """List the plugins of a group without importing any, disabled ones left out."""
+        if group not in self._installed:
+            found: dict[tuple[str, str], PluginInfo] = {}
+            for entry in importlib.metadata.entry_points(group=group):
+                distribution = entry.dist.name if entry.dist else "unknown"
+                info = PluginInfo(
+                    group=group,
+                    name=entry.name,
+                    module=entry.value,
+                    distribution=distribution,
+                    version=entry.dist.version if entry.dist else "?",
+                )
+                # One distribution can be on the path twice (a checkout and its installation).
+                found.setdefault((entry.name, distribution), info)
+            self._installed[group] = tuple(sorted(found.values(), key=lambda info: info.name))
+        return tuple(info for info in self._installed[group] if info.name not in self._disabled)
+
+    def info(self, group: str, name: str) -> PluginInfo:
+        """Return the one plugin of that name.
+
+        Raises:
+            BackendNotInstalled: there is none.
+            PluginError: two distributions claim the name.
+        """
+        claims = [info for info in self.installed(group) if info.name == name]
+        if len(claims) > 1:
+            raise PluginError(
+                f"type {name!r} is claimed by two plugins: {claims[0]} and {claims[1]}",
+                f"uninstall one of them: pip uninstall {claims[1].distribution}",
+            )
+        if not claims:
+            raise self._not_installed(name)
+        return claims[0]
+
+    def _not_installed(self, name: str) -> BackendNotInstalled:
+        if name in self._disabled:
+            return BackendNotInstalled(
+                f"type {name!r} is switched off by SEEKNAL_DISABLE_PLUGINS",
+                "unset SEEKNAL_DISABLE_PLUGINS",
+            )
+        distribution = hints().distributions.get(name)
+        if distribution:
+            return BackendNotInstalled(
+                f"type {name!r} needs a backend: pip install {distribution}",
+                f"pip install {distribution}",
+            )
+        known = [info.name for info in self.installed(BACKENDS)]
+        suggestion = nearest(name, [*known, *hints().distributions, *hints().aliases])
+        return BackendNotInstalled(
+            f"no installed backend provides type {name!r}"
+            + (f"; {suggestion}" if suggestion else f"; installed: {', '.join(known) or 'none'}"),
+            f"pip install seeknal-{name}",
+        )
+
+    def load_backends(self, types: Iterable[str]) -> None:
+        """Import and register the backends of these (canonical) types.
+
+        All backends of a command must be loaded before the first hook call: a
+        subset caller does not leave out plugins that are registered after it
+        was made.
+
+        Raises:
+            PluginError: not installed, not importable or against the contract.
+        """
+        wanted = sorted({canonical_type(word) for word in types} - set(self._backends))
+        for name in wanted:
+            info = self.info(BACKENDS, name)
+            plugin = self._import(info)
+            self._register(info, plugin)
+            missing = [
+                hook for hook in hookspecs.REQUIRED if hook not in self._backends[name].hooks
+            ]
+            if missing:
+                self._manager.unregister(plugin)
+                del self._backends[name]
+                raise BackendBroken(
+                    f"backend {name!r} ({info}) lacks the required hook"
+                    f"{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
+                    f"report it to the authors of {info.distribution}, or install another version",
+                )
+        self._callers.clear()
+
+    def load_wrappers(self) -> tuple[PluginError, ...]:
+        """Import and register every plugin of ``seeknal.plugins``.
+
+        Returns:
+            The plugins that could not be used, one error each: a wrapper that
+            is broken must not stop a run it has no part in.
+        """
+        failures: list[PluginError] = []
+        for info in self.installed(WRAPPERS):
+            if info.name in self._wrappers:
+                continue
+            try:
+                plugin = self._import(info)
+                self._refuse_plain_hooks(info, plugin)
+                self._register(info, plugin)
+            except PluginError as error:
+                failures.append(error)
+        self._callers.clear()
+        return tuple(failures)
+
+    def register_wrapper(self, name: str, plugin: object) -> None:
+        """Register a wrapper plugin that is no installed distribution (tests, embedding).
+
+        Raises:
+            PluginError: it is against the contract.
+        """
+        info = PluginInfo(
+            group=WRAPPERS, name=name, module=repr(plugin), distribution=name, version="local"
+        )
+        self._refuse_plain_hooks(info, plugin)
+        self._register(info, plugin)
+        self._callers.clear()
+
+    def loaded(self, type: str) -> LoadedPlugin:
+        """Return a loaded backend, by its canonical type."""
+        try:
+            return self._backends[type]
+        except KeyError:
+            raise self._not_installed(type) from None
+
+    def implements(self, type: str, hook: str) -> bool:
+        """Tell whether a loaded backend implements a hook."""
+        return hook in self.loaded(type).hooks
+
+    def caller(self, type: str, hook: str) -> HookCaller:
+        """Return the caller that reaches the one backend of `type` and all wrappers."""
+        key = (type, hook)
+        caller = self._callers.get(key)
+        if caller is None:
+            backend = self.loaded(type)
+            others = [
+                loaded.plugin for name, loaded in self._backends.items() if loaded is not backend
+            ]
+            caller = self._manager.subset_hook_caller(hook, others)
+            plain = [
+                impl for impl in caller.get_hookimpls() if not (impl.wrapper or impl.hookwrapper)
+            ]
+            if len(plain) != 1:
+                raise HookContractError(
+                    f"hook {hook} of type {type!r} has {len(plain)} implementations, not one"
+                )
+            self._callers[key] = caller
+        return caller
+
+    def _import(self, info: PluginInfo) -> object:
+        with _without_stevedore_cache():
+            from stevedore.named import NamedExtensionManager
+        failures: list[BaseException] = []
+
+        def failed(_manager: object, _entry: object, error: BaseException) -> None:
+            failures.append(error)
+
+        manager: Any = NamedExtensionManager(
+            info.group,
+            names=[info.name],
+            on_load_failure_callback=failed,
+            on_missing_entrypoints_callback=lambda _names: None,
+        )
+        if failures or info.name not in manager:
+            cause = failures[0] if failures else None
+            text = f"{type(cause).__name__}: {cause}" if cause else "the entry point is gone"
+            raise BackendBroken(
+                f"plugin {info.name!r} ({info}) cannot be imported: {text}",
+                f"pip install --upgrade {info.distribution}",
+            ) from cause
+        return manager[info.name].plugin
+
+    def _register(self, info: PluginInfo, plugin: object) -> None:
+        api = getattr(plugin, "SEEKNAL_HOOK_API", hookspecs.HOOK_API)
+        if not isinstance(api, int) or api > hookspecs.HOOK_API:
+            raise BackendBroken(
+                f"plugin {info.name!r} ({info}) is written for hook API {api}; "
+                f"this Seeknal has {hookspecs.HOOK_API}",
+                "pip install --upgrade seeknal-core",
+            )
+        try:
+            self._manager.register(plugin, name=f"{info.group}:{info.name}")
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise BackendBroken(
+                f"plugin {info.name!r} ({info}) breaks the hook contract: {first_line}"
+                f"{self._misspelled(plugin)}",
+                f"report it to the authors of {info.distribution}; the hooks are in docs/hooks.md",
+            ) from error
+        callers = self._manager.get_hookcallers(plugin) or []
+        loaded = LoadedPlugin(
+            info=info, plugin=plugin, hooks=frozenset(caller.name for caller in callers)
+        )
+        (self._backends if info.group == BACKENDS else self._wrappers)[info.name] = loaded
+
+    def _misspelled(self, plugin: object) -> str:
+        marker = f"{hookspecs.PROJECT}_impl"
+        for name in dir(plugin):
+            if name not in HOOKS and hasattr(getattr(plugin, name, None), marker):
+                suggestion = nearest(name, HOOKS)
+                return f"; {name}: {suggestion}" if suggestion else ""
+        return ""
+
+    def _refuse_plain_hooks(self, info: PluginInfo, plugin: object) -> None:
+        marker = f"{hookspecs.PROJECT}_impl"
+        names = dir(plugin) if not isinstance(plugin, ModuleType) else vars(plugin)
+        for name in names:
+            options = getattr(getattr(plugin, name, None), marker, None)
+            if options and not (options.get("wrapper") or options.get("hookwrapper")):
+                raise BackendBroken(
+                    f"plugin {info.name!r} ({info}) implements {name} without being a wrapper",
+                    "a plugin of seeknal.plugins marks its hooks with @hookimpl(wrapper=True)",
+                )
+
+    def _trace(self, emit: Callable[[str], None]) -> None:
+        from seeknal_core.types import redact
+
+        def before(hook: str, _impls: object, kwargs: Mapping[str, object]) -> None:
+            shown = ", ".join(f"{k}={v!r}" for k, v in kwargs.items() if k != "context")
+            emit(redact(f"hook {hook}({shown})"))
+
+        def after(outcome: pluggy.Result[Any], hook: str, _impls: object, _kwargs: object) -> None:
+            error = outcome.exception
+            result = f"raised {error!r}" if error else f"-> {outcome.get_result()!r}"
+            emit(redact(f"hook {hook} {result}"))
+
+        self._manager.add_hookcall_monitoring(before, after)

@@ -1,0 +1,558 @@
+"""The frozen values that cross the line between the core and a backend.
+
+``...Spec`` is what the user wrote; the bare noun is what a hook receives. Only
+the dispatcher makes a `Target` out of a `TargetSpec`, after ``namespace_for``,
+so that a hook which writes cannot be handed a name that forgot its environment.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import attrs
+
+from seeknal_core.errors import Interrupted, Problem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+
+_known_secrets: set[str] = set()
+_MASK = "***"
+
+
+class Secret:
+    """A string that must never be shown.
+
+    ``str``, ``repr`` and formatting give ``***``; `reveal` gives the value.
+    Every value is remembered for `redact`, the last line of defence in front
+    of a terminal or a log.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        if len(value) >= 3:
+            _known_secrets.add(value)
+
+    def reveal(self) -> str:
+        """Return the value itself, for the one call that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return _MASK
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("a Secret is not serialized")
+
+
+def redact(text: str) -> str:
+    """Return `text` with every known secret replaced by ``***``."""
+    for value in sorted(_known_secrets, key=len, reverse=True):
+        text = text.replace(value, _MASK)
+    return text
+
+
+@attrs.frozen(kw_only=True)
+class Location:
+    """A place in a file: ``file`` relative to the project root, the rest from 1."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+def problem_at(
+    location: Location | None, message: str, *, path: str = "", hint: str = ""
+) -> Problem:
+    """Return a mistake at a place, or at none where it is not known."""
+    place = location or Location(file="")
+    return Problem(
+        message, file=place.file, line=place.line, column=place.column, path=path, hint=hint
+    )
+
+
+class Mode(enum.Enum):
+    """How a target takes a snapshot (``project-format.md``, "Targets")."""
+
+    FULL = "full"
+    APPEND = "append"
+    UPSERT_BY_KEY = "upsert_by_key"
+    INCREMENTAL_BY_TIME = "incremental_by_time"
+
+
+class SchemaChange(enum.Enum):
+    """What a write does when the snapshot's columns differ from the table's."""
+
+    EVOLVE = "evolve"
+    FAIL = "fail"
+
+
+@attrs.frozen(kw_only=True)
+class Environment:
+    """One environment, by its canonical name.
+
+    ``prefix`` is what convention-based namespacing puts before a target's
+    outermost namespace, complete (``dev_``), or empty where names stay as written.
+    """
+
+    name: str
+    is_production: bool
+    prefix: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Connection:
+    """A resolved connection; a backend subclasses it with its own typed fields.
+
+    Secrets are `Secret`. `describe` and `bindings` are whitelists: a field that
+    is not named in them is never shown nor digested.
+    """
+
+    name: str
+    type: str
+
+    def describe(self) -> Mapping[str, str]:
+        """Return what may be shown to a user, in the order of showing."""
+        return {"type": self.type}
+
+    def bindings(self) -> Mapping[str, str]:
+        """Return what decides *where* the connection leads, never a secret.
+
+        A plan is refused when these changed since it was made, so a password,
+        a timeout or a pool size is not among them.
+        """
+        return {"type": self.type}
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionSpec:
+    """A connection as the profile has it, interpolated.
+
+    ``options`` is the raw mapping without ``type``. ``locations`` maps a dotted
+    path inside it to the place it was written at, for messages.
+    """
+
+    name: str
+    type: str
+    options: Mapping[str, object]
+    locations: Mapping[str, Location] = attrs.field(factory=dict, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Profile:
+    """The one profile of a command, chosen once (``environments.md`` 1).
+
+    ``path`` is None where the project needs no connection; ``reason`` says in a
+    few words which rule chose it. ``default_mode`` and ``catalog_connection``
+    come from the legacy ``materialization`` section; the latter names the
+    entry of ``connections`` that was made from its ``catalog``.
+    ``prefix`` is the explicit ``namespace: {prefix: ...}`` (None: not given).
+    ``warnings`` are about what the file holds to no effect.
+    """
+
+    path: str | None
+    reason: str
+    convention: bool = False
+    connections: Mapping[str, ConnectionSpec] = attrs.field(factory=dict, repr=False)
+    source_defaults: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict, repr=False)
+    default_mode: Mode | None = None
+    catalog_connection: str | None = None
+    materialization_enabled: bool = True
+    prefix: str | bool | None = None
+    protected: bool = False
+    warnings: tuple[Problem, ...] = ()
+
+    def of_type(self, type: str) -> tuple[str, ...]:
+        """Return the names of the connections of one (canonical) type, as written in the file."""
+        return tuple(name for name, spec in self.connections.items() if spec.type == type)
+
+
+class Cancellation:
+    """Tells running work that the user wants to stop.
+
+    `check` is called between batches; a callback is for work that waits inside
+    a driver and needs to be woken. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise `Interrupted` if somebody asked to stop."""
+        if self._event.is_set():
+            raise Interrupted("stopped by the user")
+
+    def request(self) -> None:
+        """Ask all running work to stop, and wake what waits."""
+        self._event.set()
+        with self._lock:
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback()
+
+    def on_request(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` (from another thread) on a request; return its removal.
+
+        The callback must not raise. It is called at once if a request was made already.
+        """
+        with self._lock:
+            self._callbacks.append(callback)
+        if self._event.is_set():
+            callback()
+
+        def remove() -> None:
+            with self._lock:
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)
+
+        return remove
+
+
+class Resources:
+    """What one command keeps open in the stores: pools, catalogs, file systems.
+
+    `get` opens a resource once per key, also under threads; `close` closes all
+    of them in reverse order of opening, whatever happened. A failing close does
+    not keep the others from being closed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key_locks: dict[Hashable, threading.Lock] = {}
+        self._opened: dict[Hashable, tuple[object, Callable[[Any], None]]] = {}
+
+    def get(self, key: Hashable, open: Callable[[], T], close: Callable[[T], None]) -> T:
+        """Return the resource of `key`, opening it if this is the first call for it."""
+        with self._lock:
+            key_lock = self._key_locks.setdefault(key, threading.Lock())
+        with key_lock:
+            with self._lock:
+                found = self._opened.get(key)
+            if found is None:
+                resource = open()
+                with self._lock:
+                    self._opened[key] = (resource, close)
+                return resource
+            return cast(T, found[0])
+
+    def close(self) -> None:
+        """Close everything; raise the first failure after all were tried."""
+        with self._lock:
+            opened = list(self._opened.values())
+            self._opened.clear()
+        failure: Exception | None = None
+        for resource, close in reversed(opened):
+            try:
+                close(resource)
+            except Exception as error:  # noqa: BLE001 - every resource gets its turn
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionContext:
+    """What every hook receives: who runs, where, with which profile.
+
+    ``connection`` is the resolved connection of the call's target or source; it
+    is None only in ``resolve_profile``, ``bind_target``, ``bind_source`` and
+    ``describe_options``. ``project_root`` is the absolute path of the project:
+    relative paths in a profile are relative to it. ``target_dir`` is where the
+    tool may write. ``state_id`` identifies the state folder (two checkouts of
+    one project have two). ``adopt`` lets a write take over a table that bears
+    no record of this project and environment.
+    """
+
+    project: str
+    project_root: str
+    target_dir: str
+    state_id: str
+    environment: Environment
+    run_id: str
+    started_at: datetime
+    profile: Profile
+    resources: Resources = attrs.field(repr=False)
+    cancellation: Cancellation = attrs.field(repr=False)
+    connection: Connection | None = None
+    adopt: bool = False
+    full_refresh: bool = False
+
+    def connected(self, connection: Connection) -> ExecutionContext:
+        """Return this context for a call on `connection`."""
+        return attrs.evolve(self, connection=connection)
+
+
+@attrs.frozen(kw_only=True)
+class QualifiedName:
+    """A name in a store: its parts, unquoted, and its text as the store quotes it."""
+
+    parts: tuple[str, ...]
+    quoted: str
+
+    def __str__(self) -> str:
+        return self.quoted
+
+
+@attrs.frozen(kw_only=True)
+class Binding:
+    """Which connection a target or source means, and how its ``table`` splits."""
+
+    connection: str
+    parts: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class TargetSpec:
+    """A target as the user wrote it, normalized.
+
+    ``parts`` is ``table`` split by ``bind_target``, empty before. ``options``
+    are the fields that the core does not know, for the backend's own class.
+    ``mode`` is None where the user named none.
+    """
+
+    node: str
+    type: str
+    table: str
+    connection: str | None = None
+    mode: Mode | None = None
+    unique_keys: tuple[str, ...] = ()
+    time_column: str | None = None
+    lookback: timedelta = timedelta(0)
+    partition_by: tuple[str, ...] = ()
+    on_schema_change: SchemaChange = SchemaChange.EVOLVE
+    enabled: bool = True
+    options: Mapping[str, object] = attrs.field(factory=dict)
+    parts: tuple[str, ...] = ()
+    location: Location | None = attrs.field(default=None, eq=False)
+
+    @property
+    def key(self) -> str:
+        """Identify this target within the project, in state and messages."""
+        return f"{self.node} > {self.type}:{self.connection or ''}:{self.table}"
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """A target as a hook receives it: named for its environment.
+
+    ``name`` is what ``namespace_for`` gave; ``options`` is an instance of the
+    class that ``describe_options`` named for targets, or None.
+    """
+
+    key: str
+    node: str
+    type: str
+    name: QualifiedName
+    mode: Mode
+    unique_keys: tuple[str, ...] = ()
+    time_column: str | None = None
+    lookback: timedelta = timedelta(0)
+    partition_by: tuple[str, ...] = ()
+    on_schema_change: SchemaChange = SchemaChange.EVOLVE
+    options: object = None
+
+
+@attrs.frozen(kw_only=True)
+class SourceSpec:
+    """A backend's source as the user wrote it, with ``source_defaults`` merged in.
+
+    ``params`` is everything under ``params:``, templates expanded.
+    """
+
+    node: str
+    type: str
+    table: str | None = None
+    connection: str | None = None
+    params: Mapping[str, object] = attrs.field(factory=dict)
+    watermark: str | None = None
+    location: Location | None = attrs.field(default=None, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """A source as a hook receives it.
+
+    Exactly one of ``parts`` (non-empty) and ``query`` decides what is read;
+    ``query`` wins. ``columns`` is the projection, None for all. ``watermark``
+    names a column whose maximum the user declares to tell versions apart.
+    ``options`` is an instance of the class that ``describe_options`` named for
+    sources, or None.
+    """
+
+    node: str
+    type: str
+    parts: tuple[str, ...] = ()
+    query: str | None = None
+    columns: tuple[str, ...] | None = None
+    watermark: str | None = None
+    options: object = None
+
+
+class SourceStream:
+    """One consistent view of a source, opened lazily. A context manager.
+
+    Args:
+        identity: where the rows come from, physically: equal for two
+            connections that lead to the same table of the same store, never a
+            secret. Part of the content key.
+        version: a token that changes whenever the rows may have changed, or
+            None where the store has none. With a version that is stored
+            already, the core does not call `open`.
+        open: starts reading; the reader yields record batches in bounded memory.
+            Called at most once, and before `close`.
+        close: frees what the view holds; called always, whether or not `open` was.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: str,
+        version: str | None,
+        open: Callable[[], pa.RecordBatchReader],
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.identity = identity
+        self.version = version
+        self.open = open
+        self.close = close
+
+    def __enter__(self) -> SourceStream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """A node's output: an immutable Parquet data set under its content key.
+
+    ``files`` are absolute local paths, each with the same schema, at least one
+    even for zero rows. The files are never changed nor deleted while a command
+    runs; a store copies their bytes and never refers to them.
+    """
+
+    node: str
+    content_key: str
+    schema: pa.Schema = attrs.field(eq=False, repr=False)
+    row_count: int
+    files: tuple[str, ...]
+    bytes: int = 0
+
+    def reader(
+        self, columns: Sequence[str] | None = None, batch_rows: int = 65_536
+    ) -> pa.RecordBatchReader:
+        """Open a fresh stream over all rows, in file order.
+
+        Args:
+            columns: the projection, None for all.
+            batch_rows: the most rows of one batch.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = list(columns) if columns is not None else self.schema.names
+        schema = pa.schema([self.schema.field(name) for name in names])
+
+        def batches() -> Any:
+            for path in self.files:
+                with pq.ParquetFile(path, memory_map=False) as file:
+                    for batch in file.iter_batches(batch_size=batch_rows, columns=names):
+                        # Files of one data set may differ in nullability flags only.
+                        yield batch.cast(schema) if batch.schema != schema else batch
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+@attrs.frozen(kw_only=True)
+class WriteResult:
+    """What a write did.
+
+    ``rows_written`` counts the snapshot's rows that reached the table (0 where an
+    append found its rows there already); ``rows_after`` is what a reader counts
+    afterwards; ``version`` is the token that ``inspect_target`` gives from now on,
+    until somebody writes; ``created`` tells whether the table is new; ``notes``
+    are sentences the user should see.
+    """
+
+    rows_written: int
+    rows_after: int
+    version: str
+    created: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Ownership:
+    """Who wrote a target last, by the store's ledger."""
+
+    project: str
+    environment: str
+    state_id: str
+    content_key: str
+    run_id: str
+
+
+@attrs.frozen(kw_only=True)
+class TargetColumn:
+    """A column of a target in the store's own words."""
+
+    name: str
+    type: str
+
+
+@attrs.frozen(kw_only=True)
+class TargetState:
+    """What stands in the store where a target is, or would be.
+
+    ``identity`` is the physical identity: the same for two connections that lead
+    to one table, different for two tables, known also while the table is
+    absent; it holds no secret. ``version`` changes with every write of anybody,
+    None where absent. ``owner`` is None where no record of Seeknal's names the table.
+    """
+
+    exists: bool
+    identity: str
+    columns: tuple[TargetColumn, ...] = ()
+    version: str | None = None
+    owner: Ownership | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BackendOptions:
+    """The attrs classes behind a backend's options.
+
+    ``connection`` structures a connection's mapping, ``source`` the keys of a
+    source's ``params`` that are not connection options (None: only ``query``
+    and ``columns``), ``target`` the extra fields of a target (None: none).
+    Field docs are in attrs metadata under ``"doc"``.
+    """
+
+    connection: type
+    source: type | None = None
+    target: type | None = None
