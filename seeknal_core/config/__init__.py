@@ -1,0 +1,34 @@
+"""What the user's files say: the project, its nodes, its profiles, its environments' names."""
+
+from __future__ import annotations
+
+from seeknal_core.config.environment import environment_for, parse_environment_name
+from seeknal_core.config.profiles import (
+    ProfileChoice,
+    choose_profile,
+    load_profile,
+    seeknal_home,
+)
+from seeknal_core.config.project import (
+    PROJECT_FILE,
+    LoadedProject,
+    find_root,
+    load_env_file,
+    load_project,
+    load_settings,
+)
+
+__all__ = [
+    "PROJECT_FILE",
+    "LoadedProject",
+    "ProfileChoice",
+    "choose_profile",
+    "environment_for",
+    "find_root",
+    "load_env_file",
+    "load_profile",
+    "load_project",
+    "load_settings",
+    "parse_environment_name",
+    "seeknal_home",
+]

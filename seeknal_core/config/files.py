@@ -1,0 +1,189 @@
+"""The files under ``seeknal/``: finding them, and what each kind of file holds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+
+from seeknal_core.config.collect import Collector
+from seeknal_core.config.nodes import Skipped, SqlText, is_without_sql, read_node
+from seeknal_core.config.yaml import Document, parse, read_text
+from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.specs import SourceNode, SqlNode
+from seeknal_core.types import Location
+
+NODES_DIR = "seeknal"
+_COMMON_DIR = "common"
+#: Top-level keys of a 2.x file of shared definitions, which holds no nodes.
+_COMMON_KEYS = frozenset({"sources", "rules", "transformations"})
+
+#: ``/* --- yaml --- */`` before the SQL: three dashes, YAML, three dashes. The word
+#: ``yaml`` behind the opening dashes and the closing dashes may be left out.
+_HEADER = re.compile(
+    r"\s*/\*\s*---[ \t]*(?:yaml\b[ \t]*)?(?:---[ \t]*)?(?P<yaml>.*?)(?:\s---)?\s*\*/",
+    re.DOTALL,
+)
+_HEADER_START = re.compile(r"\s*/\*\s*---")
+
+
+@attrs.frozen(kw_only=True)
+class NodeFiles:
+    """The files that may hold nodes, absolute, in a fixed order."""
+
+    yaml: tuple[Path, ...]
+    sql: tuple[Path, ...]
+    python: tuple[Path, ...]
+
+
+def relative(path: Path, root: Path) -> str:
+    """Name a file in messages: relative to the root where it is below, with ``/``."""
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def find_files(root: Path, collector: Collector) -> NodeFiles:
+    """Find all files under ``seeknal/``; hidden ones are no part of the project.
+
+    Links to folders are followed, each folder is entered once.
+    """
+    found: dict[str, list[Path]] = {"yaml": [], "sql": [], "python": []}
+    suffixes = {".yml": "yaml", ".yaml": "yaml", ".sql": "sql", ".py": "python"}
+    for path in _walk(root, root / NODES_DIR, collector):
+        kind = suffixes.get(path.suffix.lower())
+        if kind is None:
+            continue
+        inside = path.relative_to(root / NODES_DIR)
+        if kind == "python" and (path.name.startswith("_") or inside.parts[0] == _COMMON_DIR):
+            continue
+        found[kind].append(path)
+    return NodeFiles(**{kind: tuple(sorted(paths)) for kind, paths in found.items()})
+
+
+def _walk(root: Path, top: Path, collector: Collector) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError) and error.filename == str(top):
+            return
+        folder = relative(Path(error.filename), root)
+        collector.problems.append(Problem(f"cannot be read: {error.strerror}", folder))
+
+    entered: set[tuple[int, int]] = set()
+    for folder, subfolders, names in os.walk(top, onerror=unreadable, followlinks=True):
+        try:
+            status = os.stat(folder)
+        except OSError:
+            continue
+        if (status.st_dev, status.st_ino) in entered:
+            subfolders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and name != "__pycache__"
+        )
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+class NodeReader:
+    """Reads YAML and SQL files into nodes; mistakes go to the collector."""
+
+    def __init__(self, root: Path, collector: Collector, *, ignore_unsupported: bool) -> None:
+        self.nodes: list[SourceNode | SqlNode] = []
+        self.skipped: dict[str, Location] = {}
+        self._root = root
+        self._collector = collector
+        self._ignore_unsupported = ignore_unsupported
+
+    def read(self, files: NodeFiles) -> None:
+        """Read all YAML and SQL files."""
+        siblings: dict[Path, Document] = {}
+        sql_stems = {path.with_suffix(""): path for path in files.sql}
+        for path in files.yaml:
+            for document in self._documents(path):
+                owner = sql_stems.get(path.with_suffix(""))
+                if owner is None or not is_without_sql(document):
+                    self._take(document)
+                elif owner in siblings:
+                    message = f"a second document about {relative(owner, self._root)}"
+                    self._collector.add(document, "", message)
+                else:
+                    siblings[owner] = document
+        for path in files.sql:
+            self._read_sql(path, siblings.get(path))
+
+    def _documents(self, path: Path) -> list[Document]:
+        file = relative(path, self._root)
+        try:
+            documents = parse(read_text(path, file), file)
+        except ConfigError as error:
+            self._collector.problems += error.problems
+            return []
+        if not documents:
+            self._collector.problems.append(Problem("holds no node", file))
+        in_common = path.relative_to(self._root / NODES_DIR).parts[0] == _COMMON_DIR
+        return [each for each in documents if not (in_common and self._is_common(each))]
+
+    def _is_common(self, document: Document) -> bool:
+        value = document.value
+        if not isinstance(value, Mapping) or "kind" in value or not _COMMON_KEYS & value.keys():
+            return False
+        for key in value:
+            self._collector.legacy(document, key, f"{NODES_DIR}/{_COMMON_DIR}: {key}")
+        return True
+
+    def _read_sql(self, path: Path, sibling: Document | None) -> None:
+        file = relative(path, self._root)
+        try:
+            text = read_text(path, file)
+            header = _HEADER.match(text)
+            if header is None and _HEADER_START.match(text):
+                raise ConfigError(
+                    [Problem("the comment with the fields is not closed by */", file, 1)]
+                )
+            document = sibling or Document(file=file, value={}, places={})
+            if header is not None:
+                document = self._header(text, header, file, sibling)
+        except ConfigError as error:
+            self._collector.problems += error.problems
+            return
+        start = header.end() if header is not None else 0
+        start += len(text[start:]) - len(text[start:].lstrip())
+        line = text.count("\n", 0, start) + 1
+        column = start - (text.rfind("\n", 0, start) + 1) + 1
+        location = Location(file=file, line=line, column=column)
+        sql = SqlText(text=text[start:], location=location)
+        self._take(document, default_name=path.stem, sql=sql)
+
+    def _header(
+        self, text: str, header: re.Match[str], file: str, sibling: Document | None
+    ) -> Document:
+        if sibling is not None:
+            hint = f"keep the fields here or in {sibling.file}"
+            raise ConfigError([Problem("has fields in two places", file, 1, hint=hint)])
+        # Blanks in front keep lines and columns as they are in the file.
+        start, end = header.span("yaml")
+        before = re.sub(r"[^\n]", " ", text[:start])
+        documents = parse(before + text[start:end], file)
+        if len(documents) > 1:
+            raise ConfigError(
+                [documents[1].problem("", "a second document", "one node a SQL file")]
+            )
+        return documents[0] if documents else Document(file=file, value={}, places={})
+
+    def _take(
+        self, document: Document, *, default_name: str | None = None, sql: SqlText | None = None
+    ) -> None:
+        node = read_node(document, self._collector, default_name=default_name, sql=sql)
+        if isinstance(node, Skipped):
+            if self._ignore_unsupported:
+                self.skipped[node.id] = node.location
+            else:
+                kind = node.id.partition(".")[0]
+                hint = "remove the node, or skip such nodes with --ignore-unsupported"
+                self._collector.add(document, "kind", f"kind {kind!r} is not supported", hint)
+        elif node is not None:
+            self.nodes.append(node)

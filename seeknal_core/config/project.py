@@ -1,0 +1,224 @@
+"""The project: its root, its file, its ``.env`` and all of its nodes."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from seeknal_core.config.collect import Collector
+from seeknal_core.config.environment import NAME_RULE, is_environment_name
+from seeknal_core.config.files import NodeFiles, NodeReader, find_files
+from seeknal_core.config.interpolate import remember
+from seeknal_core.config.yaml import Document, parse_one, read_text
+from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.specs import AnyNode, EngineSettings, ProjectSettings
+from seeknal_core.types import Location
+
+PROJECT_FILE = "seeknal_project.yml"
+ENV_FILE = ".env"
+#: Fields of a 2.x project file that have no effect here.
+_LEGACY = frozenset(
+    {
+        "profile",
+        "state_backend",
+        "state",
+        "publish",
+        "starrocks",
+        "target",
+        "outputs",
+        "materialization",
+    }
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@attrs.frozen(kw_only=True)
+class LoadedProject:
+    """A project as its files have it.
+
+    ``skipped`` are the nodes of kinds that are not run, left out at the user's
+    wish, with where they stand.
+    """
+
+    settings: ProjectSettings
+    nodes: tuple[AnyNode, ...]
+    warnings: tuple[Problem, ...] = ()
+    skipped: Mapping[str, Location] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class _EnvironmentsDocument:
+    ttl: timedelta = timedelta(days=7)
+    promote: Literal["auto", "ship", "rebuild"] = "auto"
+
+
+@attrs.frozen(kw_only=True)
+class _ProjectDocument:
+    name: str
+    version: str | int | float = ""
+    config_version: str | int | float = attrs.field(default=1, metadata={"key": "config-version"})
+    description: str = ""
+    production: str = "prod"
+    engine: str | EngineSettings = "duckdb"
+    environments: _EnvironmentsDocument = _EnvironmentsDocument()
+
+
+def find_root(start: Path) -> Path:
+    """Return the root of the project that the folder `start` lies in, absolute.
+
+    Raises:
+        ConfigError: no project file in `start` nor above it, or no such folder.
+    """
+    folder = Path(os.path.abspath(start))
+    if not folder.is_dir():
+        raise ConfigError(f"{start} is not a folder", "name a project's folder with -C")
+    for candidate in (folder, *folder.parents):
+        if os.path.lexists(candidate / PROJECT_FILE):
+            return candidate
+    raise ConfigError(
+        f"no {PROJECT_FILE} in {folder} nor in a folder above it",
+        "run 'seeknal init' to make a project here, or name one with -C DIR",
+    )
+
+
+def load_env_file(root: Path) -> None:
+    """Load ``.env`` of the project into this process's environment; what is set wins.
+
+    Raises:
+        ConfigError: the file cannot be read or holds a line that is no assignment.
+    """
+    path = root / ENV_FILE
+    if not os.path.lexists(path):
+        return
+    from dotenv import load_dotenv
+    from dotenv.parser import parse_stream
+
+    if path.is_file() and path.stat().st_size == 0:
+        return
+    text = read_text(path, ENV_FILE)
+    bindings = list(parse_stream(io.StringIO(text)))
+    problems = [
+        Problem("is no assignment", ENV_FILE, binding.original.line, hint="write NAME=value")
+        for binding in bindings
+        if binding.error
+    ]
+    if problems:
+        raise ConfigError(problems)
+    load_dotenv(stream=io.StringIO(text), override=False)
+    for binding in bindings:
+        if binding.key and binding.value:
+            remember(binding.key, os.environ.get(binding.key, binding.value))
+
+
+def load_settings(root: Path) -> tuple[ProjectSettings, tuple[Problem, ...]]:
+    """Read the project file; give the settings and the warnings about it.
+
+    Raises:
+        ConfigError: with all mistakes of the file.
+    """
+    collector = Collector()
+    settings = _read_settings(root, collector)
+    collector.check()
+    assert settings is not None
+    return settings, collector.warnings()
+
+
+def load_project(root: Path, *, ignore_unsupported: bool = False) -> LoadedProject:
+    """Read a whole project.
+
+    Args:
+        root: the absolute path of the project's folder.
+        ignore_unsupported: leave out nodes of kinds that are not run, rather
+            than report them.
+
+    Raises:
+        ConfigError: with all mistakes of all files.
+    """
+    collector = Collector()
+    settings = _read_settings(root, collector)
+    files = find_files(root, collector)
+    reader = NodeReader(root, collector, ignore_unsupported=ignore_unsupported)
+    reader.read(files)
+    nodes: list[AnyNode] = [*reader.nodes, *_load_python(root, files, collector)]
+    _check_unique(nodes, collector)
+    collector.check()
+    assert settings is not None
+    return LoadedProject(
+        settings=settings,
+        nodes=tuple(nodes),
+        warnings=collector.warnings(),
+        skipped=reader.skipped,
+    )
+
+
+def _load_python(root: Path, files: NodeFiles, collector: Collector) -> Sequence[AnyNode]:
+    if not files.python:
+        return ()
+    from seeknal_core.config.python import load_python_nodes
+
+    loaded = load_python_nodes(root, files.python)
+    collector.problems += loaded.problems
+    return loaded.nodes
+
+
+def _check_unique(nodes: Sequence[AnyNode], collector: Collector) -> None:
+    seen: dict[str, AnyNode] = {}
+    for node in nodes:
+        # The engine's names do not tell upper from lower case.
+        first = seen.setdefault(node.id.casefold(), node)
+        if first is not node:
+            what = f"node {node.id!r} is also defined" if first.id == node.id else (
+                f"node {node.id!r} differs in case only from {first.id!r}, defined"
+            )  # fmt: skip
+            place = node.location
+            message = f"{what} in {first.location}"
+            hint = "rename one of the two"
+            collector.problems.append(
+                Problem(message, place.file, place.line, place.column, "name", hint)
+            )
+
+
+def _read_settings(root: Path, collector: Collector) -> ProjectSettings | None:
+    try:
+        document = parse_one(read_text(root / PROJECT_FILE, PROJECT_FILE), PROJECT_FILE)
+    except ConfigError as error:
+        collector.problems += error.problems
+        return None
+    assert isinstance(document.value, Mapping)
+    value = collector.without_legacy(document, document.value, _LEGACY)
+    fields = collector.structure(document, value, _ProjectDocument)
+    if fields is None:
+        return None
+    if not fields.name.strip() or _CONTROL.search(fields.name):
+        collector.add(document, "name", "is not a project's name", "write one line of text")
+    if not is_environment_name(fields.production):
+        collector.add(document, "production", "is not an environment's name", NAME_RULE)
+    if fields.environments.ttl <= timedelta(0):
+        collector.add(document, "environments.ttl", "is not longer than nothing")
+    return ProjectSettings(
+        name=fields.name,
+        root=str(root),
+        version=str(fields.version),
+        description=fields.description,
+        production=fields.production.lower(),
+        engine=_engine(document, fields.engine, collector),
+        environment_ttl=fields.environments.ttl,
+        promote=fields.environments.promote,
+    )
+
+
+def _engine(
+    document: Document, engine: str | EngineSettings, collector: Collector
+) -> EngineSettings:
+    if isinstance(engine, str):
+        return EngineSettings(name=engine)
+    if engine.threads is not None and engine.threads < 1:
+        collector.add(document, "engine.threads", "is less than 1")
+    return engine

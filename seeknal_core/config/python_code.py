@@ -1,0 +1,152 @@
+"""What the code of a Python node is, without running it.
+
+A Python node counts with its module and every module of the project that it imports
+(``environments.md`` 3). Imports are found by reading the source; one that is made
+up at run time (``importlib.import_module(name)``) is not seen.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+#: Attributes of a node's context that give more than the node's inputs.
+CONTEXT_NAMES = ("env_name", "run_id", "today", "var")
+
+_CLOCKS = frozenset(
+    {("datetime", "now"), ("datetime", "utcnow"), ("uuid", "uuid1"), ("uuid", "uuid4")}
+)
+#: Names under ``random`` that do not draw from the unseeded generator.
+_NOT_DRAWING = frozenset(
+    {"seed", "default_rng", "Random", "RandomState", "Generator", "SystemRandom", "getstate"}
+)
+
+
+@attrs.frozen(kw_only=True)
+class Code:
+    """What a module and the project modules that it imports hold.
+
+    ``digest`` is SHA-256 in hexadecimal. ``context_names`` are those of
+    `CONTEXT_NAMES` that are asked of anything. ``volatile`` names Python functions
+    that give another answer in the next run: clocks, and ``random`` where nothing is
+    seeded. ``sql_texts`` are the texts given to ``.sql(...)``, as far as they are written out.
+    """
+
+    digest: str
+    context_names: tuple[str, ...]
+    volatile: tuple[str, ...]
+    sql_texts: tuple[str, ...]
+
+
+def read_code(file: Path, root: Path) -> Code:
+    """Read a module of the project at `root`, which is known to compile."""
+    digest = hashlib.sha256()
+    found = _Names()
+    for path in (file, *_imported(file, root)):
+        source = path.read_bytes().replace(b"\r\n", b"\n")
+        # A node's own file may move; where another module stands decides what it is.
+        name = "" if path == file else path.relative_to(root).as_posix()
+        digest.update(f"{name}\0{len(source)}\0".encode() + source)
+        found.visit(ast.parse(source))
+    volatile = [name for name in found.volatile if not (found.seeded and name == "random")]
+    return Code(
+        digest=digest.hexdigest(),
+        context_names=tuple(name for name in CONTEXT_NAMES if name in found.context_names),
+        volatile=tuple(dict.fromkeys(volatile)),
+        sql_texts=tuple(found.sql_texts),
+    )
+
+
+def _imported(file: Path, root: Path) -> list[Path]:
+    """List the project's modules that `file` imports, directly or not, in a fixed order."""
+    seen = {file}
+    waiting = [file]
+    while waiting:
+        module = waiting.pop()
+        try:
+            tree = ast.parse(module.read_bytes())
+        except SyntaxError:  # its import fails, or is never reached
+            continue
+        for path in _direct(tree, module, root):
+            if path not in seen:
+                seen.add(path)
+                waiting.append(path)
+    return sorted(seen - {file})
+
+
+def _direct(tree: ast.Module, module: Path, root: Path) -> Iterator[Path]:
+    bases = (root, root / "seeknal")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _files(bases, alias.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            names = node.module.split(".") if node.module else []
+            folders: Sequence[Path] = bases
+            if node.level:
+                folder = module.parent
+                for _ in range(node.level - 1):
+                    folder = folder.parent
+                if not folder.is_relative_to(root):
+                    continue
+                folders = (folder,)
+            yield from _files(folders, names)
+            for alias in node.names:
+                yield from _files(folders, [*names, alias.name])
+
+
+def _files(folders: Sequence[Path], names: Sequence[str]) -> Iterator[Path]:
+    """Give the files that importing a dotted name runs, those of its packages included."""
+    for folder in folders:
+        place = folder
+        for name in names:
+            place = place / name
+            for path in (place / "__init__.py", place.with_name(f"{name}.py")):
+                if path.is_file():
+                    yield path
+
+
+class _Names(ast.NodeVisitor):
+    """Collects what `Code` tells of a module's names."""
+
+    def __init__(self) -> None:
+        self.context_names: set[str] = set()
+        self.volatile: list[str] = []
+        self.sql_texts: list[str] = []
+        self.seeded = False
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if node.attr in CONTEXT_NAMES:
+            self.context_names.add(node.attr)
+        self.seeded = self.seeded or node.attr == "seed"
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        names = _dotted(node.func)
+        if names[-1:] == ["getattr"] and len(node.args) > 1:
+            match node.args[1]:
+                case ast.Constant(value=str(name)) if name in CONTEXT_NAMES:
+                    self.context_names.add(name)
+        if names[-1:] == ["sql"] and len(names) > 1 and node.args:
+            for part in ast.walk(node.args[0]):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    self.sql_texts.append(part.value)
+        if tuple(names[-2:]) in _CLOCKS or names in (["uuid4"], ["uuid1"]):
+            self.volatile.append(names[-1])
+        if names[-2:-1] == ["random"] and names[-1] not in _NOT_DRAWING:
+            self.volatile.append("random")
+        self.generic_visit(node)
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    """Return the names of ``a.b.c``; ``["", "c"]`` where it starts with something else."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    names.append(node.id if isinstance(node, ast.Name) else "")
+    return names[::-1]
