@@ -1,0 +1,43 @@
+"""From a reference as written to a node id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from seeknal_core.graph.references import KINDS
+from seeknal_core.structure import nearest
+
+
+class Lookup:
+    """Node ids, found exactly or, where only one fits, in whatever case.
+
+    Kinds are never case-sensitive.
+    """
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._ids = dict.fromkeys(ids)
+        self._folded: dict[str, list[str]] = {}
+        for id in self._ids:
+            self._folded.setdefault(id.lower(), []).append(id)
+
+    def find(self, parts: Sequence[str]) -> str | None:
+        """Return the id that `parts` (kind first) name, or None."""
+        if len(parts) < 2:
+            return None
+        id = ".".join([parts[0].lower(), *parts[1:]])
+        if id in self._ids:
+            return id
+        similar = self._folded.get(id.lower(), [])
+        return similar[0] if len(similar) == 1 else None
+
+    def suggest(self, parts: Sequence[str]) -> str:
+        """Return what to write instead of `parts`, which name nothing, or an empty text."""
+        written = ".".join(parts)
+        similar = self._folded.get(written.lower(), [])
+        if len(similar) > 1:
+            return f"it may be {' or '.join(similar)}: write the name in its own case"
+        bare = parts[-1].lower()
+        same = [f"{kind}.{bare}" for kind in KINDS if f"{kind}.{bare}" in self._folded]
+        if same:
+            return f"did you mean {self._folded[same[0]][0]!r}?"
+        return nearest(written, self._ids)

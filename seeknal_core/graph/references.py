@@ -1,0 +1,356 @@
+"""Find where a node's SQL names other nodes.
+
+`analyze` is a pure function of the text: sqlglot finds the tables and the scopes,
+our own tokens the exact places. Nothing that a parser writes is ever executed: the
+places serve to replace names in the user's own text. Where sqlglot cannot parse a
+statement, `seeknal_core.graph.scanning` finds the references from the tokens alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from seeknal_core.graph.tokens import Kind, Token, split, tokenize
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+#: The kinds of nodes that SQL can read.
+KINDS = ("source", "transform")
+
+_INPUT = re.compile(r"input_(\d+)", re.IGNORECASE)
+#: What comes before a table that can have no alias (``DESCRIBE t``, ``TABLE t``).
+_NO_ALIAS_AFTER = frozenset({"DESCRIBE", "DESC", "SUMMARIZE", "SHOW", "TABLE"})
+
+
+@attrs.frozen(kw_only=True)
+class Reference:
+    """One place where SQL names a table that may be a node.
+
+    ``form`` is ``ref`` (``ref('source.x')``), ``name`` (``source.x``), ``soft``
+    (``any.x``, no kind of node that is run here), ``whole`` (``"source.x"``),
+    ``input`` (``input_0``) or ``this``. ``parts`` is the name, kind first; for
+    ``input`` and ``this`` the word itself. ``sql[start:end]`` is the whole reference.
+    ``alias`` is what it must be called where it is replaced, None where the user has
+    given an alias, none is possible or none is needed. ``qualifiers`` are the places
+    of column qualifiers (``source.x`` in ``source.x.amount``) that mean it.
+    """
+
+    form: str
+    parts: tuple[str, ...]
+    start: int
+    end: int
+    alias: str | None = None
+    qualifiers: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def position(self) -> int | None:
+        """The number in ``input_N``, 0 for ``__THIS__``, None for other forms."""
+        if self.form == "this":
+            return 0
+        found = _INPUT.fullmatch(self.parts[0]) if self.form == "input" else None
+        return int(found.group(1)) if found else None
+
+
+@attrs.frozen(kw_only=True)
+class Analysis:
+    """The references of a text in order of place, and how many statements sqlglot failed on."""
+
+    references: tuple[Reference, ...]
+    unparsed: int = 0
+
+
+@attrs.define(kw_only=True)
+class Found:
+    """A table that may be a node, while it is being looked at.
+
+    ``scope`` is anything that is the same object for the tables of one FROM.
+    """
+
+    form: str
+    parts: tuple[str, ...]
+    start: int
+    end: int
+    scope: object
+    aliased: bool
+    qualifiers: list[tuple[int, int]] = attrs.field(factory=list)
+
+
+@functools.lru_cache(maxsize=4096)
+def analyze(sql: str, dialect: str = "duckdb") -> Analysis:
+    """Find the references of `sql`, templates expanded.
+
+    Returns:
+        What was found, whether or not such nodes exist. What stands in strings and
+        comments, names that a CTE or an earlier ``CREATE`` of the same text defines,
+        columns, aliases and functions are not among it.
+    """
+    from seeknal_core.graph.scanning import scan
+
+    references: list[Reference] = []
+    created: set[str] = set()
+    unparsed = 0
+    for tokens in split(tokenize(sql)):
+        found = _parse_and_find(sql, tokens, created, dialect)
+        if found is None:
+            unparsed += 1
+            found = scan(tokens, created)
+        references += _with_aliases(found)
+        created |= _created(tokens)
+    references.sort(key=lambda reference: reference.start)
+    return Analysis(references=tuple(references), unparsed=unparsed)
+
+
+def classify(tokens: Sequence[Token], index: int) -> tuple[str, tuple[str, ...], int] | None:
+    """Read the table name at ``tokens[index]``.
+
+    Returns:
+        Form, parts and the index after it; None where it can be no reference.
+    """
+    first = tokens[index]
+    if not first.is_name:
+        return None
+    if first.upper == "REF" and _texts(tokens, index + 1, 1) == ("(",):
+        argument = tokens[index + 2] if index + 2 < len(tokens) else None
+        if argument is None or _texts(tokens, index + 3, 1) != (")",):
+            return None
+        if argument.kind is Kind.STRING and argument.text.startswith("'"):
+            text = argument.text[1:-1].replace("''", "'")
+        elif argument.kind is Kind.QUOTED:
+            text = argument.name
+        else:
+            return None
+        return "ref", tuple(text.strip().split(".", 1)), index + 4
+    parts, after = chain(tokens, index)
+    if _texts(tokens, after, 1) == ("(",):
+        return None
+    if len(parts) == 1:
+        if first.upper == "__THIS__":
+            return "this", parts, after
+        if first.kind is Kind.WORD and _INPUT.fullmatch(first.text):
+            return "input", parts, after
+        if first.kind is Kind.QUOTED and parts[0].split(".", 1)[0].lower() in KINDS:
+            whole = tuple(parts[0].split(".", 1))
+            return ("whole", whole, after) if len(whole) == 2 else None
+        return None
+    form = "name" if parts[0].lower() in KINDS else "soft"
+    return form, parts, after
+
+
+def chain(tokens: Sequence[Token], index: int) -> tuple[tuple[str, ...], int]:
+    """Read ``a.b.c`` at `index`: its names, and the index after it."""
+    parts = [tokens[index].name]
+    index += 1
+    while index + 1 < len(tokens) and tokens[index].text == "." and tokens[index + 1].is_name:
+        parts.append(tokens[index + 1].name)
+        index += 2
+    return tuple(parts), index
+
+
+def takes_alias(tokens: Sequence[Token], index: int) -> bool:
+    """Whether the table at `index` stands where a table can have an alias."""
+    return index == 0 or tokens[index - 1].upper not in _NO_ALIAS_AFTER
+
+
+def qualifies(parts: Sequence[str], found: Found) -> bool:
+    """Whether a column's `parts` begin with the name of `found`, which has no alias."""
+    named = found.form in ("name", "ref") and not found.aliased
+    own = [part.lower() for part in found.parts]
+    return named and len(parts) > len(own) and [p.lower() for p in parts[: len(own)]] == own
+
+
+def _texts(tokens: Sequence[Token], index: int, count: int) -> tuple[str, ...]:
+    return tuple(token.text for token in tokens[index : index + count])
+
+
+def _with_aliases(found: Sequence[Found]) -> list[Reference]:
+    """Choose the aliases: the bare name, unless two tables of one FROM would share it."""
+    taken: dict[tuple[int, str], set[tuple[str, ...]]] = {}
+    for each in found:
+        if not each.aliased:
+            own = tuple(part.lower() for part in each.parts)
+            taken.setdefault((id(each.scope), _bare(each.parts).lower()), set()).add(own)
+    result = []
+    for each in found:
+        shared = len(taken.get((id(each.scope), _bare(each.parts).lower()), ())) > 1
+        free = each.aliased or shared or each.form == "whole"
+        result.append(
+            Reference(
+                form=each.form,
+                parts=each.parts,
+                start=each.start,
+                end=each.end,
+                alias=None if free else _bare(each.parts),
+                qualifiers=tuple(each.qualifiers),
+            )
+        )
+    return result
+
+
+def _bare(parts: Sequence[str]) -> str:
+    return parts[-1].rsplit(".", 1)[-1] or parts[-1]
+
+
+def _created(tokens: Sequence[Token]) -> set[str]:
+    """The name that a ``CREATE`` statement gives, in lower case, if it has one part."""
+    if not tokens or tokens[0].upper != "CREATE":
+        return set()
+    skipped = {"OR", "REPLACE", "TEMP", "TEMPORARY", "RECURSIVE", "IF", "NOT", "EXISTS"}
+    skipped |= {"TABLE", "VIEW", "MACRO", "FUNCTION"}
+    for index, token in enumerate(tokens[1:], 1):
+        if token.upper not in skipped:
+            parts, _ = chain(tokens, index) if token.is_name else ((), 0)
+            return {parts[0].lower()} if len(parts) == 1 else set()
+    return set()
+
+
+class _Lost(Exception):
+    """The parser's places are not ours."""
+
+
+def _parse_and_find(
+    sql: str, tokens: Sequence[Token], created: set[str], dialect: str
+) -> list[Found] | None:
+    """Find the references of one statement by sqlglot; None where it cannot parse it."""
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
+
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
+    offset = tokens[0].start
+    try:
+        tree = sqlglot.parse_one(sql[offset : tokens[-1].end], read=dialect)
+        if any(True for _ in tree.find_all(exp.Command)):
+            return None
+        return _Finder(tokens, offset, created).find(tree)
+    except (SqlglotError, RecursionError, _Lost):
+        return None
+    except (AttributeError, TypeError, ValueError, LookupError):
+        # A defect of the parser: the tokens still tell what is needed.
+        return None
+
+
+class _Finder:
+    """Finds the references in one parsed statement."""
+
+    def __init__(self, tokens: Sequence[Token], offset: int, created: set[str]) -> None:
+        self._tokens = tokens
+        self._at = {token.start - offset: index for index, token in enumerate(tokens)}
+        self._created = created
+
+    def find(self, tree: exp.Expr) -> list[Found]:
+        from sqlglot import exp
+
+        tables: list[exp.Table] = []
+        columns: list[exp.Column] = []
+        for node in tree.walk():
+            if isinstance(node, exp.Table):
+                tables.append(node)
+            elif isinstance(node, exp.Column) and len(node.parts) > 2:
+                columns.append(node)
+        found: list[Found] = []
+        aliases: dict[int, set[str]] = {}
+        for table in tables:
+            scope = _scope(table) or tree
+            aliases.setdefault(id(scope), set()).add(table.alias.lower())
+            if (reference := self._reference(table, scope)) is not None:
+                found.append(reference)
+        if found:
+            for column in columns:
+                self._attach(column, found, aliases)
+        return found
+
+    def _reference(self, table: exp.Table, scope: exp.Expr) -> Found | None:
+        from sqlglot import exp
+
+        if _is_definition(table):
+            return None
+        index = self._index(table.parts[0])
+        if index is None:
+            if isinstance(table.parts[0], (exp.Identifier, exp.Anonymous)):
+                raise _Lost
+            return None
+        named = classify(self._tokens, index)
+        if named is None:
+            return None
+        form, parts, after = named
+        if form in ("input", "this", "whole") and len(table.parts) == 1:
+            name = self._tokens[index].name.lower()
+            if name in self._created or _is_cte(table, name):
+                return None
+        aliased = bool(table.alias) or not takes_alias(self._tokens, index)
+        start, end = self._tokens[index].start, self._tokens[after - 1].end
+        return Found(form=form, parts=parts, start=start, end=end, scope=scope, aliased=aliased)
+
+    def _attach(
+        self, column: exp.Column, found: Sequence[Found], aliases: Mapping[int, set[str]]
+    ) -> None:
+        """Find the table that a column's qualifier means, from the inside out."""
+        index = self._index(column.parts[0])
+        if index is None:
+            return
+        names, _ = chain(self._tokens, index)
+        if len(names) < len(column.parts):  # the last part is a star
+            names = (*names, "*")
+        scope = _scope(column)
+        while scope is not None:
+            if names[0].lower() in aliases.get(id(scope), ()):
+                return
+            for each in found:
+                if each.scope is scope and qualifies(names, each):
+                    last = self._tokens[index + 2 * (len(each.parts) - 1)]
+                    each.qualifiers.append((self._tokens[index].start, last.end))
+                    return
+            scope = _scope(scope)
+
+    def _index(self, part: exp.Expr) -> int | None:
+        start = part.meta.get("start")
+        return None if start is None else self._at.get(start)
+
+
+def _scope(node: exp.Expr) -> exp.Expr | None:
+    """Return the query that a node stands in."""
+    from sqlglot import exp
+
+    return node.find_ancestor(exp.Select)
+
+
+def _is_definition(table: exp.Table) -> bool:
+    """Whether a table is what a CREATE makes."""
+    from sqlglot import exp
+
+    parent = table.parent
+    if isinstance(parent, exp.Schema):
+        parent, table = parent.parent, parent  # type: ignore[assignment]
+    return isinstance(parent, exp.Create) and parent.this is table
+
+
+def _is_cte(table: exp.Table, name: str) -> bool:
+    """Whether a CTE of that name can be seen where a table stands."""
+    from sqlglot import exp
+
+    inside: exp.Expr = table
+    node = table.parent
+    within: exp.Expr | None = None
+    while node is not None:
+        if isinstance(node, exp.With):
+            within = inside
+        else:
+            clause = node.args.get("with_") or node.args.get("with")
+            if isinstance(clause, exp.With):
+                for cte in clause.expressions:
+                    if cte is within and not clause.args.get("recursive"):
+                        break
+                    if cte.alias.lower() == name:
+                        return True
+                    if cte is within:
+                        break
+            within = None
+        inside, node = node, node.parent
+    return False

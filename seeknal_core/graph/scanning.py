@@ -1,0 +1,188 @@
+"""Find references by tokens alone, for statements that sqlglot cannot parse.
+
+A walk over the tokens that knows where a table is expected: after FROM and JOIN,
+after a comma of a FROM clause, after DESCRIBE, PIVOT and their like. Scopes are
+coarser than the parser's: one per pair of brackets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from seeknal_core.graph.references import Found, chain, classify, qualifies, takes_alias
+from seeknal_core.graph.tokens import KEYWORDS, Kind, Token
+
+#: Functions with a FROM of their own inside the brackets.
+_FROM_FUNCTIONS = frozenset({"EXTRACT", "SUBSTRING", "TRIM", "OVERLAY", "POSITION"})
+_TABLE_FOLLOWS = frozenset({"FROM", "JOIN"})
+_TABLE_FOLLOWS_FIRST = frozenset(
+    {"DESCRIBE", "SUMMARIZE", "PIVOT", "PIVOT_WIDER", "UNPIVOT", "PIVOT_LONGER", "TABLE"}
+)
+_ENDING = """
+SELECT WHERE GROUP HAVING ORDER LIMIT OFFSET WINDOW QUALIFY UNION INTERSECT EXCEPT VALUES
+RETURNING FETCH
+"""
+
+_ENDS_FROM = frozenset(_ENDING.split())
+#: Words that follow a table and are no alias, besides the keywords.
+_NO_ALIAS = frozenset({"SAMPLE", "VALUES", "SET", "USING", "AT"})
+_OPENS, _CLOSES = frozenset("([{"), frozenset(")]}")
+
+
+@attrs.define
+class _Frame:
+    """What is open between a pair of brackets."""
+
+    in_from: bool = False
+    from_is_argument: bool = False
+
+
+def scan(tokens: Sequence[Token], created: set[str]) -> list[Found]:
+    """Find the references of one statement.
+
+    Args:
+        created: names that earlier statements created, in lower case.
+    """
+    visible = _ctes(tokens)
+    frames = [_Frame()]
+    found: list[Found] = []
+    expects = False
+    index = 0
+    while index < len(tokens):
+        token, frame = tokens[index], frames[-1]
+        word = token.upper
+        if word in _OPENS:
+            argument = index > 0 and tokens[index - 1].upper in _FROM_FUNCTIONS
+            frames.append(_Frame(in_from=expects, from_is_argument=argument))
+            expects = expects and word == "("
+        elif word in _CLOSES:
+            if len(frames) > 1:
+                frames.pop()
+            expects = False
+        elif word == ",":
+            expects = frame.in_from
+        elif word == "LATERAL" and expects:
+            pass
+        elif _opens_from(tokens, index, frame):
+            frame.in_from = frame.in_from or word in _TABLE_FOLLOWS
+            expects = True
+        elif expects and token.is_name and word not in KEYWORDS:
+            index = _table(tokens, index, frame, visible, created, found)
+            expects = False
+            continue
+        else:
+            if word in _ENDS_FROM:
+                frame.in_from = False
+                frame.from_is_argument = frame.from_is_argument and word != "SELECT"
+            expects = False
+        index += 1
+    _attach(tokens, found)
+    return found
+
+
+def _opens_from(tokens: Sequence[Token], index: int, frame: _Frame) -> bool:
+    """Whether a table is expected after the word at `index`."""
+    word = tokens[index].upper
+    before = tokens[index - 1].upper if index else ""
+    if before == "." or (before == "AS" and word != "FROM"):
+        return False
+    if word == "FROM":
+        distinct = before == "DISTINCT" and index > 1 and tokens[index - 2].upper in ("IS", "NOT")
+        return not frame.from_is_argument and not distinct
+    if word in _TABLE_FOLLOWS:
+        return True
+    return word in _TABLE_FOLLOWS_FIRST and before in ("", "(", "FROM", ",")
+
+
+def _table(
+    tokens: Sequence[Token],
+    index: int,
+    frame: _Frame,
+    visible: Sequence[tuple[str, int]],
+    created: set[str],
+    found: list[Found],
+) -> int:
+    """Read the table at `index`, note it if it may be a node; return the index after it."""
+    prefixed = index + 1 < len(tokens) and tokens[index + 1].text == ":"
+    if prefixed:  # FROM alias : table
+        index += 2
+        if index >= len(tokens) or not tokens[index].is_name:
+            return index
+    named = classify(tokens, index)
+    if named is None:
+        return chain(tokens, index)[1]
+    form, parts, after = named
+    name = tokens[index].name.lower()
+    hidden = name in created or any(cte == name and start <= index for cte, start in visible)
+    if form in ("input", "this", "whole") and hidden:
+        return after
+    aliased = prefixed or _has_alias(tokens, after) or not takes_alias(tokens, index)
+    start, end = tokens[index].start, tokens[after - 1].end
+    found.append(Found(form=form, parts=parts, start=start, end=end, scope=frame, aliased=aliased))
+    return after
+
+
+def _has_alias(tokens: Sequence[Token], index: int) -> bool:
+    if index >= len(tokens):
+        return False
+    word = tokens[index].upper
+    if tokens[index].kind is Kind.QUOTED or word == "AS":
+        return True
+    return tokens[index].kind is Kind.WORD and word not in KEYWORDS | _NO_ALIAS
+
+
+def _ctes(tokens: Sequence[Token]) -> list[tuple[str, int]]:
+    """List the statement's CTEs: name in lower case, and the index from which it is seen.
+
+    One that isn't recursive is seen after its own closing bracket.
+    """
+    if not any(token.upper == "WITH" for token in tokens):
+        return []
+    closing: dict[int, int] = {}
+    stack: list[int] = []
+    for index, token in enumerate(tokens):
+        if token.upper == "(":
+            stack.append(index)
+        elif token.upper == ")" and stack:
+            closing[stack.pop()] = index
+    recursive = any(token.upper == "RECURSIVE" for token in tokens)
+    result = []
+    for index, token in enumerate(tokens):
+        before = tokens[index - 1].upper if index else ""
+        if not token.is_name or before not in ("WITH", "RECURSIVE", ","):
+            continue
+        after = index + 1
+        if after < len(tokens) and tokens[after].upper == "(":
+            after = closing.get(after, after) + 1
+        if after >= len(tokens) or tokens[after].upper != "AS":
+            continue
+        after += 1
+        while after < len(tokens) and tokens[after].upper in ("NOT", "MATERIALIZED"):
+            after += 1
+        if after < len(tokens) and tokens[after].upper == "(":
+            end = closing.get(after, len(tokens))
+            result.append((token.name.lower(), index if recursive else end))
+    return result
+
+
+def _attach(tokens: Sequence[Token], found: Sequence[Found]) -> None:
+    """Find the column qualifiers that mean a reference without an alias."""
+    inside = [(each.start, each.end) for each in found]
+    index = 0
+    while found and index < len(tokens):
+        if not tokens[index].is_name or (index and tokens[index - 1].text == "."):
+            index += 1
+            continue
+        names, after = chain(tokens, index)
+        if tokens[after : after + 2] and tokens[after].text == ".":
+            names = (*names, "*")
+        start = tokens[index].start
+        if not any(low <= start < high for low, high in inside):
+            for each in found:
+                if qualifies(names, each):
+                    last = tokens[index + 2 * (len(each.parts) - 1)]
+                    each.qualifiers.append((start, last.end))
+                    break
+        index = after
