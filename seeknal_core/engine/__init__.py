@@ -1,0 +1,75 @@
+"""The engine: what computes nodes, and the store of what it computed.
+
+`open_engine` gives an `Engine` by its name in the project file. Importing this
+package loads neither DuckDB nor pyarrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seeknal_core.engine.protocol import AuditOutcome, Engine, NodeVariables, Output
+from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.specs import EngineSettings
+from seeknal_core.types import Cancellation
+
+__all__ = [
+    "ENGINES",
+    "AuditOutcome",
+    "Engine",
+    "NodeVariables",
+    "Output",
+    "check_statements",
+    "open_engine",
+]
+
+#: The names that ``engine:`` in the project file may have.
+ENGINES = ("duckdb",)
+
+
+def open_engine(
+    settings: EngineSettings,
+    *,
+    project_root: Path,
+    snapshot_root: Path,
+    scratch: Path,
+    cancellation: Cancellation,
+) -> Engine:
+    """Open the engine that the project file names. Close it when the command ends.
+
+    Args:
+        project_root: relative paths of files and settings are relative to it.
+        snapshot_root: the snapshot store's folder, the only one whose files SQL can read.
+        scratch: a folder for what lives no longer than the command; created if absent.
+        cancellation: a request interrupts what is running.
+
+    Raises:
+        ConfigError: no engine of that name, or a limit it does not understand.
+    """
+    _known(settings)
+    from seeknal_core.engine.duckdb import DuckDBEngine
+
+    return DuckDBEngine(settings, project_root, snapshot_root, scratch, cancellation)
+
+
+def check_statements(settings: EngineSettings, node: str, statements: Sequence[str]) -> None:
+    """Parse a node's rendered statements and refuse those a node may not hold.
+
+    Opens no file and binds no name: a missing column is found when the node runs.
+
+    Raises:
+        EngineError: the parser's message with its line, or the statement's kind by name.
+    """
+    _known(settings)
+    from seeknal_core.engine.statements import check
+
+    check(node, statements)
+
+
+def _known(settings: EngineSettings) -> None:
+    if settings.name not in ENGINES:
+        raise ConfigError(
+            [Problem(f"no engine named {settings.name!r}", path="engine")],
+            f"write engine: {ENGINES[0]}",
+        )

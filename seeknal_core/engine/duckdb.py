@@ -1,0 +1,355 @@
+"""DuckDB as the engine.
+
+One instance a command, which can read the snapshot store and its scratch folder
+and nothing else; a cursor a node, whose views nobody else sees. Files of
+sources are read by a second instance that runs no user's SQL. Time zone is UTC
+in both, so that a result doesn't depend on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from seeknal_core.engine import audits, failures, parquet, python, quoting, readers, statements
+from seeknal_core.engine.columns import is_declared, projection, stored_columns
+from seeknal_core.engine.disk import disk_guard
+from seeknal_core.engine.names import name_nodes, short_names
+from seeknal_core.engine.protocol import AuditOutcome, NodeVariables, Output
+from seeknal_core.engine.snapshots import Staging
+from seeknal_core.errors import ConfigError, EngineError, Interrupted, Problem
+from seeknal_core.specs import AnyNode, EngineSettings, PythonNode, SourceNode
+from seeknal_core.structure import nearest
+from seeknal_core.types import Cancellation, Snapshot
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BATCH_ROWS = 65_536
+
+
+class DuckDBEngine:
+    """The `Engine` that DuckDB makes. Open it with `seeknal_core.engine.open_engine`."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        project_root: Path,
+        snapshot_root: Path,
+        scratch: Path,
+        cancellation: Cancellation,
+    ) -> None:
+        self._settings = settings
+        self._project_root = project_root
+        self._snapshot_root = snapshot_root.resolve()
+        self._scratch = scratch.resolve()
+        self._cancellation = cancellation
+        self._lock = threading.Lock()
+        self._running: set[duckdb.DuckDBPyConnection] = set()
+        self._closed = False
+        self._file_reader: duckdb.DuckDBPyConnection | None = None
+        with disk_guard():
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            self._snapshot_root.mkdir(parents=True, exist_ok=True)
+        self._instance = self._open()
+        self._close_files(self._instance)
+        self._forget = cancellation.on_request(self._start_interrupting)
+
+    def compute_sql(
+        self,
+        node: str,
+        statements: Sequence[str],
+        inputs: Mapping[str, Snapshot],
+        staging: Staging,
+    ) -> Output:
+        """See `Engine`."""
+        checked = _check(node, statements)
+        with self.cursor() as cursor, disk_guard(node):
+            self._name_inputs(node, cursor, inputs)
+            for statement in checked[:-1]:
+                with self.translated(node, lines_before=statement.lines_before):
+                    cursor.execute(statement.text)
+            last = checked[-1]
+            if last.many:
+                with self.translated(node, lines_before=last.lines_before):
+                    relation = cursor.sql(last.text)
+                    return parquet.copy_relation(node, relation, staging)
+            with self.translated(
+                node, wrapper_lines=parquet.WRAPPER_LINES, lines_before=last.lines_before
+            ):
+                return parquet.copy_query(node, cursor, last.text, staging)
+
+    def compute_python(
+        self,
+        node: PythonNode,
+        inputs: Mapping[str, Snapshot],
+        staging: Staging,
+        variables: NodeVariables,
+    ) -> Output:
+        """See `Engine`."""
+        with self.cursor() as cursor:
+            self._name_inputs(node.id, cursor, inputs)
+            context = python.NodeContext(
+                node=node.id,
+                inputs=tuple(inputs),
+                cursor=cursor,
+                variables=variables,
+                cancellation=self._cancellation,
+            )
+            with self.translated(node.id):
+                return python.compute(
+                    node, context, staging, self._cancellation, self._project_root
+                )
+
+    def store_stream(
+        self,
+        node: str,
+        reader: pa.RecordBatchReader,
+        staging: Staging,
+        *,
+        max_rows: int | None,
+        max_bytes: int | None,
+    ) -> Output:
+        """See `Engine`."""
+        return parquet.write_stream(
+            node, reader, staging, self._cancellation, max_rows=max_rows, max_bytes=max_bytes
+        )
+
+    def read_files(self, source: SourceNode, files: Sequence[Path], staging: Staging) -> Output:
+        """See `Engine`."""
+        with self._lock:
+            if self._file_reader is None:
+                self._file_reader = self._open()
+            instance = self._file_reader
+        with self.cursor(instance) as cursor, disk_guard(source.id):
+            return readers.read_files(source, files, staging, cursor, self.translated)
+
+    def digest(self, staging: Staging) -> str:
+        """See `Engine`.
+
+        Count, and the sums of two 64-bit hashes of each row: rows that occur
+        twice count twice, order does not matter.
+        """
+        import hashlib
+
+        from seeknal_core.engine.snapshots import read_schema
+
+        files = staging.files()
+        names = ", ".join(f"r.{quoting.identifier(name)}" for name in read_schema(files[0]).names)
+        with self.cursor() as cursor, self.translated("digest"):
+            found = cursor.execute(
+                f"SELECT count(*), sum(hash({names})), sum(hash({names}, 'seeknal'))"
+                f" FROM read_parquet({quoting.paths(map(str, files))}) AS r"
+            ).fetchone()
+        schema = "\n".join(f"{field.name!r} {field.type}" for field in read_schema(files[0]))
+        return hashlib.sha256(f"1\n{schema}\n{found}".encode()).hexdigest()
+
+    def run_audits(
+        self, node: AnyNode, snapshot: Snapshot, related: Mapping[str, Snapshot]
+    ) -> tuple[AuditOutcome, ...]:
+        """See `Engine`."""
+        with self.cursor() as cursor:
+            snapshots = {**related, node.id: snapshot}
+            self._name_inputs(node.id, cursor, snapshots)
+            _name_shortly(cursor, snapshots)
+            cursor.execute(
+                f"CREATE TEMP VIEW __THIS__ AS SELECT * FROM {quoting.identifier(node.id)}"
+            )
+            return tuple(
+                audits.run(node, audit, snapshot, snapshots, cursor, self.translated)
+                for audit in node.audits
+            )
+
+    def check_columns(self, node: AnyNode, snapshot: Snapshot) -> tuple[str, ...]:
+        """See `Engine`."""
+        found = {field.name.casefold(): field for field in snapshot.schema}
+        messages = []
+        for column in node.columns:
+            field = found.get(column.name.casefold())
+            if field is None:
+                guess = nearest_column(column.name, snapshot)
+                messages.append(f"declared column {column.name!r} is missing{guess}")
+            elif column.dtype is not None and not is_declared(column.dtype, field.type):
+                messages.append(
+                    f"column {column.name!r} is declared {column.dtype} and is {field.type}"
+                )
+        return tuple(messages)
+
+    def newest(self, snapshot: Snapshot, column: str) -> datetime | None:
+        """See `Engine`. A time without zone is taken as UTC; text is read as a time."""
+        with self.cursor() as cursor, self.translated(snapshot.node):
+            if column.casefold() not in {name.casefold() for name in snapshot.schema.names}:
+                raise EngineError(
+                    f"{snapshot.node}: there is no column {column!r}"
+                    f"{nearest_column(column, snapshot)}",
+                    "name an existing column under freshness: column",
+                )
+            found = cursor.execute(
+                f"SELECT epoch_us(max(CAST({quoting.identifier(column)} AS TIMESTAMPTZ)))"
+                f" FROM read_parquet({quoting.paths(snapshot.files)})"
+            ).fetchone()
+        if found is None or found[0] is None:
+            return None
+        try:
+            return _EPOCH + timedelta(microseconds=found[0])
+        except OverflowError:
+            return datetime.max.replace(tzinfo=UTC)
+
+    def query(self, sql: str, snapshots: Mapping[str, Snapshot]) -> pa.RecordBatchReader:
+        """See `Engine`. The reader holds a cursor until it is read to its end or closed."""
+        sql = name_nodes(sql, snapshots)
+        checked = _check("query", [sql])
+        stack = contextlib.ExitStack()
+        cursor = stack.enter_context(self.cursor())
+        try:
+            self._name_inputs("query", cursor, snapshots)
+            _name_shortly(cursor, snapshots)
+            for statement in checked[:-1]:
+                with self.translated("query", lines_before=statement.lines_before):
+                    cursor.execute(statement.text)
+            with self.translated("query", wrapper_lines=1, lines_before=checked[-1].lines_before):
+                relation = parquet.bind(cursor, checked[-1].text)
+                columns = stored_columns("query", relation.columns, relation.types)
+                cast = projection(columns)
+                relation = relation.project(cast) if cast else relation
+                reader = relation.to_arrow_reader(_BATCH_ROWS)
+        except BaseException:
+            stack.close()
+            raise
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with stack, self.translated("query"):
+                yield from reader
+
+        return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._forget()
+        with self._lock:
+            self._closed = True
+            running = list(self._running)
+        for cursor in running:
+            cursor.interrupt()
+        self._instance.close()
+        if self._file_reader is not None:
+            self._file_reader.close()
+
+    @contextlib.contextmanager
+    def cursor(
+        self, instance: duckdb.DuckDBPyConnection | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a private cursor that a request to stop interrupts."""
+        self._cancellation.check()
+        with self._lock:
+            cursor = (instance or self._instance).cursor()
+            self._running.add(cursor)
+        try:
+            yield cursor
+        finally:
+            with self._lock:
+                self._running.discard(cursor)
+            cursor.close()
+
+    @contextlib.contextmanager
+    def translated(
+        self, node: str, *, wrapper_lines: int = 0, lines_before: int = 0
+    ) -> Iterator[None]:
+        """Turn DuckDB's errors into ours; see `failures.translate`."""
+        try:
+            yield
+        except duckdb.Error as error:
+            if self._cancellation.requested:
+                raise Interrupted("stopped by the user") from None
+            raise failures.translate(
+                error,
+                node,
+                wrapper_lines=wrapper_lines,
+                lines_before=lines_before,
+                hide=(self._snapshot_root, self._scratch),
+            ) from None
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+            "temp_directory": str(self._temp_directory()),
+        }
+        if self._settings.memory_limit is not None:
+            config["memory_limit"] = self._settings.memory_limit
+        if self._settings.threads is not None:
+            config["threads"] = self._settings.threads
+        try:
+            instance = duckdb.connect(config=config)
+            instance.execute("SET TimeZone = 'UTC'")
+            instance.execute("SET enable_progress_bar = false")
+        except duckdb.Error as error:
+            raise ConfigError(
+                [Problem(str(error).splitlines()[0], path="engine")],
+                "write e.g. engine: {name: duckdb, memory_limit: 4GB, threads: 4}",
+            ) from None
+        return instance
+
+    def _temp_directory(self) -> Path:
+        if self._settings.temp_directory is None:
+            return self._scratch / "spill"
+        return (self._project_root / self._settings.temp_directory).resolve()
+
+    def _close_files(self, instance: duckdb.DuckDBPyConnection) -> None:
+        """Leave the snapshot store and the scratch folder readable, and fix the settings."""
+        folders = quoting.paths([f"{self._snapshot_root}/", f"{self._scratch}/"])
+        instance.execute(f"SET allowed_directories = {folders}")
+        instance.execute("SET enable_external_access = false")
+        instance.execute("SET lock_configuration = true")
+
+    def _name_inputs(
+        self,
+        node: str,
+        cursor: duckdb.DuckDBPyConnection,
+        inputs: Mapping[str, Snapshot],
+    ) -> None:
+        with self.translated(node):
+            for id, snapshot in inputs.items():
+                cursor.execute(
+                    f"CREATE TEMP VIEW {quoting.identifier(id)} AS"
+                    f" SELECT * FROM read_parquet({quoting.paths(snapshot.files)})"
+                )
+
+    def _start_interrupting(self) -> None:
+        threading.Thread(target=self._interrupt_all, daemon=True).start()
+
+    def _interrupt_all(self) -> None:
+        """Interrupt until nothing runs: one that hits between two statements is lost."""
+        while True:
+            with self._lock:
+                if self._closed or not self._running:
+                    return
+                for cursor in self._running:
+                    with contextlib.suppress(duckdb.Error):
+                        cursor.interrupt()
+            time.sleep(0.05)
+
+
+def nearest_column(name: str, snapshot: Snapshot) -> str:
+    """Return ``, did you mean …?`` for a column that isn't there, or an empty string."""
+    guess = nearest(name, snapshot.schema.names)
+    return f", {guess}" if guess else ""
+
+
+def _check(node: str, sql: Sequence[str]) -> tuple[statements.Statement, ...]:
+    return statements.check(node, sql)
+
+
+def _name_shortly(cursor: duckdb.DuckDBPyConnection, snapshots: Mapping[str, Snapshot]) -> None:
+    """Name each snapshot by its node's bare name too, where only one has it."""
+    for name, id in short_names(snapshots).items():
+        cursor.execute(
+            f"CREATE TEMP VIEW IF NOT EXISTS {quoting.identifier(name)} AS"
+            f" SELECT * FROM {quoting.identifier(id)}"
+        )

@@ -1,0 +1,199 @@
+"""Files that sources name: which they are, and what is in them."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import attrs
+
+from seeknal_core.errors import EngineError
+from seeknal_core.specs import SourceNode
+
+#: A file's time stamp says nothing about writes this close to it, in nanoseconds.
+_RECENT = 2_000_000_000
+_CACHE_VERSION = 1
+_NEAREST_LOOKED_AT = 10_000
+
+
+@attrs.frozen(kw_only=True)
+class ResolvedFiles:
+    """The files of a source, in the order they are read.
+
+    ``labels`` name them for the content key and for messages: relative to the
+    project root with ``/``, or the absolute path or URL where they lie elsewhere.
+    """
+
+    files: tuple[Path, ...]
+    labels: tuple[str, ...]
+
+
+def resolve_files(source: SourceNode, root: Path, scratch: Path) -> ResolvedFiles:
+    """Find the files that a source names; those on S3 are downloaded into `scratch`.
+
+    Args:
+        source: with ``table`` and ``params`` expanded; ``params: path`` serves
+            where ``table`` is missing. A glob knows ``*``, ``?``, ``[…]`` and ``**``.
+        root: what relative paths are relative to.
+
+    Raises:
+        EngineError: no file matches, with the nearest name that exists.
+    """
+    written = source.table if source.table is not None else source.params.get("path")
+    if not isinstance(written, str) or not written:
+        raise EngineError(
+            f"{source.id}: no file is named", "write table: data/orders.csv (or a glob)"
+        )
+    if written.startswith("s3://"):
+        from seeknal_core.engine.s3 import download
+
+        found = download(source.id, written, scratch)
+        return ResolvedFiles(files=tuple(found.values()), labels=tuple(found))
+    pattern = os.path.expanduser(written.removeprefix("file://"))
+    literal = root / pattern
+    if literal.is_dir():
+        raise EngineError(
+            f"{source.id}: {written} is a folder",
+            f"write {written.rstrip('/')}/*.{source.type}",
+        )
+    if literal.is_file():
+        files = [literal]
+    else:
+        matches = glob.glob(pattern, root_dir=root, recursive=True)
+        files = [root / match for match in matches if (root / match).is_file()]
+    if not files:
+        raise EngineError(f"{source.id}: no file matches {written}", _nearest(root, pattern))
+    labelled = sorted({_label(path, root): path for path in files}.items())
+    return ResolvedFiles(
+        files=tuple(path for _, path in labelled), labels=tuple(label for label, _ in labelled)
+    )
+
+
+def _label(path: Path, root: Path) -> str:
+    normal = Path(os.path.normpath(path))
+    base = Path(os.path.normpath(root))
+    return (normal.relative_to(base) if normal.is_relative_to(base) else normal).as_posix()
+
+
+def _nearest(root: Path, pattern: str) -> str:
+    """Name the file that was perhaps meant, among those of the folder or of the project."""
+    parent = (root / pattern).parent
+    folder = parent if parent.is_dir() else root
+    candidates = {_label(path, root): path for path in _some_files(folder)}
+    wanted = _label(root / pattern, root)
+    close = difflib.get_close_matches(wanted, candidates, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"paths are relative to the project root, {root}"
+
+
+def _some_files(folder: Path) -> Iterable[Path]:
+    looked_at = 0
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name != "target"
+        )
+        for name in names:
+            looked_at += 1
+            if looked_at > _NEAREST_LOOKED_AT:
+                return
+            yield Path(where, name)
+
+
+@attrs.define
+class _Known:
+    stamp: tuple[int, ...]
+    digest: str
+
+
+class FileDigests:
+    """SHA-256 of files, remembered by size and time stamps. Thread-safe.
+
+    A digest is remembered only for a file that was last written more than two
+    seconds before it was looked at: a second write within one tick of the file
+    system's clock leaves size and time as they were.
+    """
+
+    def __init__(self, cache_path: Path) -> None:
+        self._path = cache_path
+        self._lock = threading.Lock()
+        self._changed = False
+        self._known = _load(cache_path)
+
+    def digest(self, path: Path) -> str:
+        """Return the digest of a file's bytes as they are now.
+
+        Digest a file before it is read and again afterwards: the second call
+        costs nothing unless the file changed meanwhile.
+
+        Raises:
+            EngineError: it cannot be read.
+        """
+        key = os.path.abspath(path)
+        try:
+            stamp = _stamp(key)
+            with self._lock:
+                known = self._known.get(key)
+            if known is not None and known.stamp == stamp:
+                return known.digest
+            while True:
+                seen = time.time_ns()
+                digest = _sha256(key)
+                after = _stamp(key)
+                if after == stamp:
+                    break
+                stamp = after
+        except OSError as error:
+            raise EngineError(
+                f"{path.name}: {error.strerror or error}", "look at the file and its rights"
+            ) from None
+        if max(stamp[1], stamp[2]) < seen - _RECENT:
+            with self._lock:
+                self._known[key] = _Known(stamp=stamp, digest=digest)
+                self._changed = True
+        return digest
+
+    def save(self) -> None:
+        """Write the cache, atomically. Losing it costs time only."""
+        with self._lock:
+            if not self._changed:
+                return
+            files = {key: [*known.stamp, known.digest] for key, known in self._known.items()}
+            self._changed = False
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_text(json.dumps({"version": _CACHE_VERSION, "files": files}))
+            os.replace(temporary, self._path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+
+
+def _load(path: Path) -> dict[str, _Known]:
+    try:
+        document = json.loads(path.read_bytes())
+        if document["version"] != _CACHE_VERSION:
+            return {}
+        return {
+            key: _Known(stamp=tuple(entry[:-1]), digest=entry[-1])
+            for key, entry in document["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return {}
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    found = os.stat(path)
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

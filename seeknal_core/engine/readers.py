@@ -1,0 +1,205 @@
+"""Reading a source's own files: CSV, Parquet, JSON and JSON lines.
+
+Columns of several files are matched by name. A declared column is read as its
+type (`columns.READ_AS`); the others as DuckDB finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import duckdb
+
+from seeknal_core.engine import parquet, quoting
+from seeknal_core.engine.columns import READ_AS
+from seeknal_core.engine.protocol import Output
+from seeknal_core.engine.snapshots import Staging
+from seeknal_core.errors import ConfigError, EngineError, Problem
+from seeknal_core.specs import SourceNode
+from seeknal_core.structure import nearest
+
+_FUNCTIONS = {
+    "csv": "read_csv",
+    "parquet": "read_parquet",
+    "json": "read_json",
+    "jsonl": "read_json",
+}
+
+#: The params of each type, and DuckDB's word for those that it sees.
+_PARAMS: Mapping[str, Mapping[str, str]] = {
+    "csv": {"delimiter": "delim", "delim": "delim", "header": "header", "skip": "skip", "path": ""},
+    "parquet": {"path": ""},
+    "json": {"path": ""},
+    "jsonl": {"path": ""},
+}
+_WANTED = {"delim": str, "header": bool, "skip": int}
+
+_TRIES = 3
+_RECENT_SECONDS = 2.0
+_CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
+
+Translated = Callable[[str], AbstractContextManager[None]]
+
+
+def read_files(
+    source: SourceNode,
+    files: Sequence[Path],
+    staging: Staging,
+    cursor: duckdb.DuckDBPyConnection,
+    translated: Translated,
+) -> Output:
+    """Store the rows of `files`, in the order of the files.
+
+    Raises:
+        ConfigError: a param that the type does not have, or of the wrong type.
+        EngineError: a file cannot be read as what it should be, or kept changing.
+    """
+    options = _options(source)
+    _check_space(source, files, staging.path)
+    for _ in range(_TRIES):
+        try:
+            before = [_signature(path) for path in files]
+            with translated(source.id):
+                output = _read(source, files, options, staging, cursor)
+            if before == [_signature(path) for path in files]:
+                return output
+        except FileNotFoundError as error:
+            raise EngineError(
+                f"{source.id}: {Path(str(error.filename)).name} is gone", "try again"
+            ) from None
+        staging.file().unlink()
+    raise EngineError(
+        f"{source.id}: the files changed each time they were read",
+        f"wait until they are written, then: seeknal run --select {source.name}",
+    )
+
+
+def _read(
+    source: SourceNode,
+    files: Sequence[Path],
+    options: Mapping[str, str],
+    staging: Staging,
+    cursor: duckdb.DuckDBPyConnection,
+) -> Output:
+    def scan(extra: Mapping[str, str]) -> str:
+        arguments = [quoting.paths(map(str, files))]
+        arguments += [f"{name} = {value}" for name, value in {**options, **extra}.items()]
+        return f"SELECT * FROM {_FUNCTIONS[source.type]}({', '.join(arguments)})"
+
+    try:
+        return parquet.copy_query(
+            source.id, cursor, scan(_declared(source, scan({}), cursor)), staging
+        )
+    except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+        raise _unreadable(source, files, error) from None
+
+
+def _declared(
+    source: SourceNode, scan: str, cursor: duckdb.DuckDBPyConnection
+) -> Mapping[str, str]:
+    """Return the argument that makes declared columns of the types declared."""
+    declared = {
+        column.name.casefold(): READ_AS[column.dtype]
+        for column in source.columns
+        if column.dtype in READ_AS
+    }
+    if not declared or source.type == "parquet":
+        return {}
+    relation = cursor.sql(scan)
+    found = {name: declared.get(name.casefold()) for name in relation.columns}
+    if source.type == "csv":
+        pairs = {name: kind for name, kind in found.items() if kind}
+        return {"types": _struct(pairs)} if pairs else {}
+    kinds = zip(found.items(), relation.types, strict=True)
+    return {"columns": _struct({name: kind or str(own) for (name, kind), own in kinds})}
+
+
+def _struct(pairs: Mapping[str, str]) -> str:
+    inside = (f"{quoting.text(name)}: {quoting.text(kind)}" for name, kind in pairs.items())
+    return "{" + ", ".join(inside) + "}"
+
+
+def _options(source: SourceNode) -> dict[str, str]:
+    known = _PARAMS[source.type]
+    problems = []
+    options: dict[str, str] = {}
+    if source.type == "jsonl":
+        options["format"] = "'newline_delimited'"
+    options["union_by_name"] = "true"
+    for name, value in source.params.items():
+        path = f"params.{name}"
+        if name not in known:
+            hint = nearest(name, known) or f"known: {', '.join(known)}"
+            problems.append(_problem(source, path, f"unknown for {source.type}", hint))
+            continue
+        option = known[name]
+        if not option:
+            continue
+        wanted = _WANTED[option]
+        if isinstance(value, bool) is not (wanted is bool) or not isinstance(value, wanted):
+            problems.append(_problem(source, path, f"wants a {wanted.__name__}", ""))
+            continue
+        options[option] = quoting.literal(value)
+    if problems:
+        raise ConfigError(problems)
+    return options
+
+
+def _problem(source: SourceNode, path: str, message: str, hint: str) -> Problem:
+    place = source.location
+    return Problem(message, place.file, place.line, place.column, f"{source.id}.{path}", hint)
+
+
+def _unreadable(source: SourceNode, files: Sequence[Path], error: duckdb.Error) -> EngineError:
+    text = str(error)
+    named = [path for path in files if str(path) in text]
+    where = (named or list(files))[0].name
+    line = _CSV_LINE.search(text)
+    if line:
+        where += f", line {line.group(1)}"
+    kept = [
+        part.strip()
+        for part in text.partition(": ")[2].splitlines()
+        if part.strip() and not part.startswith(("CSV Error on Line", "Original Line"))
+    ]
+    message = kept[0] if kept else text.splitlines()[0]
+    for path in files:
+        message = message.replace(str(path), path.name)
+    return EngineError(
+        f"{source.id}: {where}: {message[:300]}",
+        "mend the file, or declare the column's dtype under columns:"
+        if source.type != "parquet"
+        else "mend the file",
+    )
+
+
+def _signature(path: Path) -> tuple[object, ...]:
+    """Return what changes when a file's content does.
+
+    A file written within the last two seconds may be written again without a
+    new time stamp, so its bytes are digested too.
+    """
+    found = path.stat()
+    signature = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    if time.time() - found.st_mtime > _RECENT_SECONDS:
+        return signature
+    with path.open("rb") as file:
+        return (*signature, hashlib.file_digest(file, "sha256").digest())
+
+
+def _check_space(source: SourceNode, files: Sequence[Path], folder: Path) -> None:
+    needed = sum(path.stat().st_size for path in files if path.exists())
+    # Text takes about a fifth of its size as Parquet.
+    needed = needed if source.type == "parquet" else needed // 5
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise EngineError(
+            f"{source.id}: needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            "free space on the disk, or move target/ to another one",
+        )

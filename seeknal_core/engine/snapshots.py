@@ -1,0 +1,360 @@
+"""The content-addressed store of what nodes gave: immutable Parquet under its key.
+
+One folder a snapshot, ``root/ab/abcdef…/`` with ``data_*.parquet`` and
+``snapshot.json``. A folder gets its name by one atomic rename after every byte
+was fsynced, so a name that exists is whole. Work in progress stands under
+``root/tmp/``, in a folder per process that the process holds a lock on; what a
+dead process left there is removed by the next one that writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from seeknal_core.engine.disk import disk_guard
+from seeknal_core.errors import EngineError, StateError
+from seeknal_core.types import Snapshot
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Version of ``snapshot.json``; a folder with another one counts as absent.
+SCHEMA_VERSION = 1
+
+_KEY = re.compile(r"[0-9A-Za-z_-]{4,}")
+_MAGIC = b"PAR1"
+_DOCUMENT = "snapshot.json"
+
+
+@attrs.frozen(kw_only=True)
+class Staging:
+    """A private folder to write Parquet files (``data_*.parquet``) into."""
+
+    path: Path
+
+    def file(self, number: int = 0) -> Path:
+        """Return the path of the data file of a number."""
+        return self.path / f"data_{number}.parquet"
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the data files that are there, in the order of their rows."""
+        found = self.path.glob("data_*.parquet")
+        return tuple(sorted(found, key=lambda path: int(path.stem.partition("_")[2])))
+
+
+class SnapshotStore:
+    """The snapshots under one folder. Thread-safe; several processes share one.
+
+    Nothing is written, not even the folder, before `staging` or a lock is asked for.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.realpath(root))
+        self._lock = threading.Lock()
+        self._own: Path | None = None
+        self._own_lock: int | None = None
+
+    def find(self, node: str, content_key: str) -> Snapshot | None:
+        """Return the snapshot stored under a key, or None.
+
+        A folder whose files are missing, of another size than recorded, or
+        without a readable footer counts as absent, and is removed.
+
+        Args:
+            node: the node that the result is for; another one may have stored it.
+        """
+        folder = self._folder(content_key)
+        document = self._document(folder)
+        if document is None:
+            if folder.exists():
+                self._remove(folder)
+            return None
+        try:
+            names = [(folder / str(file["name"]), int(file["bytes"])) for file in document["files"]]
+            if not names or not all(_is_whole(path, size) for path, size in names):
+                raise ValueError("damaged")
+            import pyarrow.parquet as pq
+
+            rows = 0
+            for path, _ in names:
+                metadata = pq.read_metadata(path)
+                rows += metadata.num_rows
+            if rows != document["row_count"]:
+                raise ValueError("rows")
+            schema = read_schema(names[0][0])
+        except (ValueError, KeyError, TypeError, OSError):
+            self._remove(folder)
+            return None
+        return Snapshot(
+            node=node,
+            content_key=content_key,
+            schema=schema,
+            row_count=rows,
+            files=tuple(str(path) for path, _ in names),
+            bytes=sum(size for _, size in names),
+        )
+
+    def contains(self, content_key: str) -> bool:
+        """Tell whether a key is stored, by sizes and magic bytes alone.
+
+        Cheaper than `find`: pyarrow isn't imported; and nothing is removed.
+        """
+        folder = self._folder(content_key)
+        document = self._document(folder)
+        if document is None:
+            return False
+        try:
+            files = [(folder / str(file["name"]), int(file["bytes"])) for file in document["files"]]
+        except (KeyError, TypeError, ValueError):
+            return False
+        return bool(files) and all(_is_whole(path, size) for path, size in files)
+
+    def digest_of(self, content_key: str) -> str | None:
+        """Return the content digest that was given on `commit`; None if there is none."""
+        document = self._document(self._folder(content_key))
+        digest = document.get("digest") if document else None
+        return digest if isinstance(digest, str) and digest else None
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Staging]:
+        """Give a folder to write into; it is removed afterwards unless committed.
+
+        Raises:
+            EngineError: the disk is full, also for a write inside the block.
+        """
+        with disk_guard():
+            path = self._process_folder() / uuid.uuid4().hex
+            path.mkdir()
+            try:
+                yield Staging(path=path)
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def commit(self, staging: Staging, node: str, content_key: str, digest: str) -> Snapshot:
+        """Make what is staged the snapshot of a key, durably.
+
+        Where the key is stored already, the stored one wins and the staged is dropped.
+
+        Args:
+            digest: what `Engine.digest` said of the staging, or empty.
+
+        Raises:
+            EngineError: nothing is staged, or the disk is full.
+        """
+        files = staging.files()
+        if not files:
+            raise EngineError(f"{node}: nothing was stored", "please report this with the log")
+        import pyarrow.parquet as pq
+
+        with disk_guard(node):
+            document = {
+                "version": SCHEMA_VERSION,
+                "node": node,
+                "row_count": sum(pq.read_metadata(path).num_rows for path in files),
+                "files": [{"name": path.name, "bytes": path.stat().st_size} for path in files],
+                "digest": digest,
+            }
+            _write_durably(staging.path / _DOCUMENT, json.dumps(document, indent=1).encode())
+            for path in files:
+                _sync(path)
+                path.chmod(0o444)
+            _sync(staging.path)
+            folder = self._folder(content_key)
+            if not folder.parent.exists():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                _sync(self.root)
+            # A damaged folder is moved away by the look before the second try.
+            for _ in range(2):
+                found = self.find(node, content_key)
+                if found is not None:
+                    return found
+                with contextlib.suppress(FileExistsError, OSError):
+                    os.rename(staging.path, folder)
+                    _sync(folder.parent)
+        found = self.find(node, content_key)
+        if found is None:
+            raise EngineError(f"{node}: the snapshot store at {self.root} cannot be written")
+        return found
+
+    @contextlib.contextmanager
+    def shared_lock(self, *, wait: float = 60.0) -> Iterator[None]:
+        """Keep snapshots from being removed while a command uses them.
+
+        Args:
+            wait: the most seconds to wait for a removal that is under way.
+
+        Raises:
+            StateError: it did not end in time.
+        """
+        with self._locked(fcntl.LOCK_SH, wait, "snapshots are being removed by another command"):
+            yield
+
+    @contextlib.contextmanager
+    def exclusive_lock(self, *, wait: float = 0.0) -> Iterator[None]:
+        """Keep all other commands out, to remove snapshots.
+
+        Raises:
+            StateError: another command uses the store.
+        """
+        with self._locked(fcntl.LOCK_EX, wait, "another command uses the snapshots"):
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, kind: int, wait: float, busy: str) -> Iterator[None]:
+        with disk_guard():
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            end = time.monotonic() + wait
+            while True:
+                try:
+                    fcntl.flock(file, kind | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= end:
+                        raise StateError(busy, "wait for it to end, then try again") from None
+                    time.sleep(0.05)
+            yield
+        finally:
+            os.close(file)
+
+    def _folder(self, content_key: str) -> Path:
+        if not _KEY.fullmatch(content_key):
+            raise ValueError(f"no content key: {content_key!r}")
+        return self.root / content_key[:2] / content_key
+
+    @staticmethod
+    def _document(folder: Path) -> dict[str, Any] | None:
+        try:
+            document = json.loads((folder / _DOCUMENT).read_bytes())
+        except (OSError, ValueError):
+            return None
+        if not isinstance(document, dict) or document.get("version") != SCHEMA_VERSION:
+            return None
+        return document
+
+    def _remove(self, folder: Path) -> None:
+        """Move a damaged folder out of its name at once, then remove it."""
+        with contextlib.suppress(OSError):
+            away = self._process_folder() / f"damaged-{uuid.uuid4().hex}"
+            os.rename(folder, away)
+            shutil.rmtree(away, ignore_errors=True)
+
+    def _process_folder(self) -> Path:
+        """Return this process's folder under ``tmp``; first remove those of dead ones.
+
+        The lock file is there, and held, before the folder is: a folder without
+        one is nobody's. The lock ends with the process, however that ends.
+        """
+        with self._lock:
+            if self._own is not None and self._own.is_dir():
+                return self._own
+            temporary = self.root / "tmp"
+            temporary.mkdir(parents=True, exist_ok=True)
+            _remove_stale(temporary)
+            if self._own_lock is not None:
+                os.close(self._own_lock)
+            while True:
+                name = uuid.uuid4().hex
+                path = temporary / f"{name}.lock"
+                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if path.exists():
+                    break
+                os.close(file)  # removed as stale between the two calls
+            self._own = temporary / name
+            self._own.mkdir()
+            self._own_lock = file
+            return self._own
+
+    def close(self) -> None:
+        """Remove this process's working folder. The store can be used again afterwards."""
+        with self._lock:
+            if self._own is not None:
+                shutil.rmtree(self._own, ignore_errors=True)
+                self._own.with_suffix(".lock").unlink(missing_ok=True)
+                self._own = None
+            if self._own_lock is not None:
+                os.close(self._own_lock)
+                self._own_lock = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError, TypeError, ImportError):
+            self.close()
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Return the schema of a stored file as backends see it.
+
+    Columns are nullable (a file says "not null" where its rows happen to be)
+    and metadata is dropped, so that equal types mean equal schemas.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    return pa.schema([pa.field(field.name, field.type, nullable=True) for field in schema])
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Check size and the magic bytes at both ends (Parquet format: "File format")."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != size or size < 12:
+                return False
+            head = file.read(4)
+            file.seek(-4, os.SEEK_END)
+            return head == _MAGIC and file.read(4) == _MAGIC
+    except OSError:
+        return False
+
+
+def _remove_stale(temporary: Path) -> None:
+    for entry in temporary.iterdir():
+        if entry.suffix == ".lock":
+            _remove_if_dead(entry)
+        elif not entry.with_suffix(".lock").exists():
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _remove_if_dead(lock: Path) -> None:
+    try:
+        file = os.open(lock, os.O_RDWR)
+    except OSError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+        lock.unlink(missing_ok=True)
+    except OSError:
+        pass
+    finally:
+        os.close(file)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
