@@ -1,0 +1,74 @@
+"""``seeknal check``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import attrs
+import click
+
+from seeknal_core.cli.options import environment_options, request_from
+from seeknal_core.cli.render import profile_line
+from seeknal_core.run.check import ConnectionCheck, check_connections, check_project
+from seeknal_core.run.session import open_session
+from seeknal_core.types import redact
+
+
+@click.command()
+@environment_options
+@click.option("--connections", is_flag=True, help="Try each connection and say what answered.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.pass_context
+def check(
+    context: click.Context,
+    environment: str | None,
+    profile: str | None,
+    variables: Mapping[str, object],
+    ignore_unsupported: bool,
+    connections: bool,
+    as_json: bool,
+) -> int:
+    """Find every mistake without running anything.
+
+    Parses and validates the project, the profile, all SQL and all options.
+    Connects to nothing, unless --connections asks for it.
+    """
+    request = request_from(
+        context,
+        environment=environment,
+        profile=profile,
+        variables=variables,
+        ignore_unsupported=ignore_unsupported,
+    )
+    with open_session(request) as session:
+        result = check_project(session)
+        tried = check_connections(session) if connections else ()
+        if as_json:
+            document = {
+                "environment": session.environment.name,
+                "profile": session.profile.path,
+                "profile_reason": session.profile.reason,
+                "nodes": result.nodes,
+                "targets": result.targets,
+                "warnings": list(result.warnings),
+                "connections": [attrs.asdict(one) for one in tried],
+            }
+            click.echo(redact(json.dumps(document, ensure_ascii=False, indent=2)))
+        else:
+            click.echo(profile_line(session))
+            for warning in result.warnings:
+                click.echo(f"warning: {redact(warning)}", err=True)
+            for one in tried:
+                _show(one)
+            click.echo(f"{result.nodes} nodes, {result.targets} targets: no mistakes")
+    return 1 if any(not one.answered for one in tried) else 0
+
+
+def _show(one: ConnectionCheck) -> None:
+    if one.answered:
+        click.echo(redact(f"connection {one.name} ({one.type}): {one.said}"))
+    else:
+        click.echo(redact(f"connection {one.name} ({one.type}): failed: {one.said}"), err=True)
+        if one.hint:
+            click.echo(f"  Next: {redact(one.hint)}", err=True)

@@ -1,0 +1,150 @@
+"""The entry point: lazy commands, and the one frame where every error ends.
+
+Each command's module is imported when the command is called, so that
+``--help`` and ``--version`` cost no more than click itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from seeknal_core import __version__
+from seeknal_core.errors import ConfigError, SeeknalError
+from seeknal_core.types import redact
+
+#: Command name -> (module, attribute, one line of help). The line stands here
+#: so that listing the commands imports none of them.
+COMMANDS = {
+    "init": ("seeknal_core.cli.init", "init", "Make a new project, or a complete example."),
+    "run": ("seeknal_core.cli.run", "run", "Bring nodes and their targets up to date."),
+    "check": ("seeknal_core.cli.check", "check", "Find every mistake without running anything."),
+    "plugins": ("seeknal_core.cli.plugins", "plugins", "Look at the installed backends."),
+}
+
+
+_INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, line) for name, (_, _, line) in COMMANDS.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="seeknal")
+@click.option(
+    "-C",
+    "--project-dir",
+    metavar="DIR",
+    help="Look for the project in DIR and the folders above it.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more: reasons, paths, what was reused.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, project_dir: str | None, verbose: bool, debug: bool) -> None:
+    """Run data pipelines that know their environment.
+
+    A project is a folder of YAML sources and SQL or Python transforms. Each
+    environment reads its own sources and writes its own tables.
+    """
+    ctx.obj = {"project_dir": project_dir, "verbose": verbose or debug, "debug": debug}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with a code of ``environments.md`` 8."""
+    code = _run(list(sys.argv[1:] if args is None else args))
+    if code == _INTERRUPTED:
+        # Threads that still wait for a store would hold up an orderly exit; everything
+        # that must be closed or saved has been by now.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(args: list[str]) -> int:
+    debug = "--debug" in args
+    try:
+        result: Any = cli.main(args=args, prog_name="seeknal", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped by the user", err=True)
+        return _INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except SeeknalError as error:
+        return _fail(error, debug)
+    except KeyboardInterrupt:
+        click.echo("stopped by the user", err=True)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (seeknal ... | head); nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        # The outermost frame: whatever comes here is a defect of ours, and even then
+        # the user gets one sentence and no secret.
+        if debug:
+            return _traceback(error)
+        click.echo(
+            redact(f"Error: unexpected {error.__class__.__name__}: {error}\n")
+            + "This is a defect in Seeknal. Run again with --debug for the details to report.",
+            err=True,
+        )
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: SeeknalError, debug: bool) -> int:
+    if debug:
+        _traceback(error)
+    message = redact(str(error))
+    if isinstance(error, ConfigError) and len(error.problems) > 1:
+        click.echo(f"Error: {len(error.problems)} mistakes\n{message}", err=True)
+    else:
+        click.echo(f"Error: {message}", err=True)
+    if error.hint:
+        click.echo(f"Next: {redact(error.hint)}", err=True)
+    return error.exit_code
+
+
+def _traceback(error: BaseException) -> int:
+    import traceback
+
+    click.echo(redact("".join(traceback.format_exception(error))), err=True)
+    return 1

@@ -1,0 +1,77 @@
+"""Options that several commands share, and what they turn into."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from seeknal_core.run.session import Request
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def environment_options(function: F) -> F:
+    """Add ``--env``, ``--profile``, ``--vars`` and ``--ignore-unsupported``."""
+    for option in reversed(
+        [
+            click.option(
+                "--env", "environment", metavar="NAME", help="Environment; production if left out."
+            ),
+            click.option(
+                "--profile", metavar="FILE", help="Use this profile file, whatever the environment."
+            ),
+            click.option(
+                "--vars",
+                "variables",
+                metavar="JSON",
+                callback=_variables,
+                help="Values for {{ var(...) }}: '{\"key\": 1}'.",
+            ),
+            click.option(
+                "--ignore-unsupported",
+                is_flag=True,
+                help="Skip nodes of kinds that Seeknal does not run.",
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def _variables(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> Mapping[str, object]:
+    if value is None:
+        return {}
+    try:
+        data = json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise click.BadParameter("must be a JSON object, such as '{\"key\": 1}'")
+    return data
+
+
+def request_from(
+    context: click.Context,
+    *,
+    environment: str | None,
+    profile: str | None,
+    variables: Mapping[str, object],
+    ignore_unsupported: bool,
+    adopt: bool = False,
+    full_refresh: bool = False,
+) -> Request:
+    """Make a `Request` of the shared options."""
+    return Request(
+        project_dir=context.obj["project_dir"],
+        environment=environment,
+        profile=profile,
+        variables=variables,
+        ignore_unsupported=ignore_unsupported,
+        adopt=adopt,
+        full_refresh=full_refresh,
+    )

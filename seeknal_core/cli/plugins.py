@@ -1,0 +1,119 @@
+"""``seeknal plugins``."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import attrs
+import click
+
+from seeknal_core.dispatch import Dispatcher
+from seeknal_core.errors import PluginError
+from seeknal_core.hints import canonical_type
+from seeknal_core.hookspecs import HOOK_API
+from seeknal_core.plugins import BACKENDS, HOOKS, WRAPPERS, PluginHost
+
+
+@click.group()
+def plugins() -> None:
+    """Look at the installed backends."""
+
+
+@plugins.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+def list_plugins(as_json: bool) -> int:
+    """List the installed backends and wrapper plugins, importing none."""
+    host = PluginHost.from_environment(os.environ)
+    found = [*host.installed(BACKENDS), *host.installed(WRAPPERS)]
+    if as_json:
+        document = {"hook_api": HOOK_API, "plugins": [attrs.asdict(info) for info in found]}
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        return 0
+    for info in found:
+        kind = "backend" if info.group == BACKENDS else "plugin"
+        click.echo(f"{kind} {info.name}: {info}")
+    if not host.installed(BACKENDS):
+        click.echo("no backends installed; pip install seeknal-NAME adds one")
+    return 0
+
+
+@plugins.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+def show_plugin(name: str, as_json: bool) -> int:
+    """Show one backend: its hooks, guarantees and options."""
+    host = PluginHost.from_environment(os.environ)
+    type = canonical_type(name)
+    host.load_backends([type])
+    document = _describe(host, type)
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        return 0
+    click.echo(f"{type}: {document['distribution']} {document['version']}")
+    for line in document["guarantees"]:
+        click.echo(f"  {line}")
+    click.echo("hooks: " + ", ".join(document["hooks"]))
+    for section, options in document["options"].items():
+        if options:
+            click.echo(f"options of a {section}:")
+        for option in options:
+            required = "required" if option["required"] else f"default {option['default']}"
+            doc = f": {option['doc']}" if option["doc"] else ""
+            click.echo(f"  {option['name']} ({option['type']}, {required}){doc}")
+    return 0
+
+
+def _describe(host: PluginHost, type: str) -> dict[str, Any]:
+    loaded = host.loaded(type)
+    described = Dispatcher(host).options(type)
+    classes = {
+        "connection": described.connection if described else None,
+        "source": described.source if described else None,
+        "target": described.target if described else None,
+    }
+    return {
+        "type": type,
+        "distribution": loaded.info.distribution,
+        "version": loaded.info.version,
+        "module": loaded.info.module,
+        "hooks": [hook for hook in HOOKS if hook in loaded.hooks],
+        "missing_hooks": [hook for hook in HOOKS if hook not in loaded.hooks],
+        "guarantees": _guarantees(loaded.hooks),
+        "options": {
+            section: _options(cls) if cls is not None else [] for section, cls in classes.items()
+        },
+    }
+
+
+def _guarantees(hooks: frozenset[str]) -> list[str]:
+    lines = ["targets: yes, each written atomically for its readers"]
+    lines.append("sources: yes" if "read_source" in hooks else "sources: no")
+    lines.append(
+        "adoption and missing tables are noticed"
+        if "inspect_target" in hooks
+        else "adoption and missing tables are not noticed"
+    )
+    return lines
+
+
+def _options(cls: Any) -> list[dict[str, Any]]:
+    if not attrs.has(cls):
+        raise PluginError(f"describe_options names {cls!r}, which is no attrs class")
+    rows = []
+    for field in attrs.fields(cls):
+        required = field.default is attrs.NOTHING
+        default = field.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+            default = "empty"
+        rows.append(
+            {
+                "name": field.alias,
+                "type": str(getattr(field.type, "__name__", field.type)),
+                "required": required,
+                "default": None if required else str(default),
+                "doc": field.metadata.get("doc", ""),
+            }
+        )
+    return rows

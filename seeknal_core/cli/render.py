@@ -1,0 +1,271 @@
+"""What a person sees: plain lines, a live display on a terminal, closing tables.
+
+rich is imported only where something is drawn, which is when standard output
+is a terminal or a table is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from seeknal_core.run.report import (
+    NodeOutcome,
+    NodeStatus,
+    Reporter,
+    RunReport,
+    TargetOutcome,
+    TargetStatus,
+)
+from seeknal_core.run.session import Session
+
+if TYPE_CHECKING:
+    from seeknal_core.run.preview import Preview
+
+_WIDTH_WHEN_PIPED = 120
+
+
+def profile_line(session: Session) -> str:
+    """Return the first line of every command that touches a store."""
+    profile = session.profile
+    environment = session.environment.name
+    return f"project {session.settings.name}, environment {environment}, profile: {profile.reason}"
+
+
+class LineReporter:
+    """Says one line per finished thing; what was reused only if asked for more."""
+
+    def __init__(self, verbose: bool) -> None:
+        self._verbose = verbose
+
+    def started(self, nodes: int) -> None:
+        """Say nothing yet."""
+
+    def node_started(self, id: str) -> None:
+        """Say nothing: the end is what counts in a log."""
+
+    def target_started(self, name: str) -> None:
+        """Say nothing: the end is what counts in a log."""
+
+    def node_ended(self, outcome: NodeOutcome) -> None:
+        """Print a node's end."""
+        if outcome.status is NodeStatus.REUSED and not self._verbose:
+            return
+        self._print(node_line(outcome), failed=outcome.status is NodeStatus.FAILED)
+
+    def target_ended(self, outcome: TargetOutcome) -> None:
+        """Print a target's end."""
+        quiet = (TargetStatus.CURRENT, TargetStatus.SAME_AS_PRODUCTION)
+        if outcome.status in quiet and not self._verbose:
+            return
+        self._print(target_line(outcome), failed=outcome.status is TargetStatus.FAILED)
+
+    def warn(self, message: str) -> None:
+        """Print a warning, to standard error."""
+        click.echo(f"warning: {message}", err=True)
+
+    def _print(self, line: str, *, failed: bool) -> None:
+        click.secho(line, fg="red" if failed else None, err=failed)
+
+
+class LiveReporter(LineReporter):
+    """Lines as in a log, and below them what is running now."""
+
+    def __init__(self, verbose: bool, progress: Any) -> None:
+        super().__init__(verbose)
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+        self._running: list[str] = []
+
+    def started(self, nodes: int) -> None:
+        """Set the bar's length."""
+        self._progress.update(self._task, total=nodes)
+
+    def node_started(self, id: str) -> None:
+        """Show a node as running."""
+        self._running.append(id)
+        self._show()
+
+    def target_started(self, name: str) -> None:
+        """Show a target as being written."""
+        self._running.append(name)
+        self._show()
+
+    def node_ended(self, outcome: NodeOutcome) -> None:
+        """Move the bar."""
+        self._ended(outcome.id)
+        self._progress.advance(self._task)
+        super().node_ended(outcome)
+
+    def target_ended(self, outcome: TargetOutcome) -> None:
+        """Take the target from the display."""
+        self._ended(outcome.name)
+        super().target_ended(outcome)
+
+    def warn(self, message: str) -> None:
+        """Print a warning above the display."""
+        self._progress.console.print(f"warning: {message}", style="yellow", markup=False)
+
+    def _ended(self, name: str) -> None:
+        if name in self._running:
+            self._running.remove(name)
+        self._show()
+
+    def _show(self) -> None:
+        from rich.markup import escape
+
+        self._progress.update(self._task, description=escape(", ".join(self._running[:3])))
+
+    def _print(self, line: str, *, failed: bool) -> None:
+        self._progress.console.print(line, style="red" if failed else None, markup=False)
+
+
+@contextlib.contextmanager
+def make_reporter(*, quiet: bool, verbose: bool) -> Iterator[Reporter]:
+    """Give the reporter that fits where output goes."""
+    if quiet:
+        yield _Quiet()
+    elif sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+        columns = (
+            SpinnerColumn(),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Progress(*columns, transient=True) as progress:
+            yield LiveReporter(verbose, progress)
+    else:
+        yield LineReporter(verbose)
+
+
+class _Quiet(LineReporter):
+    """For ``--json``: warnings to standard error, nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__(verbose=False)
+
+    def node_ended(self, outcome: NodeOutcome) -> None:
+        """Say nothing; the document has it."""
+
+    def target_ended(self, outcome: TargetOutcome) -> None:
+        """Say nothing; the document has it."""
+
+
+def node_line(outcome: NodeOutcome) -> str:
+    """Return one line about a node's end."""
+    line = f"{outcome.id}: {outcome.status.value}"
+    if outcome.rows is not None:
+        line += f", {_rows(outcome.rows)} in {outcome.seconds:.2f} s"
+    return _with_detail(line, outcome.detail, outcome.hint)
+
+
+def target_line(outcome: TargetOutcome) -> str:
+    """Return one line about a target's end."""
+    line = f"{outcome.name} <- {outcome.node}: {outcome.status.value}"
+    if outcome.rows_written is not None:
+        line += f", {_rows(outcome.rows_written)} in {outcome.seconds:.2f} s"
+    if outcome.status is TargetStatus.WRITTEN:
+        line += f" ({outcome.reason})"
+    return _with_detail(line, outcome.detail, outcome.hint)
+
+
+def _with_detail(line: str, detail: str, hint: str) -> str:
+    if detail:
+        line += f": {detail}" if "\n" not in detail else ":\n  " + detail.replace("\n", "\n  ")
+    return f"{line}\n  Next: {hint}" if hint else line
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def render_report(report: RunReport, *, verbose: bool) -> None:
+    """Print the closing tables and one sentence."""
+    quiet = () if verbose else (TargetStatus.CURRENT, TargetStatus.SAME_AS_PRODUCTION)
+    shown = [target for target in report.targets if target.status not in quiet]
+    if shown:
+        _table(
+            ("target", "node", "mode", "status", "written", "rows", "seconds"),
+            [
+                (
+                    target.name,
+                    target.node,
+                    target.mode,
+                    target.status.value,
+                    "" if target.rows_written is None else f"{target.rows_written:,}",
+                    "" if target.rows_after is None else f"{target.rows_after:,}",
+                    f"{target.seconds:.2f}",
+                )
+                for target in shown
+            ],
+            numeric=3,
+        )
+    click.echo(closing_line(report))
+
+
+def closing_line(report: RunReport) -> str:
+    """Return the last line: what happened, in numbers."""
+    parts = []
+    for node_status in NodeStatus:
+        count = sum(node.status is node_status for node in report.nodes)
+        if count:
+            parts.append(f"{count} {node_status.value}")
+    line = f"{len(report.nodes)} node{'' if len(report.nodes) == 1 else 's'}"
+    line += f" ({', '.join(parts)})" if parts else ""
+    parts = []
+    for status in TargetStatus:
+        count = sum(target.status is status for target in report.targets)
+        if count:
+            parts.append(f"{count} {status.value}")
+    line += f"; {len(report.targets)} target{'' if len(report.targets) == 1 else 's'}"
+    line += f" ({'; '.join(parts)})" if parts else ""
+    if any(target.status is TargetStatus.SAME_AS_PRODUCTION for target in report.targets):
+        line += "; --all-targets writes those too"
+    end = "stopped" if report.interrupted else "failed" if report.failed else "done"
+    line = f"{end} in {report.seconds:.1f} s: {line}"
+    if report.failed or report.interrupted:
+        line += (
+            "\nNext: mend what failed and run the same command again; what is done is not repeated"
+        )
+    return line
+
+
+def render_preview(result: Preview) -> None:
+    """Print what a run would do."""
+    _table(
+        ("node", "would", "because"),
+        [(step.id, step.action.value, step.reason) for step in result.nodes],
+    )
+    if result.targets:
+        _table(
+            ("target", "node", "connection", "mode", "would", "because"),
+            [
+                (step.name, step.node, step.connection, step.mode, step.action.value, step.reason)
+                for step in result.targets
+            ],
+        )
+    click.echo("dry run: nothing was connected, read or written")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: int = 0) -> None:
+    """Print a table; the last `numeric` columns are right-aligned."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, title in enumerate(header):
+        right = index >= len(header) - numeric
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        from rich.text import Text
+
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_WHEN_PIPED, highlight=False)
+    console.print(table)

@@ -1,0 +1,197 @@
+"""``seeknal run``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from seeknal_core.cli.options import environment_options, request_from
+from seeknal_core.cli.render import make_reporter, profile_line, render_preview, render_report
+from seeknal_core.run.execute import Options
+from seeknal_core.run.report import RunReport
+from seeknal_core.run.run import RunRequest
+from seeknal_core.run.run import run as run_project
+from seeknal_core.run.session import Session, open_session
+from seeknal_core.types import Cancellation, redact
+
+
+@click.command()
+@environment_options
+@click.option(
+    "-s",
+    "--select",
+    multiple=True,
+    metavar="NODES",
+    help="Only these: name, tag:x, +name, name+. May be repeated.",
+)
+@click.option("-x", "--exclude", multiple=True, metavar="NODES", help="All but these.")
+@click.option(
+    "--full-refresh",
+    is_flag=True,
+    help="Replace the rows of every selected target, whatever its mode.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Nodes and targets at a time.",
+)
+@click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would run and every final name; write nothing."
+)
+@click.option(
+    "--adopt", is_flag=True, help="Take over existing tables that are not this project's."
+)
+@click.option(
+    "--all-targets", is_flag=True, help="Write targets that are the same as production's, too."
+)
+@click.option(
+    "--allow-production-targets",
+    is_flag=True,
+    help="Let this environment write another one's tables.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.pass_context
+def run(
+    context: click.Context,
+    environment: str | None,
+    profile: str | None,
+    variables: Mapping[str, object],
+    ignore_unsupported: bool,
+    select: tuple[str, ...],
+    exclude: tuple[str, ...],
+    full_refresh: bool,
+    threads: int,
+    fail_fast: bool,
+    dry_run: bool,
+    adopt: bool,
+    all_targets: bool,
+    allow_production_targets: bool,
+    as_json: bool,
+) -> int:
+    """Bring nodes and their targets up to date.
+
+    Reads the environment's sources, computes what changed, and writes the
+    environment's targets. Without --env this is production.
+    """
+    request = request_from(
+        context,
+        environment=environment,
+        profile=profile,
+        variables=variables,
+        ignore_unsupported=ignore_unsupported,
+        adopt=adopt,
+        full_refresh=full_refresh,
+    )
+    wanted = RunRequest(
+        select=select,
+        exclude=exclude,
+        options=Options(threads=threads, fail_fast=fail_fast),
+        all_targets=all_targets,
+        allow_production_targets=allow_production_targets,
+    )
+    cancellation = Cancellation()
+    with _signals(cancellation), open_session(request, cancellation) as session:
+        if not as_json:
+            click.echo(profile_line(session))
+        if dry_run:
+            return _preview(session, wanted, as_json)
+        with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
+            report = run_project(session, wanted, reporter)
+        if as_json:
+            click.echo(redact(json.dumps(_as_mapping(report), ensure_ascii=False, indent=2)))
+        else:
+            render_report(report, verbose=context.obj["verbose"])
+    if report.interrupted:
+        return 130
+    return 1 if report.failed else 0
+
+
+def _preview(session: Session, wanted: RunRequest, as_json: bool) -> int:
+    from seeknal_core.run.preview import as_mapping, preview
+
+    result = preview(session, wanted)
+    if as_json:
+        document = {
+            "environment": session.environment.name,
+            "profile": session.profile.path,
+            "profile_reason": session.profile.reason,
+            **as_mapping(result),
+        }
+        click.echo(redact(json.dumps(document, ensure_ascii=False, indent=2)))
+    else:
+        render_preview(result)
+    return 0
+
+
+def _as_mapping(report: RunReport) -> dict[str, Any]:
+    return {
+        "run_id": report.run_id,
+        "environment": report.environment,
+        "profile": report.profile or None,
+        "profile_reason": report.profile_reason,
+        "status": "interrupted" if report.interrupted else "failed" if report.failed else "done",
+        "seconds": round(report.seconds, 3),
+        "nodes": [
+            {
+                "id": node.id,
+                "status": node.status.value,
+                "rows": node.rows,
+                "seconds": round(node.seconds, 3),
+                "detail": node.detail,
+                "hint": node.hint,
+            }
+            for node in report.nodes
+        ],
+        "targets": [
+            {
+                "node": target.node,
+                "type": target.type,
+                "name": target.name,
+                "mode": target.mode,
+                "status": target.status.value,
+                "rows_written": target.rows_written,
+                "rows_after": target.rows_after,
+                "reason": target.reason,
+                "seconds": round(target.seconds, 3),
+                "detail": target.detail,
+                "hint": target.hint,
+            }
+            for target in report.targets
+        ],
+    }
+
+
+@contextlib.contextmanager
+def _signals(cancellation: Cancellation) -> Iterator[None]:
+    """Stop in order on the first Ctrl-C (or SIGTERM), at once on the second.
+
+    At once is safe: whatever dies, targets are old or new, and state is journalled.
+    """
+
+    asked = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(130)
+        asked = True
+        os.write(2, b"stopping; press Ctrl-C again to stop at once\n")
+        # Waking what waits in a driver may itself wait: not in a signal handler.
+        threading.Thread(target=cancellation.request, daemon=True).start()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

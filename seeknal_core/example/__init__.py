@@ -1,0 +1,3 @@
+"""The project that ``seeknal init --example`` makes, as data files."""
+
+from __future__ import annotations

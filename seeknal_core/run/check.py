@@ -1,0 +1,92 @@
+"""``seeknal check``: everything that can be wrong before something runs."""
+
+from __future__ import annotations
+
+import attrs
+
+from seeknal_core.errors import ConfigError, Problem, SeeknalError
+from seeknal_core.run.session import Session, bind, load_plugins
+from seeknal_core.specs import SqlNode
+
+
+@attrs.frozen(kw_only=True)
+class CheckResult:
+    """A project without mistakes: how much there is of it, and what to look at."""
+
+    nodes: int
+    targets: int
+    warnings: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionCheck:
+    """What a connection said. ``hint`` is set where it did not answer."""
+
+    name: str
+    type: str
+    answered: bool
+    said: str
+    hint: str = ""
+
+
+def check_project(session: Session) -> CheckResult:
+    """Validate all nodes, options, bindings and statements; connect to nothing.
+
+    Raises:
+        ConfigError: all mistakes.
+        PluginError: a backend that is installed and broken.
+    """
+    nodes = list(session.graph.nodes.values())
+    warnings = [str(warning) for warning in session.warnings]
+    warnings += [str(failure) for failure in load_plugins(session, nodes)]
+    problems: list[Problem] = []
+    hint = ""
+    targets = 0
+    try:
+        targets = len(bind(session, nodes).targets)
+    except ConfigError as error:
+        problems += error.problems
+        hint = error.hint
+    problems += _statement_problems(session)
+    if problems:
+        raise ConfigError(problems, hint)
+    return CheckResult(nodes=len(nodes), targets=targets, warnings=tuple(warnings))
+
+
+def _statement_problems(session: Session) -> list[Problem]:
+    """Expand and parse every SQL node by the engine's own parser."""
+    from seeknal_core.engine import check_statements
+    from seeknal_core.graph import render
+
+    problems: list[Problem] = []
+    for node in session.graph.nodes.values():
+        if not isinstance(node, SqlNode):
+            continue
+        place = node.sql_location
+        try:
+            rendered = render(node, session.graph.inputs[node.id], session.variables)
+            check_statements(session.settings.engine, node.id, rendered.statements)
+        except ConfigError as error:
+            problems += error.problems
+        except SeeknalError as error:
+            problems.append(Problem(error.message, file=place.file, line=place.line, path=node.id))
+    return problems
+
+
+def check_connections(session: Session) -> tuple[ConnectionCheck, ...]:
+    """Try every connection of the profile, one after the other."""
+    results: list[ConnectionCheck] = []
+    for name, spec in session.profile.connections.items():
+        try:
+            session.dispatcher.host.load_backends([spec.type])
+            connection = session.dispatcher.resolve_profile(session.context, spec)
+            said = session.dispatcher.check_connection(session.context, connection)
+        except SeeknalError as error:
+            results.append(
+                ConnectionCheck(
+                    name=name, type=spec.type, answered=False, said=str(error), hint=error.hint
+                )
+            )
+        else:
+            results.append(ConnectionCheck(name=name, type=spec.type, answered=True, said=said))
+    return tuple(results)

@@ -1,0 +1,272 @@
+"""How one node's snapshot comes to be: found under its key, or computed into the store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from seeknal_core.dispatch import ResolvedSource
+from seeknal_core.errors import AuditFailed, EngineError
+from seeknal_core.run import keys
+from seeknal_core.run.session import Session
+from seeknal_core.run.targets import bindings_digest
+from seeknal_core.specs import AnyNode, ChangePolicy, PythonNode, Severity, SourceNode, SqlNode
+from seeknal_core.state.records import NodeRecord
+from seeknal_core.types import Snapshot
+
+if TYPE_CHECKING:
+    from seeknal_core.engine import Engine
+    from seeknal_core.engine.files import FileDigests
+    from seeknal_core.engine.snapshots import SnapshotStore, Staging
+
+
+@attrs.frozen(kw_only=True)
+class Computed:
+    """A node's snapshot and whether it had to be computed."""
+
+    snapshot: Snapshot
+    reused: bool
+    binding: str = ""
+    read_at: str = ""
+
+
+class Computer:
+    """Computes the nodes of one run. Thread-safe: a call per node, several at once."""
+
+    def __init__(
+        self,
+        session: Session,
+        store: SnapshotStore,
+        digests: FileDigests,
+        sources: Mapping[str, ResolvedSource],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._session = session
+        self._store = store
+        self._digests = digests
+        self._sources = sources
+        self._warn = warn
+        self._engine: Engine | None = None
+        self._engine_lock = threading.Lock()
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what lives no longer than the run."""
+        return self._session.target_folder / "tmp" / self._session.context.run_id
+
+    def engine(self) -> Engine:
+        """Open the engine when the first node needs it."""
+        with self._engine_lock:
+            if self._engine is None:
+                from seeknal_core.engine import open_engine
+
+                self._engine = open_engine(
+                    self._session.settings.engine,
+                    project_root=Path(self._session.settings.root),
+                    snapshot_root=self._store.root,
+                    scratch=self.scratch,
+                    cancellation=self._session.context.cancellation,
+                )
+            return self._engine
+
+    def close(self) -> None:
+        """Close the engine and remove what only this run needed."""
+        import shutil
+
+        if self._engine is not None:
+            self._engine.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def compute(
+        self, node: AnyNode, inputs: Mapping[str, Snapshot], held: NodeRecord | None
+    ) -> Computed:
+        """Return the node's snapshot, computing it if it isn't stored.
+
+        Args:
+            inputs: snapshots of the node's inputs, in their order.
+            held: what the environment holds of the node.
+
+        Raises:
+            SeeknalError: it cannot be computed, in words for the user.
+        """
+        match node:
+            case SqlNode():
+                return self._sql(node, inputs)
+            case PythonNode() if node.kind == "source":
+                return self._python_source(node)
+            case PythonNode():
+                return self._python(node, inputs)
+            case SourceNode() if node.id in self._sources:
+                return self._store_source(node, self._sources[node.id], held)
+            case SourceNode():
+                return self._file_source(node)
+
+    def _sql(self, node: SqlNode, inputs: Mapping[str, Snapshot]) -> Computed:
+        from seeknal_core.graph import render
+
+        rendered = render(node, self._session.graph.inputs[node.id], self._session.variables)
+        input_keys = [inputs[id].content_key for id in self._session.graph.inputs[node.id]]
+        key = keys.sql_key(self._session, node, rendered.tokens, input_keys)
+        return self._stored_or(
+            node.id,
+            key,
+            lambda staging: self.engine().compute_sql(
+                node.id, rendered.statements, inputs, staging
+            ),
+        )
+
+    def _python(self, node: PythonNode, inputs: Mapping[str, Snapshot]) -> Computed:
+        input_keys = [inputs[id].content_key for id in self._session.graph.inputs[node.id]]
+        key = keys.python_key(self._session, node, input_keys)
+        return self._stored_or(
+            node.id,
+            key,
+            lambda staging: self.engine().compute_python(
+                node, inputs, staging, self._session.variables
+            ),
+        )
+
+    def _python_source(self, node: PythonNode) -> Computed:
+        """Run a Python source each time: what it reads is known to nobody but itself."""
+        return self._by_content(
+            node.id,
+            "python",
+            lambda staging: self.engine().compute_python(
+                node, {}, staging, self._session.variables
+            ),
+        )
+
+    def _file_source(self, node: SourceNode) -> Computed:
+        read = keys.file_read(self._session, node, self._digests, self.scratch)
+        return self._stored_or(
+            node.id,
+            read.content_key,
+            lambda staging: self.engine().read_files(read.source, read.files.files, staging),
+        )
+
+    def _store_source(
+        self, node: SourceNode, resolved: ResolvedSource, held: NodeRecord | None
+    ) -> Computed:
+        binding = bindings_digest(resolved.connection)
+        assumed = self._assumed_unchanged(node, binding, held)
+        if assumed is not None:
+            return assumed
+        read_at = datetime.now(UTC).isoformat(timespec="seconds")
+        with self._session.dispatcher.read_source(self._session.context, resolved) as stream:
+
+            def store(staging: Staging) -> object:
+                return self.engine().store_stream(
+                    node.id,
+                    stream.open(),
+                    staging,
+                    max_rows=node.max_rows,
+                    max_bytes=node.max_bytes,
+                )
+
+            if stream.version is not None:
+                read = {"identity": stream.identity, "version": stream.version}
+                key = keys.stream_key(self._session, node.id, read)
+                computed = self._stored_or(node.id, key, store)
+            else:
+                computed = self._by_content(node.id, stream.identity, store)
+        return attrs.evolve(computed, binding=binding, read_at=read_at)
+
+    def _assumed_unchanged(
+        self, node: SourceNode, binding: str, held: NodeRecord | None
+    ) -> Computed | None:
+        """Return what the environment holds where the user says not to look again."""
+        if node.changes is ChangePolicy.ALWAYS_READ or held is None:
+            return None
+        if held.definition != self._session.graph.definitions[node.id] or held.binding != binding:
+            return None
+        if node.changes is ChangePolicy.ASSUME_UNCHANGED:
+            age = datetime.now(UTC) - datetime.fromisoformat(held.read_at)
+            if age > (node.assume_unchanged_for or timedelta(0)):
+                return None
+        snapshot = self._store.find(node.id, held.content_key)
+        if snapshot is None:
+            return None
+        return Computed(snapshot=snapshot, reused=True, binding=binding, read_at=held.read_at)
+
+    def _stored_or(self, node_id: str, key: str, compute: Callable[[Staging], object]) -> Computed:
+        found = self._store.find(node_id, key)
+        if found is not None:
+            return Computed(snapshot=found, reused=True)
+        with self._store.staging() as staging:
+            compute(staging)
+            snapshot = self._store.commit(staging, node_id, key, digest="")
+        return Computed(snapshot=snapshot, reused=False)
+
+    def _by_content(
+        self, node_id: str, identity: str, compute: Callable[[Staging], object]
+    ) -> Computed:
+        """Read anew and name the rows by what they are: equal rows keep the old key."""
+        with self._store.staging() as staging:
+            compute(staging)
+            content = self.engine().digest(staging)
+            read = {"identity": identity, "digest": content}
+            key = keys.stream_key(self._session, node_id, read)
+            found = self._store.find(node_id, key)
+            if found is not None:
+                return Computed(snapshot=found, reused=True)
+            snapshot = self._store.commit(staging, node_id, key, digest=content)
+        return Computed(snapshot=snapshot, reused=False)
+
+    def check(self, node: AnyNode, snapshot: Snapshot, related: Mapping[str, Snapshot]) -> None:
+        """Hold a node's output to its declared columns, freshness and audits.
+
+        Raises:
+            AuditFailed: something of severity ``error`` failed; all failures are named.
+        """
+        failures: list[str] = []
+        if node.columns:
+            messages = self.engine().check_columns(node, snapshot)
+            if node.contract:
+                failures += messages
+            else:
+                for message in messages:
+                    self._warn(f"{node.id}: {message}")
+        if isinstance(node, SourceNode) and node.freshness is not None:
+            failures += self._freshness(node, snapshot)
+        if node.audits:
+            for outcome in self.engine().run_audits(node, snapshot, related):
+                if outcome.passed:
+                    continue
+                if outcome.audit.severity is Severity.ERROR:
+                    failures.append(outcome.message)
+                else:
+                    self._warn(f"{node.id}: {outcome.message}")
+        if failures:
+            raise AuditFailed(
+                "; ".join(failures),
+                f"look at the rows, mend them or the node, then: seeknal run --select {node.id}",
+            )
+
+    def _freshness(self, node: SourceNode, snapshot: Snapshot) -> list[str]:
+        assert node.freshness is not None
+        if node.freshness.column is None:
+            return []
+        newest = self.engine().newest(snapshot, node.freshness.column)
+        if newest is None:
+            return [f"freshness: no value in {node.freshness.column}"]
+        if newest.tzinfo is None:
+            newest = newest.replace(tzinfo=UTC)
+        age = datetime.now(UTC) - newest
+        said = f"freshness: newest {node.freshness.column} is {newest:%Y-%m-%d %H:%M} UTC"
+        if node.freshness.error_after is not None and age > node.freshness.error_after:
+            return [f"{said}, older than error_after"]
+        if node.freshness.warn_after is not None and age > node.freshness.warn_after:
+            self._warn(f"{node.id}: {said}, older than warn_after")
+        return []
+
+
+def missing_snapshot(id: str) -> EngineError:
+    """Say that an input outside the selection is not stored any more."""
+    return EngineError(
+        f"the stored output of {id} is gone", f"select it too: seeknal run --select +{id}"
+    )

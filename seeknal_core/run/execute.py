@@ -1,0 +1,390 @@
+"""Carry out a run: nodes in graph order, in parallel, to snapshots and targets."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from queue import SimpleQueue
+
+import attrs
+
+from seeknal_core.dispatch import ResolvedTarget
+from seeknal_core.errors import Interrupted, SeeknalError
+from seeknal_core.run.compute import Computed, Computer, missing_snapshot
+from seeknal_core.run.report import (
+    NodeOutcome,
+    NodeStatus,
+    Reporter,
+    TargetOutcome,
+    TargetStatus,
+)
+from seeknal_core.run.scope import Scope
+from seeknal_core.run.session import Session
+from seeknal_core.run.targets import Need, Production, TargetCheck, need
+from seeknal_core.specs import AnyNode
+from seeknal_core.state.records import EnvironmentRecord, Journal, NodeRecord, TargetRecord
+from seeknal_core.types import Snapshot, redact
+
+#: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
+_HEARTBEAT = 0.2
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """How the run goes about it."""
+
+    threads: int = 4
+    fail_fast: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class _NodeEnd:
+    """What a node's task gives back: its outcome, and its snapshot if it has one."""
+
+    outcome: NodeOutcome
+    snapshot: Snapshot | None = None
+
+
+_Task = Future[_NodeEnd | TargetOutcome]
+
+
+@attrs.define(kw_only=True)
+class _Progress:
+    """What the main thread keeps while tasks run; workers never touch it."""
+
+    waiting: dict[str, set[str]]
+    dependents: dict[str, list[str]]
+    ready: deque[str]
+    running: set[_Task] = attrs.field(factory=set)
+    done: dict[str, Snapshot] = attrs.field(factory=dict)
+    broken: set[str] = attrs.field(factory=set)
+    nodes: dict[str, NodeOutcome] = attrs.field(factory=dict)
+    targets: dict[str, TargetOutcome] = attrs.field(factory=dict)
+    stopping: bool = False
+
+
+class Executor:
+    """Runs the nodes of a scope.
+
+    A node's children start when its snapshot is stored and its audits passed;
+    they don't wait for its targets. Each finished piece is journalled, so that
+    whatever dies, the next run does only what is missing.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        scope: Scope,
+        checks: Mapping[str, TargetCheck],
+        computer: Computer,
+        journal: Journal,
+        reporter: Reporter,
+        *,
+        record: EnvironmentRecord,
+        production: Production,
+        find: Callable[[str, str], Snapshot | None],
+        warnings: SimpleQueue[str],
+    ) -> None:
+        self._session = session
+        self._scope = scope
+        self._computer = computer
+        self._journal = journal
+        self._reporter = reporter
+        self._record = record
+        self._production = production
+        self._find = find
+        self._warnings = warnings
+        self._by_node: dict[str, list[TargetCheck]] = {}
+        for check in checks.values():
+            self._by_node.setdefault(check.resolved.target.node, []).append(check)
+
+    def run(self, options: Options) -> tuple[list[NodeOutcome], list[TargetOutcome]]:
+        """Run everything; failures are in the outcomes, never raised."""
+        progress = self._prepare()
+        self._reporter.started(len(self._scope.order))
+        with ThreadPoolExecutor(max(1, options.threads)) as pool:
+            self._start_ready(progress, pool)
+            while progress.running:
+                ended, _ = wait(progress.running, timeout=_HEARTBEAT, return_when=FIRST_COMPLETED)
+                self._pass_warnings()
+                for task in ended:
+                    progress.running.discard(task)
+                    self._settle(progress, task.result(), pool, options)
+                if self._session.context.cancellation.requested:
+                    progress.stopping = True
+                self._start_ready(progress, pool)
+        self._pass_warnings()
+        self._skip_rest(progress)
+        return list(progress.nodes.values()), list(progress.targets.values())
+
+    def _prepare(self) -> _Progress:
+        """Work out what each node waits for, relationships of audits included."""
+        graph = self._session.graph
+        scope = set(self._scope.order)
+        waiting: dict[str, set[str]] = {}
+        dependents: dict[str, list[str]] = {id: [] for id in self._scope.order}
+        for id in self._scope.order:
+            needs: set[str] = set()
+            if id not in self._scope.recorded:
+                needs = {input for input in graph.inputs[id] if input in scope}
+                for audit in graph.nodes[id].audits:
+                    to = audit.to
+                    if to in scope and to != id and to not in graph.descendants(id):
+                        needs.add(to)
+            waiting[id] = needs
+            for need in needs:
+                dependents[need].append(id)
+        ready = deque(id for id, needs in waiting.items() if not needs)
+        for id in ready:
+            del waiting[id]
+        return _Progress(waiting=waiting, dependents=dependents, ready=ready)
+
+    def _start_ready(self, progress: _Progress, pool: ThreadPoolExecutor) -> None:
+        while progress.ready and not progress.stopping:
+            id = progress.ready.popleft()
+            node = self._session.graph.nodes[id]
+            needs = {*self._session.graph.inputs[id], *self._related(node)}
+            known = {need: progress.done[need] for need in needs if need in progress.done}
+            self._reporter.node_started(id)
+            progress.running.add(pool.submit(self._node, id, known))
+
+    def _settle(
+        self,
+        progress: _Progress,
+        ended: _NodeEnd | TargetOutcome,
+        pool: ThreadPoolExecutor,
+        options: Options,
+    ) -> None:
+        if isinstance(ended, TargetOutcome):
+            progress.targets[ended.key] = ended
+            self._reporter.target_ended(ended)
+            failed = ended.status is TargetStatus.FAILED
+        else:
+            failed = ended.outcome.status is NodeStatus.FAILED
+            self._node_ended(progress, ended, pool)
+        if failed and options.fail_fast:
+            progress.stopping = True
+
+    def _node_ended(self, progress: _Progress, ended: _NodeEnd, pool: ThreadPoolExecutor) -> None:
+        id = ended.outcome.id
+        progress.nodes[id] = ended.outcome
+        self._reporter.node_ended(ended.outcome)
+        if ended.snapshot is None:
+            progress.broken.add(id)
+            return
+        progress.done[id] = ended.snapshot
+        for child in progress.dependents[id]:
+            needs = progress.waiting[child]
+            needs.discard(id)
+            if not needs:
+                del progress.waiting[child]
+                progress.ready.append(child)
+        if not progress.stopping:
+            for check in self._by_node.pop(id, ()):
+                self._reporter.target_started(str(check.resolved.target.name))
+                progress.running.add(pool.submit(self._target, check, ended.snapshot))
+
+    def _node(self, id: str, known: Mapping[str, Snapshot]) -> _NodeEnd:
+        started = time.monotonic()
+        node = self._session.graph.nodes[id]
+        try:
+            self._session.context.cancellation.check()
+            if id in self._scope.recorded:
+                return self._recorded(id, started)
+            inputs = {input: known[input] for input in self._session.graph.inputs[id]}
+            held = self._record.nodes.get(id)
+            computed = self._computer.compute(node, inputs, held)
+            audits = self._check(node, computed, known, held)
+            snapshot = computed.snapshot
+            self._journal.node(
+                id,
+                NodeRecord(
+                    definition=self._session.graph.definitions[id],
+                    content_key=snapshot.content_key,
+                    rows=snapshot.row_count,
+                    binding=computed.binding,
+                    read_at=computed.read_at,
+                    audits=audits,
+                ),
+            )
+        except SeeknalError as error:
+            return _NodeEnd(
+                outcome=NodeOutcome(
+                    id=id,
+                    status=_failure(error),
+                    seconds=time.monotonic() - started,
+                    detail=redact(str(error)),
+                    hint=redact(error.hint),
+                )
+            )
+        outcome = NodeOutcome(
+            id=id,
+            status=NodeStatus.REUSED if computed.reused else NodeStatus.COMPUTED,
+            rows=snapshot.row_count,
+            seconds=time.monotonic() - started,
+            content_key=snapshot.content_key,
+        )
+        return _NodeEnd(outcome=outcome, snapshot=snapshot)
+
+    def _recorded(self, id: str, started: float) -> _NodeEnd:
+        held = self._scope.recorded[id]
+        snapshot = self._find(id, held.content_key)
+        if snapshot is None:
+            raise missing_snapshot(id)
+        outcome = NodeOutcome(
+            id=id,
+            status=NodeStatus.REUSED,
+            rows=snapshot.row_count,
+            seconds=time.monotonic() - started,
+            detail="not selected, taken as recorded",
+            content_key=held.content_key,
+        )
+        return _NodeEnd(outcome=outcome, snapshot=snapshot)
+
+    def _check(
+        self,
+        node: AnyNode,
+        computed: Computed,
+        known: Mapping[str, Snapshot],
+        held: NodeRecord | None,
+    ) -> str:
+        """Audit the output unless just these audits passed on just these rows before."""
+        from seeknal_core.graph import audits_fingerprint
+        from seeknal_core.run.keys import digest
+
+        if node.id not in self._scope.selected:
+            return ""
+        wanted_ids = self._related(node)
+        related = {id: known[id] for id in sorted(known) if id in wanted_ids}
+        fingerprint = digest(
+            "audits",
+            audits_fingerprint(node),
+            computed.snapshot.content_key,
+            {id: snapshot.content_key for id, snapshot in related.items()},
+        )
+        aging = getattr(node, "freshness", None) is not None
+        if held is None or held.audits != fingerprint or aging:
+            self._computer.check(node, computed.snapshot, related)
+        return fingerprint
+
+    def _related(self, node: AnyNode) -> set[str]:
+        """Return the nodes whose rows the node's audits may look at."""
+        if not node.audits:
+            return set()
+        related = {audit.to for audit in node.audits if audit.to}
+        if any(audit.sql for audit in node.audits):
+            related |= set(self._session.graph.inputs[node.id])
+        return related
+
+    def _target(self, check: TargetCheck, snapshot: Snapshot) -> TargetOutcome:
+        started = time.monotonic()
+        target = check.resolved.target
+        held = self._record.targets.get(target.key)
+        definition = self._session.graph.definitions[target.node]
+        why = need(
+            check,
+            snapshot.content_key,
+            definition,
+            held,
+            self._production,
+            full_refresh=self._session.context.full_refresh,
+        )
+        ended = TargetOutcome(
+            key=target.key,
+            node=target.node,
+            type=target.type,
+            name=str(target.name),
+            mode=target.mode.value,
+            status=TargetStatus.CURRENT,
+            reason=why.value,
+        )
+        if why is Need.SAME_AS_PRODUCTION:
+            return attrs.evolve(ended, status=TargetStatus.SAME_AS_PRODUCTION)
+        if not why.writes:
+            return attrs.evolve(ended, rows_after=held.rows if held else None)
+        try:
+            self._session.context.cancellation.check()
+            result = self._session.dispatcher.materialize(
+                self._session.context, check.resolved, snapshot
+            )
+            for note in result.notes:
+                self._warnings.put(f"{target.name}: {note}")
+            self._journal.target(
+                target.key, self._written(check, snapshot, result.version, result.rows_after)
+            )
+        except SeeknalError as error:
+            return attrs.evolve(
+                ended,
+                status=TargetStatus.SKIPPED
+                if isinstance(error, Interrupted)
+                else TargetStatus.FAILED,
+                seconds=time.monotonic() - started,
+                detail=redact(str(error)),
+                hint=redact(error.hint),
+            )
+        return attrs.evolve(
+            ended,
+            status=TargetStatus.WRITTEN,
+            rows_written=result.rows_written,
+            rows_after=result.rows_after,
+            seconds=time.monotonic() - started,
+        )
+
+    def _written(
+        self, check: TargetCheck, snapshot: Snapshot, version: str, rows: int
+    ) -> TargetRecord:
+        target = check.resolved.target
+        return TargetRecord(
+            node=target.node,
+            name=str(target.name),
+            type=target.type,
+            connection=check.resolved.connection.name,
+            bindings=check.bindings,
+            identity=check.identity,
+            fingerprint=check.fingerprint,
+            content_key=snapshot.content_key,
+            version=version,
+            rows=rows,
+            written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def _skip_rest(self, progress: _Progress) -> None:
+        graph = self._session.graph
+        for id in list(progress.waiting):
+            cause = next((a for a in graph.ancestors(id) if a in progress.broken), None)
+            detail = f"{cause} failed" if cause else "not run, the run was stopped"
+            progress.nodes[id] = NodeOutcome(id=id, status=NodeStatus.SKIPPED, detail=detail)
+            self._reporter.node_ended(progress.nodes[id])
+        for id, checks in self._by_node.items():
+            node = progress.nodes.get(id)
+            detail = (
+                f"{id} failed"
+                if node and node.status is NodeStatus.FAILED
+                else (node.detail if node else "not run")
+            )
+            for check in checks:
+                if id in self._scope.selected:
+                    progress.targets[check.resolved.target.key] = _skipped(check.resolved, detail)
+
+    def _pass_warnings(self) -> None:
+        while not self._warnings.empty():
+            self._reporter.warn(redact(self._warnings.get()))
+
+
+def _failure(error: SeeknalError) -> NodeStatus:
+    return NodeStatus.SKIPPED if isinstance(error, Interrupted) else NodeStatus.FAILED
+
+
+def _skipped(resolved: ResolvedTarget, detail: str) -> TargetOutcome:
+    return TargetOutcome(
+        key=resolved.target.key,
+        node=resolved.target.node,
+        type=resolved.target.type,
+        name=str(resolved.target.name),
+        mode=resolved.target.mode.value,
+        status=TargetStatus.SKIPPED,
+        detail=detail,
+    )

@@ -1,0 +1,114 @@
+"""Content keys: the name of a node's output, known before it is computed.
+
+The key of a transform covers its definition, its expanded text and the keys of
+its inputs; the key of a source its definition and what was read
+(``environments.md`` 3). Where things are written, and by whom, is not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from seeknal_core.run.session import Session
+from seeknal_core.specs import PythonNode, SourceNode, SqlNode
+
+if TYPE_CHECKING:
+    from seeknal_core.engine.files import FileDigests, ResolvedFiles
+
+#: Part of every key: raised when the engine's output for one input may change.
+_KEY_VERSION = 1
+
+
+def digest(*parts: object) -> str:
+    """Return the SHA-256 of a canonical JSON text of `parts`, in hexadecimal."""
+    text = json.dumps([_KEY_VERSION, *parts], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def volatile_part(session: Session, node_id: str) -> str:
+    """Return what makes a volatile node's key its run's own, else an empty text."""
+    return session.context.run_id if session.graph.volatile.get(node_id) else ""
+
+
+def sql_key(session: Session, node: SqlNode, tokens: str, inputs: Sequence[str]) -> str:
+    """Return the key of a SQL transform, given its expanded tokens and its inputs' keys."""
+    return digest(
+        "sql",
+        session.graph.definitions[node.id],
+        tokens,
+        list(inputs),
+        volatile_part(session, node.id),
+    )
+
+
+def python_key(session: Session, node: PythonNode, inputs: Sequence[str]) -> str:
+    """Return the key of a Python transform.
+
+    What its code can ask of the context enters as far as the code names it.
+    """
+    variables = session.variables
+    asked = {
+        "env_name": variables.env_name,
+        "run_id": variables.run_id,
+        "today": str(variables.today),
+        "var": dict(variables.vars),
+    }
+    return digest(
+        "python",
+        session.graph.definitions[node.id],
+        {name: asked[name] for name in node.context_names if name in asked},
+        list(inputs),
+        volatile_part(session, node.id),
+    )
+
+
+def stream_key(session: Session, node_id: str, read: Mapping[str, str]) -> str:
+    """Return the key of rows that came as a stream.
+
+    Args:
+        read: ``identity`` and one of ``version`` and ``digest``.
+    """
+    return digest(
+        "stream",
+        session.graph.definitions[node_id],
+        dict(read),
+        volatile_part(session, node_id),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class FileRead:
+    """A file source that is about to be read: its files and the key they give."""
+
+    source: SourceNode
+    files: ResolvedFiles
+    content_key: str
+
+
+def file_read(session: Session, node: SourceNode, digests: FileDigests, scratch: Path) -> FileRead:
+    """Resolve and digest a file source's files.
+
+    Raises:
+        EngineError: no file matches, or one cannot be read.
+    """
+    from seeknal_core.engine.files import resolve_files
+    from seeknal_core.graph.templates import expand, expand_value
+
+    table = node.table
+    if table is not None:
+        table = expand(table, session.variables, location=node.location)
+    params = expand_value(dict(node.params), session.variables, location=node.location)
+    assert isinstance(params, dict)
+    source = attrs.evolve(node, table=table, params=params)
+    files = resolve_files(source, Path(session.settings.root), scratch)
+    contents = [
+        (label, digests.digest(path)) for label, path in zip(files.labels, files.files, strict=True)
+    ]
+    key = digest("files", session.graph.definitions[node.id], params, contents)
+    return FileRead(source=source, files=files, content_key=key)

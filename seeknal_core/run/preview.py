@@ -1,0 +1,242 @@
+"""``seeknal run --dry-run``: what would run, found out without touching anything.
+
+No store is connected and no file written, so a source that lies in a store is
+"read again", and what hangs below it runs if that brings other rows.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from seeknal_core.dispatch import ResolvedTarget
+from seeknal_core.run import keys
+from seeknal_core.run.run import RunRequest
+from seeknal_core.run.scope import Scope, make_scope
+from seeknal_core.run.session import Bindings, Session, bind, load_plugins
+from seeknal_core.run.targets import (
+    Need,
+    Production,
+    TargetCheck,
+    bindings_digest,
+    fallback_identity,
+    need,
+)
+from seeknal_core.specs import PythonNode, SourceNode, SqlNode
+from seeknal_core.state.records import EnvironmentRecord
+
+
+class Action(enum.Enum):
+    """What would happen to a node."""
+
+    COMPUTE = "compute"
+    READ = "read again"
+    REUSE = "reuse"
+    DEPENDS = "compute if an input brings other rows"
+
+
+class WriteAction(enum.Enum):
+    """What would happen to a target."""
+
+    WRITE = "write"
+    KEEP = "unchanged"
+    DEPENDS = "write if the rows differ"
+    SAME_AS_PRODUCTION = "same as production, not written"
+
+
+@attrs.frozen(kw_only=True)
+class NodeStep:
+    """A node and what would happen to it."""
+
+    id: str
+    action: Action
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class TargetStep:
+    """A target, under its final name, and what would happen to it."""
+
+    key: str
+    node: str
+    type: str
+    connection: str
+    name: str
+    mode: str
+    action: WriteAction
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Preview:
+    """Everything a run would do, in order."""
+
+    nodes: tuple[NodeStep, ...]
+    targets: tuple[TargetStep, ...]
+
+
+def preview(session: Session, request: RunRequest) -> Preview:
+    """Find out what a run would do.
+
+    Raises:
+        ConfigError, PluginError: as the run would.
+    """
+    everything = list(session.graph.nodes.values())
+    load_plugins(session, everything)
+    bindings = bind(session, everything)
+    record = session.state.load(session.environment.name)
+    base = (
+        None
+        if session.environment.is_production
+        else session.state.load(session.settings.production)
+    )
+    scope = make_scope(session, request.select, request.exclude, record, base)
+    predictor = _Predictor(session, bindings, scope, record)
+    nodes = tuple(predictor.step(id) for id in scope.order)
+    production = Production(record=base, all_targets=request.all_targets)
+    targets = tuple(
+        _target_step(session, resolved, predictor.known.get(resolved.spec.node), record, production)
+        for resolved in bindings.targets.values()
+        if resolved.spec.node in scope.selected
+    )
+    return Preview(nodes=nodes, targets=targets)
+
+
+class _Predictor:
+    """Predicts content keys in graph order; None where only a store could tell."""
+
+    def __init__(
+        self,
+        session: Session,
+        bindings: Bindings,
+        scope: Scope,
+        record: EnvironmentRecord | None,
+    ) -> None:
+        from seeknal_core.engine.files import FileDigests
+        from seeknal_core.engine.snapshots import SnapshotStore
+
+        self._session = session
+        self._bindings = bindings
+        self._scope = scope
+        self._record = record
+        self._store = SnapshotStore(session.target_folder / "snapshots")
+        self._digests = FileDigests(session.target_folder / "state" / "file-digests.json")
+        self.known: dict[str, str] = {}
+
+    def step(self, id: str) -> NodeStep:
+        """Predict one node; its inputs came before it."""
+        if id in self._scope.recorded:
+            self.known[id] = self._scope.recorded[id].content_key
+            return NodeStep(id=id, action=Action.REUSE, reason="not selected, taken as recorded")
+        node = self._session.graph.nodes[id]
+        volatile = self._session.graph.volatile.get(id)
+        match node:
+            case SourceNode() if id in self._bindings.sources or _remote(node):
+                return NodeStep(id=id, action=Action.READ, reason=f"from {node.type}")
+            case SourceNode():
+                scratch = Path(self._session.context.target_dir) / "tmp"
+                key = keys.file_read(self._session, node, self._digests, scratch).content_key
+            case PythonNode() if node.kind == "source":
+                return NodeStep(id=id, action=Action.READ, reason="from Python")
+            case _:
+                inputs = self._session.graph.inputs[id]
+                unknown = [input for input in inputs if input not in self.known]
+                if unknown and not volatile:
+                    return NodeStep(id=id, action=Action.DEPENDS, reason=", ".join(unknown))
+                key = self._transform_key(node, [self.known.get(input, "") for input in inputs])
+        if volatile:
+            return NodeStep(id=id, action=Action.COMPUTE, reason=f"uses {', '.join(volatile)}")
+        self.known[id] = key
+        if self._store.contains(key):
+            return NodeStep(id=id, action=Action.REUSE)
+        return NodeStep(id=id, action=Action.COMPUTE, reason=self._why(id))
+
+    def _transform_key(self, node: SqlNode | PythonNode, inputs: Sequence[str]) -> str:
+        if isinstance(node, PythonNode):
+            return keys.python_key(self._session, node, inputs)
+        from seeknal_core.graph import render
+
+        rendered = render(node, self._session.graph.inputs[node.id], self._session.variables)
+        return keys.sql_key(self._session, node, rendered.tokens, inputs)
+
+    def _why(self, id: str) -> str:
+        held = self._record.nodes.get(id) if self._record else None
+        if held is None:
+            return "new"
+        if held.definition != self._session.graph.definitions[id]:
+            return "changed"
+        return "what it reads changed"
+
+
+def _remote(node: SourceNode) -> bool:
+    return "://" in (node.table or str(node.params.get("path", "")))
+
+
+def _target_step(
+    session: Session,
+    resolved: ResolvedTarget,
+    content_key: str | None,
+    record: EnvironmentRecord | None,
+    production: Production,
+) -> TargetStep:
+    action, reason = _write_action(session, resolved, content_key, record, production)
+    return TargetStep(
+        key=resolved.target.key,
+        node=resolved.target.node,
+        type=resolved.target.type,
+        connection=resolved.connection.name,
+        name=str(resolved.target.name),
+        mode=resolved.target.mode.value,
+        action=action,
+        reason=reason,
+    )
+
+
+def _write_action(
+    session: Session,
+    resolved: ResolvedTarget,
+    content_key: str | None,
+    record: EnvironmentRecord | None,
+    production: Production,
+) -> tuple[WriteAction, str]:
+    from seeknal_core.graph import target_fingerprint
+
+    held = record.targets.get(resolved.target.key) if record else None
+    bindings = bindings_digest(resolved.connection)
+    name = str(resolved.target.name)
+    # Without asking the store: alike bindings and name mean the same table.
+    unmoved = held is not None and (held.bindings, held.name) == (bindings, name)
+    check = TargetCheck(
+        resolved=resolved,
+        identity=held.identity if held and unmoved else fallback_identity(resolved),
+        bindings=bindings,
+        fingerprint=target_fingerprint(resolved.spec, resolved.target.mode),
+        state=None,
+    )
+    why = need(
+        check,
+        content_key or "",
+        session.graph.definitions[resolved.target.node],
+        held,
+        production,
+        full_refresh=session.context.full_refresh,
+    )
+    if content_key is None and why in (Need.NEW, Need.CONTENT):
+        return WriteAction.DEPENDS, ""
+    if why is Need.SAME_AS_PRODUCTION:
+        return WriteAction.SAME_AS_PRODUCTION, ""
+    return (WriteAction.WRITE, why.value) if why.writes else (WriteAction.KEEP, "")
+
+
+def as_mapping(result: Preview) -> Mapping[str, object]:
+    """Return the preview as JSON-able values, for ``--json``."""
+    return {
+        "nodes": [
+            {"id": step.id, "action": step.action.value, "reason": step.reason}
+            for step in result.nodes
+        ],
+        "targets": [{**attrs.asdict(step), "action": step.action.value} for step in result.targets],
+    }

@@ -1,0 +1,116 @@
+"""What a run tells: events while it goes on, one value when it is over."""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+import attrs
+
+
+class NodeStatus(enum.Enum):
+    """How a node ended."""
+
+    COMPUTED = "computed"
+    REUSED = "reused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class TargetStatus(enum.Enum):
+    """How a target ended."""
+
+    WRITTEN = "written"
+    CURRENT = "unchanged"
+    SAME_AS_PRODUCTION = "same as production, not written"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@attrs.frozen(kw_only=True)
+class NodeOutcome:
+    """A node's end. ``seconds`` is wall time; ``detail`` is the reason or the error."""
+
+    id: str
+    status: NodeStatus
+    rows: int | None = None
+    seconds: float = 0.0
+    detail: str = ""
+    hint: str = ""
+    content_key: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class TargetOutcome:
+    """A target's end.
+
+    ``rows_written`` and ``rows_after`` are the store's own counts; ``reason`` is
+    why it was written or not; ``detail`` is the error.
+    """
+
+    key: str
+    node: str
+    type: str
+    name: str
+    mode: str
+    status: TargetStatus
+    rows_written: int | None = None
+    rows_after: int | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    detail: str = ""
+    hint: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class RunReport:
+    """The whole run."""
+
+    run_id: str
+    environment: str
+    profile: str
+    profile_reason: str
+    nodes: tuple[NodeOutcome, ...]
+    targets: tuple[TargetOutcome, ...]
+    seconds: float
+    interrupted: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether a node or a target failed."""
+        return any(node.status is NodeStatus.FAILED for node in self.nodes) or any(
+            target.status is TargetStatus.FAILED for target in self.targets
+        )
+
+
+class Reporter(Protocol):
+    """Hears of a run while it goes on. Called from the main thread only."""
+
+    def started(self, nodes: int) -> None:
+        """The run begins; `nodes` will be looked at."""
+
+    def node_started(self, id: str) -> None:
+        """A node is being looked at or computed."""
+
+    def node_ended(self, outcome: NodeOutcome) -> None:
+        """A node ended."""
+
+    def target_started(self, name: str) -> None:
+        """A target is being written."""
+
+    def target_ended(self, outcome: TargetOutcome) -> None:
+        """A target ended."""
+
+    def warn(self, message: str) -> None:
+        """Something the user should see."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def started(self, nodes: int) -> None: ...
+    def node_started(self, id: str) -> None: ...
+    def node_ended(self, outcome: NodeOutcome) -> None: ...
+    def target_started(self, name: str) -> None: ...
+    def target_ended(self, outcome: TargetOutcome) -> None: ...
+    def warn(self, message: str) -> None: ...

@@ -1,0 +1,283 @@
+"""What every command that looks at a project opens, once.
+
+Project, profile, graph and plugins are read in this order, and each kind of
+mistake is reported whole before the next is looked for. The profile is chosen
+here and nowhere below: from here on it travels in the `ExecutionContext`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from seeknal_core import config
+from seeknal_core.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
+from seeknal_core.errors import ConfigError, PluginError, Problem
+from seeknal_core.hints import canonical_type, hints
+from seeknal_core.plugins import PluginHost
+from seeknal_core.specs import FILE_TYPES, AnyNode, ProjectSettings, SourceNode
+from seeknal_core.state.records import StateStore
+from seeknal_core.types import (
+    Cancellation,
+    Environment,
+    ExecutionContext,
+    Profile,
+    Resources,
+    SourceSpec,
+    TargetSpec,
+    problem_at,
+)
+
+if TYPE_CHECKING:
+    from seeknal_core.graph import Graph
+    from seeknal_core.graph.templates import Variables
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What the command line said that more than one command understands.
+
+    ``environment`` is as typed, None for production; ``profile`` is
+    ``--profile`` or ``SEEKNAL_PROFILE``.
+    """
+
+    project_dir: str | None = None
+    environment: str | None = None
+    profile: str | None = None
+    variables: Mapping[str, object] = attrs.field(factory=dict)
+    ignore_unsupported: bool = False
+    adopt: bool = False
+    full_refresh: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Session:
+    """An opened project in one environment."""
+
+    settings: ProjectSettings
+    environment: Environment
+    profile: Profile
+    graph: Graph
+    variables: Variables
+    dispatcher: Dispatcher
+    context: ExecutionContext
+    state: StateStore
+    warnings: tuple[Problem, ...]
+
+    @property
+    def target_folder(self) -> Path:
+        """The folder for everything the tool writes."""
+        return Path(self.context.target_dir)
+
+    def production_profile(self) -> Profile | None:
+        """Return production's profile as it resolves now; None where it has a mistake.
+
+        Production's secrets need not be known where somebody runs ``dev``.
+        """
+        if self.environment.is_production:
+            return self.profile
+        try:
+            choice = config.choose_profile(
+                self.settings, self.settings.production, explicit=None, home=config.seeknal_home()
+            )
+            return config.load_profile(choice, self.settings)
+        except ConfigError:
+            return None
+
+
+@contextlib.contextmanager
+def open_session(request: Request, cancellation: Cancellation | None = None) -> Iterator[Session]:
+    """Open a project; close everything opened in stores at the end.
+
+    Raises:
+        ConfigError: mistakes in the project, the profile or the request, all of a kind.
+        PluginError: a type that the project names has no usable backend.
+    """
+    root = config.find_root(Path(request.project_dir or os.curdir))
+    config.load_env_file(root)
+    host = PluginHost.from_environment(os.environ)
+    resources = Resources()
+    try:
+        yield _open(request, root, host, resources, cancellation or Cancellation())
+    finally:
+        resources.close()
+
+
+def _open(
+    request: Request,
+    root: Path,
+    host: PluginHost,
+    resources: Resources,
+    cancellation: Cancellation,
+) -> Session:
+    from seeknal_core.graph import build_graph
+    from seeknal_core.graph.templates import Variables
+
+    project = config.load_project(root, ignore_unsupported=request.ignore_unsupported)
+    settings = project.settings
+    name = config.parse_environment_name(request.environment, settings)
+    choice = config.choose_profile(
+        settings,
+        name,
+        explicit=request.profile or os.environ.get("SEEKNAL_PROFILE") or None,
+        home=config.seeknal_home(),
+    )
+    profile = config.load_profile(choice, settings)
+    environment = config.environment_for(settings, name, profile)
+    graph = build_graph(project.nodes, vars=request.variables, skipped=project.skipped)
+
+    started_at = datetime.now(UTC)
+    run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    target_folder = root / "target"
+    state = StateStore(target_folder / "state")
+    context = ExecutionContext(
+        project=settings.name,
+        project_root=str(root),
+        target_dir=str(target_folder),
+        state_id=state.state_id(create=False),
+        environment=environment,
+        run_id=run_id,
+        started_at=started_at,
+        profile=profile,
+        resources=resources,
+        cancellation=cancellation,
+        adopt=request.adopt,
+        full_refresh=request.full_refresh,
+    )
+    return Session(
+        settings=settings,
+        environment=environment,
+        profile=profile,
+        graph=graph,
+        variables=Variables(
+            today=started_at.astimezone().date(),
+            run_id=run_id,
+            env_name=environment.name,
+            vars=request.variables,
+        ),
+        dispatcher=Dispatcher(host),
+        context=context,
+        state=state,
+        warnings=(*project.warnings, *profile.warnings, *graph.warnings),
+    )
+
+
+def store_sources(nodes: Sequence[AnyNode]) -> tuple[SourceNode, ...]:
+    """Return the sources that a backend reads."""
+    return tuple(
+        node for node in nodes if isinstance(node, SourceNode) and node.type not in FILE_TYPES
+    )
+
+
+def enabled_targets(session: Session, nodes: Sequence[AnyNode]) -> tuple[TargetSpec, ...]:
+    """Return the targets of these nodes that are switched on."""
+    legacy = hints().legacy_target_type
+    return tuple(
+        spec
+        for node in nodes
+        for spec in node.targets
+        if spec.enabled and (session.profile.materialization_enabled or spec.type != legacy)
+    )
+
+
+def source_spec(session: Session, node: SourceNode) -> SourceSpec:
+    """Return a backend's source with its templates expanded."""
+    from seeknal_core.graph.templates import expand, expand_value
+
+    table = node.table
+    if table is not None:
+        table = expand(table, session.variables, location=node.location)
+    params = expand_value(dict(node.params), session.variables, location=node.location)
+    assert isinstance(params, dict)
+    return SourceSpec(
+        node=node.id,
+        type=canonical_type(node.type),
+        table=table,
+        params=params,
+        watermark=node.watermark,
+        location=node.location,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Bindings:
+    """Every target and source of a command, ready for hooks, by key and node id."""
+
+    targets: Mapping[str, ResolvedTarget]
+    sources: Mapping[str, ResolvedSource]
+
+
+def load_plugins(session: Session, nodes: Sequence[AnyNode]) -> tuple[PluginError, ...]:
+    """Load the backends that these nodes need, and the wrapper plugins.
+
+    Returns:
+        Wrapper plugins that could not be used.
+
+    Raises:
+        ConfigError: types that no installed plugin provides, each with its place.
+        PluginError: a backend that is installed and broken.
+    """
+    host = session.dispatcher.host
+    specs: list[tuple[str, TargetSpec | SourceNode]] = [
+        (spec.type, spec) for spec in enabled_targets(session, nodes)
+    ]
+    specs += [(canonical_type(node.type), node) for node in store_sources(nodes)]
+    problems: list[Problem] = []
+    failures: dict[str, PluginError] = {}
+    for type, spec in specs:
+        if type not in failures:
+            try:
+                host.load_backends([type])
+            except PluginError as error:
+                failures[type] = error
+        if type in failures:
+            problems.append(problem_at(spec.location, failures[type].message))
+    if problems:
+        raise ConfigError(problems, next(iter(failures.values())).hint)
+    return host.load_wrappers()
+
+
+def bind(session: Session, nodes: Sequence[AnyNode]) -> Bindings:
+    """Resolve the targets and store sources of these nodes; pure, nothing is connected.
+
+    Raises:
+        ConfigError: all mistakes in connections, tables, options and names.
+    """
+    targets: dict[str, ResolvedTarget] = {}
+    sources: dict[str, ResolvedSource] = {}
+    problems: list[Problem] = []
+    hint = ""
+    for spec in enabled_targets(session, nodes):
+        if spec.key in targets:
+            problems.append(
+                problem_at(
+                    spec.location,
+                    f"{spec.table} is a target twice",
+                    path=spec.node,
+                    hint="remove one of the two",
+                )
+            )
+            continue
+        try:
+            targets[spec.key] = session.dispatcher.target(session.context, spec)
+        except ConfigError as error:
+            problems += error.problems
+            hint = hint or error.hint
+    for node in store_sources(nodes):
+        try:
+            sources[node.id] = session.dispatcher.source(
+                session.context, source_spec(session, node)
+            )
+        except ConfigError as error:
+            problems += error.problems
+            hint = hint or error.hint
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)), hint)
+    return Bindings(targets=targets, sources=sources)

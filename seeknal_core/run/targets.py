@@ -1,0 +1,257 @@
+"""Whether a target is written, and what is checked before the first write.
+
+Computing and writing are decided apart: nothing here looks at how a node was
+computed, only at what its target holds and what it should hold.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+import attrs
+
+from seeknal_core.dispatch import ResolvedTarget
+from seeknal_core.errors import BackendError, CollisionRefused, ConfigError, PluginError
+from seeknal_core.graph import target_fingerprint
+from seeknal_core.run.keys import digest
+from seeknal_core.run.session import Session
+from seeknal_core.state.records import EnvironmentRecord, TargetRecord
+from seeknal_core.types import Connection, ExecutionContext, TargetState
+
+#: Metadata questions are short; more threads than this only open more connections.
+_INSPECTORS = 4
+
+#: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
+_HEARTBEAT = 0.2
+
+
+@attrs.frozen(kw_only=True)
+class TargetCheck:
+    """A target of this run and what stands in its place."""
+
+    resolved: ResolvedTarget
+    identity: str
+    bindings: str
+    fingerprint: str
+    state: TargetState | None
+
+
+def bindings_digest(connection: Connection) -> str:
+    """Digest where a connection leads."""
+    return digest("bindings", connection.type, dict(connection.bindings()))
+
+
+def fallback_identity(resolved: ResolvedTarget) -> str:
+    """Name a target's place where its backend cannot: by bindings and final name."""
+    return digest("place", bindings_digest(resolved.connection), resolved.target.name.parts)
+
+
+def check_targets(session: Session, targets: Iterable[ResolvedTarget]) -> dict[str, TargetCheck]:
+    """Ask the stores what stands where each target is, several at a time.
+
+    Raises:
+        BackendError: a store does not answer. Nothing was written.
+    """
+
+    def inspect(resolved: ResolvedTarget) -> TargetCheck:
+        session.context.cancellation.check()
+        state = session.dispatcher.inspect_target(session.context, resolved)
+        return TargetCheck(
+            resolved=resolved,
+            identity=state.identity if state else fallback_identity(resolved),
+            bindings=bindings_digest(resolved.connection),
+            fingerprint=target_fingerprint(resolved.spec, resolved.target.mode),
+            state=state,
+        )
+
+    return {check.resolved.target.key: check for check in _parallel(session, inspect, targets)}
+
+
+def _parallel(
+    session: Session,
+    call: Callable[[ResolvedTarget], TargetCheck],
+    targets: Iterable[ResolvedTarget],
+) -> list[TargetCheck]:
+    items = list(targets)
+    if not items:
+        return []
+    pool = ThreadPoolExecutor(min(_INSPECTORS, len(items)))
+    futures = [pool.submit(call, item) for item in items]
+    try:
+        waiting = set(futures)
+        while waiting:
+            ended, waiting = wait(waiting, timeout=_HEARTBEAT, return_when=FIRST_EXCEPTION)
+            session.context.cancellation.check()
+            for future in ended:
+                future.result()
+        return [future.result() for future in futures]
+    finally:
+        # Not waited for: a store that does not answer must not delay the message.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def guard(
+    session: Session,
+    checks: Mapping[str, TargetCheck],
+    others: Mapping[str, EnvironmentRecord],
+    *,
+    allow_production: bool,
+) -> None:
+    """Refuse targets that share a table with one another or with another environment.
+
+    Args:
+        others: the records of all other environments, by name.
+        allow_production: ``--allow-production-targets``.
+
+    Raises:
+        CollisionRefused: before anything was written.
+    """
+    seen: dict[str, str] = {}
+    for check in checks.values():
+        target = check.resolved.target
+        if check.identity in seen:
+            raise CollisionRefused(
+                f"two targets write the same table {target.name}: {seen[check.identity]} "
+                f"and {target.node}",
+                "give each target its own table",
+            )
+        seen[check.identity] = target.node
+    if session.environment.is_production or allow_production:
+        return
+    for name, record in others.items():
+        held = {target.identity: target for target in record.targets.values()}
+        for check in checks.values():
+            if check.identity in held:
+                _refuse(session, check, name)
+    for identity in _production_identities(session, checks):
+        found = next((c for c in checks.values() if c.identity == identity), None)
+        if found is not None:
+            _refuse(session, found, session.settings.production)
+
+
+def _refuse(session: Session, check: TargetCheck, owner: str) -> None:
+    where = session.profile.path or "the profile"
+    raise CollisionRefused(
+        f"{check.resolved.target.name} ({check.resolved.target.node}) is a target of environment "
+        f"{owner!r} too; {where} leads {session.environment.name!r} there",
+        f"mend the connection in {where}, or let the convention keep them apart with "
+        "'namespace: {prefix: true}' in it; --allow-production-targets writes there all the same",
+    )
+
+
+def _production_identities(session: Session, checks: Mapping[str, TargetCheck]) -> set[str]:
+    """Return where production's targets are, as its profile resolves now.
+
+    Only for targets whose final names match: others cannot be the same table.
+    A production that cannot be resolved or reached from here refuses nothing.
+    """
+    profile = session.production_profile()
+    if profile is None:
+        return set()
+    from seeknal_core import config
+
+    context = attrs.evolve(
+        session.context,
+        profile=profile,
+        environment=config.environment_for(session.settings, session.settings.production, profile),
+    )
+    found: set[str] = set()
+    for check in checks.values():
+        try:
+            resolved = session.dispatcher.target(context, check.resolved.spec)
+            if resolved.target.name.parts == check.resolved.target.name.parts:
+                found.add(_identity(session, context, check, resolved))
+        except (ConfigError, BackendError, PluginError):
+            continue
+    return found
+
+
+def _identity(
+    session: Session, context: ExecutionContext, check: TargetCheck, resolved: ResolvedTarget
+) -> str:
+    if bindings_digest(resolved.connection) == check.bindings:
+        return check.identity
+    state = session.dispatcher.inspect_target(context, resolved)
+    return state.identity if state else fallback_identity(resolved)
+
+
+@attrs.frozen(kw_only=True)
+class Production:
+    """What decides whether a target is the same as production's."""
+
+    record: EnvironmentRecord | None
+    all_targets: bool
+
+
+class Need(enum.Enum):
+    """Why a target is written, or is not. The value is said to the user."""
+
+    NEW = "new"
+    MISSING = "the table is missing in the store"
+    MOVED = "it moved to another place"
+    CHANGED = "the target changed"
+    CONTENT = "the content changed"
+    REFRESH = "full refresh"
+    CURRENT = "unchanged"
+    SAME_AS_PRODUCTION = "same as production"
+
+    @property
+    def writes(self) -> bool:
+        """Whether the target is written."""
+        return self not in (Need.CURRENT, Need.SAME_AS_PRODUCTION)
+
+
+def need(
+    check: TargetCheck,
+    content_key: str,
+    definition: str,
+    held: TargetRecord | None,
+    production: Production,
+    *,
+    full_refresh: bool = False,
+) -> Need:
+    """Decide whether a target is written.
+
+    Args:
+        content_key: what the target should hold.
+        definition: its node's definition.
+        held: what the environment's record says of the target.
+    """
+    if full_refresh:
+        return Need.REFRESH
+    if held is None:
+        same = not production.all_targets and _same(check, content_key, definition, production)
+        return Need.SAME_AS_PRODUCTION if same else Need.NEW
+    if check.state is not None and not check.state.exists:
+        return Need.MISSING
+    if held.identity != check.identity:
+        return Need.MOVED
+    if held.fingerprint != check.fingerprint:
+        return Need.CHANGED
+    if held.content_key != content_key:
+        return Need.CONTENT
+    return Need.CURRENT
+
+
+def _same(check: TargetCheck, content_key: str, definition: str, production: Production) -> bool:
+    """Tell whether production's own table serves readers of this environment as well.
+
+    Only where both lie in one store: a table in another database is no
+    substitute for a reader who has this one (``docs/adr/0004``).
+    """
+    record = production.record
+    if record is None:
+        return False
+    spec = check.resolved.spec
+    theirs = record.targets.get(spec.key)
+    node = record.nodes.get(spec.node)
+    return (
+        theirs is not None
+        and node is not None
+        and theirs.bindings == check.bindings
+        and theirs.fingerprint == check.fingerprint
+        and theirs.content_key == content_key
+        and node.definition == definition
+    )

@@ -1,0 +1,136 @@
+"""Small files that are old or new, never half: atomic documents and locks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from seeknal_core.errors import StateError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content so that a crash leaves the old content or the new.
+
+    A temporary file in the same folder is written and fsynced, renamed over
+    `path`, and the folder is fsynced.
+
+    Raises:
+        StateError: the folder cannot be written or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise state_error(error, path) from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def state_error(error: OSError, path: Path) -> StateError:
+    """Say in one sentence why state could not be written or read."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StateError(
+            f"no space left on the device that holds {path.parent}",
+            "free some space, then run again",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StateError(
+            f"cannot write {path}: {error.strerror}", "check the folder's owner and rights"
+        )
+    return StateError(f"cannot use {path}: {error.strerror or error}")
+
+
+def read_document(path: Path, version: int) -> Mapping[str, object] | None:
+    """Read a JSON document; None where it does not exist.
+
+    Raises:
+        StateError: unreadable, damaged, or written by a newer version.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise state_error(error, path) from error
+    try:
+        data = json.loads(text)
+        found = data["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            f"{path} is damaged: {error}", f"move it away and run again: mv {path} {path}.bad"
+        ) from error
+    if found > version:
+        raise StateError(
+            f"{path} was written by a newer version of Seeknal (format {found}, known {version})",
+            "pip install --upgrade seeknal-core",
+        )
+    return dict(data)
+
+
+def write_document(path: Path, version: int, data: Mapping[str, object]) -> None:
+    """Write a JSON document atomically, with its format version."""
+    document = {"schema_version": version, **data}
+    write_atomically(path, json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: Path, what: str) -> Iterator[None]:
+    """Hold a file lock that dies with the process.
+
+    The file's content names the holder; it serves the message of whoever is
+    refused and nothing else.
+
+    Raises:
+        StateError: somebody else holds it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise state_error(error, path) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise StateError(
+                f"{what} is in use by {holder}", "wait for it to end, then run again"
+            ) from None
+        file.truncate(0)
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        file.write(f"pid {os.getpid()} on host {socket.gethostname()} since {since}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def free_name() -> str:
+    """Return a name for a temporary file or folder that no other process uses."""
+    return f"{os.getpid()}-{time.time_ns():x}-{uuid.uuid4().hex[:6]}"

@@ -1,0 +1,216 @@
+"""What an environment's record holds, and how it survives a crash.
+
+One JSON document per environment, replaced atomically at the end of a command,
+and beside it a journal: a line for each node and target as it is finished. A
+command that died leaves its journal, and whoever comes next folds it in, so
+only what was not finished is done again. The stores' own ledgers decide what
+was really written; the record only spares asking them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from seeknal_core.errors import StateError
+from seeknal_core.state.files import (
+    exclusive_lock,
+    read_document,
+    state_error,
+    write_atomically,
+    write_document,
+)
+
+_VERSION = 1
+
+
+@attrs.frozen(kw_only=True)
+class NodeRecord:
+    """A node as an environment holds it: a reference to a stored snapshot.
+
+    ``definition`` and ``content_key`` are fingerprints; ``binding`` tells where
+    a source was read; ``read_at`` is when (ISO 8601, UTC); ``audits`` is the
+    fingerprint of the audits that passed on this content key.
+    """
+
+    definition: str
+    content_key: str
+    rows: int
+    binding: str = ""
+    read_at: str = ""
+    audits: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class TargetRecord:
+    """A target as an environment wrote it last.
+
+    ``bindings`` digests where its connection led; ``identity`` is physical.
+    """
+
+    node: str
+    name: str
+    type: str
+    connection: str
+    bindings: str
+    identity: str
+    fingerprint: str
+    content_key: str
+    version: str
+    rows: int
+    written_at: str
+
+
+@attrs.frozen(kw_only=True)
+class EnvironmentRecord:
+    """Everything remembered of one environment. Times are ISO 8601, UTC."""
+
+    name: str
+    profile: str = ""
+    created_at: str = ""
+    last_run_at: str = ""
+    last_run_id: str = ""
+    status: str = ""
+    nodes: Mapping[str, NodeRecord] = attrs.field(factory=dict)
+    targets: Mapping[str, TargetRecord] = attrs.field(factory=dict)
+
+
+class Journal:
+    """The lines of one running command. Thread-safe.
+
+    Lines are flushed to the operating system, not to the disk: they must
+    survive the process, and losing one costs work, not correctness.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise state_error(error, path) from error
+
+    def node(self, id: str, record: NodeRecord) -> None:
+        """Note a node that is finished."""
+        self._append({"node": id, "record": attrs.asdict(record)})
+
+    def target(self, key: str, record: TargetRecord) -> None:
+        """Note a target that is written."""
+        self._append({"target": key, "record": attrs.asdict(record)})
+
+    def close(self) -> None:
+        """Close the file; what it holds stays."""
+        os.close(self._descriptor)
+
+    def _append(self, entry: Mapping[str, object]) -> None:
+        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
+        try:
+            with self._lock:
+                os.write(self._descriptor, line.encode())
+        except OSError as error:
+            raise state_error(error, self._path) from error
+
+
+class StateStore:
+    """The state folder of one checkout, ``target/state``.
+
+    Reading never writes: a command that only looks leaves no trace.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._environments = folder / "environments"
+
+    def state_id(self, *, create: bool) -> str:
+        """Return the id of this state folder, making it on the first write."""
+        path = self._folder / "id"
+        try:
+            return path.read_text("utf-8").strip()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise state_error(error, path) from error
+        fresh = uuid.uuid4().hex
+        if create:
+            write_atomically(path, fresh + "\n")
+        return fresh
+
+    def names(self) -> tuple[str, ...]:
+        """List the recorded environments."""
+        if not self._environments.is_dir():
+            return ()
+        return tuple(sorted(path.stem for path in self._environments.glob("*.json")))
+
+    def load(self, name: str) -> EnvironmentRecord | None:
+        """Load an environment's record, what a dead command left included."""
+        data = read_document(self._environments / f"{name}.json", _VERSION)
+        record = _record(name, data) if data is not None else None
+        entries = list(self._journal_entries(name))
+        if not entries:
+            return record
+        record = record or EnvironmentRecord(name=name)
+        nodes, targets = dict(record.nodes), dict(record.targets)
+        for entry in entries:
+            if "node" in entry:
+                nodes[entry["node"]] = NodeRecord(**entry["record"])
+            else:
+                targets[entry["target"]] = TargetRecord(**entry["record"])
+        return attrs.evolve(record, nodes=nodes, targets=targets)
+
+    def save(self, record: EnvironmentRecord) -> None:
+        """Replace an environment's record and forget its journal."""
+        write_document(self._environments / f"{record.name}.json", _VERSION, attrs.asdict(record))
+        with contextlib.suppress(FileNotFoundError):
+            self._journal_path(record.name).unlink()
+
+    def journal(self, name: str) -> Journal:
+        """Open the journal of a command on an environment."""
+        return Journal(self._journal_path(name))
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Keep every other command away from an environment."""
+        with exclusive_lock(self._environments / f"{name}.lock", f"environment {name!r}"):
+            yield
+
+    def _journal_path(self, name: str) -> Path:
+        return self._environments / f"{name}.journal"
+
+    def _journal_entries(self, name: str) -> Iterator[dict[str, Any]]:
+        try:
+            text = self._journal_path(name).read_text("utf-8")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise state_error(error, self._journal_path(name)) from error
+        for line in text.splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                # The line that was being written when the process died.
+                return
+
+
+def _record(name: str, data: Mapping[str, Any]) -> EnvironmentRecord:
+    try:
+        return EnvironmentRecord(
+            **{
+                **{key: value for key, value in data.items() if key != "schema_version"},
+                "nodes": {id: NodeRecord(**value) for id, value in data["nodes"].items()},
+                "targets": {key: TargetRecord(**value) for key, value in data["targets"].items()},
+            }
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise StateError(
+            f"the record of environment {name!r} is damaged: {error}",
+            "move its file in target/state/environments away and run again",
+        ) from error

@@ -1,0 +1,104 @@
+"""Fixtures for all tests: real stores, each started at most once per worker and always stopped."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from support.lake import LakeServer
+    from support.postgres import PostgresStore
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that make sense for root only, where nobody is root."""
+    if os.geteuid() == 0:
+        return
+    left_out = [item for item in items if item.get_closest_marker("root")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a strict run in which a test was skipped: it would look like a success."""
+    if _skipped_in_strict_run(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say why a strict run failed."""
+    count = _skipped_in_strict_run(config)
+    if count:
+        terminalreporter.write_line(
+            f"{count} skipped: SEEKNAL_TEST_STRICT allows none", red=True, bold=True
+        )
+
+
+def _skipped_in_strict_run(config: pytest.Config) -> int:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("SEEKNAL_TEST_STRICT"):
+        return 0
+    return len(reporter.stats.get("skipped", ()))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresStore]:
+    """A PostgreSQL server: ``SEEKNAL_TEST_POSTGRES`` if set, else one from the wheel."""
+    from support.postgres import ExternalPostgres, PostgresServer
+
+    given = os.environ.get("SEEKNAL_TEST_POSTGRES")
+    if given:
+        yield ExternalPostgres(given)
+        return
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: PostgresStore) -> Iterator[dict[str, object]]:
+    """A fresh database: host, port, user, password and dbname, as psycopg names them."""
+    dsn = postgres_server.create_database()
+    yield dsn
+    postgres_server.drop_database(dsn)
+
+
+@pytest.fixture(scope="session")
+def lake() -> Iterator[LakeServer]:
+    """An S3 service with an Iceberg REST catalog."""
+    from support.lake import LakeServer
+
+    server = LakeServer()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def lake_namespace() -> str:
+    """A namespace name that no other test uses; not created yet."""
+    return f"ns_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def sqlite_lake(tmp_path: Path) -> dict[str, str]:
+    """The pyiceberg properties of an empty catalog in SQLite, its files beside it."""
+    warehouse = tmp_path / "warehouse"
+    warehouse.mkdir()
+    return {
+        "type": "sql",
+        "uri": f"sqlite:///{warehouse}/catalog.db",
+        "warehouse": warehouse.as_uri(),
+    }

@@ -1,0 +1,206 @@
+"""The command line as a newcomer meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seeknal_core import __version__
+from support.cli import Cli, write
+
+HEAVY = (
+    "duckdb",
+    "pyarrow",
+    "rich",
+    "sqlglot",
+    "stevedore",
+    "cattrs",
+    "yaml",
+    "psycopg",
+    "pyiceberg",
+)
+
+
+def test_version_is_printed(seeknal: Cli) -> None:
+    assert __version__ in seeknal("--version").out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_start_up_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom seeknal_core.cli.main import _run\n"
+        f"assert _run({arguments!r}) == 0\n"
+        f"print('loaded:', [m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_every_command_has_help(seeknal: Cli) -> None:
+    for command in (["run"], ["check"], ["init"], ["plugins"], ["plugins", "show"]):
+        assert "Usage: seeknal" in seeknal(*command, "--help").out
+
+
+def test_a_mistyped_command_gets_the_nearest(seeknal: Cli) -> None:
+    result = seeknal("rum", code=2)
+    assert "Did you mean 'run'?" in result.err
+
+
+def test_outside_a_project_the_next_command_is_named(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = Cli(cwd=empty)("run", code=2)
+    assert "seeknal_project.yml" in result.err and "seeknal init" in result.err
+
+
+def test_init_makes_a_project_that_checks(tmp_path: Path) -> None:
+    cli = Cli(cwd=tmp_path)
+    assert "Next:" in cli("init", "my-shop").out
+    inside = Cli(cwd=tmp_path / "my-shop")
+    assert "no mistakes" in inside("check").out
+    assert "done" in inside("run").out
+    ignored = (tmp_path / "my-shop" / ".gitignore").read_text()
+    assert "profiles*.yml" in ignored and ".env" in ignored and "target/" in ignored
+
+
+def test_init_changes_nothing_that_exists(tmp_path: Path) -> None:
+    write(tmp_path, {"here/profiles.yml": "mine", "here/.gitignore": "keep-me\n"})
+    result = Cli(cwd=tmp_path)("init", "here", code=2)
+    assert "exists already" in result.err
+    assert (tmp_path / "here" / "profiles.yml").read_text() == "mine"
+    assert not (tmp_path / "here" / "seeknal_project.yml").exists()
+
+
+def test_init_twice_is_refused(tmp_path: Path) -> None:
+    cli = Cli(cwd=tmp_path)
+    cli("init", "shop")
+    assert "is a project already" in cli("init", "shop", code=2).err
+
+
+def test_all_mistakes_come_at_once_with_their_places(seeknal: Cli, project: Path) -> None:
+    write(
+        project,
+        {
+            "seeknal/bad.yml": (
+                "kind: transform\nname: bad\nowmer: me\ntransform: SELECT * FROM ref('source.ordres')\n"
+            ),
+            "seeknal/worse.yml": "kind: source\nname: worse\nsource: csv\ntable: x.csv\ntags: gold\n",
+        },
+    )
+    result = seeknal("check", code=2)
+    assert "seeknal/bad.yml:3:1" in result.err and "'owner'" in result.err
+    assert "seeknal/worse.yml:5" in result.err and "list" in result.err
+    (project / "seeknal" / "worse.yml").unlink()
+    path = project / "seeknal" / "bad.yml"
+    path.write_text(path.read_text().replace("owmer: me\n", ""))
+    result = seeknal("check", code=2)
+    assert "seeknal/bad.yml:3" in result.err and "source.orders" in result.err
+
+
+def test_a_cycle_is_shown_as_a_path(seeknal: Cli, project: Path) -> None:
+    write(
+        project,
+        {
+            "seeknal/a.sql": "SELECT * FROM transform.b",
+            "seeknal/b.sql": "SELECT * FROM transform.a",
+        },
+    )
+    result = seeknal("run", code=2)
+    assert (
+        "transform.a -> transform.b -> transform.a" in result.err
+        or "transform.b -> transform.a -> transform.b" in result.err
+    )
+
+
+def test_bad_sql_is_found_by_check_with_its_file(seeknal: Cli, project: Path) -> None:
+    write(project, {"seeknal/bad.sql": "SELECT FROM WHERE"})
+    result = seeknal("check", code=2)
+    assert "seeknal/bad.sql" in result.err and "syntax error" in result.err
+
+
+def test_a_missing_backend_names_what_to_install(seeknal: Cli, project: Path) -> None:
+    write(
+        project,
+        {
+            "seeknal/out.yml": (
+                "kind: transform\nname: out\ntransform: SELECT 1 AS x\n"
+                "materialization: {type: clickhouse, table: a.b}\n"
+            )
+        },
+    )
+    result = seeknal("run", code=2)
+    assert "seeknal/out.yml" in result.err and "clickhouse" in result.err
+
+
+def test_a_missing_connection_is_named_with_place_and_profile(seeknal: Cli, project: Path) -> None:
+    path = project / "seeknal" / "big.yml"
+    path.write_text(
+        path.read_text().replace("table: sales.big", "table: sales.big, connection: lak")
+    )
+    result = seeknal("run", code=2)
+    assert "seeknal/big.yml:4" in result.err
+    assert "no connection 'lak'" in result.err and "did you mean 'lake'" in result.err
+
+
+def test_a_missing_variable_is_named_and_no_value_shown(seeknal: Cli, project: Path) -> None:
+    write(
+        project, {"profiles.yml": "connections:\n  lake: {type: folder, path: '${NO_SUCH_PATH}'}\n"}
+    )
+    result = seeknal("run", code=2)
+    assert "profiles.yml:2" in result.err and "NO_SUCH_PATH" in result.err
+
+
+def test_a_mistake_in_a_connection_has_its_place(seeknal: Cli, project: Path) -> None:
+    write(
+        project,
+        {"profiles.yml": "connections:\n  lake:\n    type: folder\n    path: x\n    pasword: y\n"},
+    )
+    result = seeknal("run", code=2)
+    assert "profiles.yml:5" in result.err and "connections.lake.pasword" in result.err
+    assert "'password'" in result.err
+
+
+def test_bad_vars_are_a_usage_error(seeknal: Cli) -> None:
+    assert "not JSON" in seeknal("run", "--vars", "{x", code=2).err
+
+
+def test_a_bad_environment_name_is_refused_with_the_rule(seeknal: Cli, project: Path) -> None:
+    for name in ("../x", "a;b", "", "1dev"):
+        result = seeknal("run", "--env", name, code=2)
+        assert "letter" in result.err
+    assert not (project / "target").exists()
+
+
+def test_plugins_are_listed_and_shown(seeknal: Cli) -> None:
+    assert "backend folder: seeknal-folder 1.0" in seeknal("plugins", "list").out
+    shown = seeknal("plugins", "show", "folder").out
+    assert "path (" in shown and "the folder that holds the tables" in shown
+    listed = seeknal("plugins", "list", "--json").json()
+    assert {"name": "folder", "version": "1.0"}.items() <= next(
+        plugin for plugin in listed["plugins"] if plugin["name"] == "folder"
+    ).items()
+
+
+def test_a_full_output_pipe_is_no_error(seeknal: Cli) -> None:
+    command = " ".join(f"'{part}'" for part in seeknal.command("plugins", "list"))
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | true"],
+        cwd=seeknal.cwd,
+        env=seeknal.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+def test_an_unwritable_target_folder_is_one_clear_message(seeknal: Cli, project: Path) -> None:
+    (project / "target").write_text("a file where the folder should be")
+    result = seeknal("run", code=1)
+    assert "target" in result.err and "Next:" not in result.err.splitlines()[0]
+    assert result.err.count("Error:") == 1

@@ -1,0 +1,271 @@
+"""Python nodes: decorators and loading."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import attrs
+import pytest
+
+from seeknal_core.config.python import PythonLoad, load_python_nodes
+from seeknal_core.pipeline import materialize, transform
+from seeknal_core.specs import PythonNode
+from seeknal_core.types import Mode, Secret
+
+HEAD = "from seeknal_core.pipeline import source, transform, materialize\n"
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Leave neither paths nor modules of a test's project behind."""
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if name.startswith(("common", "seeknal.", "_seeknal_node", "lib")) or name == "seeknal":
+            del sys.modules[name]
+
+
+def write(root: Path, name: str, text: str, *, head: str = HEAD) -> Path:
+    file = root / "seeknal" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(head + dedent(text))
+    return file
+
+
+def load(root: Path, text: str, **others: str) -> PythonLoad:
+    for name, content in others.items():
+        write(root, name.replace("__", "/") + ".py", content, head="")
+    return load_python_nodes(root, [write(root, "nodes.py", text)])
+
+
+def node(root: Path, text: str, **others: str) -> PythonNode:
+    loaded = load(root, text, **others)
+    assert loaded.problems == ()
+    (found,) = loaded.nodes
+    return found
+
+
+def problems(root: Path, text: str, **others: str) -> list[str]:
+    loaded = load(root, text, **others)
+    return [str(problem) for problem in loaded.problems]
+
+
+def test_a_function_becomes_a_node_and_stays_a_function(tmp_path: Path) -> None:
+    found = node(
+        tmp_path,
+        """
+        @transform(name="clean", inputs=["source.users"], tags=("silver",), owner="me",
+                   columns={"id": {"dtype": "integer"}}, contract=True,
+                   audits=[{"type": "not_null", "columns": ["id"]}])
+        def f(ctx):
+            return 42
+        """,
+    )
+    assert (found.id, found.inputs, found.tags, found.owner) == (
+        "transform.clean", ("source.users",), ("silver",), "me",
+    )  # fmt: skip
+    assert [(c.name, c.dtype) for c in found.columns] == [("id", "integer")]
+    assert found.audits[0].columns == ("id",)
+    assert found.contract
+    assert found.function(None) == 42
+    assert (found.location.file, found.location.line) == ("seeknal/nodes.py", 3)
+
+
+def test_the_name_is_the_functions_own_where_none_is_given(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        """
+        @source
+        def users(ctx): ...
+        @transform()
+        def clean(ctx): ...
+        """,
+    )
+    assert [each.id for each in loaded.nodes] == ["source.users", "transform.clean"]
+
+
+def test_targets_stand_above_or_below_in_the_order_of_the_file(tmp_path: Path) -> None:
+    found = node(
+        tmp_path,
+        """
+        @materialize(type="one", table="a.b", mode="upsert", unique_keys=["id"], fancy=1)
+        @transform()
+        @materialize(type="two", connection="w", table="c")
+        def clean(ctx): ...
+        """,
+    )
+    first, second = found.targets
+    assert (first.type, first.mode, first.unique_keys) == ("one", Mode.UPSERT_BY_KEY, ("id",))
+    assert (first.node, first.options) == ("transform.clean", {"fancy": 1})
+    assert (second.type, second.connection, second.table) == ("two", "w", "c")
+    assert first.location is not None
+    assert first.location.line == 3
+
+
+def test_mistakes_are_those_of_yaml_at_the_decorators_lines(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        """
+        @transform(nmae="x", tags="silver")
+        @materialize(type="t", table="a", mode="overwriet")
+        def clean(ctx): ...
+
+        @materialize(type="t", table="a")
+        def alone(ctx): ...
+
+        @source()
+        @transform()
+        def both(ctx): ...
+        """,
+    )
+    text = "\n".join(found)
+    assert "seeknal/nodes.py:3:1: nmae: unknown field; did you mean 'name'?" in text
+    assert "seeknal/nodes.py:3:1: tags: is a string, not a list" in text
+    assert "seeknal/nodes.py:4:1: materializations[0].mode: is not one of" in text
+    assert "seeknal/nodes.py:7: alone has @materialize alone" in text
+    assert "both is a node twice" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import seeknal_nothing_here", "seeknal/nodes.py:2: ModuleNotFoundError: No module named"),
+        ("def broken(:", "seeknal/nodes.py:2:12: SyntaxError: invalid syntax"),
+        ("raise SystemExit(3)", "seeknal/nodes.py:2: SystemExit: 3"),
+        ("1 / 0", "seeknal/nodes.py:2: ZeroDivisionError: division by zero"),
+        ("@transform()\nclass A: ...", "seeknal/nodes.py:2: TypeError: a node is made of a function"),
+        ("from lib import f\nf()", "seeknal/lib.py:2: KeyError: 'x'"),
+    ],
+)
+def test_what_the_users_code_raises_is_told_at_the_users_line(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    (found,) = problems(tmp_path, text, lib="def f():\n    return {}['x']")
+    assert found.startswith(expected)
+
+
+def test_one_broken_file_does_not_hide_the_nodes_of_others(tmp_path: Path) -> None:
+    good = write(tmp_path, "good.py", "@source()\ndef a(ctx): ...")
+    bad = write(tmp_path, "bad.py", "1 / 0")
+    loaded = load_python_nodes(tmp_path, [bad, good])
+    assert [each.id for each in loaded.nodes] == ["source.a"]
+    assert len(loaded.problems) == 1
+
+
+def test_a_secret_in_an_exception_is_not_shown(tmp_path: Path) -> None:
+    Secret("hunter2-very-secret")
+    (found,) = problems(tmp_path, "raise ValueError('bad hunter2-very-secret')")
+    assert found == "seeknal/nodes.py:2: ValueError: bad ***"
+
+
+@pytest.mark.parametrize("start", ["common", "seeknal.common"])
+def test_modules_of_the_project_are_imported_by_both_their_names(
+    tmp_path: Path, start: str
+) -> None:
+    text = f"""
+    from {start}.text import tidy
+    @transform()
+    def clean(ctx):
+        from {start}.later import late
+        return tidy, late
+    """
+    found = node(tmp_path, text, common__text="tidy = 'ok'", common__later="late = 'too'")
+    assert found.function(None) == ("ok", "too")
+
+
+def test_another_project_does_not_get_this_ones_modules(tmp_path: Path) -> None:
+    text = "from common.x import value\n@source(description=value)\ndef a(ctx): ..."
+    assert node(tmp_path / "one", text, common__x="value = 'one'").description == "one"
+    assert node(tmp_path / "two", text, common__x="value = 'two'").description == "two"
+
+
+def test_only_the_file_that_is_loaded_declares_its_nodes(tmp_path: Path) -> None:
+    found = node(
+        tmp_path,
+        "from lib import other\n@transform()\ndef clean(ctx): ...",
+        lib=HEAD + "@transform()\ndef other(ctx): ...",
+    )
+    assert found.id == "transform.clean"
+
+
+def test_private_files_and_common_ones_hold_no_nodes(tmp_path: Path) -> None:
+    text = "@source()\ndef a(ctx): ..."
+    files = [write(tmp_path, "_a.py", text), write(tmp_path, "common/b.py", text)]
+    assert load_python_nodes(tmp_path, files) == PythonLoad(nodes=(), problems=())
+
+
+def test_loading_writes_nothing_into_the_project(tmp_path: Path) -> None:
+    node(tmp_path, "from common.x import v\n@source()\ndef a(ctx): ...", common__x="v = 1")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "common", "nodes.py", "seeknal", "x.py",
+    ]  # fmt: skip
+
+
+def test_the_digest_covers_the_module_and_what_it_imports_of_the_project(tmp_path: Path) -> None:
+    text = "from common import a\n@source()\ndef n(ctx): ..."
+    others = {"common__a": "from common.b import x", "common__b": "x = 1", "other": "y = 1"}
+    first = node(tmp_path, text, **others).code_digest
+    assert node(tmp_path, text, **{**others, "other": "y = 2"}).code_digest == first
+    assert node(tmp_path, text, **{**others, "common__b": "x = 2"}).code_digest != first
+    assert node(tmp_path, text + "\n# x", **others).code_digest != first
+    assert node(tmp_path / "elsewhere", text, **others).code_digest == first
+
+
+def test_relative_imports_of_a_module_are_followed(tmp_path: Path) -> None:
+    text = "from common import a\n@source()\ndef n(ctx): ..."
+    first = node(tmp_path, text, common__a="from . import b", common__b="x = 1").code_digest
+    again = node(tmp_path, text, common__a="from . import b", common__b="x = 2").code_digest
+    assert first != again
+
+
+def test_what_code_asks_of_its_context_is_known(tmp_path: Path) -> None:
+    found = node(
+        tmp_path,
+        """
+        from common.h import helper
+        @transform()
+        def clean(ctx):
+            env_name = getattr(ctx, "env_name")
+            return helper(ctx)
+        """,
+        common__h="def helper(c):\n    return c.var('x'), 'run_id'",
+    )
+    assert found.context_names == ("env_name", "var")
+
+
+def test_what_gives_another_answer_each_time_is_known(tmp_path: Path) -> None:
+    found = node(
+        tmp_path,
+        """
+        import random, uuid
+        from datetime import datetime
+        @transform()
+        def clean(ctx):
+            "now() in words is nothing"
+            x = datetime.now(), uuid.uuid4(), random.random()
+            return ctx.sql(f"select random() from {x}")
+        """,
+    )
+    assert found.volatile == ("now", "uuid4", "random")
+    assert found.sql_texts == ("select random() from ",)
+    seeded = "import random\nrandom.seed(1)\n@source()\ndef a(ctx):\n    random.random()"
+    assert node(tmp_path, seeded).volatile == ()
+
+
+def test_decorators_outside_of_loading_do_nothing_but_mark() -> None:
+    @transform(inputs=["source.x"])
+    @materialize(type="t", table="a")
+    def clean(ctx: object) -> int:
+        return 1
+
+    assert clean(None) == 1
+
+
+def test_a_node_of_python_is_a_frozen_value(tmp_path: Path) -> None:
+    found = node(tmp_path, "@source()\ndef a(ctx): ...")
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        found.name = "b"  # type: ignore[misc]

@@ -1,0 +1,127 @@
+"""State survives crashes and keeps commands apart."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+from seeknal_core.errors import StateError
+from seeknal_core.state.files import exclusive_lock, read_document, write_atomically, write_document
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord, StateStore, TargetRecord
+
+NODE = NodeRecord(definition="d", content_key="k", rows=3)
+TARGET = TargetRecord(
+    node="transform.a",
+    name="public.a",
+    type="folder",
+    connection="c",
+    bindings="b",
+    identity="i",
+    fingerprint="f",
+    content_key="k",
+    version="1",
+    rows=3,
+    written_at="2026-01-01T00:00:00+00:00",
+)
+
+
+def test_a_record_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    record = EnvironmentRecord(name="dev", nodes={"transform.a": NODE}, targets={"t": TARGET})
+    store.save(record)
+    assert store.load("dev") == record
+    assert store.names() == ("dev",)
+
+
+def test_what_a_dead_command_journalled_counts(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    store.save(EnvironmentRecord(name="dev", nodes={"transform.a": NODE}))
+    journal = store.journal("dev")
+    newer = attrs.evolve(NODE, content_key="k2")
+    journal.node("transform.a", newer)
+    journal.target("t", TARGET)
+    journal.close()
+    path = tmp_path / "environments" / "dev.journal"
+    path.write_text(path.read_text() + '{"node": "transform.b", "rec')  # torn by the crash
+    loaded = StateStore(tmp_path).load("dev")
+    assert loaded is not None
+    assert loaded.nodes == {"transform.a": newer}
+    assert loaded.targets == {"t": TARGET}
+
+
+def test_saving_a_record_ends_its_journal(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    journal = store.journal("dev")
+    journal.node("transform.a", NODE)
+    journal.close()
+    store.save(EnvironmentRecord(name="dev"))
+    loaded = store.load("dev")
+    assert loaded is not None and loaded.nodes == {}
+
+
+def test_looking_writes_nothing(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "state")
+    assert store.load("dev") is None
+    assert store.names() == ()
+    store.state_id(create=False)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_state_id_stays(tmp_path: Path) -> None:
+    first = StateStore(tmp_path).state_id(create=True)
+    assert StateStore(tmp_path).state_id(create=False) == first
+
+
+def test_a_document_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_document(path, 7, {"a": 1})
+    with pytest.raises(StateError, match="newer version") as raised:
+        read_document(path, 6)
+    assert "upgrade" in raised.value.hint
+
+
+def test_a_damaged_document_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"schema_version": 1, "a"')
+    with pytest.raises(StateError, match=r"x\.json is damaged"):
+        read_document(path, 1)
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_atomically(path, "old")
+    # A file name too long for the temporary file to be made.
+    with pytest.raises(StateError):
+        write_atomically(tmp_path / ("n" * 250), "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "dev.lock"
+    code = (
+        "import sys, time; from pathlib import Path; "
+        "from seeknal_core.state.files import exclusive_lock\n"
+        "with exclusive_lock(Path(sys.argv[1]), 'x'):\n"
+        "    print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(StateError, match=rf"in use by pid {holder.pid} on host"),
+            exclusive_lock(path, "environment 'dev'"),
+        ):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with exclusive_lock(path, "environment 'dev'"):
+        assert f"pid {os.getpid()}" in path.read_text()
