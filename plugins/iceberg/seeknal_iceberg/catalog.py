@@ -1,0 +1,236 @@
+"""Open catalogs, and the few calls on them that need care.
+
+pyiceberg does not promise that a catalog may be shared between threads (a REST
+catalog holds one HTTP session), so each thread has its own, kept in
+``context.resources`` until the command ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import (
+    ForbiddenError,
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+)
+from requests import PreparedRequest, Response, Session
+from requests.adapters import HTTPAdapter
+
+from seeknal_core.errors import BackendError, NamespaceRefused
+from seeknal_core.types import ExecutionContext, Secret
+from seeknal_iceberg.connection import IcebergConnection
+from seeknal_iceberg.failures import check_hint, sentence, translating
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+#: Seconds to connect, and to wait for a byte, of a catalog over HTTP.
+HTTP_TIMEOUT = (5.0, 60.0)
+#: Seconds that a SQLite catalog waits for another process's lock.
+SQLITE_TIMEOUT = 30
+#: Seconds to connect to, and to wait for, an object store, where the profile says nothing.
+STORAGE_TIMEOUTS = {"s3.connect-timeout": "5", "s3.request-timeout": "60"}
+
+
+class _Timed(HTTPAdapter):
+    """An HTTP adapter whose requests end: pyiceberg sets no timeout of its own."""
+
+    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = HTTP_TIMEOUT
+        return super().send(request, *args, **kwargs)
+
+
+class TimedRestCatalog(RestCatalog):
+    """pyiceberg's REST catalog, with timeouts on all of its sessions."""
+
+    def _config_headers(self, session: Session) -> None:
+        # The first thing done with each new session, also with the one that the
+        # constructor and the request for a token use.
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Timed())
+        super()._config_headers(session)
+
+
+def of(context: ExecutionContext) -> IcebergConnection:
+    """Return the call's connection; the dispatcher resolved it."""
+    assert isinstance(context.connection, IcebergConnection)
+    return context.connection
+
+
+def absent(connection: IcebergConnection) -> bool:
+    """Tell whether the catalog is a SQLite file that nobody has made yet.
+
+    Reading must not make it; opening a SQLite catalog would.
+    """
+    return connection.sqlite_file is not None and not os.path.exists(connection.sqlite_file)
+
+
+def open_catalog(context: ExecutionContext) -> Catalog:
+    """Return this thread's catalog of the call's connection.
+
+    Raises:
+        Unreachable, BackendError: it cannot be opened.
+    """
+    connection = of(context)
+    key = ("iceberg-catalog", connection, threading.get_ident())
+    return context.resources.get(key, lambda: _open(connection), _close)
+
+
+def _close(catalog: Catalog) -> None:
+    session = getattr(catalog, "_session", None)
+    if session is not None:
+        session.close()
+    engine = getattr(catalog, "engine", None)
+    if engine is not None:
+        engine.dispose()
+
+
+def properties_of(connection: IcebergConnection) -> dict[str, Any]:
+    """Return pyiceberg's properties, secrets revealed, ``ssl`` and ``auth`` nested."""
+    properties: dict[str, Any] = dict(STORAGE_TIMEOUTS)
+    for key, value in connection.properties:
+        plain = value.reveal() if isinstance(value, Secret) else value
+        head, _, rest = key.partition(".")
+        if head in ("ssl", "auth") and rest:
+            _nest(properties, key.split("."), plain)
+        else:
+            properties[key] = plain
+    if connection.catalog_type == "rest" and {"credential", "token"} & set(properties):
+        # What pyiceberg falls back to, with a warning to its own users.
+        uri = properties["uri"].rstrip("/")
+        properties.setdefault("oauth2-server-uri", f"{uri}/v1/oauth/tokens")
+    if connection.verify_tls is not True:
+        # pyiceberg 0.12 hands ssl.cabundle to requests' Session.verify as it is.
+        properties.setdefault("ssl", {})["cabundle"] = connection.verify_tls
+    return properties
+
+
+def _nest(into: dict[str, Any], path: list[str], value: str) -> None:
+    for part in path[:-1]:
+        into = into.setdefault(part, {})
+    into[path[-1]] = value
+
+
+def _open(connection: IcebergConnection) -> Catalog:
+    properties = properties_of(connection)
+    with translating(connection):
+        if connection.sqlite_file is not None:
+            return _open_sqlite(connection, connection.sqlite_file, properties)
+        if connection.catalog_type == "rest":
+            return TimedRestCatalog(connection.catalog_name, **properties)
+        from pyiceberg.catalog import load_catalog
+
+        return load_catalog(
+            connection.catalog_name, **{**properties, "type": connection.catalog_type}
+        )
+
+
+def _open_sqlite(connection: IcebergConnection, file: str, properties: dict[str, Any]) -> Catalog:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    try:
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+    except OSError as error:
+        raise BackendError(
+            f"the folder of the catalog {file} cannot be made: {error.strerror}",
+            check_hint(connection),
+        ) from None
+    # As a URI of SQLite's, quoted for it and once more for SQLAlchemy, which unquotes:
+    # a folder may have a question mark in its name.
+    uri = f"sqlite:///file:{quote(quote(file))}?uri=true&timeout={SQLITE_TIMEOUT}"
+    properties["uri"] = uri
+    # Two processes that both find no tables would both make them, and one fail.
+    with _locked(file + ".lock"):
+        return SqlCatalog(connection.catalog_name, **properties)
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def load(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
+    """Return a table, or None where it or its namespace is not there."""
+    try:
+        return catalog.load_table(parts)
+    except (NoSuchTableError, NoSuchNamespaceError):
+        return None
+
+
+def ensure_namespace(
+    catalog: Catalog, connection: IcebergConnection, levels: tuple[str, ...]
+) -> None:
+    """Make a namespace, all of its levels; one that is there needs no right to make it.
+
+    Raises:
+        NamespaceRefused: it is not there and cannot be made.
+    """
+    if _exists(catalog, levels):
+        return
+    for depth in range(1, len(levels) + 1):
+        level = levels[:depth]
+        try:
+            catalog.create_namespace(level)
+        except NamespaceAlreadyExistsError:
+            continue
+        except ForbiddenError as error:
+            if depth < len(levels) or _exists(catalog, level):
+                continue
+            raise NamespaceRefused(
+                f"the namespace {'.'.join(levels)} cannot be made: {sentence(error)}",
+                f"ask for the right to create it, or create it; then {check_hint(connection)}",
+            ) from error
+
+
+def _exists(catalog: Catalog, levels: tuple[str, ...]) -> bool:
+    return bool(catalog.namespace_exists(levels))
+
+
+def identity(connection: IcebergConnection, parts: tuple[str, ...]) -> str:
+    """Return the physical identity of a table: equal for any way that leads to it.
+
+    A SQL catalog keeps a namespace as one dotted string, so levels are joined
+    for it; Glue and Hive fold names to lower case.
+    """
+    place = [connection.catalog_type, connection.uri.rstrip("/")]
+    if connection.sqlite_file is not None:
+        place = ["sql", os.path.realpath(connection.sqlite_file), connection.catalog_name]
+    elif connection.catalog_type == "sql":
+        place.append(connection.catalog_name)
+    else:
+        place.append(connection.warehouse.rstrip("/"))
+    namespace: object = list(parts[:-1])
+    if connection.catalog_type == "sql":
+        namespace = ".".join(parts[:-1])
+    name = parts[-1]
+    if connection.catalog_type in ("glue", "hive"):
+        namespace, name = [level.lower() for level in cast("list[str]", namespace)], name.lower()
+    return "iceberg:" + json.dumps([*place, namespace, name], ensure_ascii=False)
+
+
+def short_hash(text: str) -> str:
+    """Return sixteen hexadecimal digits that stand for a text in a file's name."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plain_properties(properties: Mapping[str, Any]) -> dict[str, str]:
+    """Return a table's properties as plain strings."""
+    return {str(key): str(value) for key, value in properties.items()}

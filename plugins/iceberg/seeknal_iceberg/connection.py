@@ -1,0 +1,265 @@
+"""A profile's connection of type ``iceberg``, typed and without I/O.
+
+``warehouse`` alone means the embedded catalog: a SQLite file ``catalog.db``
+beside the warehouse's files. ``catalog`` names any catalog that pyiceberg
+knows; its keys are pyiceberg's properties
+(https://py.iceberg.apache.org/configuration/), plus ``bearer_token`` (its
+``token``) and ``verify_tls`` (``false``, or the path of a CA bundle).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+import attrs
+
+from seeknal_core.errors import OptionError, Problem
+from seeknal_core.structure import nearest, structure
+from seeknal_core.types import Connection, ConnectionSpec, Secret
+
+#: Catalogs of pyiceberg 0.12 that this backend opens, by their ``type``.
+CATALOG_TYPES = ("rest", "sql", "glue", "hive", "dynamodb", "bigquery")
+
+_SECRET = re.compile(
+    r"token|secret|password|passwd|credential|private|access-key|account-key|\bkey\b|sas",
+    re.IGNORECASE,
+)
+_NOT_SECRET = frozenset({"oauth2-server-uri", "token-refresh-enabled"})
+_SCHEMES = (
+    ("http", "rest"), ("sqlite", "sql"), ("postgres", "sql"), ("mysql", "sql"), ("thrift", "hive")
+)  # fmt: skip
+#: The file of the embedded catalog, inside the warehouse.
+EMBEDDED_FILE = "catalog.db"
+
+
+@attrs.frozen(kw_only=True)
+class IcebergOptions:
+    """What a profile may say under a connection of type ``iceberg``."""
+
+    warehouse: str | None = attrs.field(
+        default=None,
+        metadata={
+            "doc": "folder (relative to the project) or URI under which tables are put; "
+            "alone: with a SQLite catalog in it"
+        },
+    )
+    catalog: Mapping[str, object] | None = attrs.field(
+        default=None,
+        metadata={"doc": "the catalog: type, uri, and any property of pyiceberg's"},
+    )
+    catalog_uri: str | None = attrs.field(
+        default=None, metadata={"doc": "short for catalog: {uri: ...}"}
+    )
+
+
+@attrs.frozen(kw_only=True)
+class IcebergSourceOptions:
+    """What a source of type ``iceberg`` may say under ``params``."""
+
+    filter: str | None = attrs.field(
+        default=None,
+        metadata={
+            "doc": "rows to read, in pyiceberg's expression syntax: \"qty > 3 and day = '2024-01-01'\""
+        },
+    )
+    snapshot_id: int | None = attrs.field(
+        default=None, metadata={"doc": "an iceberg_snapshot_id to read instead of the newest"}
+    )
+
+
+@attrs.frozen(kw_only=True)
+class IcebergConnection(Connection):
+    """A resolved connection.
+
+    ``properties`` are pyiceberg's, flattened to dotted keys, as pairs so that the
+    connection can be hashed; secrets are `Secret`. ``uri`` is the catalog's without
+    user information. ``sqlite_file`` is the absolute path of a SQLite catalog's
+    file. ``verify_tls`` is False, True, or the path of a CA bundle.
+    """
+
+    catalog_type: str
+    catalog_name: str = "default"
+    uri: str = ""
+    warehouse: str = ""
+    sqlite_file: str | None = None
+    embedded: bool = False
+    verify_tls: bool | str = True
+    properties: tuple[tuple[str, str | Secret], ...] = attrs.field(default=(), repr=False)
+
+    def describe(self) -> Mapping[str, str]:
+        """Return type, catalog, address and warehouse, whatever of them is known."""
+        shown = {"type": self.type, "catalog": "embedded" if self.embedded else self.catalog_type}
+        if self.uri and not self.embedded:
+            shown["uri"] = self.uri
+        if self.warehouse:
+            shown["warehouse"] = self.warehouse
+        return shown
+
+    def bindings(self) -> Mapping[str, str]:
+        """Return what decides which catalog and which tables are meant."""
+        return {
+            "type": self.type,
+            "catalog": self.catalog_type,
+            "catalog_name": self.catalog_name if self.catalog_type == "sql" else "",
+            "uri": self.uri.rstrip("/"),
+            "warehouse": self.warehouse.rstrip("/"),
+        }
+
+
+def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
+    """Make a connection of its mapping.
+
+    Args:
+        project_root: absolute; relative paths are relative to it.
+
+    Raises:
+        OptionError: with all mistakes.
+    """
+    options = structure(spec.options, IcebergOptions)
+    if options.catalog is None and options.catalog_uri is None:
+        return _embedded(spec, options, project_root)
+    raw = dict(options.catalog or {})
+    for key, value in (("uri", options.catalog_uri), ("warehouse", options.warehouse)):
+        if value is not None:
+            raw.setdefault(key, value)
+    problems: list[Problem] = []
+    flat = dict(_flatten(raw, "catalog", problems))
+    verify: bool | str = _verify(flat.pop("verify_tls", True), problems)
+    if "bearer_token" in flat:
+        flat.setdefault("token", flat.pop("bearer_token"))
+    kind = _catalog_type(flat, problems)
+    if problems:
+        raise OptionError(problems)
+    name = str(flat.pop("name", "default"))
+    properties = {key: _text(value) for key, value in flat.items()}
+    uri = properties.get("uri", "")
+    sqlite_file = None
+    if kind == "sql" and uri.startswith("sqlite:///"):
+        sqlite_file = _absolute(uri.removeprefix("sqlite:///").partition("?")[0], project_root)
+        uri = f"sqlite:///{sqlite_file}"
+        properties["uri"] = uri
+    if kind == "sql" and "warehouse" in properties:
+        properties["warehouse"] = local_location(properties["warehouse"], project_root)
+    shown = without_userinfo(uri)
+    return IcebergConnection(
+        name=spec.name,
+        type=spec.type,
+        catalog_type=kind,
+        catalog_name=name,
+        uri=shown,
+        warehouse=without_userinfo(properties.get("warehouse", "")),
+        sqlite_file=sqlite_file,
+        verify_tls=verify,
+        properties=tuple(
+            (key, Secret(value) if _is_secret(key) or (key == "uri" and value != shown) else value)
+            for key, value in sorted(properties.items())
+        ),
+    )
+
+
+def _embedded(
+    spec: ConnectionSpec, options: IcebergOptions, project_root: str
+) -> IcebergConnection:
+    warehouse = options.warehouse
+    if not warehouse:
+        raise OptionError(
+            [Problem("neither a warehouse nor a catalog", hint="write warehouse: ./warehouse")]
+        )
+    if "://" in warehouse and not warehouse.startswith("file://"):
+        raise OptionError(
+            [
+                Problem(
+                    "a warehouse in an object store needs a catalog",
+                    path="warehouse",
+                    hint='write catalog: {type: rest, uri: "...", warehouse: "..."}',
+                )
+            ]
+        )
+    folder = _absolute(warehouse.removeprefix("file://"), project_root)
+    file = os.path.join(folder, EMBEDDED_FILE)
+    uri = f"sqlite:///{file}"
+    return IcebergConnection(
+        name=spec.name,
+        type=spec.type,
+        catalog_type="sql",
+        uri=uri,
+        warehouse=folder,
+        sqlite_file=file,
+        embedded=True,
+        properties=(("uri", uri), ("warehouse", local_location(folder, project_root))),
+    )
+
+
+def _absolute(path: str, root: str) -> str:
+    return os.path.normpath(os.path.join(root, os.path.expanduser(path)))
+
+
+def local_location(warehouse: str, root: str) -> str:
+    """Return a warehouse as a location of pyiceberg's: a URI stays, a path gets absolute.
+
+    pyiceberg parses a location as a URL, so that a path with one of ``#?;%`` is
+    given to it bare: it takes a bare path literally.
+    """
+    if "://" in warehouse and not warehouse.startswith("file://"):
+        return warehouse.rstrip("/")
+    path = _absolute(warehouse.removeprefix("file://"), root)
+    return path if set("#?;%") & set(path) else f"file://{path}"
+
+
+def without_userinfo(uri: str) -> str:
+    """Return a URI without the user's name and password in it."""
+    if "@" not in uri or "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _flatten(
+    value: Mapping[str, object], path: str, problems: list[Problem], prefix: str = ""
+) -> Iterator[tuple[str, object]]:
+    for key, item in value.items():
+        here = f"{path}.{key}"
+        if isinstance(item, Mapping):
+            yield from _flatten(item, here, problems, f"{prefix}{key}.")
+        elif isinstance(item, str | int | float | bool):
+            yield f"{prefix}{key}", item
+        elif item is not None:
+            problems.append(Problem("a list is no property", path=here, hint="write one value"))
+
+
+def _verify(value: object, problems: list[Problem]) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower(), value)
+    problems.append(Problem("not a boolean", path="catalog.verify_tls", hint="write true or false"))
+    return True
+
+
+def _catalog_type(flat: dict[str, object], problems: list[Problem]) -> str:
+    uri = str(flat.get("uri", ""))
+    kind = flat.pop("type", None)
+    if kind is None:
+        kind = next((kind for scheme, kind in _SCHEMES if uri.startswith(scheme)), None)
+        if kind is None:
+            hint = "write type: " + " or ".join(CATALOG_TYPES)
+            problems.append(Problem("the catalog has no type", path="catalog", hint=hint))
+    elif kind not in CATALOG_TYPES:
+        hint = nearest(str(kind), CATALOG_TYPES) or "write " + ", ".join(CATALOG_TYPES)
+        problems.append(Problem(f"{kind!r} is no catalog", path="catalog.type", hint=hint))
+    if kind in ("rest", "sql", "hive") and not uri:
+        problems.append(
+            Problem(f"a catalog of type {kind} needs a uri", path="catalog.uri", hint="add uri")
+        )
+    return str(kind)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_secret(key: str) -> bool:
+    return key not in _NOT_SECRET and _SECRET.search(key) is not None

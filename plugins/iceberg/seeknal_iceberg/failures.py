@@ -1,0 +1,112 @@
+"""Foreign exceptions as the errors that a user meets.
+
+A catalog answers in the words of a dozen libraries: pyiceberg's own exceptions
+(which share no root), requests, SQLAlchemy, pyarrow's file systems. What is
+known here becomes one sentence and a hint; anything else passes as it is, and
+the core reports it as this plugin's defect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pyarrow as pa
+import requests
+from pyiceberg import exceptions as ice
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from seeknal_core.errors import BackendError, SeeknalError, Unreachable, WriteRefused
+from seeknal_core.types import redact
+from seeknal_iceberg.connection import IcebergConnection
+
+_REFUSED_CREDENTIALS = (ice.UnauthorizedError, ice.OAuthError, ice.AuthorizationExpiredError)
+_NOT_NOW = (ice.ServiceUnavailableError, ice.TooManyRequestsError, ice.ServerError)
+_NETWORK_WORDS = ("NETWORK_CONNECTION", "curlCode", "timed out", "timeout", "Connection refused")
+_DENIED_WORDS = (
+    "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "INVALID_SIGNATURE", "SIGNATURE_DOES_NOT_MATCH",
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "HTTP response code 403",
+)  # fmt: skip
+
+
+def sentence(error: BaseException) -> str:
+    """Return an exception's own words: its first line, short, without a secret."""
+    text = str(error).strip() or type(error).__name__
+    line = redact(text.splitlines()[0]).rstrip(".")
+    return line if len(line) <= 300 else line[:297] + "..."
+
+
+def check_hint(connection: IcebergConnection) -> str:
+    """Return the hint for a connection that does not work."""
+    return f"check connections.{connection.name} in the profile: seeknal check --connections"
+
+
+def translate(
+    error: Exception, connection: IcebergConnection, target: str = ""
+) -> SeeknalError | None:
+    """Return the error a user meets for a foreign one, or None where it is not known."""
+    where = target or connection.name
+    address = connection.uri or connection.catalog_type
+    hint = check_hint(connection)
+    words = sentence(error)
+    if isinstance(error, _REFUSED_CREDENTIALS):
+        return BackendError(
+            f"{where}: the catalog {address} refuses the credentials: {words}", hint, target=target
+        )
+    if isinstance(error, ice.ForbiddenError):
+        return WriteRefused(f"{where}: the catalog forbids it: {words}", hint, target=target)
+    if isinstance(error, requests.exceptions.SSLError):
+        return BackendError(
+            f"{where}: the certificate of {address} is not trusted",
+            "set catalog.verify_tls to the path of a CA bundle, or to false",
+            target=target,
+        )
+    if isinstance(error, requests.RequestException):
+        return Unreachable(f"{where}: the catalog {address} does not answer", hint, target=target)
+    if isinstance(error, _NOT_NOW):
+        return Unreachable(f"{where}: the catalog {address} fails: {words}", hint, target=target)
+    if isinstance(error, ice.NoSuchTableError | ice.NoSuchNamespaceError):
+        return BackendError(f"{where}: there is no such table", "check its name", target=target)
+    if isinstance(error, SQLAlchemyError):
+        cause = sentence(error.orig) if isinstance(error, DBAPIError) and error.orig else words
+        return Unreachable(
+            f"{where}: the catalog's database {address} fails: {cause}", hint, target=target
+        )
+    if isinstance(error, ice.NotInstalledError | ModuleNotFoundError):
+        extra = connection.catalog_type
+        return BackendError(
+            f"{where}: {words}", f"pip install 'seeknal-iceberg[{extra}]'", target=target
+        )
+    if type(error).__module__ == "pyiceberg.exceptions":
+        return BackendError(f"{where}: {words}", hint, target=target)
+    if isinstance(error, OSError | pa.ArrowException):
+        return _storage(error, where, hint, words, target)
+    return None
+
+
+def _storage(
+    error: Exception, where: str, hint: str, words: str, target: str
+) -> SeeknalError | None:
+    text = str(error)
+    if isinstance(error, PermissionError) or any(word in text for word in _DENIED_WORDS):
+        return BackendError(f"{where}: the storage denies access: {words}", hint, target=target)
+    if any(word in text for word in _NETWORK_WORDS):
+        return Unreachable(f"{where}: the storage does not answer: {words}", hint, target=target)
+    if isinstance(error, OSError | pa.ArrowInvalid):
+        return BackendError(f"{where}: the storage fails: {words}", hint, target=target)
+    return None
+
+
+@contextlib.contextmanager
+def translating(connection: IcebergConnection, target: str = "") -> Iterator[None]:
+    """Turn foreign exceptions of the block into errors of the core's hierarchy."""
+    try:
+        yield
+    except SeeknalError:
+        raise
+    # The catalog's libraries share no root exception; unknown ones are raised on.
+    except Exception as error:
+        known = translate(error, connection, target)
+        if known is None:
+            raise
+        raise known from error

@@ -1,0 +1,362 @@
+"""Place Parquet under a table's own location, seen by nobody until a commit names it.
+
+A file's name holds the id of its write, so that what a killed write left can be
+told from everything else. A snapshot's files are copied byte for byte where
+their types fit the table's, and encoded anew where they don't; never referenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import attrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import (
+    DataFileStatistics,
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+    schema_to_pyarrow,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.schema import Schema, sanitize_column_names
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.typedef import Record
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import Cancellation, Snapshot
+from seeknal_iceberg.partitions import Splitter
+
+_COPY_BYTES = 8 * 1024 * 1024
+#: Arrow bytes gathered for one partition before they become a row group.
+_GROUP_BYTES = 32 * 1024 * 1024
+#: Arrow bytes gathered for all partitions together.
+_BUFFER_BYTES = 128 * 1024 * 1024
+_GROUP_ROWS = 1024 * 1024
+#: Files open at a time; the least recently used is closed.
+_OPEN_FILES = 32
+#: Parquet bytes after which a file is closed and another begun.
+_FILE_BYTES = 256 * 1024 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Layout:
+    """What placed files depend on: files placed for one layout fit no other."""
+
+    table_uuid: str
+    location: str
+    schema: Schema
+    spec_id: int
+    spec_fields: str
+
+    @classmethod
+    def of(cls, metadata: TableMetadata) -> Layout:
+        """Return the layout of a table's (possibly not yet committed) metadata."""
+        return cls(
+            table_uuid=str(metadata.table_uuid),
+            location=metadata.location,
+            schema=metadata.schema(),
+            spec_id=metadata.default_spec_id,
+            spec_fields=str(metadata.spec().fields),
+        )
+
+
+def folder_of(metadata: TableMetadata, write_id: str) -> str:
+    """Return the location under which a write puts its files."""
+    root = metadata.properties.get("write.data.path") or f"{metadata.location.rstrip('/')}/data"
+    return f"{root.rstrip('/')}/seeknal-{write_id}"
+
+
+class Placer:
+    """Places the files of one write into one layout.
+
+    Args:
+        metadata: the table's as the write's commit will have it (schema, spec, location).
+        write_id: a UUID.
+        target: the target's name, for messages.
+        attempt: tells the files of a write's attempts apart.
+    """
+
+    def __init__(
+        self,
+        metadata: TableMetadata,
+        io: FileIO,
+        write_id: str,
+        target: str,
+        cancellation: Cancellation,
+        attempt: int = 0,
+    ) -> None:
+        self.layout = Layout.of(metadata)
+        self._metadata = metadata
+        self._io = io
+        self._folder = folder_of(metadata, write_id)
+        self._prefix = f"{attempt:02d}-" if attempt else ""
+        self._target = target
+        self._cancellation = cancellation
+        self._written: list[str] = []
+
+    def new_path(self) -> str:
+        """Return the path of the next file, and remember it for `discard`."""
+        path = f"{self._folder}/{self._prefix}{len(self._written):05d}.parquet"
+        self._written.append(path)
+        return path
+
+    def place(
+        self, snapshot: Snapshot, names: Sequence[tuple[str, str]], *, exact: bool
+    ) -> list[DataFile]:
+        """Place a snapshot's rows.
+
+        Args:
+            names: the snapshot's columns and what the table calls them.
+            exact: the files' bytes fit the table, which is not partitioned.
+
+        Raises:
+            WriteRefused: a value does not fit its column; by column.
+        """
+        if exact and self._paths_fit(snapshot):
+            return [file for path in snapshot.files for file in self._copy(path)]
+        batches = snapshot.reader([name for name, _ in names], batch_rows=131_072)
+        return self.write(conform(batches, names, self._metadata.schema(), self._target))
+
+    def _paths_fit(self, snapshot: Snapshot) -> bool:
+        known = parquet_path_to_id_mapping(self._metadata.schema())
+        for path in snapshot.files:
+            schema = pq.read_metadata(path).schema
+            if not {schema.column(i).path for i in range(len(schema))} <= set(known):
+                return False
+        return True
+
+    def _copy(self, source: str) -> Iterator[DataFile]:
+        footer = pq.read_metadata(source)
+        if footer.num_rows == 0:
+            return
+        path = self.new_path()
+        size = 0
+        with open(source, "rb") as reading, self._io.new_output(path).create() as writing:
+            while chunk := reading.read(_COPY_BYTES):
+                self._cancellation.check()
+                writing.write(chunk)
+                size += len(chunk)
+        yield self.describe(path, size, footer, Record(), self._metadata.schema())
+
+    def write(self, batches: Iterable[pa.RecordBatch]) -> list[DataFile]:
+        """Write batches in the table's schema into new files, split by partition."""
+        with Writer(self, self._metadata, self._io) as writer:
+            for batch in batches:
+                self._cancellation.check()
+                writer.add(batch)
+            return writer.finish()
+
+    def describe(
+        self, path: str, size: int, footer: pq.FileMetaData, partition: Record, schema: Schema
+    ) -> DataFile:
+        """Return a placed file's entry for a manifest, with its statistics.
+
+        Args:
+            schema: the table's, with the names that the file's columns have.
+        """
+        statistics = _statistics(footer, self._metadata, schema)
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=path,
+            file_format=FileFormat.PARQUET,
+            partition=partition,
+            file_size_in_bytes=size,
+            sort_order_id=None,
+            spec_id=self._metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics.to_serialized_dict(),
+        )
+
+    def discard(self) -> None:
+        """Delete what was placed; the write did not and will not land."""
+        for path in self._written:
+            try:
+                self._io.delete(path)
+            except FileNotFoundError:
+                continue
+        self._written.clear()
+
+
+def _statistics(
+    footer: pq.FileMetaData, metadata: TableMetadata, schema: Schema
+) -> DataFileStatistics:
+    properties = dict(metadata.properties)
+    plan = compute_statistics_plan(metadata.schema(), properties)
+    mapping = parquet_path_to_id_mapping(schema)
+    try:
+        return data_file_statistics_from_parquet_metadata(footer, plan, mapping)
+    except (OverflowError, ValueError):
+        # Bounds that Python cannot hold (a year past 9999): such columns go without.
+        for index in range(footer.num_columns):
+            if not _bounds_readable(footer, index):
+                name = metadata.schema().find_column_name(mapping[footer.schema.column(index).path])
+                properties[f"write.metadata.metrics.column.{name}"] = "counts"
+        plan = compute_statistics_plan(metadata.schema(), properties)
+        return data_file_statistics_from_parquet_metadata(footer, plan, mapping)
+
+
+def _bounds_readable(footer: pq.FileMetaData, index: int) -> bool:
+    for group in range(footer.num_row_groups):
+        statistics = footer.row_group(group).column(index).statistics
+        if statistics is None or not statistics.has_min_max:
+            continue
+        try:
+            _ = (statistics.min, statistics.max)
+        except (OverflowError, ValueError):
+            return False
+    return True
+
+
+def file_schema(schema: Schema) -> tuple[Schema, pa.Schema]:
+    """Return the schema of new files: compatible names and field ids, also in Arrow."""
+    compatible = sanitize_column_names(schema)
+    return compatible, schema_to_pyarrow(compatible)
+
+
+def conform(
+    batches: Iterable[pa.RecordBatch],
+    names: Sequence[tuple[str, str]],
+    schema: Schema,
+    target: str,
+) -> Iterator[pa.RecordBatch]:
+    """Turn batches into a table's schema: order, names, types; what is missing is NULL.
+
+    Raises:
+        WriteRefused: a value does not fit its column, which is named.
+    """
+    _, arrow = file_schema(schema)
+    source = {there: here for here, there in names}
+    for batch in batches:
+        arrays: list[pa.Array] = []
+        for field, compatible_field in zip(schema.fields, arrow, strict=True):
+            here = source.get(field.name)
+            if here is None:
+                array = pa.nulls(batch.num_rows, compatible_field.type)
+            else:
+                array = _cast(batch.column(here), compatible_field.type, here, target)
+            if field.required and array.null_count:
+                raise WriteRefused(
+                    f"{target}: column {field.name!r} is required there and has NULLs here",
+                    "filter the NULLs out in the node's SQL",
+                    target=target,
+                )
+            arrays.append(array)
+        yield pa.RecordBatch.from_arrays(arrays, schema=arrow)
+
+
+def _cast(array: pa.Array, type: pa.DataType, name: str, target: str) -> pa.Array:
+    try:
+        if pa.types.is_dictionary(array.type):
+            array = array.cast(array.type.value_type)
+        return array.cast(type, safe=True)
+    except pa.ArrowException as error:
+        raise WriteRefused(
+            f"{target}: column {name!r} does not fit {type} exactly: {str(error).splitlines()[0]}",
+            "CAST the column in the node's SQL",
+            target=target,
+        ) from error
+
+
+@attrs.define
+class _File:
+    partition: Record
+    buffer: list[pa.RecordBatch] = attrs.field(factory=list)
+    buffered: int = 0
+    path: str = ""
+    stream: Any = None
+    writer: pq.ParquetWriter | None = None
+
+
+class Writer:
+    """Writes batches to files, several partitions at once, in bounded memory."""
+
+    def __init__(self, placer: Placer, metadata: TableMetadata, io: FileIO) -> None:
+        self._placer = placer
+        self._io = io
+        self._names, self._arrow = file_schema(metadata.schema())
+        self._splitter = Splitter(metadata.spec(), self._names)
+        properties = metadata.properties
+        self._compression = properties.get("write.parquet.compression-codec", "zstd")
+        if self._compression == "uncompressed":
+            self._compression = "none"
+        self._file_bytes = min(
+            _FILE_BYTES, int(properties.get("write.target-file-size-bytes", _FILE_BYTES))
+        )
+        self._files: dict[tuple[object, ...], _File] = {}
+        self._buffered = 0
+        self._done: list[DataFile] = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for file in self._files.values():
+            if file.stream is not None:
+                file.stream.close()
+        self._files.clear()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take a batch in the files' schema."""
+        if batch.num_rows == 0:
+            return
+        for partition, piece in self._splitter.split(batch):
+            key = tuple(partition[i] for i in range(len(partition)))
+            file = self._files.pop(key, None) or _File(partition)
+            self._files[key] = file  # the last is the most recently used
+            file.buffer.append(piece)
+            file.buffered += piece.nbytes
+            self._buffered += piece.nbytes
+            if file.buffered >= _GROUP_BYTES:
+                self._flush(file)
+        while self._buffered > _BUFFER_BYTES:
+            self._flush(max(self._files.values(), key=lambda file: file.buffered))
+
+    def finish(self) -> list[DataFile]:
+        """Write what is gathered and return all files."""
+        for file in list(self._files.values()):
+            self._flush(file)
+            self._close(file)
+        self._files.clear()
+        return self._done
+
+    def _flush(self, file: _File) -> None:
+        if not file.buffer:
+            return
+        if file.writer is None:
+            self._open(file)
+        table = pa.Table.from_batches(file.buffer, schema=self._arrow)
+        cast("pq.ParquetWriter", file.writer).write_table(table, row_group_size=_GROUP_ROWS)
+        self._buffered -= file.buffered
+        file.buffer, file.buffered = [], 0
+        if file.stream.tell() >= self._file_bytes:
+            self._close(file)
+
+    def _open(self, file: _File) -> None:
+        opened = [other for other in self._files.values() if other.writer is not None]
+        if len(opened) >= _OPEN_FILES:
+            self._close(opened[0])
+        file.path = self._placer.new_path()
+        file.stream = self._io.new_output(file.path).create()
+        file.writer = pq.ParquetWriter(
+            file.stream,
+            self._arrow,
+            compression=self._compression,
+            store_decimal_as_integer=True,
+        )
+
+    def _close(self, file: _File) -> None:
+        if file.writer is None:
+            return
+        file.writer.close()
+        size = file.stream.tell()
+        file.stream.close()
+        footer = file.writer.writer.metadata
+        self._done.append(
+            self._placer.describe(file.path, size, footer, file.partition, self._names)
+        )
+        file.writer = file.stream = None

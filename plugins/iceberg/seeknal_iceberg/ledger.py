@@ -1,0 +1,145 @@
+"""The ledger: what a table's properties and snapshot summaries say of who wrote it.
+
+Both are set in the same commit as the rows. The properties decide: summaries go
+when somebody expires Iceberg snapshots. An append is remembered under a
+property of its own per content key, the newest `REMEMBERED` of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import ExecutionContext, Ownership, Snapshot, Target
+
+if TYPE_CHECKING:
+    from pyiceberg.table.metadata import TableMetadata
+
+PREFIX = "seeknal."
+WRITE_ID = PREFIX + "write_id"
+_APPENDED = PREFIX + "appended."
+#: How many appends a table remembers; an older one would be added again.
+REMEMBERED = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """One write, as the ledger has it. ``snapshot_id`` is the iceberg_snapshot_id."""
+
+    values: Mapping[str, str]
+    content_key: str
+
+    @classmethod
+    def of(
+        cls, context: ExecutionContext, target: Target, snapshot: Snapshot, write_id: str
+    ) -> Entry:
+        """Make the entry of a write that is about to be committed."""
+        return cls(
+            content_key=snapshot.content_key,
+            values={
+                PREFIX + "project": context.project,
+                PREFIX + "environment": context.environment.name,
+                PREFIX + "state_id": context.state_id,
+                PREFIX + "target": target.key,
+                PREFIX + "mode": target.mode.value,
+                PREFIX + "content_key": snapshot.content_key,
+                WRITE_ID: write_id,
+                PREFIX + "run_id": context.run_id,
+                PREFIX + "rows": str(snapshot.row_count),
+            },
+        )
+
+    def summary(self) -> dict[str, str]:
+        """Return what goes into the Iceberg snapshot's summary."""
+        return dict(self.values)
+
+
+def owner(properties: Mapping[str, str]) -> Ownership | None:
+    """Return who wrote a table last, None where no record of ours names it."""
+    get = properties.get
+    if not get(PREFIX + "project") or not get(PREFIX + "environment"):
+        return None
+    return Ownership(
+        project=get(PREFIX + "project", ""),
+        environment=get(PREFIX + "environment", ""),
+        state_id=get(PREFIX + "state_id", ""),
+        content_key=get(PREFIX + "content_key", ""),
+        run_id=get(PREFIX + "run_id", ""),
+    )
+
+
+def check_owner(context: ExecutionContext, target: Target, properties: Mapping[str, str]) -> str:
+    """Refuse a table that is not this project's and environment's.
+
+    Returns:
+        A note for the user where the table is taken over, else an empty string.
+
+    Raises:
+        WriteRefused: it is somebody else's and ``context.adopt`` is false.
+    """
+    found = owner(properties)
+    if found is not None and (found.project, found.environment) == (
+        context.project,
+        context.environment.name,
+    ):
+        return ""
+    whose = (
+        f"belongs to project {found.project!r}, environment {found.environment!r}"
+        if found is not None
+        else "exists and was not written by Seeknal"
+    )
+    if context.adopt:
+        return f"{target.name} {whose}: taken over"
+    raise WriteRefused(
+        f"{target.name} {whose}; it is not replaced",
+        "take it over with --adopt, or write to another table",
+        target=str(target.name),
+    )
+
+
+def has_appended(properties: Mapping[str, str], content_key: str) -> bool:
+    """Tell whether the rows of a content key are in the table already."""
+    return _appended(content_key) in properties
+
+
+def changes(
+    metadata: TableMetadata, entry: Entry, *, replaces: bool, appends: bool
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the properties that a commit sets, and the names of those it removes.
+
+    Args:
+        replaces: the write replaces all rows, so that earlier appends are forgotten.
+        appends: the write's rows are remembered as appended.
+    """
+    properties = metadata.properties
+    remembered = {name: value for name, value in properties.items() if name.startswith(_APPENDED)}
+    sets = dict(entry.values)
+    removes: list[str] = []
+    if replaces:
+        removes = list(remembered)
+        remembered = {}
+    if appends or replaces:
+        name = _appended(entry.content_key)
+        sets[name] = str(getattr(metadata, "last_sequence_number", 0) + 1)
+        removes = [other for other in removes if other != name]
+        surplus = len(remembered) + 1 - REMEMBERED
+        if surplus > 0:
+            removes += sorted(remembered, key=lambda key: int(remembered[key]))[:surplus]
+    return sets, tuple(removes)
+
+
+def landed(metadata: TableMetadata, write_id: str) -> int | None:
+    """Return the iceberg_snapshot_id that a write made, None where it made none."""
+    for snapshot in reversed(metadata.snapshots):
+        summary = snapshot.summary
+        if summary is not None and summary.additional_properties.get(WRITE_ID) == write_id:
+            return int(snapshot.snapshot_id)
+    return None
+
+
+def _appended(content_key: str) -> str:
+    return _APPENDED + hashlib.sha256(content_key.encode()).hexdigest()[:32]

@@ -1,0 +1,316 @@
+"""Which rows of a table a snapshot replaces: by key, or by an interval of time.
+
+The snapshot's key columns are held in memory (keys only, never whole rows), as
+are the keys of one data file at a time. Files that hold no replaced row stay;
+the others are written anew without those rows, in the same commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import attrs
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.expressions import (
+    AlwaysTrue,
+    And,
+    BooleanExpression,
+    GreaterThanOrEqual,
+    LessThanOrEqual,
+)
+from pyiceberg.schema import Schema
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.structure import nearest
+from seeknal_core.types import Snapshot, Target
+from seeknal_iceberg.files import file_schema
+from seeknal_iceberg.scan import task_batches
+
+if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+
+_DAY = 86_400_000_000  # microseconds
+
+
+class Replaced(Protocol):
+    """Tells which rows of a table a write replaces."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The snapshot's columns that decide."""
+
+    def candidates(self, names: dict[str, str]) -> BooleanExpression:
+        """Return a filter that lets every file with such a row through."""
+
+    def mask(self, rows: pa.Table) -> pa.BooleanArray:
+        """Return, for rows of `columns` in this order, whether each is replaced."""
+
+
+def _require(snapshot: Snapshot, columns: Sequence[str], field: str, target: Target) -> None:
+    known = snapshot.schema.names
+    if not columns:
+        raise WriteRefused(
+            f"{target.name}: mode {target.mode.value} needs {field}",
+            f"add {field} to the target",
+            target=str(target.name),
+        )
+    for column in columns:
+        if column not in known:
+            raise WriteRefused(
+                f"{target.name}: {field} names {column!r}, which the node does not have",
+                nearest(column, known) or "it has " + ", ".join(known),
+                target=str(target.name),
+            )
+
+
+def _comparable(array: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Bring a column into the form in which keys are compared: no encoding, wide integers."""
+    type = array.type
+    if pa.types.is_dictionary(type):
+        array = array.cast(type.value_type)
+        type = array.type
+    if isinstance(type, pa.BaseExtensionType):
+        array = pa.chunked_array([chunk.storage for chunk in array.chunks], type.storage_type)
+        type = array.type
+    wide: pa.DataType = type
+    if pa.types.is_uint64(type):
+        wide = pa.decimal128(38, 0)
+    elif pa.types.is_integer(type):
+        wide = pa.int64()
+    elif pa.types.is_decimal(type):
+        wide = pa.decimal128(38, type.scale)
+    elif pa.types.is_floating(type):
+        wide = pa.float64()
+    elif pa.types.is_string(type) or pa.types.is_string_view(type):
+        wide = pa.large_string()
+    elif pa.types.is_binary(type) or pa.types.is_binary_view(type):
+        wide = pa.large_binary()
+    elif pa.types.is_timestamp(type):
+        wide = pa.timestamp("us", "UTC") if type.tz else pa.timestamp("us")
+    elif pa.types.is_time(type):
+        wide = pa.time64("us")
+    elif pa.types.is_date(type):
+        wide = pa.date32()
+    elif pa.types.is_nested(type):
+        raise WriteRefused(f"a key of type {type} cannot be compared", "use another key column")
+    return array if wide == type else array.cast(wide)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Keys:
+    """Rows whose key is among the snapshot's.
+
+    Made by `of`, which refuses keys that are NULL or occur twice.
+    """
+
+    columns: tuple[str, ...]
+    table: pa.Table
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, target: Target) -> Keys:
+        """Read a snapshot's keys.
+
+        Raises:
+            WriteRefused: no key is named, a column is missing, a key is NULL or doubled.
+        """
+        _require(snapshot, target.unique_keys, "unique_keys", target)
+        columns = target.unique_keys
+        read = snapshot.reader(columns=columns).read_all()
+        table = pa.table([_comparable(read[name]) for name in columns], names=_positions(columns))
+        for name, column in zip(columns, table.columns, strict=True):
+            if column.null_count:
+                raise WriteRefused(
+                    f"{target.name}: {column.null_count} rows have NULL in the key {name!r}",
+                    "filter them out in the node's SQL",
+                    target=str(target.name),
+                )
+        counted = table.group_by(table.column_names).aggregate([([], "count_all")])
+        if counted.num_rows != table.num_rows:
+            doubled = counted.filter(pc.field("count_all") > 1)
+            first = doubled.slice(0, 1).to_pylist()[0]
+            shown = ", ".join(
+                f"{name}={first[position]!r}"
+                for name, position in zip(columns, _positions(columns), strict=True)
+            )
+            raise WriteRefused(
+                f"{target.name}: {doubled.num_rows} keys occur more than once, as {shown}",
+                "choose other unique_keys, or keep one row of each in the node's SQL",
+                target=str(target.name),
+            )
+        return cls(columns=columns, table=table)
+
+    def candidates(self, names: dict[str, str]) -> BooleanExpression:
+        """Bound each key column by its least and greatest value."""
+        expression: BooleanExpression = AlwaysTrue()
+        for name, column in zip(self.columns, self.table.columns, strict=True):
+            bounds = _bounds(column)
+            if bounds is not None:
+                low, high = bounds
+                expression = And(expression, _between(names[name], low, high))
+        return expression
+
+    def mask(self, rows: pa.Table) -> pa.BooleanArray:
+        """Look each row's key up among the snapshot's, by a hash join."""
+        positions = _positions(self.columns)
+        keyed = pa.table([_comparable(column) for column in rows.columns], names=positions)
+        keyed = keyed.append_column("row", pa.array(range(rows.num_rows), pa.int64()))
+        hits = keyed.join(self.table, keys=positions, join_type="left semi")["row"]
+        return pc.is_in(keyed["row"], value_set=hits.combine_chunks()).combine_chunks()
+
+
+def _between(name: str, low: int | str, high: int | str) -> BooleanExpression:
+    # pyiceberg's expressions are pydantic models whose fields mypy takes for arguments.
+    at_least, at_most = cast(Any, GreaterThanOrEqual), cast(Any, LessThanOrEqual)
+    return And(at_least(name, low), at_most(name, high))
+
+
+def _positions(columns: Sequence[str]) -> list[str]:
+    return [f"k{position}" for position in range(len(columns))]
+
+
+def _bounds(column: pa.ChunkedArray) -> tuple[int | str, int | str] | None:
+    type = column.type
+    if pa.types.is_date32(type):
+        column = column.cast(pa.int32())
+    elif pa.types.is_timestamp(type):
+        column = column.cast(pa.int64())
+    elif not (pa.types.is_int64(type) or pa.types.is_large_string(type)):
+        return None
+    found = pc.min_max(column).as_py()
+    return None if found["min"] is None else (found["min"], found["max"])
+
+
+@attrs.frozen(kw_only=True)
+class Interval:
+    """Rows whose time lies in [``low``, ``high``], in microseconds, or days for a date."""
+
+    columns: tuple[str, ...]
+    low: int
+    high: int
+    is_date: bool
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, target: Target) -> Interval | None:
+        """Read the interval of a snapshot's times, or None where it has no rows.
+
+        Raises:
+            WriteRefused: no time column, another type than a date or timestamp, a NULL.
+        """
+        column = target.time_column or ""
+        columns = (column,)
+        _require(snapshot, columns if column else (), "time_column", target)
+        type = snapshot.schema.field(column).type
+        if not (pa.types.is_date(type) or pa.types.is_timestamp(type)):
+            raise WriteRefused(
+                f"{target.name}: time_column {column!r} is {type}, not a date or timestamp",
+                "CAST it in the node's SQL",
+                target=str(target.name),
+            )
+        low: int | None = None
+        high: int | None = None
+        for batch in snapshot.reader(columns=columns):
+            array = _times(pa.chunked_array([batch.column(0)]))
+            if array.null_count:
+                raise WriteRefused(
+                    f"{target.name}: time_column {column!r} has NULLs",
+                    "filter them out in the node's SQL",
+                    target=str(target.name),
+                )
+            found = pc.min_max(array).as_py()
+            if found["min"] is not None:
+                low = found["min"] if low is None else min(low, found["min"])
+                high = found["max"] if high is None else max(high, found["max"])
+        if low is None or high is None:
+            return None
+        is_date = pa.types.is_date(type)
+        return cls(
+            columns=columns, low=_floor(low, target.lookback, is_date), high=high, is_date=is_date
+        )
+
+    def candidates(self, names: dict[str, str]) -> BooleanExpression:
+        """Bound the time column by the interval."""
+        return _between(names[self.columns[0]], self.low, self.high)
+
+    def mask(self, rows: pa.Table) -> pa.BooleanArray:
+        """Compare each row's time with the interval; a NULL is outside."""
+        times = _times(rows.column(0))
+        inside = pc.and_(
+            pc.greater_equal(times, pa.scalar(self.low, times.type)),
+            pc.less_equal(times, pa.scalar(self.high, times.type)),
+        )
+        return pa.array(pc.fill_null(inside, False).combine_chunks())
+
+
+def _times(array: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_date(array.type):
+        return array.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
+    unit = pa.timestamp("us", array.type.tz)
+    return array.cast(unit, safe=True).cast(pa.int64())
+
+
+def _floor(low: int, lookback: timedelta, is_date: bool) -> int:
+    """Return the start of the day that lies `lookback` before a time."""
+    back = lookback // timedelta(microseconds=1)
+    if is_date:
+        return (low * _DAY - back) // _DAY
+    return (low - back) // _DAY * _DAY
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Rewrites:
+    """Data files that hold replaced rows, and a stream of the rows of them that stay."""
+
+    removed: tuple[DataFile, ...]
+    remaining: Iterable[pa.RecordBatch]
+
+
+def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema) -> Rewrites:
+    """Find the data files of a table that hold replaced rows.
+
+    Args:
+        names: what the table calls the snapshot's columns.
+        schema: the one the table will have; the remaining rows come in it.
+    """
+    metadata = table.metadata
+    there = metadata.schema()
+    keys = Schema(*(there.find_field(names[column]) for column in replaced.columns))
+    everything = file_schema(schema)[1]
+    tasks = table.scan(row_filter=replaced.candidates(names)).plan_files()
+    hit = []
+    for task in tasks:
+        batches = list(task_batches(metadata, table.io, keys, task))
+        if not batches:
+            continue
+        read = pa.concat_tables(
+            (pa.Table.from_batches([batch]) for batch in batches), promote_options="permissive"
+        )
+        mask = replaced.mask(read.select([field.name for field in keys.fields]))
+        if pc.any(mask).as_py():
+            hit.append((task, mask))
+
+    def remaining() -> Iterator[pa.RecordBatch]:
+        for task, mask in hit:
+            if pc.all(mask).as_py():
+                continue
+            offset = 0
+            for batch in task_batches(metadata, table.io, there, task):
+                stays = pc.invert(mask.slice(offset, batch.num_rows))
+                offset += batch.num_rows
+                yield _widen(batch.filter(stays), schema, everything)
+
+    return Rewrites(removed=tuple(task.file for task, _ in hit), remaining=remaining())
+
+
+def _widen(batch: pa.RecordBatch, schema: Schema, arrow: pa.Schema) -> pa.RecordBatch:
+    """Bring rows of the table's present schema into the one it will have."""
+    arrays = []
+    for field, arrow_field in zip(schema.fields, arrow, strict=True):
+        if field.name in batch.schema.names:
+            arrays.append(batch.column(field.name).cast(arrow_field.type))
+        else:
+            arrays.append(pa.nulls(batch.num_rows, arrow_field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow)

@@ -1,0 +1,135 @@
+"""What a killed write left behind.
+
+Before a write places its first file it notes, in the tool's own folder, where
+it will place them. The note goes when the write has landed or its files are
+deleted. A note that nobody holds the lock of is a dead process's: the next
+write of the same target deletes the files it names, unless a commit names them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+from pyarrow.fs import FileSelector, FileType
+from pyiceberg.io.pyarrow import PyArrowFileIO
+
+from seeknal_iceberg import ledger
+
+if TYPE_CHECKING:
+    from pyiceberg.io import FileIO
+    from pyiceberg.table import Table
+
+
+class Note:
+    """The note of a write that is under way.
+
+    Args:
+        folder: that of the target's notes; made if needed.
+        write_id: a UUID.
+    """
+
+    def __init__(self, folder: str, write_id: str) -> None:
+        os.makedirs(folder, exist_ok=True)
+        self._path = os.path.join(folder, f"{write_id}.json")
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._write_id = write_id
+        self._folders: list[str] = []
+
+    def add(self, data: str, metadata: str) -> None:
+        """Note, durably, a folder for data files and one for manifests."""
+        for folder in (data, metadata):
+            if folder not in self._folders:
+                self._folders.append(folder)
+        text = json.dumps({"write_id": self._write_id, "folders": self._folders}).encode()
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
+        os.fsync(self._descriptor)
+
+    def remove(self) -> None:
+        """Remove the note: nothing is left behind."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    def close(self) -> None:
+        """Let go of the note, removed or not."""
+        os.close(self._descriptor)
+
+
+def clean(folder: str, table: Table) -> None:
+    """Delete what dead writes of a target left, and their notes.
+
+    To be called after a commit of one's own: a dead write's commit that is still
+    on its way can land no more then.
+    """
+    if not os.path.isdir(folder) or not isinstance(table.io, PyArrowFileIO):
+        return
+    for path, note in _dead(folder):
+        write_id = str(note.get("write_id", ""))
+        folders = note.get("folders", [])
+        known = bool(write_id) and isinstance(folders, list)
+        if known and ledger.landed(table.metadata, write_id) is None:
+            _delete(table, table.io, write_id, [str(each) for each in cast("list[object]", folders)])
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _dead(folder: str) -> Iterator[tuple[str, dict[str, object]]]:
+    for entry in sorted(os.listdir(folder)):
+        path = os.path.join(folder, entry)
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            text = os.read(descriptor, 1024 * 1024)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(descriptor)
+        try:
+            note = json.loads(text)
+        except ValueError:  # killed before it was written: no file was placed
+            note = {}
+        yield path, note if isinstance(note, dict) else {}
+
+
+def _delete(table: Table, io: FileIO, write_id: str, folders: list[str]) -> None:
+    found = [path for folder in folders for path in _list(io, folder) if write_id in path]
+    used = _referenced(table) if found else frozenset()
+    for path in found:
+        if path not in used:
+            with contextlib.suppress(FileNotFoundError):
+                io.delete(path)
+
+
+def _list(io: FileIO, folder: str) -> list[str]:
+    assert isinstance(io, PyArrowFileIO)
+    scheme, netloc, path = io.parse_location(folder, io.properties)
+    selector = FileSelector(path, allow_not_found=True, recursive=False)
+    return [
+        f"{folder.rstrip('/')}/{info.base_name}"
+        for info in io.fs_by_scheme(scheme, netloc).get_file_info(selector)
+        if info.type == FileType.File
+    ]
+
+
+def _referenced(table: Table) -> frozenset[str]:
+    """Return the data files and manifests that any snapshot of the table names."""
+    used: set[str] = set()
+    manifests = {}
+    for snapshot in table.metadata.snapshots:
+        used.add(snapshot.manifest_list)
+        for manifest in snapshot.manifests(table.io):
+            manifests[manifest.manifest_path] = manifest
+    for path, manifest in manifests.items():
+        used.add(path)
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
+            used.add(entry.data_file.file_path)
+    return frozenset(used)

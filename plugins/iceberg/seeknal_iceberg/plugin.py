@@ -1,0 +1,102 @@
+"""The hooks of the ``iceberg`` backend.
+
+The entry point of the distribution. Importing this module is cheap: pyiceberg
+and pyarrow are imported by the hooks that talk to a catalog, not before.
+"""
+
+from __future__ import annotations
+
+from seeknal_core.hookspecs import hookimpl
+from seeknal_core.types import (
+    BackendOptions,
+    Binding,
+    Connection,
+    ConnectionSpec,
+    ExecutionContext,
+    QualifiedName,
+    Snapshot,
+    Source,
+    SourceSpec,
+    SourceStream,
+    Target,
+    TargetSpec,
+    TargetState,
+    WriteResult,
+)
+from seeknal_iceberg import connection as connections
+from seeknal_iceberg import naming
+
+#: The version of the hook contract that this plugin was written for.
+SEEKNAL_HOOK_API = 1
+
+
+@hookimpl
+def resolve_profile(context: ExecutionContext, connection: ConnectionSpec) -> Connection:
+    """Make an `IcebergConnection` of a profile's mapping; see `connection.resolve`."""
+    return connections.resolve(connection, context.project_root)
+
+
+@hookimpl
+def bind_target(context: ExecutionContext, target: TargetSpec) -> Binding:
+    """Choose the catalog of a target; see `naming.bind`."""
+    return naming.bind(context.profile, target.connection, target.table)
+
+
+@hookimpl
+def bind_source(context: ExecutionContext, source: SourceSpec) -> Binding:
+    """Choose the catalog of a source; see `naming.bind_source`."""
+    return naming.bind_source(context.profile, source)
+
+
+@hookimpl
+def describe_options() -> BackendOptions:
+    """Name the classes of the options of connections and sources."""
+    return BackendOptions(
+        connection=connections.IcebergOptions, source=connections.IcebergSourceOptions
+    )
+
+
+@hookimpl
+def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName:
+    """Give a target's final name; see `naming.final_name`."""
+    return naming.final_name(target, context.environment.prefix)
+
+
+@hookimpl
+def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
+    """Write a snapshot in one commit; see `write.materialize`."""
+    from seeknal_iceberg import write
+
+    return write.materialize(context, target, snapshot)
+
+
+@hookimpl
+def count_rows(context: ExecutionContext, target: Target) -> int:
+    """Count a target's rows by its manifests; see `read.count_rows`."""
+    from seeknal_iceberg import read
+
+    return read.count_rows(context, target)
+
+
+@hookimpl
+def read_source(context: ExecutionContext, source: Source) -> SourceStream:
+    """Open a table at its current Iceberg snapshot; see `read.open_source`."""
+    from seeknal_iceberg import read
+
+    return read.open_source(context, source)
+
+
+@hookimpl
+def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
+    """Tell what stands where a target is; see `read.inspect`."""
+    from seeknal_iceberg import read
+
+    return read.inspect(context, target)
+
+
+@hookimpl
+def check_connection(context: ExecutionContext) -> str:
+    """List a catalog's namespaces and say what answered; see `read.check`."""
+    from seeknal_iceberg import read
+
+    return read.check(context)

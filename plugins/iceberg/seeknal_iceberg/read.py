@@ -1,0 +1,201 @@
+"""Reading: sources, counts, what stands where a target is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+import pyarrow as pa
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.schema import Schema
+
+from seeknal_core.errors import BackendError
+from seeknal_core.structure import nearest
+from seeknal_core.types import (
+    ExecutionContext,
+    Source,
+    SourceStream,
+    Target,
+    TargetColumn,
+    TargetState,
+)
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import ledger
+from seeknal_iceberg.connection import IcebergSourceOptions
+from seeknal_iceberg.failures import translating
+from seeknal_iceberg.naming import quote
+from seeknal_iceberg.scan import arrow_schema, task_batches
+
+if TYPE_CHECKING:
+    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.table import FileScanTask, Table
+    from pyiceberg.table.metadata import TableMetadata
+
+
+def version_of(metadata: TableMetadata) -> str:
+    """Return a table's version token: its current iceberg_snapshot_id."""
+    if metadata.current_snapshot_id is None:
+        return f"empty-{metadata.table_uuid}"
+    return str(metadata.current_snapshot_id)
+
+
+def open_source(context: ExecutionContext, source: Source) -> SourceStream:
+    """Open a table at one iceberg_snapshot_id, which the whole read keeps to.
+
+    Raises:
+        BackendError: no such table, column or snapshot, or a filter that does not parse.
+    """
+    connection = catalogs.of(context)
+    name = quote(source.parts)
+    options = cast("IcebergSourceOptions | None", source.options) or IcebergSourceOptions()
+    if source.query is not None:
+        raise BackendError(
+            f"{source.node}: an Iceberg catalog runs no queries",
+            "write table: namespace.table, with params.columns and params.filter",
+            target=name,
+        )
+    table = _existing(context, source.parts)
+    known = [field.name for field in table.schema().fields]
+    for column in source.columns or ():
+        if column not in known:
+            raise BackendError(
+                f"{name} has no column {column!r}",
+                nearest(column, known) or "it has " + ", ".join(known),
+                target=name,
+            )
+    snapshot_id = options.snapshot_id or table.metadata.current_snapshot_id
+    if snapshot_id is not None and table.snapshot_by_id(snapshot_id) is None:
+        raise BackendError(f"{name} has no iceberg_snapshot_id {snapshot_id}", target=name)
+    row_filter = _parse_filter(options.filter, table, name)
+    fields = source.columns if source.columns is not None else ("*",)
+    scan = table.scan(row_filter=row_filter, selected_fields=tuple(fields), snapshot_id=snapshot_id)
+
+    def read() -> pa.RecordBatchReader:
+        with translating(connection, name):
+            projected = _ordered(scan.projection(), source.columns)
+            schema = arrow_schema(projected)
+            tasks = list(scan.plan_files()) if snapshot_id is not None else []
+        return pa.RecordBatchReader.from_batches(schema, _rows(tasks, projected, schema))
+
+    def _rows(
+        tasks: Sequence[FileScanTask], projected: Schema, schema: pa.Schema
+    ) -> Iterator[pa.RecordBatch]:
+        with translating(connection, name):
+            for task in tasks:
+                for batch in task_batches(table.metadata, table.io, projected, task, row_filter):
+                    context.cancellation.check()
+                    yield batch.cast(schema)
+
+    version = f"{snapshot_id or version_of(table.metadata)}:{table.metadata.current_schema_id}"
+    return SourceStream(
+        identity=catalogs.identity(connection, source.parts), version=version, open=read
+    )
+
+
+def _ordered(projected: Schema, columns: Sequence[str] | None) -> Schema:
+    """Put a projection into the order asked for; pyiceberg keeps the table's."""
+    if columns is None:
+        return projected
+    fields = {field.name: field for field in projected.fields}
+    return Schema(*(fields[name] for name in columns), schema_id=projected.schema_id)
+
+
+def _parse_filter(text: str | None, table: Table, name: str) -> BooleanExpression:
+    if text is None:
+        return AlwaysTrue()
+    from pyiceberg.expressions import parser
+    from pyiceberg.expressions.visitors import bind
+    from pyparsing import ParseException
+
+    try:
+        expression = parser.parse(text)
+        bind(table.schema(), expression, case_sensitive=True)
+    except (ParseException, ValueError, TypeError) as error:
+        raise BackendError(
+            f"{name}: the filter {text!r} is wrong: {str(error).splitlines()[0]}",
+            "write it like: qty > 3 and day >= '2024-01-01'",
+            target=name,
+        ) from None
+    return expression
+
+
+def _existing(context: ExecutionContext, parts: tuple[str, ...]) -> Table:
+    connection = catalogs.of(context)
+    name = quote(parts)
+    table = None
+    if not catalogs.absent(connection):
+        catalog = catalogs.open_catalog(context)
+        with translating(connection, name):
+            table = catalogs.load(catalog, parts)
+    if table is None:
+        raise BackendError(
+            f"there is no table {name} in the catalog of connection {connection.name!r}",
+            "check its name and the connection",
+            target=name,
+        )
+    return table
+
+
+def count(table: Table) -> int:
+    """Count a table's rows by its manifests; reads data files only where rows were deleted."""
+    if table.metadata.current_snapshot_id is None:
+        return 0
+    first = Schema(table.schema().fields[0])
+    total = 0
+    for task in table.scan().plan_files():
+        if not task.delete_files:
+            total += task.file.record_count
+        else:
+            batches = task_batches(table.metadata, table.io, first, task)
+            total += sum(batch.num_rows for batch in batches)
+    return total
+
+
+def count_rows(context: ExecutionContext, target: Target) -> int:
+    """Count a target's rows.
+
+    Raises:
+        BackendError: it does not exist or cannot be read.
+    """
+    table = _existing(context, target.name.parts)
+    with translating(catalogs.of(context), str(target.name)):
+        return count(table)
+
+
+def inspect(context: ExecutionContext, target: Target) -> TargetState:
+    """Tell what stands where a target is; makes nothing, not even an embedded catalog."""
+    connection = catalogs.of(context)
+    identity = catalogs.identity(connection, target.name.parts)
+    if catalogs.absent(connection):
+        return TargetState(exists=False, identity=identity)
+    catalog = catalogs.open_catalog(context)
+    with translating(connection, str(target.name)):
+        table = catalogs.load(catalog, target.name.parts)
+    if table is None:
+        return TargetState(exists=False, identity=identity)
+    return TargetState(
+        exists=True,
+        identity=identity,
+        columns=tuple(
+            TargetColumn(name=field.name, type=str(field.field_type))
+            for field in table.schema().fields
+        ),
+        version=version_of(table.metadata),
+        owner=ledger.owner(table.properties),
+    )
+
+
+def check(context: ExecutionContext) -> str:
+    """Ask the catalog for its namespaces.
+
+    Raises:
+        BackendError: it does not answer, or refuses.
+    """
+    connection = catalogs.of(context)
+    if catalogs.absent(connection):
+        return f"embedded catalog, made on first write at {connection.sqlite_file}"
+    catalog = catalogs.open_catalog(context)
+    with translating(connection):
+        namespaces = len(catalog.list_namespaces())
+    kind = "embedded" if connection.embedded else connection.catalog_type
+    return f"{kind} catalog, {namespaces} namespace{'' if namespaces == 1 else 's'}"

@@ -1,0 +1,253 @@
+"""Types: a snapshot's columns in Iceberg's words, and how they fit a table that exists.
+
+The types are those of the Iceberg specification, format version 2
+(https://iceberg.apache.org/spec/#primitive-types). A column is *exact* where the
+Parquet that the engine wrote is already what the specification asks for, so
+that its bytes may be taken as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.schema import Schema
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FixedType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    NestedField,
+    StringType,
+    StructType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import Snapshot
+
+_EXACT: tuple[tuple[pa.DataType, type[IcebergType]], ...] = (
+    (pa.bool_(), BooleanType), (pa.int8(), IntegerType), (pa.int16(), IntegerType),
+    (pa.int32(), IntegerType), (pa.uint8(), IntegerType), (pa.uint16(), IntegerType),
+    (pa.int64(), LongType), (pa.float32(), FloatType), (pa.float64(), DoubleType),
+    (pa.date32(), DateType), (pa.time64("us"), TimeType), (pa.timestamp("us"), TimestampType),
+    (pa.string(), StringType), (pa.large_string(), StringType), (pa.string_view(), StringType),
+    (pa.binary(), BinaryType), (pa.large_binary(), BinaryType), (pa.binary_view(), BinaryType),
+)  # fmt: skip
+_RECODED: tuple[tuple[pa.DataType, IcebergType], ...] = (
+    (pa.uint32(), LongType()), (pa.uint64(), DecimalType(20, 0)), (pa.float16(), FloatType()),
+    (pa.date64(), DateType()), (pa.time32("s"), TimeType()), (pa.time32("ms"), TimeType()),
+    (pa.time64("ns"), TimeType()),
+)  # fmt: skip
+#: The raw values by which DuckDB writes the infinities of its dates and timestamps.
+_INFINITE = frozenset({2**63 - 1, -(2**63 - 1), 2**31 - 1, -(2**31 - 1)})
+
+
+class Unsupported(Exception):
+    """A type has no counterpart in Iceberg; the message says why."""
+
+
+@attrs.frozen(kw_only=True)
+class Column:
+    """A snapshot's column: its name, its type in Iceberg, and whether its bytes may stay."""
+
+    name: str
+    type: IcebergType
+    exact: bool
+
+
+def columns_of(snapshot: Snapshot, target: str) -> tuple[Column, ...]:
+    """Give a snapshot's columns in Iceberg's types.
+
+    Raises:
+        WriteRefused: a column's type has no counterpart; by name, all of them.
+    """
+    problems = list(_footer_problems(snapshot))
+    named = {name for name, _ in problems}
+    found: list[Column] = []
+    for field in snapshot.schema:
+        if field.name in named:
+            continue
+        try:
+            type, exact = _convert(field.type)
+        except Unsupported as error:
+            problems.append((field.name, str(error)))
+        else:
+            found.append(Column(name=field.name, type=type, exact=exact and "." not in field.name))
+    if not len(snapshot.schema):
+        raise WriteRefused(f"{target}: the snapshot has no columns", target=target)
+    if problems:
+        text = "; ".join(f"column {name!r} {why}" for name, why in problems)
+        raise WriteRefused(f"{target}: {text}", "CAST the column in the node's SQL", target=target)
+    folded: dict[str, str] = {}
+    for column in found:
+        other = folded.setdefault(column.name.casefold(), column.name)
+        if other != column.name:
+            raise WriteRefused(
+                f"{target}: columns {other!r} and {column.name!r} differ in case only",
+                "rename one in the node's SQL",
+                target=target,
+            )
+    return tuple(found)
+
+
+def _footer_problems(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """Find what Arrow's schema hides: INTERVAL and TIMETZ columns, infinite times."""
+    first = True
+    infinite: set[str] = set()
+    for path in snapshot.files:
+        metadata = pq.read_metadata(path)
+        for index in range(metadata.num_columns):
+            column = metadata.schema.column(index)
+            name = column.path.partition(".")[0] if column.max_definition_level else column.path
+            if first and column.converted_type == "INTERVAL":
+                yield name, "is an INTERVAL, which Iceberg does not have"
+            logical = str(column.logical_type)
+            if first and logical.startswith("Time(isAdjustedToUTC=true"):
+                yield name, "is a TIME WITH TIME ZONE, which Iceberg does not have"
+            if logical.startswith(("Timestamp", "Date")) and _is_infinite(metadata, index):
+                infinite.add(column.path)
+        first = False
+    for name in sorted(infinite):
+        yield name, "holds an infinite date or time, which Iceberg does not have"
+
+
+def _is_infinite(metadata: pq.FileMetaData, index: int) -> bool:
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(index).statistics
+        if statistics is None or not statistics.has_min_max:
+            continue
+        if {statistics.min_raw, statistics.max_raw} & _INFINITE:
+            return True
+    return False
+
+
+def _convert(type: pa.DataType) -> tuple[IcebergType, bool]:
+    for arrow, iceberg in _EXACT:
+        if type == arrow:
+            return iceberg(), True
+    for arrow, recoded in _RECODED:
+        if type == arrow:
+            return recoded, False
+    if pa.types.is_timestamp(type):
+        return TimestampType() if type.tz is None else TimestamptzType(), type.unit == "us"
+    if pa.types.is_decimal(type):
+        if type.precision > 38 or not 0 <= type.scale <= type.precision:
+            raise Unsupported(f"is {type}; Iceberg has decimals of 38 digits at most")
+        return DecimalType(type.precision, type.scale), pa.types.is_decimal128(type)
+    if isinstance(type, pa.UuidType):
+        return UUIDType(), True
+    if isinstance(type, pa.JsonType):
+        return StringType(), False
+    if pa.types.is_fixed_size_binary(type):
+        return FixedType(type.byte_width), True
+    if pa.types.is_dictionary(type):
+        return _convert(type.value_type)
+    if pa.types.is_struct(type) or pa.types.is_map(type) or _is_list(type):
+        return _convert_nested(type)
+    if pa.types.is_null(type):
+        raise Unsupported("has no type, only NULLs")
+    raise Unsupported(f"is {type}, which Iceberg does not have")
+
+
+def _is_list(type: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
+    )
+
+
+def _convert_nested(type: pa.DataType) -> tuple[IcebergType, bool]:
+    # Ids are given anew when the type enters a table's schema.
+    if pa.types.is_struct(type):
+        children = [(field.name, *_convert(field.type)) for field in type]
+        if not children:
+            raise Unsupported("is a struct without fields")
+        fields = [NestedField(-1, name, child, required=False) for name, child, _ in children]
+        return StructType(*fields), all(exact and "." not in name for name, _, exact in children)
+    if pa.types.is_map(type):
+        key, key_exact = _convert(type.key_type)
+        value, value_exact = _convert(type.item_type)
+        return MapType(-1, key, -1, value, value_required=False), key_exact and value_exact
+    element, exact = _convert(type.value_type)
+    exact = exact and not pa.types.is_fixed_size_list(type)
+    return ListType(-1, element, element_required=False), exact
+
+
+def new_schema(columns: Sequence[Column]) -> Schema:
+    """Return the schema of a new table: all columns optional, in the snapshot's order.
+
+    A snapshot's NOT NULL is what its rows happened to be, not a promise.
+    """
+    counter = iter(range(1, 1_000_000))
+    return Schema(
+        *(
+            NestedField(next(counter), column.name, _number(column.type, counter), required=False)
+            for column in columns
+        )
+    )
+
+
+def _number(type: IcebergType, ids: Iterator[int]) -> IcebergType:
+    if isinstance(type, StructType):
+        fields = [
+            NestedField(next(ids), field.name, _number(field.field_type, ids), required=False)
+            for field in type.fields
+        ]
+        return StructType(*fields)
+    if isinstance(type, ListType):
+        return ListType(next(ids), _number(type.element_type, ids), element_required=False)
+    if isinstance(type, MapType):
+        key, value = next(ids), next(ids)
+        return MapType(
+            key, _number(type.key_type, ids), value, _number(type.value_type, ids),
+            value_required=False,
+        )  # fmt: skip
+    return type
+
+
+def same(left: IcebergType, right: IcebergType) -> bool:
+    """Tell whether two types are equal but for field ids, names of fields in order."""
+    if isinstance(left, StructType) and isinstance(right, StructType):
+        return [field.name for field in left.fields] == [field.name for field in right.fields] and (
+            all(
+                same(a.field_type, b.field_type) and not b.required
+                for a, b in zip(left.fields, right.fields, strict=True)
+            )
+        )
+    if isinstance(left, ListType) and isinstance(right, ListType):
+        return same(left.element_type, right.element_type) and not right.element_required
+    if isinstance(left, MapType) and isinstance(right, MapType):
+        return (
+            same(left.key_type, right.key_type)
+            and same(left.value_type, right.value_type)
+            and not right.value_required
+        )
+    return left == right
+
+
+def widens(narrow: IcebergType, wide: IcebergType) -> bool:
+    """Tell whether the specification lets a column of one type become the other.
+
+    https://iceberg.apache.org/spec/#schema-evolution: int to long, float to
+    double, decimal to one of more digits and the same scale.
+    """
+    if isinstance(narrow, DecimalType) and isinstance(wide, DecimalType):
+        return narrow.scale == wide.scale and narrow.precision <= wide.precision
+    return (
+        narrow == wide
+        or (isinstance(narrow, IntegerType) and isinstance(wide, LongType))
+        or (isinstance(narrow, FloatType) and isinstance(wide, DoubleType))
+    )

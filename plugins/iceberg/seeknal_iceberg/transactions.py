@@ -1,0 +1,113 @@
+"""Begin a write's transaction: the table as it will be, before any file is placed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pyiceberg.schema import assign_fresh_schema_ids
+from pyiceberg.table import Table, TableProperties
+
+from seeknal_core.errors import NamespaceRefused, WriteRefused
+from seeknal_core.types import SchemaChange, Target
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import evolution, partitions
+from seeknal_iceberg.connection import IcebergConnection
+from seeknal_iceberg.schema import Column, new_schema
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Transaction
+
+
+def begin_new(
+    catalog: Catalog,
+    connection: IcebergConnection,
+    target: Target,
+    columns: Sequence[Column],
+    write_id: str,
+) -> Transaction:
+    """Begin making a table; nobody sees it before the commit. Its namespace is made at once.
+
+    Raises:
+        WriteRefused: ``partition_by`` is wrong.
+        NamespaceRefused: the namespace cannot be made.
+    """
+    parts = target.name.parts
+    # With the ids that the catalog will give, so that the spec names the right columns.
+    schema = assign_fresh_schema_ids(new_schema(columns))
+    wanted = partitions.parse(target.partition_by, schema, str(target.name))
+    _check_levels(connection, target)
+    catalogs.ensure_namespace(catalog, connection, parts[:-1])
+    # A SQL catalog keeps the levels as one dotted string, but stages a table only
+    # where it is given them so.
+    levels = (".".join(parts[:-1]),) if connection.catalog_type == "sql" else parts[:-1]
+    return catalog.create_table_transaction(
+        (*levels, parts[-1]),
+        schema,
+        location=_location(catalog, connection, parts, write_id),
+        partition_spec=partitions.spec_for(wanted, schema),
+        properties={TableProperties.FORMAT_VERSION: "2"},
+    )
+
+
+def _check_levels(connection: IcebergConnection, target: Target) -> None:
+    """Refuse namespaces that pyiceberg could write for this catalog and not read again."""
+    kind, levels = connection.catalog_type, target.name.parts[:-1]
+    if len(levels) > 1 and kind not in ("rest", "sql"):
+        raise NamespaceRefused(
+            f"{target.name}: a catalog of type {kind} has namespaces of one level",
+            "write catalog.namespace.table",
+            target=str(target.name),
+        )
+    if kind == "sql" and not all(part.strip() for part in ".".join(levels).split(".")):
+        raise NamespaceRefused(
+            f"{target.name}: a SQL catalog cannot keep a level that begins or ends with a dot, "
+            "or has two in a row",
+            "choose another namespace",
+            target=str(target.name),
+        )
+
+
+def _location(
+    catalog: Catalog, connection: IcebergConnection, parts: tuple[str, ...], write_id: str
+) -> str | None:
+    """Choose a table's location where no server does: unique, without odd characters."""
+    warehouse = catalog.properties.get("warehouse")
+    if connection.catalog_type != "sql" or not warehouse:
+        return None
+    words = [re.sub(r"[^A-Za-z0-9_-]+", "_", part)[:60] for part in parts]
+    return "/".join([str(warehouse).rstrip("/"), *words]) + f"-{write_id[:8]}"
+
+
+def begin(table: Table, target: Target, changes: evolution.Changes) -> Transaction:
+    """Begin a change of a table, with its schema and partitioning as they will be.
+
+    Raises:
+        WriteRefused: ``partition_by`` is wrong, or differs where nothing may change.
+    """
+    # The retries are ours: pyiceberg's would commit a ledger, and for all but
+    # appends a choice of files, that was made of an older state of the table.
+    properties = {**table.metadata.properties, TableProperties.COMMIT_NUM_RETRIES: "0"}
+    table.metadata = table.metadata.model_copy(update={"properties": properties})
+    transaction = table.transaction()
+    evolution.apply(transaction, changes)
+    if target.partition_by:
+        _repartition(transaction, target)
+    return transaction
+
+
+def _repartition(transaction: Transaction, target: Target) -> None:
+    metadata = transaction.table_metadata
+    name = str(target.name)
+    wanted = partitions.parse(target.partition_by, metadata.schema(), name)
+    if not partitions.differs(wanted, metadata):
+        return
+    if target.on_schema_change is SchemaChange.FAIL:
+        raise WriteRefused(
+            f"{name}: on_schema_change is fail, and the table is partitioned otherwise",
+            "set on_schema_change: evolve, or take partition_by back",
+            target=name,
+        )
+    partitions.evolve(transaction, wanted)

@@ -1,0 +1,106 @@
+"""From the driver's exceptions to those of the core, without a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors as pg
+
+from seeknal_core.errors import (
+    BackendError,
+    Interrupted,
+    Unreachable,
+    WriteRefused,
+)
+from seeknal_core.types import ExecutionContext, redact
+from seeknal_postgres.connection import PostgresConnection
+
+CHECK = "seeknal check --connections"
+
+
+def said(error: psycopg.Error) -> str:
+    """Return the server's own words, on one line, without a secret."""
+    diag = error.diag
+    text = diag.message_primary or str(error).strip() or type(error).__name__
+    if diag.message_detail:
+        text += f" ({diag.message_detail})"
+    return redact(" ".join(text.split()))
+
+
+def connect_failure(error: psycopg.Error, connection: PostgresConnection) -> BackendError:
+    """Turn a failed log-in into `Unreachable`, naming the place and never the password."""
+    return Unreachable(
+        f"cannot connect to PostgreSQL at {connection.place} "
+        f"(connection {connection.name!r}): {said(error)}",
+        CHECK,
+        target=connection.name,
+    )
+
+
+_LOST = (
+    pg.AdminShutdown,
+    pg.CrashShutdown,
+    pg.CannotConnectNow,
+    pg.IdleInTransactionSessionTimeout,
+)
+_REFUSED = (
+    psycopg.IntegrityError,
+    psycopg.DataError,
+    pg.InsufficientPrivilege,
+    pg.ObjectNotInPrerequisiteState,
+    pg.DependentObjectsStillExist,
+    pg.FeatureNotSupported,
+    pg.LockNotAvailable,
+    pg.DeadlockDetected,
+    pg.ReadOnlySqlTransaction,
+    pg.TooManyColumns,
+    pg.ProgramLimitExceeded,
+    pg.RaiseException,
+)
+
+
+def _hint(error: psycopg.Error, what: str) -> str:
+    message = error.diag.message_primary or ""
+    if "replica identity" in message:
+        return f"ALTER TABLE {what} REPLICA IDENTITY FULL, or give it a primary key"
+    if "row-level security" in message:
+        return f"write as the table's owner, or grant the role BYPASSRLS ({what})"
+    if isinstance(error, pg.InsufficientPrivilege):
+        return f"grant the role what is missing on {what}, then run again"
+    if isinstance(error, pg.DiskFull):
+        return "free space on the server, then run again"
+    if isinstance(error, pg.FeatureNotSupported) and "view" in (error.diag.message_detail or ""):
+        return "drop the view, run again, and make the view anew"
+    return error.diag.message_hint or ""
+
+
+def translate(error: psycopg.Error, what: str, *, writing: bool = False) -> BackendError:
+    """Return the core's exception for a failure while working on `what`.
+
+    Args:
+        what: the table's printed name, or a few words for a query.
+        writing: whether a transaction of ours was under way.
+    """
+    text, hint = said(error), _hint(error, what)
+    lost = isinstance(error, _LOST) or (
+        isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+    )
+    if lost or (error.sqlstate or "").startswith("08"):
+        tail = "; the transaction was not finished, run again" if writing else ""
+        return Unreachable(f"{what}: the connection was lost: {text}{tail}", CHECK, target=what)
+    if writing and isinstance(error, _REFUSED):
+        return WriteRefused(f"{what}: {text}", hint, target=what)
+    return BackendError(f"{what}: {text}", hint, target=what)
+
+
+@contextmanager
+def translated(context: ExecutionContext, what: str, *, writing: bool = False) -> Iterator[None]:
+    """Translate the driver's exceptions of a block; a cancelled query is `Interrupted`."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if context.cancellation.requested:
+            raise Interrupted("stopped by the user") from error
+        raise translate(error, what, writing=writing) from error

@@ -1,0 +1,224 @@
+"""The record that a store keeps of what was written into it.
+
+One private schema per environment (``_seeknal_dev``) holds it. A row counts only
+while the table it names is the same table (by oid), so that one which somebody
+dropped and made anew is nobody's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from psycopg import errors as pg
+from psycopg import sql
+
+from seeknal_core.errors import NamespaceRefused
+from seeknal_core.types import ExecutionContext, Ownership, Snapshot, Target
+from seeknal_postgres.errors import said
+from seeknal_postgres.naming import ledger_schema, quote
+from seeknal_postgres.pool import Conn, Pool, connection_of
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS {schema}.targets (
+        schema_name text NOT NULL, table_name text NOT NULL, table_oid bigint NOT NULL,
+        project text NOT NULL, environment text NOT NULL, state_id text NOT NULL,
+        target_key text NOT NULL, node text NOT NULL, content_key text NOT NULL,
+        run_id text NOT NULL, mode text NOT NULL, rows bigint NOT NULL,
+        generation bigint NOT NULL, created_by_us boolean NOT NULL, version text NOT NULL,
+        written_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (schema_name, table_name))""",
+    """CREATE TABLE IF NOT EXISTS {schema}.appended (
+        schema_name text NOT NULL, table_name text NOT NULL, table_oid bigint NOT NULL,
+        content_key text NOT NULL, run_id text NOT NULL, rows bigint NOT NULL,
+        at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (schema_name, table_name, content_key))""",
+    """CREATE TABLE IF NOT EXISTS {schema}.schemas (
+        name text PRIMARY KEY, project text NOT NULL, at timestamptz NOT NULL DEFAULT now())""",
+)
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """A target's row in the ledger, whether or not it still counts."""
+
+    oid: int
+    owner: Ownership
+    generation: int
+    created_by_us: bool
+
+
+@attrs.frozen
+class Ledger:
+    """The ledger of the context's environment, over one open transaction."""
+
+    conn: Conn
+    schema: str
+
+    @classmethod
+    def of(cls, context: ExecutionContext, conn: Conn) -> Ledger:
+        """Return the ledger as the context's connection and environment name it."""
+        stem = connection_of(context).state_schema
+        return cls(conn, ledger_schema(stem, context.environment.name))
+
+    def _sql(self, text: str) -> sql.Composed:
+        return sql.SQL(text).format(schema=sql.Identifier(self.schema))
+
+    def exists(self) -> bool:
+        """Whether the ledger stands in this database and may be read."""
+        row = self.conn.execute(
+            "SELECT to_regclass(%s) IS NOT NULL", [f"{quote(self.schema)}.targets"]
+        ).fetchone()
+        return bool(row and row[0])
+
+    def find(self, schema: str, table: str, *, lock: bool = False) -> Record | None:
+        """Return the record of a table's name."""
+        tail = " FOR UPDATE" if lock else ""
+        row = self.conn.execute(
+            self._sql(
+                "SELECT table_oid, project, environment, state_id, content_key, run_id, generation,"
+                " created_by_us FROM {schema}.targets WHERE schema_name = %s AND table_name = %s"
+                + tail
+            ),
+            [schema, table],
+        ).fetchone()
+        if row is None:
+            return None
+        owner = Ownership(
+            project=row[1], environment=row[2], state_id=row[3], content_key=row[4], run_id=row[5]
+        )
+        return Record(oid=row[0], owner=owner, generation=row[6], created_by_us=row[7])
+
+    def record_write(
+        self,
+        context: ExecutionContext,
+        target: Target,
+        snapshot: Snapshot,
+        *,
+        oid: int,
+        rows: int,
+        created: bool,
+        version: str,
+    ) -> None:
+        """Write down a target's write, in the transaction that makes it."""
+        schema, table = target.name.parts
+        self.conn.execute(
+            self._sql(
+                "INSERT INTO {schema}.targets AS t (schema_name, table_name, table_oid, project,"
+                " environment, state_id, target_key, node, content_key, run_id, mode, rows,"
+                " generation, created_by_us, version)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, %s, %s)"
+                " ON CONFLICT (schema_name, table_name) DO UPDATE SET"
+                " table_oid = excluded.table_oid, project = excluded.project,"
+                " environment = excluded.environment, state_id = excluded.state_id,"
+                " target_key = excluded.target_key, node = excluded.node,"
+                " content_key = excluded.content_key, run_id = excluded.run_id,"
+                " mode = excluded.mode, rows = excluded.rows, generation = t.generation + 1,"
+                " created_by_us = excluded.created_by_us"
+                "   OR (t.table_oid = excluded.table_oid AND t.created_by_us),"
+                " version = excluded.version, written_at = now()"
+            ),
+            [
+                schema, table, oid, context.project, context.environment.name, context.state_id,
+                target.key, target.node, snapshot.content_key, context.run_id, target.mode.value,
+                rows, created, version,
+            ],
+        )  # fmt: skip
+
+    def claim_append(
+        self, context: ExecutionContext, target: Target, snapshot: Snapshot, oid: int
+    ) -> bool:
+        """Take the right to add a content key's rows to a table; False where it was taken.
+
+        An INSERT waits for another transaction's claim and then tells the truth,
+        where a SELECT would not see it.
+        """
+        row = self.conn.execute(
+            self._sql(
+                "INSERT INTO {schema}.appended AS a"
+                " (schema_name, table_name, table_oid, content_key, run_id, rows)"
+                " VALUES (%s, %s, %s, %s, %s, %s)"
+                " ON CONFLICT (schema_name, table_name, content_key) DO UPDATE SET"
+                " table_oid = excluded.table_oid, run_id = excluded.run_id,"
+                " rows = excluded.rows, at = now() WHERE a.table_oid <> excluded.table_oid"
+                " RETURNING 1"
+            ),
+            [*target.name.parts, oid, snapshot.content_key, context.run_id, snapshot.row_count],
+        ).fetchone()
+        return row is not None
+
+    def forget_appends(self, target: Target) -> None:
+        """Forget which rows were added: the table's rows were all replaced."""
+        self.conn.execute(
+            self._sql("DELETE FROM {schema}.appended WHERE schema_name = %s AND table_name = %s"),
+            list(target.name.parts),
+        )
+
+
+def ensure(context: ExecutionContext, pool: Pool, conn: Conn, target: Target) -> Ledger:
+    """Make the ledger and the target's schema where they are missing, each once a command.
+
+    Both in short transactions of their own, under an advisory lock, so that many
+    threads and processes may come at once and none waits for another's rows.
+
+    Raises:
+        NamespaceRefused: the role may not create what is missing.
+    """
+    ledger = Ledger.of(context, conn)
+    if ledger.schema not in pool.done:
+        with conn.transaction():
+            _create_ledger(ledger)
+        pool.done.add(ledger.schema)
+    schema = target.name.parts[0]
+    if f"schema {schema}" not in pool.done:
+        with conn.transaction():
+            if not _schema_exists(conn, schema):
+                _create_schema(conn, schema)
+                conn.execute(
+                    ledger._sql(
+                        "INSERT INTO {schema}.schemas (name, project) VALUES (%s, %s)"
+                        " ON CONFLICT (name) DO NOTHING"
+                    ),
+                    [schema, context.project],
+                )
+        pool.done.add(f"schema {schema}")
+    return ledger
+
+
+def _create_ledger(ledger: Ledger) -> None:
+    if ledger.exists():
+        return
+    if not _schema_exists(ledger.conn, ledger.schema):
+        _create_schema(ledger.conn, ledger.schema)
+        ledger.conn.execute(ledger._sql("REVOKE ALL ON SCHEMA {schema} FROM PUBLIC"))
+    for statement in _TABLES:
+        ledger.conn.execute(ledger._sql(statement))
+    ledger.conn.execute(ledger._sql("REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC"))
+
+
+def _schema_exists(conn: Conn, schema: str) -> bool:
+    """Say whether a schema exists, after waiting for whoever is making it."""
+    # The name is hashed by the server, so that all versions of ours agree.
+    conn.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('seeknal schema ' || %s, 0))", [schema]
+    )
+    row: Any = conn.execute(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)", [schema]
+    ).fetchone()
+    return bool(row[0])
+
+
+def _create_schema(conn: Conn, schema: str) -> None:
+    try:
+        with conn.transaction():
+            conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    except (pg.InsufficientPrivilege, pg.ReservedName) as error:
+        raise NamespaceRefused(
+            f"schema {quote(schema)} is missing and cannot be created: {said(error)}",
+            f"let its owner run: CREATE SCHEMA {quote(schema)} AUTHORIZATION {_user(conn)}",
+            target=schema,
+        ) from error
+
+
+def _user(conn: Conn) -> str:
+    return quote(conn.info.user)

@@ -1,0 +1,159 @@
+"""The hooks of the PostgreSQL backend. What they do stands in the other modules.
+
+psycopg, pyarrow and the rest are loaded by the hooks that reach a server, not by
+listing plugins or printing a plan.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seeknal_core.errors import OptionError, Problem
+from seeknal_core.hookspecs import hookimpl
+from seeknal_core.structure import nearest
+from seeknal_core.types import BackendOptions, Binding
+from seeknal_postgres import naming
+from seeknal_postgres.connection import TYPE, PostgresConnection, PostgresOptions, resolve
+
+if TYPE_CHECKING:
+    from seeknal_core.types import (
+        ConnectionSpec,
+        ExecutionContext,
+        QualifiedName,
+        Snapshot,
+        Source,
+        SourceSpec,
+        SourceStream,
+        Target,
+        TargetSpec,
+        TargetState,
+        WriteResult,
+    )
+
+#: The hook contract that this plugin was written for.
+SEEKNAL_HOOK_API = 1
+
+
+@hookimpl
+def resolve_profile(context: ExecutionContext, connection: ConnectionSpec) -> PostgresConnection:
+    """Make the typed connection of a profile's mapping."""
+    return resolve(connection)
+
+
+@hookimpl
+def describe_options() -> BackendOptions:
+    """Name the class of a connection's options; sources and targets have none of their own."""
+    return BackendOptions(connection=PostgresOptions)
+
+
+@hookimpl
+def bind_target(context: ExecutionContext, target: TargetSpec) -> Binding:
+    """Find a target's connection and split its table."""
+    if target.partition_by:
+        raise OptionError(
+            [
+                Problem(
+                    "a PostgreSQL target takes no partitioning",
+                    path="partition_by",
+                    hint="remove it, or partition the table yourself and write to it",
+                )
+            ]
+        )
+    return Binding(
+        connection=_connection(context, target.connection), parts=naming.split(target.table)
+    )
+
+
+@hookimpl
+def bind_source(context: ExecutionContext, source: SourceSpec) -> Binding:
+    """Find a source's connection and split its table, where it has one."""
+    parts = naming.split(source.table) if source.table else ()
+    if not parts and not source.params.get("query"):
+        raise OptionError(
+            [Problem("a source needs a table or a query", path="table", hint="table: schema.table")]
+        )
+    inline = {"host", "url", "embedded", "database", "dbname"} & set(source.params)
+    if source.connection is None and inline:
+        return Binding(connection="", parts=parts)
+    return Binding(connection=_connection(context, source.connection), parts=parts)
+
+
+def _connection(context: ExecutionContext, name: str | None) -> str:
+    """Return the connection that is named, or the only one there is.
+
+    Raises:
+        OptionError: none or several could be meant, or the name is another type's.
+    """
+    known = context.profile.of_type(TYPE)
+    if name is None:
+        if len(known) == 1:
+            return known[0]
+        what = f"several could be meant: {', '.join(known)}" if known else "the profile has none"
+        raise OptionError(
+            [
+                Problem(
+                    f"no connection of type {TYPE} is named, and {what}",
+                    path="connection",
+                    hint="name one: connection: warehouse",
+                )
+            ]
+        )
+    if name not in known:
+        hint = nearest(name, known) or (f"known: {', '.join(known)}" if known else "")
+        other = context.profile.connections.get(name)
+        what = (
+            f"connection {name!r} is of type {other.type!r}, not {TYPE}"
+            if other is not None
+            else f"the profile has no connection {name!r}"
+        )
+        raise OptionError([Problem(what, path="connection", hint=hint)])
+    return name
+
+
+@hookimpl
+def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName:
+    """Put the environment's prefix before the schema."""
+    connection = context.connection
+    schema = connection.default_schema if isinstance(connection, PostgresConnection) else "public"
+    parts = target.parts or naming.split(target.table)
+    return naming.final_name(parts, schema, context.environment.prefix)
+
+
+@hookimpl
+def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
+    """Make the table hold the snapshot, in one transaction."""
+    from seeknal_postgres import write
+
+    return write.materialize(context, target, snapshot)
+
+
+@hookimpl
+def count_rows(context: ExecutionContext, target: Target) -> int:
+    """Count the table's rows, asked of the server."""
+    from seeknal_postgres import inspection
+
+    return inspection.count_rows(context, target)
+
+
+@hookimpl
+def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
+    """Tell what stands where the target is; reads the table once for its version."""
+    from seeknal_postgres import inspection
+
+    return inspection.inspect_target(context, target)
+
+
+@hookimpl
+def check_connection(context: ExecutionContext) -> str:
+    """Log in and say what answered."""
+    from seeknal_postgres import inspection
+
+    return inspection.check_connection(context)
+
+
+@hookimpl
+def read_source(context: ExecutionContext, source: Source) -> SourceStream:
+    """Open one consistent view of a table or query."""
+    from seeknal_postgres import read
+
+    return read.read_source(context, source)

@@ -1,0 +1,184 @@
+"""Rows on their way: a temporary table, or a file beside the project."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from psycopg import sql
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import ExecutionContext, Snapshot, Target
+from seeknal_postgres.columns import Column
+from seeknal_postgres.copy import copy_in
+from seeknal_postgres.evolve import Change, apply_change, converted, direct, type_sql
+from seeknal_postgres.pgtypes import PgType
+from seeknal_postgres.pool import Conn
+from seeknal_postgres.tables import Table, identifier, names
+
+#: The snapshot's rows, of the table's own types. Both vanish with the transaction.
+ROWS = sql.Identifier("pg_temp", "_seeknal_rows")
+_RAW = sql.Identifier("pg_temp", "_seeknal_raw")
+_CHUNK = 2**20
+
+
+def copy_statement(
+    into: sql.Identifier, columns: Sequence[Column], *, freeze: bool = False
+) -> sql.Composed:
+    """Return the COPY for `columns`.
+
+    Frozen rows are visible to transactions that began earlier too, so that they
+    see a table that is new to them with all of its rows.
+    """
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})").format(
+        into,
+        names([column.name for column in columns]),
+        sql.SQL(", FREEZE" if freeze else ""),
+    )
+
+
+def stage(
+    context: ExecutionContext,
+    conn: Conn,
+    target: Target,
+    snapshot: Snapshot,
+    columns: Sequence[Column],
+    table: Table | None = None,
+    change: Change | None = None,
+) -> None:
+    """Put the snapshot into the temporary table `ROWS`, typed as the table's columns.
+
+    Args:
+        table: the table as it stands, None where it is to be made.
+        change: what will be done to it before it takes the rows.
+    """
+    declared = _declared(columns, table, change or Change())
+    old = {column.name: table.column(column.name) if table else None for column in columns}
+    straight = all(direct(column, old[column.name]) for column in columns)
+    fields = [
+        sql.SQL("{} {}").format(
+            sql.Identifier(column.name),
+            type_sql(declared[column.name][0] if straight else column.sent),
+        )
+        for column in columns
+    ]
+    into = ROWS if straight else _RAW
+    conn.execute(
+        sql.SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(into, sql.SQL(", ").join(fields))
+    )
+    with conn.cursor() as cursor:
+        copy_in(context, cursor, copy_statement(into, columns), columns, snapshot, str(target.name))
+    if not straight:
+        casts = [
+            sql.SQL("{} AS {}").format(
+                converted(column, *declared[column.name], "r"), sql.Identifier(column.name)
+            )
+            for column in columns
+        ]
+        conn.execute(
+            sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} AS r").format(
+                ROWS, sql.SQL(", ").join(casts), _RAW
+            )
+        )
+    conn.execute(sql.SQL("ANALYZE {}").format(ROWS))
+
+
+def _declared(
+    columns: Sequence[Column], table: Table | None, change: Change
+) -> Mapping[str, tuple[PgType | str, PgType]]:
+    """Return each column's type once the change is done: as declared, and its base."""
+    widened = dict(change.widen)
+    found: dict[str, tuple[PgType | str, PgType]] = {}
+    for column in columns:
+        old = table.column(column.name) if table else None
+        kind = widened.get(column.name) or (old.type if old else column.type)
+        found[column.name] = (
+            old.declared if old is not None and column.name not in widened else kind,
+            kind,
+        )
+    return found
+
+
+def through_file(
+    context: ExecutionContext, conn: Conn, query: sql.Composed, into: sql.Composed
+) -> None:
+    """Move the rows of a query through a file of ours into a ``COPY … FROM STDIN``.
+
+    Only COPY can freeze rows, and only a client can feed it.
+    """
+    with _scratch(context) as file:
+        _drain(context, conn, query, file)
+        _feed(context, conn, file, into)
+
+
+def _scratch(context: ExecutionContext) -> IO[bytes]:
+    folder = Path(context.target_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder, prefix="postgres-")
+
+
+def _drain(context: ExecutionContext, conn: Conn, query: sql.Composed, file: IO[bytes]) -> None:
+    out = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
+    with conn.cursor() as cursor, cursor.copy(out) as copy:
+        for chunk in copy:
+            context.cancellation.check()
+            file.write(chunk)
+    file.seek(0)
+
+
+def _feed(context: ExecutionContext, conn: Conn, file: IO[bytes], into: sql.Composed) -> None:
+    with conn.cursor() as cursor, cursor.copy(into) as copy:
+        while chunk := file.read(_CHUNK):
+            context.cancellation.check()
+            copy.write(chunk)
+
+
+def rewrite(
+    context: ExecutionContext, conn: Conn, target: Target, table: Table, change: Change
+) -> None:
+    """Change a column's type although the server writes the whole table anew for it.
+
+    A rewritten table looks empty to transactions with an older snapshot
+    (https://www.postgresql.org/docs/current/mvcc-caveats.html). So its rows go
+    through a file and come back frozen, visible to everybody: whoever began earlier
+    sees the rows from before this write. The caller holds the ACCESS EXCLUSIVE lock.
+
+    Raises:
+        WriteRefused: something hangs on the table that such a move would set off.
+    """
+    reason = (
+        f"{table.referenced_by[0].table} refers to it" if table.referenced_by
+        else "it is partitioned" if table.partitioned
+        else "it has triggers" if table.triggers
+        else None
+    )  # fmt: skip
+    if reason is not None:
+        wanted = ", ".join(f"{name!r} to {kind}" for name, kind in change.widen)
+        raise WriteRefused(
+            f"{target.name}: column {wanted} would need the table to be written anew, "
+            f"which is not done while {reason}",
+            f"change it at a quiet time: ALTER TABLE {target.name} ALTER COLUMN … TYPE …",
+            target=str(target.name),
+        )
+    widened = dict(change.widen)
+    kept = [column for column in table.columns if not column.generated]
+    values = [
+        sql.SQL("CAST({} AS {})").format(
+            sql.Identifier(column.name), type_sql(widened[column.name])
+        )
+        if column.name in widened
+        else sql.Identifier(column.name)
+        for column in kept
+    ]
+    name = identifier(target.name)
+    with _scratch(context) as file:
+        query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(values), name)
+        _drain(context, conn, query, file)
+        conn.execute(sql.SQL("DELETE FROM {}").format(name))
+        apply_change(conn, target, change)
+        into = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE)").format(
+            name, names([column.name for column in kept])
+        )
+        _feed(context, conn, file, into)

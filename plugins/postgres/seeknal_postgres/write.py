@@ -1,0 +1,246 @@
+"""Making a table hold a snapshot, by the target's mode, in one transaction.
+
+Readers at every isolation level see the rows from before or those from after.
+Nothing of what hangs on a table is dropped: rows are deleted, updated and
+inserted, never truncated.
+"""
+
+from __future__ import annotations
+
+import attrs
+import tenacity
+from psycopg import errors as pg
+from psycopg import sql
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.structure import nearest
+from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
+from seeknal_postgres import ledger as ledgers
+from seeknal_postgres import locks
+from seeknal_postgres.columns import Column, columns_of
+from seeknal_postgres.copy import copy_in
+from seeknal_postgres.errors import translated
+from seeknal_postgres.evolve import Change, apply_change, direct, plan_change, type_sql
+from seeknal_postgres.ledger import Ledger
+from seeknal_postgres.modes import Rows, check_keys, check_time
+from seeknal_postgres.pool import Conn, connection_of, pool_of
+from seeknal_postgres.stage import ROWS, copy_statement, rewrite, stage, through_file
+from seeknal_postgres.tables import (
+    Table,
+    describe,
+    fresh_version,
+    identifier,
+    names,
+    settle,
+    version_of,
+)
+
+
+class _Moved(Exception):
+    """Somebody made or changed the table while the rows were on their way."""
+
+
+@attrs.frozen(kw_only=True)
+class Write:
+    """One write under way, within its transaction."""
+
+    context: ExecutionContext
+    conn: Conn
+    target: Target
+    snapshot: Snapshot
+    columns: tuple[Column, ...]
+    ledger: Ledger
+
+    @property
+    def mode(self) -> Mode:
+        """The mode in force: a full refresh replaces all rows."""
+        return Mode.FULL if self.context.full_refresh else self.target.mode
+
+
+def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
+    """Carry out the hook of the same name."""
+    columns = columns_of(snapshot.schema, str(target.name))
+    _check_named_columns(target, columns)
+    pool = pool_of(context)
+    with pool.take(context) as conn, translated(context, str(target.name), writing=True):
+        book = ledgers.ensure(context, pool, conn, target)
+        write = Write(
+            context=context,
+            conn=conn,
+            target=target,
+            snapshot=snapshot,
+            columns=columns,
+            ledger=book,
+        )
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((*locks.BUSY, _Moved)),
+            stop=tenacity.stop_after_delay(connection_of(context).lock_wait),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.5),
+            reraise=True,
+        )
+        try:
+            return retrying(_attempt, write)
+        except _Moved as error:
+            raise WriteRefused(
+                f"{target.name} keeps being changed by somebody else",
+                "run again",
+                target=str(target.name),
+            ) from error
+
+
+def _check_named_columns(target: Target, columns: tuple[Column, ...]) -> None:
+    known = [column.name for column in columns]
+    if target.mode is Mode.UPSERT_BY_KEY and not target.unique_keys:
+        raise WriteRefused(
+            f"{target.name}: mode upsert_by_key needs unique_keys",
+            "name the key's columns: unique_keys: [id]",
+            target=str(target.name),
+        )
+    if target.mode is Mode.INCREMENTAL_BY_TIME and target.time_column is None:
+        raise WriteRefused(
+            f"{target.name}: mode incremental_by_time needs time_column",
+            "name it: time_column: updated_at",
+            target=str(target.name),
+        )
+    wanted = [*target.unique_keys]
+    if target.mode is Mode.INCREMENTAL_BY_TIME and target.time_column is not None:
+        wanted.append(target.time_column)
+    for name in wanted:
+        if name not in known:
+            raise WriteRefused(
+                f"{target.name}: the snapshot has no column {name!r}",
+                nearest(name, known) or f"its columns are {', '.join(known)}",
+                target=str(target.name),
+            )
+
+
+def _attempt(write: Write) -> WriteResult:
+    write.context.cancellation.check()
+    with write.conn.transaction():
+        settle(write.conn)
+        table = describe(write.conn, write.target.name)
+        if table is None:
+            return _create(write)
+        _check_owner(write, table)
+        return _change(write, table)
+
+
+def _check_owner(write: Write, table: Table) -> None:
+    context = write.context
+    record = write.ledger.find(*write.target.name.parts)
+    if record is not None and record.oid == table.oid:
+        owner = record.owner
+        if (owner.project, owner.environment) == (context.project, context.environment.name):
+            return
+        whose = f"belongs to project {owner.project!r}, environment {owner.environment!r}"
+    else:
+        whose = "exists already and was not made by this project and environment"
+    if not context.adopt:
+        raise WriteRefused(
+            f"{write.target.name} {whose}",
+            "run with --adopt to take the table over, or write to another one",
+            target=str(write.target.name),
+        )
+
+
+def _create(write: Write) -> WriteResult:
+    conn, target, columns = write.conn, write.target, write.columns
+    fields = [
+        sql.SQL("{} {}").format(sql.Identifier(column.name), type_sql(column.type))
+        for column in columns
+    ]
+    statement = sql.SQL("CREATE TABLE {} ({})").format(
+        identifier(target.name), sql.SQL(", ").join(fields)
+    )
+    try:
+        conn.execute(statement)
+    except (pg.DuplicateTable, pg.UniqueViolation) as error:
+        raise _Moved from error
+    into = copy_statement(identifier(target.name), columns, freeze=True)
+    if all(direct(column, None) for column in columns):
+        with conn.cursor() as cursor:
+            copy_in(write.context, cursor, into, columns, write.snapshot, str(target.name))
+    else:
+        stage(write.context, conn, target, write.snapshot, columns)
+        listed = names([column.name for column in columns])
+        query = sql.SQL("SELECT {} FROM {}").format(listed, ROWS)
+        through_file(write.context, conn, query, into)
+    if target.unique_keys:
+        check_keys(conn, target, identifier(target.name), target.unique_keys)
+    if write.mode is Mode.INCREMENTAL_BY_TIME:
+        check_time(conn, target, identifier(target.name), columns)
+    table = describe(conn, target.name)
+    assert table is not None
+    if target.mode in (Mode.APPEND, Mode.FULL):
+        write.ledger.forget_appends(target)
+        write.ledger.claim_append(write.context, target, write.snapshot, table.oid)
+    return _finish(write, table, created=True, rows_written=write.snapshot.row_count)
+
+
+def _change(write: Write, table: Table) -> WriteResult:
+    conn, target = write.conn, write.target
+    change = plan_change(target, table, write.columns, write.snapshot, write.mode)
+    rows = Rows.of(target, table, write.columns, write.mode)
+    straight = (
+        rows.key is None
+        and not change
+        and write.mode in (Mode.FULL, Mode.APPEND)
+        and all(direct(column, table.column(column.name)) for column in write.columns)
+    )
+    if not straight:
+        stage(write.context, conn, target, write.snapshot, write.columns, table, change)
+        rows.check(conn)
+    _lock(write, table, change)
+    if write.mode is Mode.APPEND:
+        claimed = write.ledger.claim_append(write.context, target, write.snapshot, table.oid)
+        if not claimed:
+            return _finish(write, table, created=False, rows_written=0)
+    if change:
+        if change.rewrites:
+            rewrite(write.context, conn, target, table, change)
+        else:
+            apply_change(conn, target, change)
+    if straight:
+        if write.mode is Mode.FULL:
+            rows.delete_all(conn)
+        into = copy_statement(identifier(target.name), write.columns)
+        with conn.cursor() as cursor:
+            copy_in(write.context, cursor, into, write.columns, write.snapshot, str(target.name))
+    else:
+        rows.apply(conn)
+    if write.mode is Mode.FULL:
+        write.ledger.forget_appends(target)
+        write.ledger.claim_append(write.context, target, write.snapshot, table.oid)
+    return _finish(write, table, created=False, rows_written=write.snapshot.row_count)
+
+
+def _lock(write: Write, table: Table, change: Change) -> None:
+    """Lock the table, and see that it is still the one that the rows were staged for."""
+    if change:
+        mode = locks.EVERYBODY
+    else:
+        mode = locks.NOBODY if write.mode is Mode.APPEND else locks.WRITERS
+    locks.lock(write.context, write.conn, write.target.name, mode)
+    if describe(write.conn, write.target.name) != table:
+        raise _Moved
+
+
+def _finish(write: Write, table: Table, *, created: bool, rows_written: int) -> WriteResult:
+    # What a deferred constraint would say at the commit, it says now.
+    write.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    if created:
+        # Nobody else has been at a table that nobody else has seen yet.
+        rows, version = rows_written, fresh_version(write.conn, table.oid, rows_written)
+    else:
+        rows, version = version_of(write.conn, write.target.name, table.oid)
+    write.ledger.record_write(
+        write.context,
+        write.target,
+        write.snapshot,
+        oid=table.oid,
+        rows=rows,
+        created=created,
+        version=version,
+    )
+    write.context.cancellation.check()
+    return WriteResult(rows_written=rows_written, rows_after=rows, version=version, created=created)

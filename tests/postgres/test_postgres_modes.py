@@ -1,0 +1,186 @@
+"""Modes append, upsert_by_key and incremental_by_time."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pyarrow as pa
+import pytest
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import Mode
+from support.postgres_hooks import Database
+
+DAY = dt.timedelta(days=1)
+
+
+def people(*pairs: tuple[int | None, str]) -> pa.Table:
+    return pa.table(
+        {"id": pa.array([p[0] for p in pairs], pa.int64()), "name": [p[1] for p in pairs]},
+        schema=pa.schema([("id", pa.int64()), ("name", pa.string())]),
+    )
+
+
+def rows(db: Database) -> list[tuple[object, ...]]:
+    return db.rows("SELECT * FROM s.t ORDER BY 1, 2")
+
+
+def test_append_adds_the_rows_of_a_content_key_once(db: Database) -> None:
+    target = db.target("s.t", Mode.APPEND)
+    assert db.write(target, people((1, "a"))).rows_written == 1
+    again = db.write(target, people((1, "a")))
+    assert (again.rows_written, again.rows_after) == (0, 1)
+    assert db.write(target, people((1, "a")), content_key="another").rows_written == 1
+    assert db.write(target, people((2, "b"))).rows_after == 3
+    assert rows(db) == [(1, "a"), (1, "a"), (2, "b")]
+
+
+def test_append_adds_again_to_a_table_that_somebody_made_anew(db: Database) -> None:
+    target = db.target("s.t", Mode.APPEND)
+    db.write(target, people((1, "a")))
+    db.execute("DROP TABLE s.t")
+    assert db.write(target, people((1, "a"))).rows_written == 1
+    db.execute("DROP TABLE s.t", "CREATE TABLE s.t (id bigint, name text)")
+    with pytest.raises(WriteRefused, match="was not made by this project"):
+        db.write(target, people((1, "a")))
+    assert db.write(target, people((1, "a")), context=db.context(adopt=True)).rows_written == 1
+    assert rows(db) == [(1, "a")]
+
+
+def test_append_takes_new_columns_and_refuses_lost_ones(db: Database) -> None:
+    target = db.target("s.t", Mode.APPEND)
+    db.write(target, people((1, "a")))
+    db.write(target, people((2, "b")).append_column("age", pa.array([7])))
+    with pytest.raises(WriteRefused, match="column 'name' is no longer in the snapshot"):
+        db.write(target, pa.table({"id": [3], "age": [8]}))
+    assert rows(db) == [(1, "a", None), (2, "b", 7)]
+
+
+def test_upsert_updates_what_is_there_and_inserts_the_rest(db: Database) -> None:
+    target = db.target("s.t", Mode.UPSERT_BY_KEY, unique_keys=("id",))
+    db.write(target, people((1, "a"), (2, "b")))
+    unchanged = db.value("SELECT ctid FROM s.t WHERE id = 1")
+    result = db.write(target, people((1, "a"), (2, "B"), (3, "c")))
+    assert (result.rows_written, result.rows_after) == (3, 3)
+    assert rows(db) == [(1, "a"), (2, "B"), (3, "c")]
+    assert db.value("SELECT ctid FROM s.t WHERE id = 1") == unchanged
+    assert db.write(target, people()).rows_after == 3
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [(people((1, "a"), (1, "b")), "more than once"), (people((None, "a")), "NULL")],
+)
+def test_upsert_refuses_unusable_keys_before_writing(
+    db: Database, bad: pa.Table, words: str, existing: bool
+) -> None:
+    target = db.target("s.t", Mode.UPSERT_BY_KEY, unique_keys=("id",))
+    if existing:
+        db.write(target, people((9, "z")))
+    with pytest.raises(WriteRefused, match=words):
+        db.write(target, bad)
+    assert db.value("SELECT to_regclass('s.t') IS NOT NULL") == existing
+    assert not existing or rows(db) == [(9, "z")]
+
+
+def test_upsert_by_several_keys(db: Database) -> None:
+    target = db.target("s.t", Mode.UPSERT_BY_KEY, unique_keys=("name", "id"))
+    db.write(target, people((1, "a")))
+    db.write(target, people((1, "a"), (1, "b")))
+    assert rows(db) == [(1, "a"), (1, "b")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields", "words"),
+    [
+        (Mode.UPSERT_BY_KEY, {}, "unique_keys"),
+        (Mode.UPSERT_BY_KEY, {"unique_keys": ("idd",)}, "no column 'idd'"),
+        (Mode.INCREMENTAL_BY_TIME, {}, "time_column"),
+        (Mode.INCREMENTAL_BY_TIME, {"time_column": "at"}, "no column 'at'"),
+        (Mode.INCREMENTAL_BY_TIME, {"time_column": "name"}, "not a date or timestamp"),
+    ],
+)
+def test_a_mode_that_lacks_its_columns_is_refused(
+    db: Database, mode: Mode, fields: dict[str, object], words: str
+) -> None:
+    with pytest.raises(WriteRefused, match=words):
+        db.write(db.target("s.t", mode, **fields), people((1, "a")))
+
+
+TYPES = {
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", "UTC"),
+}
+
+
+def events(kind: str, *days: float) -> pa.Table:
+    start = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+    found: list[dt.date] = [start + day * DAY for day in days]
+    if kind == "date":
+        found = [day.date() for day in found if isinstance(day, dt.datetime)]
+    elif kind == "timestamp":
+        found = [day.replace(tzinfo=None) for day in found if isinstance(day, dt.datetime)]
+    return pa.table({"at": pa.array(found, TYPES[kind]), "n": [len(days)] * len(days)})
+
+
+def days_kept(db: Database) -> list[tuple[float, int]]:
+    return db.rows(
+        "SELECT (extract(epoch FROM at::timestamptz AT TIME ZONE 'UTC')"
+        " - extract(epoch FROM timestamp '2024-03-01'))::float / 86400, n FROM s.t ORDER BY 1, 2"
+    )  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_incremental_replaces_from_the_first_day_to_the_last_moment(
+    db: Database, kind: str
+) -> None:
+    db.execute("SET timezone = 'UTC'")
+    target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at")
+    db.write(target, events(kind, 0, 1, 2, 3, 4))
+    for _ in range(2):
+        assert db.write(target, events(kind, 1, 3)).rows_written == 2
+        assert days_kept(db) == [(0, 5), (1, 2), (3, 2), (4, 5)]
+    assert db.write(target, events(kind)).rows_after == 4
+
+
+def test_incremental_cuts_its_beginning_to_the_day_and_its_end_not(db: Database) -> None:
+    db.execute("SET timezone = 'UTC'")
+    target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at")
+    db.write(target, events("timestamptz", 0.9, 1.1, 1.5, 1.9))
+    db.write(target, events("timestamptz", 1.25, 1.75))
+    assert days_kept(db) == [(0.9, 4), (1.25, 2), (1.75, 2), (1.9, 4)]
+
+
+def test_incremental_looks_back(db: Database) -> None:
+    db.execute("SET timezone = 'UTC'")
+    target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at", lookback=2 * DAY)
+    db.write(target, events("timestamp", 0.5, 1.5, 2.5, 3.5))
+    db.write(target, events("timestamp", 3.25))
+    assert days_kept(db) == [(0.5, 4), (3.25, 1), (3.5, 4)]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_incremental_refuses_null_time(db: Database, existing: bool) -> None:
+    target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at")
+    if existing:
+        db.write(target, events("date", 0))
+    bad = pa.table({"at": pa.array([None, dt.date(2024, 1, 1)], pa.date32()), "n": [1, 2]})
+    with pytest.raises(WriteRefused, match="NULL in 'at'"):
+        db.write(target, bad)
+    assert db.value("SELECT to_regclass('s.t') IS NOT NULL") == existing
+    assert not existing or db.value("SELECT count(*) FROM s.t") == 1
+
+
+def test_incremental_keeps_the_children_of_rows_it_replaces(db: Database) -> None:
+    target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at")
+    db.write(target, events("date", 0, 1).append_column("id", pa.array([1, 2])))
+    db.execute(
+        "ALTER TABLE s.t ADD PRIMARY KEY (id)",
+        "CREATE TABLE s.child (t_id bigint REFERENCES s.t (id) ON DELETE CASCADE)",
+        "INSERT INTO s.child VALUES (1), (2)",
+    )
+    db.write(target, events("date", 1, 2, 3).append_column("id", pa.array([2, 3, 4])))
+    assert db.rows("SELECT id, n FROM s.t ORDER BY id") == [(1, 2), (2, 3), (3, 3), (4, 3)]
+    assert db.rows("SELECT t_id FROM s.child ORDER BY 1") == [(1,), (2,)]
