@@ -334,7 +334,7 @@ class Dispatcher:
             return base
         locations = dict(base.locations) if base else {}
         if spec.location:
-            locations.update({key: spec.location for key in ("", *inline)})
+            locations.update(dict.fromkeys(("", *inline), spec.location))
         return ConnectionSpec(
             name=base.name if base else spec.node,
             type=spec.type,

@@ -94,7 +94,7 @@ class PluginHost:
         self,
         *,
         disabled: frozenset[str] = frozenset(),
-        trace: Callable[[str], None] | None = None,
+        trace: Callable[[str], object] | None = None,
     ) -> None:
         self._disabled = disabled
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -113,7 +113,7 @@ class PluginHost:
         traced = environ.get("SEEKNAL_TRACE_HOOKS", "") not in ("", "0")
         return cls(
             disabled=frozenset(name.strip() for name in names.split(",") if name.strip()),
-            trace=(lambda line: print(line, file=sys.stderr, flush=True)) if traced else None,
+            trace=(lambda line: sys.stderr.write(f"{line}\n")) if traced else None,
         )
 
     def installed(self, group: str) -> tuple[PluginInfo, ...]:
@@ -331,7 +331,7 @@ class PluginHost:
                     "a plugin of seeknal.plugins marks its hooks with @hookimpl(wrapper=True)",
                 )
 
-    def _trace(self, emit: Callable[[str], None]) -> None:
+    def _trace(self, emit: Callable[[str], object]) -> None:
         from seeknal_core.types import redact
 
         def before(hook: str, _impls: object, kwargs: Mapping[str, object]) -> None:

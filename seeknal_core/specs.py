@@ -143,6 +143,7 @@ class SourceNode(Node):
 
     @property
     def kind(self) -> str:
+        """The first part of the node's id."""
         return "source"
 
 
@@ -159,6 +160,7 @@ class SqlNode(Node):
 
     @property
     def kind(self) -> str:
+        """The first part of the node's id."""
         return "transform"
 
 
@@ -184,6 +186,7 @@ class PythonNode(Node):
 
     @property
     def kind(self) -> str:
+        """The first part of the node's id."""
         return self.node_kind
 
 

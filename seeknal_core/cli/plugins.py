@@ -59,9 +59,13 @@ def show_plugin(name: str, as_json: bool) -> int:
         if options:
             click.echo(f"options of a {section}:")
         for option in options:
-            required = "required" if option["required"] else f"default {option['default']}"
+            notes = option["type"]
+            if option["required"]:
+                notes += ", required"
+            elif option["default"] not in (None, "None"):
+                notes += f", default {option['default']}"
             doc = f": {option['doc']}" if option["doc"] else ""
-            click.echo(f"  {option['name']} ({option['type']}, {required}){doc}")
+            click.echo(f"  {option['name']} ({notes}){doc}")
     return 0
 
 
@@ -110,10 +114,35 @@ def _options(cls: Any) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": field.alias,
-                "type": str(getattr(field.type, "__name__", field.type)),
+                "type": _type_word(field.type),
                 "required": required,
                 "default": None if required else str(default),
                 "doc": field.metadata.get("doc", ""),
             }
         )
     return rows
+
+
+_WORDS = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "Secret": "secret",
+    "object": "any",
+}
+
+
+def _type_word(annotation: object) -> str:
+    """Say an option's type in the words of the profile's author."""
+    text = (
+        annotation
+        if isinstance(annotation, str)
+        else str(getattr(annotation, "__name__", annotation))
+    )
+    text = text.removesuffix(" | None")
+    if text.startswith(("list[", "tuple[")):
+        return "list"
+    if text.startswith(("Mapping[", "dict[")):
+        return "mapping"
+    return _WORDS.get(text, text)

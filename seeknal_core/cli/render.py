@@ -162,7 +162,8 @@ def node_line(outcome: NodeOutcome) -> str:
     line = f"{outcome.id}: {outcome.status.value}"
     if outcome.rows is not None:
         line += f", {_rows(outcome.rows)} in {outcome.seconds:.2f} s"
-    return _with_detail(line, outcome.detail, outcome.hint)
+    # The engine's messages begin with the node they are about, and so does the line.
+    return _with_detail(line, outcome.detail.removeprefix(f"{outcome.id}: "), outcome.hint)
 
 
 def target_line(outcome: TargetOutcome) -> str:
@@ -172,7 +173,7 @@ def target_line(outcome: TargetOutcome) -> str:
         line += f", {_rows(outcome.rows_written)} in {outcome.seconds:.2f} s"
     if outcome.status is TargetStatus.WRITTEN:
         line += f" ({outcome.reason})"
-    return _with_detail(line, outcome.detail, outcome.hint)
+    return _with_detail(line, outcome.detail.removeprefix(f"{outcome.name}: "), outcome.hint)
 
 
 def _with_detail(line: str, detail: str, hint: str) -> str:

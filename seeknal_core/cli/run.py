@@ -177,7 +177,6 @@ def _signals(cancellation: Cancellation) -> Iterator[None]:
 
     At once is safe: whatever dies, targets are old or new, and state is journalled.
     """
-
     asked = False
 
     def stop(_number: int, _frame: object) -> None:

@@ -126,7 +126,7 @@ def read_node(
     value = collector.without_legacy(document, value, _LEGACY)
     name = value.get("name")
     if isinstance(name, str):
-        _check_name(document, name, collector)
+        check_name(document, name, collector)
     id = f"{kind}.{name}"
     parts = {
         "columns": read_columns(document, value, collector),
@@ -157,7 +157,8 @@ def _read_other(
     return None
 
 
-def _check_name(document: Document, name: str, collector: Collector) -> None:
+def check_name(document: Document, name: str, collector: Collector) -> None:
+    """Collect a mistake where a name cannot be a node's."""
     if not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH:
         hint = f"write letters, digits, '_', '-' or '.', at most {_NAME_LENGTH}"
         collector.add(document, "name", "is not a node's name", hint)

@@ -20,7 +20,7 @@ import attrs
 
 from seeknal_core.config.checks import read_audits, read_columns
 from seeknal_core.config.collect import Collector
-from seeknal_core.config.nodes import _check_name
+from seeknal_core.config.nodes import check_name
 from seeknal_core.config.python_code import read_code
 from seeknal_core.config.targets import read_targets
 from seeknal_core.config.yaml import Document, Place
@@ -195,7 +195,7 @@ def _node(declaration: Declaration, file: str, collector: Collector) -> PythonNo
     )
     name = value["name"]
     if isinstance(name, str):
-        _check_name(document, name, collector)
+        check_name(document, name, collector)
     written = {"materializations": [_plain(target.options) for target in targets]}
     columns = read_columns(document, value, collector)
     audits = read_audits(document, value, collector)

@@ -287,8 +287,7 @@ class DuckDBEngine:
             config["threads"] = self._settings.threads
         try:
             instance = duckdb.connect(config=config)
-            instance.execute("SET TimeZone = 'UTC'")
-            instance.execute("SET enable_progress_bar = false")
+            instance.execute("SET GLOBAL TimeZone = 'UTC'")
         except duckdb.Error as error:
             raise ConfigError(
                 [Problem(str(error).splitlines()[0], path="engine")],

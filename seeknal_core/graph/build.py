@@ -243,7 +243,7 @@ def _order(inputs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     heapq.heapify(ready)
     order: list[str] = []
     while ready:
-        id = ready.pop()
+        id = heapq.heappop(ready)
         order.append(id)
         for child in below[id]:
             waiting[child] -= 1

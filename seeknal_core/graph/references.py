@@ -249,16 +249,18 @@ class _Finder:
 
         tables: list[exp.Table] = []
         columns: list[exp.Column] = []
+        aliases: dict[int, set[str]] = {}
         for node in tree.walk():
             if isinstance(node, exp.Table):
                 tables.append(node)
             elif isinstance(node, exp.Column) and len(node.parts) > 2:
                 columns.append(node)
+            name = _called(node)
+            if name:
+                aliases.setdefault(id(_scope(node) or tree), set()).add(name.lower())
         found: list[Found] = []
-        aliases: dict[int, set[str]] = {}
         for table in tables:
             scope = _scope(table) or tree
-            aliases.setdefault(id(scope), set()).add(table.alias.lower())
             if (reference := self._reference(table, scope)) is not None:
                 found.append(reference)
         if found:
@@ -319,6 +321,15 @@ def _scope(node: exp.Expr) -> exp.Expr | None:
     from sqlglot import exp
 
     return node.find_ancestor(exp.Select)
+
+
+def _called(node: exp.Expr) -> str:
+    """Return the name of one part that a table or a sub-query has in its FROM, if any."""
+    from sqlglot import exp
+
+    if isinstance(node.args.get("alias"), exp.TableAlias) and not isinstance(node, exp.CTE):
+        return str(node.alias)
+    return str(node.name) if isinstance(node, exp.Table) and len(node.parts) == 1 else ""
 
 
 def _is_definition(table: exp.Table) -> bool:

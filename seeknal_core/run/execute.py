@@ -121,22 +121,11 @@ class Executor:
         return list(progress.nodes.values()), list(progress.targets.values())
 
     def _prepare(self) -> _Progress:
-        """Work out what each node waits for, relationships of audits included."""
-        graph = self._session.graph
-        scope = set(self._scope.order)
-        waiting: dict[str, set[str]] = {}
-        dependents: dict[str, list[str]] = {id: [] for id in self._scope.order}
-        for id in self._scope.order:
-            needs: set[str] = set()
-            if id not in self._scope.recorded:
-                needs = {input for input in graph.inputs[id] if input in scope}
-                for audit in graph.nodes[id].audits:
-                    to = audit.to
-                    if to in scope and to != id and to not in graph.descendants(id):
-                        needs.add(to)
-            waiting[id] = needs
-            for need in needs:
-                dependents[need].append(id)
+        waiting = {id: set(needs) for id, needs in self._scope.waits.items()}
+        dependents: dict[str, list[str]] = {id: [] for id in waiting}
+        for id, needs in waiting.items():
+            for input in needs:
+                dependents[input].append(id)
         ready = deque(id for id, needs in waiting.items() if not needs)
         for id in ready:
             del waiting[id]
@@ -145,9 +134,7 @@ class Executor:
     def _start_ready(self, progress: _Progress, pool: ThreadPoolExecutor) -> None:
         while progress.ready and not progress.stopping:
             id = progress.ready.popleft()
-            node = self._session.graph.nodes[id]
-            needs = {*self._session.graph.inputs[id], *self._related(node)}
-            known = {need: progress.done[need] for need in needs if need in progress.done}
+            known = {input: progress.done[input] for input in self._scope.waits[id]}
             self._reporter.node_started(id)
             progress.running.add(pool.submit(self._node, id, known))
 
@@ -257,8 +244,8 @@ class Executor:
 
         if node.id not in self._scope.selected:
             return ""
-        wanted_ids = self._related(node)
-        related = {id: known[id] for id in sorted(known) if id in wanted_ids}
+        # Its inputs and the nodes that relationships compare it with.
+        related = dict(sorted(known.items())) if node.audits else {}
         fingerprint = digest(
             "audits",
             audits_fingerprint(node),
@@ -269,15 +256,6 @@ class Executor:
         if held is None or held.audits != fingerprint or aging:
             self._computer.check(node, computed.snapshot, related)
         return fingerprint
-
-    def _related(self, node: AnyNode) -> set[str]:
-        """Return the nodes whose rows the node's audits may look at."""
-        if not node.audits:
-            return set()
-        related = {audit.to for audit in node.audits if audit.to}
-        if any(audit.sql for audit in node.audits):
-            related |= set(self._session.graph.inputs[node.id])
-        return related
 
     def _target(self, check: TargetCheck, snapshot: Snapshot) -> TargetOutcome:
         started = time.monotonic()

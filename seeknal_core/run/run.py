@@ -19,7 +19,6 @@ from seeknal_core.run.session import Session, bind, load_plugins
 from seeknal_core.run.targets import Production, TargetCheck, check_targets, guard
 from seeknal_core.state.records import EnvironmentRecord
 
-
 Ended = tuple[list[NodeOutcome], list[TargetOutcome]]
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
+from seeknal_core.errors import GraphError
 from seeknal_core.run.session import Session
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.types import problem_at
+
+if TYPE_CHECKING:
+    from seeknal_core.graph import Graph
 
 
 @attrs.frozen(kw_only=True)
@@ -17,13 +23,16 @@ class Scope:
     ``selected`` are brought up to date, with audits and targets. ``recorded``
     are inputs outside the selection, taken as the environment (or production)
     holds them. ``support`` are inputs outside the selection that nobody holds:
-    computed, with neither audits nor targets. ``order`` has all of them.
+    computed, with neither audits nor targets. ``order`` has all of them, and
+    ``waits`` says what each of them waits for: its inputs, and the nodes that its
+    audits compare it with.
     """
 
     selected: frozenset[str]
     recorded: Mapping[str, NodeRecord]
     support: frozenset[str]
     order: tuple[str, ...]
+    waits: Mapping[str, frozenset[str]]
 
 
 def make_scope(
@@ -44,7 +53,7 @@ def make_scope(
     selected = select_nodes(graph, select, exclude)
     recorded: dict[str, NodeRecord] = {}
     support: set[str] = set()
-    waiting = [id for node in selected for id in graph.inputs[node] if id not in selected]
+    waiting = [id for node in selected for id in (*graph.inputs[node], *compared(graph, node))]
     while waiting:
         id = waiting.pop()
         if id in selected or id in recorded or id in support:
@@ -56,12 +65,66 @@ def make_scope(
             support.add(id)
             waiting += graph.inputs[id]
     everything = selected | support | set(recorded)
+    order = tuple(id for id in graph.order if id in everything)
     return Scope(
         selected=selected,
         recorded=recorded,
         support=frozenset(support),
-        order=tuple(id for id in graph.order if id in everything),
+        order=order,
+        waits=_waits(graph, order, selected, recorded),
     )
+
+
+def compared(graph: Graph, id: str) -> tuple[str, ...]:
+    """Return the nodes whose rows a node's audits look at, its inputs aside."""
+    return tuple(audit.to for audit in graph.nodes[id].audits if audit.to and audit.to != id)
+
+
+def _waits(
+    graph: Graph,
+    order: Sequence[str],
+    selected: frozenset[str],
+    recorded: Mapping[str, NodeRecord],
+) -> dict[str, frozenset[str]]:
+    waits = {
+        id: frozenset()
+        if id in recorded
+        else frozenset(graph.inputs[id])
+        | (frozenset(compared(graph, id)) if id in selected else frozenset())
+        for id in order
+    }
+    _refuse_circles(graph, waits)
+    return waits
+
+
+def _refuse_circles(graph: Graph, waits: Mapping[str, frozenset[str]]) -> None:
+    """Refuse audits that wait for one another: the inputs alone form no circle."""
+    left = {id: set(needs) for id, needs in waits.items()}
+    dependents: dict[str, list[str]] = {id: [] for id in left}
+    for id, needs in left.items():
+        for input in needs:
+            dependents[input].append(id)
+    ready = [id for id, needs in left.items() if not needs]
+    while ready:
+        id = ready.pop()
+        del left[id]
+        for child in dependents[id]:
+            left[child].discard(id)
+            if not left[child]:
+                ready.append(child)
+    problems = [
+        problem_at(
+            audit.location,
+            f"waits for {audit.to}, which waits for {id}",
+            path=f"{id}.audits",
+            hint="let one of the two nodes be compared, not both",
+        )
+        for id in left
+        for audit in graph.nodes[id].audits
+        if audit.to in left
+    ]
+    if problems:
+        raise GraphError(problems)
 
 
 def _held(

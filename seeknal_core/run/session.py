@@ -28,6 +28,7 @@ from seeknal_core.types import (
     Cancellation,
     Environment,
     ExecutionContext,
+    Mode,
     Profile,
     Resources,
     SourceSpec,
@@ -123,11 +124,13 @@ def _open(
     project = config.load_project(root, ignore_unsupported=request.ignore_unsupported)
     settings = project.settings
     name = config.parse_environment_name(request.environment, settings)
+    from_variable = os.environ.get("SEEKNAL_PROFILE") or None
     choice = config.choose_profile(
         settings,
         name,
-        explicit=request.profile or os.environ.get("SEEKNAL_PROFILE") or None,
+        explicit=request.profile or from_variable,
         home=config.seeknal_home(),
+        given_by="--profile" if request.profile else "SEEKNAL_PROFILE",
     )
     profile = config.load_profile(choice, settings)
     environment = config.environment_for(settings, name, profile)
@@ -165,7 +168,33 @@ def _open(
         dispatcher=Dispatcher(host),
         context=context,
         state=state,
-        warnings=(*project.warnings, *profile.warnings, *graph.warnings),
+        warnings=(
+            *project.warnings,
+            *profile.warnings,
+            *graph.warnings,
+            *_legacy_mode_warning(profile, project.nodes),
+        ),
+    )
+
+
+def _legacy_mode_warning(profile: Profile, nodes: Sequence[AnyNode]) -> tuple[Problem, ...]:
+    """Name the targets whose mode an older profile's default decides."""
+    legacy = hints().legacy_target_type
+    affected = [
+        spec.table
+        for node in nodes
+        for spec in node.targets
+        if spec.type == legacy and spec.mode is None
+    ]
+    if profile.default_mode in (None, Mode.FULL) or not affected:
+        return ()
+    return (
+        Problem(
+            f"default_mode makes the mode of {', '.join(affected)} {profile.default_mode.value!r}",
+            file=profile.path or "",
+            path="materialization.default_mode",
+            hint="write the mode beside each target",
+        ),
     )
 
 

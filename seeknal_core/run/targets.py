@@ -125,10 +125,10 @@ def guard(
         for check in checks.values():
             if check.identity in held:
                 _refuse(session, check, name)
-    for identity in _production_identities(session, checks):
-        found = next((c for c in checks.values() if c.identity == identity), None)
-        if found is not None:
-            _refuse(session, found, session.settings.production)
+    productions = _production_identities(session, checks)
+    for check in checks.values():
+        if check.identity in productions:
+            _refuse(session, check, session.settings.production)
 
 
 def _refuse(session: Session, check: TargetCheck, owner: str) -> None:

@@ -179,7 +179,7 @@ def test_a_bad_environment_name_is_refused_with_the_rule(seeknal: Cli, project: 
 def test_plugins_are_listed_and_shown(seeknal: Cli) -> None:
     assert "backend folder: seeknal-folder 1.0" in seeknal("plugins", "list").out
     shown = seeknal("plugins", "show", "folder").out
-    assert "path (" in shown and "the folder that holds the tables" in shown
+    assert "path (text, required)" in shown and "the folder that holds the tables" in shown
     listed = seeknal("plugins", "list", "--json").json()
     assert {"name": "folder", "version": "1.0"}.items() <= next(
         plugin for plugin in listed["plugins"] if plugin["name"] == "folder"

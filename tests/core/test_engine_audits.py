@@ -6,12 +6,12 @@ from pathlib import Path
 
 import attrs
 import pytest
-from support.engines import HERE, Lab, open_lab
 
 from seeknal_core.engine import AuditOutcome
 from seeknal_core.errors import EngineError
 from seeknal_core.specs import Audit, ColumnSpec, SqlNode
 from seeknal_core.types import Snapshot
+from support.engines import HERE, Lab, open_lab
 
 NODE = SqlNode(name="orders", location=HERE, sql="", sql_location=HERE)
 

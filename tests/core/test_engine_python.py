@@ -11,11 +11,11 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from support.engines import HERE, Lab, open_lab, rows
 
 from seeknal_core.errors import EngineError, Interrupted
 from seeknal_core.specs import PythonNode
 from seeknal_core.types import Snapshot
+from support.engines import HERE, Lab, open_lab, rows
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def test_a_variable_may_have_any_name_and_come_before_an_inputs_name(
     lab: Lab, users: Snapshot
 ) -> None:
     def other_name(ctx: Any) -> object:
-        everybody = ctx.ref("users")
+        everybody = ctx.ref("users")  # noqa: F841 - named in the SQL
         return ctx.sql("SELECT e.id FROM everybody e WHERE e.active")
 
     assert ids(lab.python(node(other_name), source_users=users)) == [1, 3]
 
     def again_and_again(ctx: Any) -> object:
         users = ctx.sql("SELECT * FROM users WHERE active")
-        users = ctx.sql("SELECT users.id + 1 AS id FROM users")
+        users = ctx.sql("SELECT users.id + 1 AS id FROM users")  # noqa: F841 - named in the SQL
         return ctx.sql("WITH x AS (SELECT * FROM users) SELECT id FROM x WHERE id > 2")
 
     assert ids(lab.python(node(again_and_again), source_users=users)) == [4]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from support.engines import Lab, open_lab, rows
 
 from seeknal_core.engine import check_statements
 from seeknal_core.errors import ConfigError, EngineError, Interrupted
 from seeknal_core.specs import EngineSettings
+from support.engines import Lab, open_lab, rows
 
 
 @pytest.fixture
@@ -123,9 +124,22 @@ def test_a_pivot_is_an_output_like_any_other(lab: Lab) -> None:
     assert rows(made) == [{"a": Decimal(2)}]
 
 
-def test_the_time_zone_is_utc_wherever_it_runs(lab: Lab) -> None:
-    made = lab.sql("SELECT TIMESTAMPTZ '2024-01-01 00:30:00+00'::VARCHAR AS t")
-    assert rows(made) == [{"t": "2024-01-01 00:30:00+00"}]
+def test_the_time_zone_is_utc_wherever_it_runs(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path; from support.engines import open_lab, rows\n"
+        "with open_lab(Path(sys.argv[2])) as lab:\n"
+        "    made = lab.sql(\"SELECT TIMESTAMPTZ '2024-01-01 00:30:00+00'::VARCHAR AS t\")\n"
+        "    print(rows(made)[0]['t'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path)],
+        env={**os.environ, "TZ": "America/New_York"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "2024-01-01 00:30:00+00\n"
 
 
 @pytest.mark.parametrize(
@@ -231,6 +245,7 @@ def test_a_statement_that_slipped_through_still_cannot_change_settings_or_leave_
             "SET enable_external_access = true",
             f"ATTACH '{tmp_path}/x.db'",
             "LOAD httpfs",
+            "SET threads = 1",
         ):
             with pytest.raises(duckdb.Error):
                 cursor.execute(sql)
@@ -361,6 +376,11 @@ def test_a_query_reads_snapshots_by_id_and_by_name(lab: Lab) -> None:
     for name in ('"source.orders"', "source.orders", "orders"):
         reader = lab.engine.query(f"SELECT a AS x FROM {name}", {"source.orders": orders})
         assert reader.read_all().to_pylist() == [{"x": Decimal(9007199254740993)}]
+    nested = lab.sql("SELECT {'orders': 7} AS source")
+    reader = lab.engine.query(
+        "SELECT o.source.orders AS x FROM orders o", {"source.orders": nested}
+    )
+    assert reader.read_all().to_pylist() == [{"x": 7}]
     with pytest.raises(EngineError, match="DROP is not allowed"):
         lab.engine.query("DROP TABLE orders", {"source.orders": orders})
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from support.engines import Lab, open_lab, rows
 
 from seeknal_core.errors import BackendError, EngineError, Interrupted
+from support.engines import Lab, open_lab, rows
 
 
 @pytest.fixture
@@ -146,14 +146,11 @@ def test_a_request_to_stop_ends_a_stream(lab: Lab) -> None:
 
 def test_a_full_disk_is_told(lab: Lab) -> None:
     table = pa.table({"a": [bytes([n % 256]) * 100_000 for n in range(200)]})
-    with (
-        pytest.raises(EngineError, match="no space left on device"),
-        lab.store.staging() as staging,
-    ):
+    with lab.store.staging() as staging:
         staging.file().symlink_to("/dev/full")
-        lab.engine.store_stream(
-            "source.s", table.to_reader(), staging, max_rows=None, max_bytes=None
-        )
+        reader = table.to_reader()
+        with pytest.raises(EngineError, match="no space left on device"):
+            lab.engine.store_stream("source.s", reader, staging, max_rows=None, max_bytes=None)
 
 
 def test_many_batches_become_few_row_groups(lab: Lab) -> None:

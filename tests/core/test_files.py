@@ -12,11 +12,11 @@ import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.engines import HERE, Lab, file_source, open_lab, rows
 
 from seeknal_core.engine.files import FileDigests, resolve_files
 from seeknal_core.errors import ConfigError, EngineError
 from seeknal_core.specs import SourceNode
+from support.engines import HERE, Lab, file_source, open_lab, rows
 
 if TYPE_CHECKING:
     from support.lake import LakeServer

@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import attrs
 import pytest
-from support.nodes import VARIABLES, graph_of, source, sql
 
 from seeknal_core.errors import GraphError
 from seeknal_core.graph import audits_fingerprint, build_graph, render, target_fingerprint
 from seeknal_core.specs import AnyNode, Audit, ColumnSpec, PythonNode, Severity, SqlNode
 from seeknal_core.types import Location, Mode, SchemaChange, TargetSpec
+from support.nodes import VARIABLES, graph_of, source, sql
 
 
 def mistakes(*nodes: AnyNode, **vars: object) -> list[str]:
@@ -121,7 +121,12 @@ def test_an_audit_that_names_no_node_is_a_mistake() -> None:
 
 
 def test_the_order_is_topological_and_does_not_hang_on_the_order_of_files() -> None:
-    nodes = [sql("a", "from transform.z"), sql("z", "from source.q"), source("q"), source("b")]
+    nodes: list[AnyNode] = [
+        sql("a", "from transform.z"),
+        sql("z", "from source.q"),
+        source("q"),
+        source("b"),
+    ]
     expected = ("source.b", "source.q", "transform.z", "transform.a")
     assert graph_of(*nodes).order == graph_of(*nodes[::-1]).order == expected
 

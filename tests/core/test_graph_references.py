@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import duckdb
 import pytest
-from support.nodes import graph_of, source, sql, statements
 
 from seeknal_core.errors import GraphError
 from seeknal_core.graph.references import _created, _with_aliases, analyze
 from seeknal_core.graph.scanning import scan
 from seeknal_core.graph.tokens import split, tokenize
+from support.nodes import graph_of, source, sql, statements
 
 
 @pytest.fixture
@@ -76,6 +76,10 @@ def run(engine: duckdb.DuckDBPyConnection, text: str, *inputs: str) -> list[tupl
         ("create temp view v as select * from source.orders; select amount from v;", 10),
         ("select source.amount from ref('source.orders') as source", 10),
         ("select source.orders.amount from (select {'amount': 4} as orders) as source", 4),
+        ("select (select source.orders.amount from (select {'amount': 4} as orders) as source)"
+         " from source.orders", 4),
+        ("with source as (select {'amount': 4} as orders) select (select source.orders.amount"
+         " from source) from source.orders", 4),
         ("select 'from source.x' || amount from source.orders -- source.y", "from source.x10"),
         ("select amount from source.orders where id is not distinct from source.orders.id", 10),
         ("select extract(year from date '2020-01-01') from source.orders", 2020),
@@ -108,7 +112,7 @@ def scanned(text: str) -> list[tuple[object, ...]]:
     [
         "select source.a.x from source.a, transform.b t, ref('source.c') where 1 in (1, 2)",
         "with t as (select * from source.a), input_0 as (from input_0) select * from t, input_0",
-        "select a from (select b from source.a join ref(\"source.b\") using (k)) as x, __THIS__",
+        'select a from (select b from source.a join ref("source.b") using (k)) as x, __THIS__',
         "select trim(both from x), extract(day from source.y) from t where a is distinct from b.c",
         "select f(a, b), [c, d] from f : source.a, range(3) order by 1, source.a.x",
         "select * from source.a union select * from source.b, source.c limit 3",
@@ -164,12 +168,12 @@ def test_rendering_changes_nothing_but_the_names() -> None:
     text = "/* why */ SELECT  a ,\n '{{ today }}' -- x\nFROM source.orders  WHERE\ta>1 ;"
     graph = graph_of(source("orders"), sql("it", text))
     assert statements(graph, "transform.it") == (
-        "SELECT  a ,\n '2026-01-02' -- x\nFROM \"source.orders\" AS \"orders\"  WHERE\ta>1",
+        'SELECT  a ,\n \'2026-01-02\' -- x\nFROM "source.orders" AS "orders"  WHERE\ta>1',
     )
 
 
 def test_a_name_with_a_quote_is_quoted() -> None:
-    graph = graph_of(source('o"x'), sql("it", "from source.\"o\"\"x\""))
+    graph = graph_of(source('o"x'), sql("it", 'from source."o""x"'))
     assert statements(graph, "transform.it") == ('from "source.o""x" AS "o""x"',)
 
 
@@ -184,3 +188,9 @@ def test_a_name_may_be_made_of_a_variable() -> None:
     graph = graph_of(source("a_eu"), sql("it", "from source.a_{{ var('region') }}"), region="eu")
     assert graph.inputs["transform.it"] == ("source.a_eu",)
     assert statements(graph, "transform.it", region="eu") == ('from "source.a_eu" AS "a_eu"',)
+
+
+def test_a_column_of_an_inner_table_called_as_a_kind_is_not_taken_for_the_outer_reference() -> None:
+    inner = "(select source.a.x from (select 1 as a) as source)"
+    (found,) = analyze(f"select {inner}, source.a.y from source.a").references
+    assert found.qualifiers == ((len(f"select {inner}, "), len(f"select {inner}, source.a")),)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.nodes import graph_of, source, sql
 
 from seeknal_core.errors import ConfigError
 from seeknal_core.graph import select
 from seeknal_core.types import Location
+from support.nodes import graph_of, source, sql
 
 PLACE = Location(file="seeknal/gold/all.yml", line=1)
 #  raw -> stg_a -> mid -> top, raw -> stg_b -> mid

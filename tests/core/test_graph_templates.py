@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from support.nodes import VARIABLES
 
 from seeknal_core.errors import ConfigError
 from seeknal_core.graph import templates
 from seeknal_core.graph.templates import expand, expand_value, fill_vars
 from seeknal_core.types import Location
+from support.nodes import VARIABLES
 
 WITH_VARS = attrs.evolve(VARIABLES, vars={"n": 3, "on": True, "name": "a b", "list": [1]})
 
@@ -77,7 +77,11 @@ def test_nothing_but_names_and_constants_is_a_template(text: str, said: str) -> 
 
 
 def test_a_param_that_is_one_variable_keeps_its_type() -> None:
-    params = {"skip": "{{ var('n') }}", "path": "d/{{ var('n') }}.csv", "deep": [{"a": "{{ today }}"}]}
+    params = {
+        "skip": "{{ var('n') }}",
+        "path": "d/{{ var('n') }}.csv",
+        "deep": [{"a": "{{ today }}"}],
+    }
     expected = {"skip": 3, "path": "d/3.csv", "deep": [{"a": "2026-01-02"}]}
     assert expand_value(params, WITH_VARS) == expected
 

@@ -101,7 +101,9 @@ def test_what_may_change_the_output_counts(first: str, second: str) -> None:
 
 @pytest.mark.parametrize(
     "sql",
-    ["select a=-1, 'x''y', $$ q $$ from \"T\" where b @- 2 and c::int[1:-1] is not null; select 1.5e-3"],
+    [
+        "select a=-1, 'x''y', $$ q $$ from \"T\" where b @- 2 and c::int[1:-1] is not null; select 1.5e-3"
+    ],
 )
 def test_the_canonical_text_is_its_own_canonical_text(sql: str) -> None:
     once = canonical(tokenize(sql))

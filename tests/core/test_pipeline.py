@@ -137,7 +137,10 @@ def test_mistakes_are_those_of_yaml_at_the_decorators_lines(tmp_path: Path) -> N
         ("def broken(:", "seeknal/nodes.py:2:12: SyntaxError: invalid syntax"),
         ("raise SystemExit(3)", "seeknal/nodes.py:2: SystemExit: 3"),
         ("1 / 0", "seeknal/nodes.py:2: ZeroDivisionError: division by zero"),
-        ("@transform()\nclass A: ...", "seeknal/nodes.py:2: TypeError: a node is made of a function"),
+        (
+            "@transform()\nclass A: ...",
+            "seeknal/nodes.py:2: TypeError: a node is made of a function",
+        ),
         ("from lib import f\nf()", "seeknal/lib.py:2: KeyError: 'x'"),
     ],
 )

@@ -359,3 +359,28 @@ def _until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came to pass"
         time.sleep(0.05)
+
+
+def test_audits_may_compare_nodes_that_are_not_inputs(seeknal: Cli, project: Path) -> None:
+    path = project / "seeknal" / "orders.yml"
+    audit = "audits:\n  - {type: relationships, column: customer, to: source.people, field: name}\n"
+    path.write_text(path.read_text() + audit)
+    people = "kind: source\nname: people\nsource: csv\ntable: data/people.csv\n"
+    write(project, {"seeknal/people.yml": people, "data/people.csv": "name\nada\n"})
+    nodes, _ = statuses(seeknal, code=1)
+    assert nodes["source.orders"] == "failed"
+    write(project, {"data/people.csv": "name\nada\nbela\n"})
+    nodes, _ = statuses(seeknal)
+    assert nodes["source.orders"] == "reused"
+    nodes, _ = statuses(seeknal, "--select", "orders", "--env", "dev")
+    assert nodes == {"source.orders": "reused", "source.people": "reused"}
+
+
+def test_audits_that_wait_for_each_other_are_refused(seeknal: Cli, project: Path) -> None:
+    one = (
+        "kind: source\nname: {}\nsource: csv\ntable: data/orders.csv\n"
+        "audits:\n  - {{type: relationships, column: id, to: source.{}, field: id}}\n"
+    )
+    write(project, {"seeknal/a.yml": one.format("a", "b"), "seeknal/b.yml": one.format("b", "a")})
+    result = seeknal("run", code=2)
+    assert "seeknal/a.yml:6" in result.err and "seeknal/b.yml:6" in result.err

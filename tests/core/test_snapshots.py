@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.engines import Lab, open_lab, rows
 
 from seeknal_core.engine.snapshots import SnapshotStore
 from seeknal_core.errors import EngineError, StateError
+from support.engines import Lab, open_lab, rows
 
 KEY = "ab" + "0" * 62
 
@@ -58,13 +58,12 @@ def test_the_first_output_under_a_key_stays(lab: Lab) -> None:
 
 
 def test_what_is_not_committed_leaves_nothing(lab: Lab) -> None:
-    with pytest.raises(RuntimeError), lab.store.staging() as staging:
-        (staging.path / "data_0.parquet").write_bytes(b"half")
-        raise RuntimeError
+    with lab.store.staging() as staging:
+        staging.file().write_bytes(b"half")
     assert not staging.path.exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "scrambled", "footer", "document"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "scrambled", "footer", "rows", "document"])
 def test_a_damaged_snapshot_counts_as_absent_and_can_be_stored_again(lab: Lab, damage: str) -> None:
     put(lab, 1)
     found = lab.store.find("a", KEY)
@@ -81,9 +80,12 @@ def test_a_damaged_snapshot_counts_as_absent_and_can_be_stored_again(lab: Lab, d
             path.write_bytes(b"X" * len(content))
         case "footer":
             path.write_bytes(content[:-20] + b"\xff" * 12 + content[-8:])
+        case "rows":
+            document = path.parent / "snapshot.json"
+            document.write_text(document.read_text().replace('"row_count": 1', '"row_count": 2'))
         case "document":
             (path.parent / "snapshot.json").write_text("{")
-    assert damage == "footer" or not lab.store.contains(KEY)
+    assert damage in ("footer", "rows") or not lab.store.contains(KEY)
     assert lab.store.find("a", KEY) is None
     assert not path.parent.exists()
     put(lab, 2)
@@ -172,9 +174,13 @@ def test_two_threads_may_store_one_key(lab: Lab) -> None:
 
 def test_removal_waits_for_no_user_and_a_user_tells_of_a_removal(tmp_path: Path) -> None:
     first, second = SnapshotStore(tmp_path), SnapshotStore(tmp_path)
-    with first.shared_lock(), second.shared_lock():
-        with pytest.raises(StateError, match="another command"), second.exclusive_lock():
-            pass
+    with (
+        first.shared_lock(),
+        second.shared_lock(),
+        pytest.raises(StateError, match="another command"),
+        second.exclusive_lock(),
+    ):
+        pass
     with (
         first.exclusive_lock(),
         pytest.raises(StateError, match="being removed"),

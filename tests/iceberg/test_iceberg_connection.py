@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,11 @@ REST = {
 }
 
 
-def resolve(root: Path | str = "/project", **options: object) -> IcebergConnection:
+def resolve(**options: object) -> IcebergConnection:
+    return resolved(options)
+
+
+def resolved(options: Mapping[str, object], root: Path | str = "/project") -> IcebergConnection:
     spec = ConnectionSpec(name="lake", type="iceberg", options=options)
     made = plugin.resolve_profile(make_context(root=root), spec)
     assert isinstance(made, IcebergConnection)
@@ -53,7 +58,7 @@ def test_a_warehouse_alone_is_an_embedded_catalog_below_the_project() -> None:
 
 
 def test_resolving_touches_no_file(tmp_path: Path) -> None:
-    resolve(tmp_path, warehouse="./warehouse")
+    resolved({"warehouse": "./warehouse"}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -108,7 +108,7 @@ def test_a_write_that_never_gets_through_leaves_nothing(
     monkeypatch.setattr(write, "ATTEMPTS", 3)
     bench.write(bench.target(), {"id": [1]})
     other = bench.other()
-    number = iter(range(100))
+    number = iter(range(100, 200))
     append = bench.target(mode=Mode.APPEND)
     between(monkeypatch, lambda: other.write(append, {"id": [next(number)]}), times=3)
     with pytest.raises(StaleStage, match="3 times"):

@@ -6,12 +6,20 @@ import attrs
 import pytest
 
 from seeknal_core.errors import OptionError
-from seeknal_core.types import ConnectionSpec, ExecutionContext, QualifiedName, SourceSpec, TargetSpec
+from seeknal_core.types import (
+    ConnectionSpec,
+    ExecutionContext,
+    QualifiedName,
+    SourceSpec,
+    TargetSpec,
+)
 from seeknal_iceberg import plugin
 from support.contexts import make_context
 
 
-def context(*names: str, other: str = "", prefix: str = "", legacy: str | None = None) -> ExecutionContext:
+def context(
+    *names: str, other: str = "", prefix: str = "", legacy: str | None = None
+) -> ExecutionContext:
     connections = {name: ConnectionSpec(name=name, type="iceberg", options={}) for name in names}
     if other:
         connections[other] = ConnectionSpec(name=other, type="postgresql", options={})

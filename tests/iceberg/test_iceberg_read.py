@@ -139,14 +139,14 @@ print(peak() - base)
 @pytest.mark.parametrize(
     ("action", "limit"),
     [
-        ("bench.write(bench.target(), snapshot)", 350),
+        ("bench.write(bench.target(), snapshot)", 450),
         ('bench.write(bench.target(partition_by=("p",)), snapshot)', 700),
         (
             "bench.write(bench.target(), snapshot)\n"
             "source = Source(node='s', type='iceberg', parts=('sales', 'orders'))\n"
             "rows = sum(b.num_rows for b in plugin.read_source(bench.context, source).open())\n"
             "assert rows == 4_000_000",
-            350,
+            450,
         ),
     ],
     ids=["re-encoding", "partitioning", "reading"],

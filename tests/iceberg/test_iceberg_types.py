@@ -129,7 +129,7 @@ def test_what_iceberg_does_not_have_is_refused_by_column(
 
 def test_all_columns_that_iceberg_does_not_have_are_named(bench: Bench) -> None:
     rows = pa.table({"a": pa.nulls(1), "b": pa.array([1], pa.duration("s")), "c": [1]})
-    with pytest.raises(WriteRefused, match="'a'.*'b'"):
+    with pytest.raises(WriteRefused, match=r"'a'.*'b'"):
         bench.write(bench.target(), rows)
 
 

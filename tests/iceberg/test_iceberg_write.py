@@ -6,7 +6,6 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pyarrow as pa
 import pytest
 
@@ -278,8 +277,7 @@ def test_times_that_are_none_are_refused_before_writing(
 
 @pytest.mark.parametrize("mode", [APPEND, UPSERT, INTERVAL])
 def test_a_full_refresh_replaces_all_rows_in_every_mode(bench: Bench, mode: Mode) -> None:
-    fields = {"unique_keys": ("id",), "time_column": "d"}
-    target = bench.target(mode=mode, **fields)
+    target = bench.target(mode=mode, unique_keys=("id",), time_column="d")
     bench.write(target, {"id": [1, 2], "d": [date(2024, 1, 1)] * 2})
     refreshing = bench.other(full_refresh=True)
     refreshing.write(target, bench.snapshot({"id": [7], "d": [date(2020, 1, 1)]}))
@@ -359,8 +357,6 @@ def test_a_project_in_a_folder_with_odd_characters_works(tmp_path: Path) -> None
     bench.write(target, {"id": [2]})
     assert bench.rows(target) == [{"id": 2}]
     bench.close()
-
-
 
 
 def test_a_namespace_that_a_sql_catalog_could_not_read_again_is_refused(bench: Bench) -> None:

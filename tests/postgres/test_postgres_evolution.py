@@ -29,10 +29,13 @@ def test_a_new_column_is_added_and_old_rows_have_null(db: Database) -> None:
     target = db.target("s.t", Mode.UPSERT_BY_KEY, unique_keys=("id",))
     db.write(target, pa.table({"id": [1]}))
     db.write(target, pa.table({"id": [2], "more": ["x"], "tags": [["a"]]}))
-    assert db.rows("SELECT id, more, tags FROM s.t ORDER BY id") == [(1, None, None), (2, "x", ["a"])]
+    assert db.rows("SELECT id, more, tags FROM s.t ORDER BY id") == [
+        (1, None, None),
+        (2, "x", ["a"]),
+    ]
 
 
-WIDER = {
+WIDER: dict[str, tuple[pa.DataType, list[Any], pa.DataType, list[Any], str]] = {
     "int16 to int32": (pa.int16(), [1], pa.int32(), [2**31 - 1], "integer"),
     "int32 to int64": (pa.int32(), [1], pa.int64(), [2**63 - 1], "bigint"),
     "int64 to decimal": (pa.int64(), [2**60], pa.decimal128(38, 0), [Decimal(2**80)], "numeric(38,0)"),
@@ -75,7 +78,7 @@ def test_a_wider_type_widens_the_column(db: Database, case: str, mode: Mode) -> 
     assert declared(db) == kind
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[pa.DataType, list[Any], pa.DataType, list[Any]]] = {
     "text to int": (pa.int64(), [1], pa.string(), ["x"]),
     "int to text": (pa.string(), ["x"], pa.int64(), [1]),
     "float to int": (pa.int64(), [1], pa.float64(), [1.5]),

@@ -146,7 +146,11 @@ def test_everything_attached_to_a_table_survives(db: Database) -> None:
     db.write(target, OTHER)
     assert rows(db) == OTHER_ROWS
     assert db.rows(CATALOG) == before
-    assert db.rows("SELECT id, twice, made FROM s.v ORDER BY id") == [(2, 4, 101), (3, 6, 102), (4, 8, 103)]
+    assert db.rows("SELECT id, twice, made FROM s.v ORDER BY id") == [
+        (2, 4, 101),
+        (3, 6, 102),
+        (4, 8, 103),
+    ]
     assert db.value("SELECT n FROM s.vv") == 3
     assert db.rows("SELECT t_id FROM s.child ORDER BY 1") == [(2,), (3,)]
 
@@ -201,7 +205,11 @@ def test_a_kept_row_keeps_what_somebody_wrote_beside_the_snapshots_columns(db: D
     db.write(target, THREE)
     db.execute("ALTER TABLE s.t ADD note text", "UPDATE s.t SET note = 'seen ' || id")
     db.write(target, OTHER)
-    assert db.rows("SELECT id, note FROM s.t ORDER BY id") == [(2, "seen 2"), (3, "seen 3"), (4, None)]
+    assert db.rows("SELECT id, note FROM s.t ORDER BY id") == [
+        (2, "seen 2"),
+        (3, "seen 3"),
+        (4, None),
+    ]
 
 
 def test_a_published_table_without_identity_is_refused_with_the_mend(db: Database) -> None:

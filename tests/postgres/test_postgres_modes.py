@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -102,7 +103,7 @@ def test_upsert_by_several_keys(db: Database) -> None:
     ],
 )
 def test_a_mode_that_lacks_its_columns_is_refused(
-    db: Database, mode: Mode, fields: dict[str, object], words: str
+    db: Database, mode: Mode, fields: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(WriteRefused, match=words):
         db.write(db.target("s.t", mode, **fields), people((1, "a")))
@@ -122,14 +123,16 @@ def events(kind: str, *days: float) -> pa.Table:
         found = [day.date() for day in found if isinstance(day, dt.datetime)]
     elif kind == "timestamp":
         found = [day.replace(tzinfo=None) for day in found if isinstance(day, dt.datetime)]
-    return pa.table({"at": pa.array(found, TYPES[kind]), "n": [len(days)] * len(days)})
+    return pa.table(
+        {"at": pa.array(found, TYPES[kind]), "n": pa.array([len(days)] * len(days), pa.int64())}
+    )
 
 
 def days_kept(db: Database) -> list[tuple[float, int]]:
     return db.rows(
         "SELECT (extract(epoch FROM at::timestamptz AT TIME ZONE 'UTC')"
         " - extract(epoch FROM timestamp '2024-03-01'))::float / 86400, n FROM s.t ORDER BY 1, 2"
-    )  # type: ignore[return-value]
+    )
 
 
 @pytest.mark.parametrize("kind", TYPES)

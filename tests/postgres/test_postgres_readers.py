@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -40,7 +41,7 @@ def test_a_reader_with_an_older_view_sees_the_old_rows(
 )
 @pytest.mark.parametrize("new", [NEW, WIDE])
 def test_so_it_does_in_the_other_modes(
-    db: Database, mode: Mode, fields: dict[str, object], new: pa.Table
+    db: Database, mode: Mode, fields: dict[str, Any], new: pa.Table
 ) -> None:
     target = db.target("s.t", mode, **fields)
     db.write(target, OLD)
@@ -93,9 +94,7 @@ def test_a_writer_in_the_way_is_waited_for(db: Database) -> None:
 
 def test_no_reader_ever_sees_another_count_while_writes_go_on(db: Database) -> None:
     target = db.target("s.t")
-    big = [
-        pa.table({"id": range(5000), "v": pa.array([k] * 5000, pa.int32())}) for k in range(2)
-    ]
+    big = [pa.table({"id": range(5000), "v": pa.array([k] * 5000, pa.int32())}) for k in range(2)]
     db.write(target, big[0])
     done = threading.Event()
     seen: set[tuple[int, int, int]] = set()

@@ -15,6 +15,10 @@ from seeknal_core.errors import WriteRefused
 from support.postgres_hooks import Database
 
 UTC = dt.UTC
+# Timestamps without time zone.
+FIRST = dt.datetime.min  # noqa: DTZ901
+LAST = dt.datetime.max  # noqa: DTZ901
+EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001
 ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 
 SAME: dict[str, tuple[pa.DataType, list[Any], str]] = {
@@ -36,7 +40,7 @@ SAME: dict[str, tuple[pa.DataType, list[Any], str]] = {
     "time": (pa.time64("us"), [dt.time(0), dt.time(23, 59, 59, 999999)], "time without time zone"),
     "stamp": (
         pa.timestamp("us"),
-        [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999999)],
+        [FIRST, LAST],
         "timestamp without time zone",
     ),
     "stamptz": (
@@ -101,11 +105,15 @@ OTHERS: dict[str, tuple[pa.Array, str, list[Any]]] = {
     "fixed size binary": (pa.array([b"ab"], pa.binary(2)), "bytea", [b"ab"]),
     "dictionary": (pa.array(["a", "b", "a"]).dictionary_encode(), "text", ["a", "b", "a"]),
     "date64": (pa.array([dt.date(2020, 1, 2)], pa.date64()), "date", [dt.date(2020, 1, 2)]),
-    "time32": (pa.array([dt.time(1, 2, 3)], pa.time32("s")), "time without time zone", [dt.time(1, 2, 3)]),
+    "time32": (
+        pa.array([dt.time(1, 2, 3)], pa.time32("s")),
+        "time without time zone",
+        [dt.time(1, 2, 3)],
+    ),
     "nanoseconds": (
         pa.array([1_000], pa.timestamp("ns")),
         "timestamp without time zone",
-        [dt.datetime(1970, 1, 1, 0, 0, 0, 1)],
+        [EPOCH + dt.timedelta(microseconds=1)],
     ),
     "another zone": (
         pa.array([dt.datetime(2024, 7, 1, tzinfo=UTC)], pa.timestamp("ms", "Europe/Berlin")),
@@ -161,7 +169,9 @@ def test_a_type_without_a_counterpart_is_refused_by_column_before_anything_is_wr
     with pytest.raises(WriteRefused, match="column 'odd'") as refused:
         db.write(db.target("s.t"), pa.table({"id": [1], "odd": REFUSED[kind]}))
     assert refused.value.hint
-    assert db.value("SELECT count(*) FROM pg_namespace WHERE nspname IN ('s', '_seeknal_prod')") == 0
+    assert (
+        db.value("SELECT count(*) FROM pg_namespace WHERE nspname IN ('s', '_seeknal_prod')") == 0
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class Variables:
     today: date = date(2026, 1, 2)
     run_id: str = "run-1"
     env_name: str = "dev"
-    vars: Mapping[str, object] = {"limit": 3}  # noqa: RUF012 - a frozen class's default
+    vars: Mapping[str, object] = {"limit": 3}
 
 
 @attrs.frozen

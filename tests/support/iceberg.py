@@ -100,8 +100,4 @@ class Bench:
 
     def data_files(self) -> Iterator[Path]:
         """Return the data files below the project's folder, snapshots left out."""
-        yield from sorted(
-            path for path in self.root.glob("**/data/**/*.parquet") if path.is_file()
-        )
-
-
+        yield from sorted(path for path in self.root.glob("**/data/**/*.parquet") if path.is_file())

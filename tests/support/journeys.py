@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
 from support.cli import write
 
 NODES = {

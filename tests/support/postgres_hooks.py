@@ -125,4 +125,3 @@ class Database:
                 conn.execute(query)
             yield conn
             conn.rollback()
-

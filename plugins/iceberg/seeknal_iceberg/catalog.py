@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -27,6 +27,7 @@ from pyiceberg.exceptions import (
 )
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
+from sqlalchemy.exc import IntegrityError
 
 from seeknal_core.errors import BackendError, NamespaceRefused
 from seeknal_core.types import ExecutionContext, Secret
@@ -189,8 +190,8 @@ def ensure_namespace(
         level = levels[:depth]
         try:
             catalog.create_namespace(level)
-        except NamespaceAlreadyExistsError:
-            continue
+        except (NamespaceAlreadyExistsError, IntegrityError):
+            continue  # the latter where another writer made it between look and insert
         except ForbiddenError as error:
             if depth < len(levels) or _exists(catalog, level):
                 continue
@@ -229,8 +230,3 @@ def identity(connection: IcebergConnection, parts: tuple[str, ...]) -> str:
 def short_hash(text: str) -> str:
     """Return sixteen hexadecimal digits that stand for a text in a file's name."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def plain_properties(properties: Mapping[str, Any]) -> dict[str, str]:
-    """Return a table's properties as plain strings."""
-    return {str(key): str(value) for key, value in properties.items()}

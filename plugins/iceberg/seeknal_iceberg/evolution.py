@@ -111,7 +111,9 @@ def compare(
         problems.append(f"the snapshot lacks the table's column {listed}")
     kept = [name for name in missing if name in keep]
     if kept and replaces:
-        problems.append(f"column {kept[0]!r} partitions the table, or did, and is not in the snapshot")
+        problems.append(
+            f"column {kept[0]!r} partitions the table, or did, and is not in the snapshot"
+        )
     if problems:
         raise WriteRefused(
             f"{target}: {'; '.join(problems)}",

@@ -74,7 +74,9 @@ def clean(folder: str, table: Table) -> None:
         folders = note.get("folders", [])
         known = bool(write_id) and isinstance(folders, list)
         if known and ledger.landed(table.metadata, write_id) is None:
-            _delete(table, table.io, write_id, [str(each) for each in cast("list[object]", folders)])
+            _delete(
+                table, table.io, write_id, [str(each) for each in cast("list[object]", folders)]
+            )
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 

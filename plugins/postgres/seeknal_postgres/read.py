@@ -26,6 +26,8 @@ from seeknal_postgres.errors import CHECK, said, translate
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.projection import ReadColumn, columns_of, converter, select, settled
 
+_READ_ONLY = "write one SELECT or WITH … SELECT"
+
 
 @attrs.frozen(kw_only=True)
 class View:
@@ -161,7 +163,7 @@ def _refused(
     if source.query is not None and error.sqlstate in ("42601", "0A000", "25006"):
         return BackendError(
             f"{what} is not one statement that only reads: {said(error)}",
-            "write one SELECT or WITH … SELECT",
+            _READ_ONLY,
         )
     return translate(error, what)
 
@@ -252,4 +254,5 @@ def _broken(view: View, error: BaseException) -> BackendError | Interrupted:
     )
     if lost:
         return Unreachable(f"{view.what}: the connection was lost: {text}", CHECK)
-    return BackendError(f"{view.what}: {text}")
+    hint = _READ_ONLY if "read-only transaction" in text else ""
+    return BackendError(f"{view.what}: {text}", hint)
