@@ -38,7 +38,11 @@ _PARAMS: Mapping[str, Mapping[str, str]] = {
     "json": {"path": ""},
     "jsonl": {"path": ""},
 }
-_WANTED = {"delim": str, "header": bool, "skip": int}
+_WANTED = {
+    "delim": (str, "text"),
+    "header": (bool, "true or false"),
+    "skip": (int, "a whole number"),
+}
 
 _TRIES = 3
 _RECENT_SECONDS = 2.0
@@ -141,9 +145,9 @@ def _options(source: SourceNode) -> dict[str, str]:
         option = known[name]
         if not option:
             continue
-        wanted = _WANTED[option]
+        wanted, words = _WANTED[option]
         if isinstance(value, bool) is not (wanted is bool) or not isinstance(value, wanted):
-            problems.append(_problem(source, path, f"wants a {wanted.__name__}", ""))
+            problems.append(_problem(source, path, f"must be {words}", ""))
             continue
         options[option] = quoting.literal(value)
     if problems:

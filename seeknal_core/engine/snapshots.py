@@ -10,6 +10,7 @@ dead process left there is removed by the next one that writes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -181,9 +182,12 @@ class SnapshotStore:
                 found = self.find(node, content_key)
                 if found is not None:
                     return found
-                with contextlib.suppress(FileExistsError, OSError):
+                try:
                     os.rename(staging.path, folder)
                     _sync(folder.parent)
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                        raise
         found = self.find(node, content_key)
         if found is None:
             raise EngineError(f"{node}: the snapshot store at {self.root} cannot be written")

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore, Staging
 
 
+#: How often a file source is read again because it changed meanwhile.
+_TRIES = 3
+
+
 @attrs.frozen(kw_only=True)
 class Computed:
     """A node's snapshot and whether it had to be computed."""
@@ -142,11 +146,22 @@ class Computer:
         )
 
     def _file_source(self, node: SourceNode) -> Computed:
-        read = keys.file_read(self._session, node, self._digests, self.scratch)
-        return self._stored_or(
-            node.id,
-            read.content_key,
-            lambda staging: self.engine().read_files(read.source, read.files.files, staging),
+        """Read files under the key of just the bytes that were read."""
+        for _ in range(_TRIES):
+            read = keys.file_read(self._session, node, self._digests, self.scratch)
+            found = self._store.find(node.id, read.content_key)
+            if found is not None:
+                return Computed(snapshot=found, reused=True)
+            with self._store.staging() as staging:
+                self.engine().read_files(read.source, read.files.files, staging)
+                again = keys.file_read(self._session, node, self._digests, self.scratch)
+                if again.content_key == read.content_key:
+                    key = read.content_key
+                    snapshot = self._store.commit(staging, node.id, key, digest="")
+                    return Computed(snapshot=snapshot, reused=False)
+        raise EngineError(
+            f"{node.id}: its files change while they are read",
+            "wait until they are complete, then run again",
         )
 
     def _store_source(

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 import attrs
 
 from seeknal_core.dispatch import ResolvedSource
-from seeknal_core.errors import ProtectedEnvironment
+from seeknal_core.errors import CollisionRefused, ProtectedEnvironment
 from seeknal_core.run.compute import Computer
 from seeknal_core.run.execute import Executor, Options
 from seeknal_core.run.report import NodeOutcome, Reporter, RunReport, TargetOutcome
@@ -66,6 +66,7 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
             if resolved.spec.node in scope.selected
         ]
         checks = check_targets(session, chosen)
+        refuse_shared_prefix(session)
         others = {
             other: found
             for other in session.state.names()
@@ -126,6 +127,7 @@ def _execute(
             journal.close()
             computer.close()
             digests.save()
+            store.close()
 
 
 def _save(session: Session, scope: Scope, report: RunReport) -> None:
@@ -153,6 +155,21 @@ def _save(session: Session, scope: Scope, report: RunReport) -> None:
 
 def _production_record(session: Session) -> EnvironmentRecord | None:
     return session.state.load(session.settings.production)
+
+
+def refuse_shared_prefix(session: Session) -> None:
+    """Refuse an environment whose prefix another one has already.
+
+    Raises:
+        CollisionRefused: ``dev-1`` beside ``dev_1``.
+    """
+    name = session.environment.name
+    for other in session.state.names():
+        if other != name and other.replace("-", "_") == name.replace("-", "_"):
+            raise CollisionRefused(
+                f"environment {name!r} would have the same prefix as {other!r}",
+                "choose another name",
+            )
 
 
 def refuse_protected(session: Session, record: EnvironmentRecord) -> None:

@@ -384,3 +384,9 @@ def test_audits_that_wait_for_each_other_are_refused(seeknal: Cli, project: Path
     write(project, {"seeknal/a.yml": one.format("a", "b"), "seeknal/b.yml": one.format("b", "a")})
     result = seeknal("run", code=2)
     assert "seeknal/a.yml:6" in result.err and "seeknal/b.yml:6" in result.err
+
+
+def test_two_environments_with_one_prefix_cannot_both_exist(seeknal: Cli) -> None:
+    seeknal("run", "--env", "dev-1")
+    result = seeknal("run", "--env", "dev_1", code=2)
+    assert "'dev-1'" in result.err
