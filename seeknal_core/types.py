@@ -482,9 +482,12 @@ class Snapshot:
         def batches() -> Any:
             for path in self.files:
                 with pq.ParquetFile(path, memory_map=False) as file:
-                    for batch in file.iter_batches(batch_size=batch_rows, columns=names):
-                        # Files of one data set may differ in nullability flags only.
-                        yield batch.cast(schema) if batch.schema != schema else batch
+                    # A row group at a time: one iterator over all of them keeps more and
+                    # more in memory.
+                    for group in range(file.num_row_groups):
+                        for batch in file.iter_batches(batch_rows, [group], names):
+                            # Files of one data set may differ in nullability flags only.
+                            yield batch.cast(schema) if batch.schema != schema else batch
 
         return pa.RecordBatchReader.from_batches(schema, batches())
 

@@ -154,8 +154,7 @@ class Computer:
                 return Computed(snapshot=found, reused=True)
             with self._store.staging() as staging:
                 self.engine().read_files(read.source, read.files.files, staging)
-                again = keys.file_read(self._session, node, self._digests, self.scratch)
-                if again.content_key == read.content_key:
+                if self._unchanged(node, read):
                     key = read.content_key
                     snapshot = self._store.commit(staging, node.id, key, digest="")
                     return Computed(snapshot=snapshot, reused=False)
@@ -163,6 +162,14 @@ class Computer:
             f"{node.id}: its files change while they are read",
             "wait until they are complete, then run again",
         )
+
+    def _unchanged(self, node: SourceNode, read: keys.FileRead) -> bool:
+        """Tell whether the files are still what they were when the key was made."""
+        if keys.is_remote(node):
+            # What was read is our own copy, and that was digested.
+            return True
+        again = keys.file_read(self._session, node, self._digests, self.scratch)
+        return again.content_key == read.content_key
 
     def _store_source(
         self, node: SourceNode, resolved: ResolvedSource, held: NodeRecord | None

@@ -82,6 +82,11 @@ def stream_key(session: Session, node_id: str, read: Mapping[str, str]) -> str:
     )
 
 
+def is_remote(node: SourceNode) -> bool:
+    """Tell whether a file source's files must be fetched to be looked at."""
+    return "://" in (node.table or str(node.params.get("path", "")))
+
+
 @attrs.frozen(kw_only=True)
 class FileRead:
     """A file source that is about to be read: its files and the key they give."""

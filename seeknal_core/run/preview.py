@@ -134,7 +134,7 @@ class _Predictor:
         node = self._session.graph.nodes[id]
         volatile = self._session.graph.volatile.get(id)
         match node:
-            case SourceNode() if id in self._bindings.sources or _remote(node):
+            case SourceNode() if id in self._bindings.sources or keys.is_remote(node):
                 return NodeStep(id=id, action=Action.READ, reason=f"from {node.type}")
             case SourceNode():
                 scratch = Path(self._session.context.target_dir) / "tmp"
@@ -169,10 +169,6 @@ class _Predictor:
         if held.definition != self._session.graph.definitions[id]:
             return "changed"
         return "what it reads changed"
-
-
-def _remote(node: SourceNode) -> bool:
-    return "://" in (node.table or str(node.params.get("path", "")))
 
 
 def _target_step(

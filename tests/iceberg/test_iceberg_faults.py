@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import requests
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import ForbiddenError
 
-from seeknal_core.errors import Interrupted, StaleStage, Unreachable
+from seeknal_core.errors import Interrupted, StaleStage, Unreachable, WriteRefused
 from seeknal_core.types import Mode
 from seeknal_iceberg import commit, write
 from support.iceberg import Bench
@@ -118,12 +119,14 @@ def test_a_write_that_never_gets_through_leaves_nothing(
     assert notes(bench) == []
 
 
-def lose_answer(monkeypatch: pytest.MonkeyPatch, *, landed: bool) -> None:
-    """Make the next commit's answer get lost, after or before it lands."""
+def lose_answer(monkeypatch: pytest.MonkeyPatch, *, landed: bool) -> list[int]:
+    """Make the next commit's answer get lost, after or before it lands; count the commits."""
     original = SqlCatalog.commit_table
     left = [1]
+    calls: list[int] = []
 
     def commit_table(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
         if left[0]:
             left[0] -= 1
             if landed:
@@ -132,6 +135,7 @@ def lose_answer(monkeypatch: pytest.MonkeyPatch, *, landed: bool) -> None:
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(SqlCatalog, "commit_table", commit_table)
+    return calls
 
 
 @pytest.mark.parametrize("landed", [True, False])
@@ -142,12 +146,41 @@ def test_a_lost_answer_adds_rows_exactly_once(
     target = bench.target(mode=Mode.APPEND)
     if exists:
         bench.write(target, {"id": [1]})
-    lose_answer(monkeypatch, landed=landed)
+    commits = lose_answer(monkeypatch, landed=landed)
     result = bench.write(target, {"id": [2]})
+    assert len(commits) == (1 if landed else 2)
     assert result.rows_written == 1
     assert [row["id"] for row in bench.rows(target)] == ([1, 2] if exists else [2])
     assert len(bench.table(target).snapshots()) == (2 if exists else 1)
     assert notes(bench) == []
+
+
+@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.FULL])
+def test_a_commit_that_lands_late_is_recognized(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    bench.write(bench.target(), {"id": [1]})
+    original = SqlCatalog.commit_table
+    late: list[Any] = []
+    calls: list[int] = []
+
+    def commit_table(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            late.append((args, kwargs))
+            raise requests.exceptions.ReadTimeout("no answer")
+        if late:
+            first, named = late.pop()
+            original(self, *first, **named)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(SqlCatalog, "commit_table", commit_table)
+    target = bench.target(mode=mode)
+    result = bench.write(target, {"id": [2]})
+    assert len(calls) == 2
+    assert result.rows_written == 1
+    assert [row["id"] for row in bench.rows(target)] == ([2] if mode is Mode.FULL else [1, 2])
+    assert len(bench.table(target).snapshots()) == 2
 
 
 def test_where_the_catalog_stays_silent_no_file_is_deleted(
@@ -179,6 +212,23 @@ def test_where_the_catalog_stays_silent_no_file_is_deleted(
     bench.write(target, {"id": [3]})
     assert notes(bench) == []
     assert [row["id"] for row in bench.rows(target)] == [1, 2, 3]
+
+
+def test_a_commit_that_the_catalog_forbids_leaves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = bench.target()
+    bench.write(target, {"id": [1]})
+    files = list(bench.data_files())
+
+    def commit_table(*args: Any, **kwargs: Any) -> Any:
+        raise ForbiddenError("no write for you")
+
+    monkeypatch.setattr(SqlCatalog, "commit_table", commit_table)
+    with pytest.raises(WriteRefused, match="no write for you"):
+        bench.write(target, {"id": [2]})
+    assert list(bench.data_files()) == files
+    assert notes(bench) == []
 
 
 def test_a_cancelled_write_leaves_nothing(bench: Bench) -> None:

@@ -192,6 +192,20 @@ def test_unique_values_may_move_between_keys(db: Database) -> None:
     assert rows(db) == [(1, "b"), (2, "a"), (3, "c")]
 
 
+def test_unique_values_do_not_move_at_the_cost_of_a_child(db: Database) -> None:
+    target = db.target("s.t", unique_keys=("id",))
+    db.write(target, THREE)
+    db.execute(
+        "ALTER TABLE s.t ADD PRIMARY KEY (id), ADD UNIQUE (name)",
+        "CREATE TABLE s.child (t_id bigint REFERENCES s.t (id) ON DELETE CASCADE)",
+        "INSERT INTO s.child VALUES (1)",
+    )
+    with pytest.raises(WriteRefused, match="unique"):
+        db.write(target, pa.table({"id": [1, 2, 3], "name": ["b", "a", "c"]}))
+    assert db.rows("SELECT t_id FROM s.child") == [(1,)]
+    assert rows(db) == THREE_ROWS
+
+
 def test_columns_the_snapshot_lacks_stay_with_their_defaults(db: Database) -> None:
     target = db.target("s.t")
     db.write(target, THREE)

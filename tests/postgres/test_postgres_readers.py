@@ -163,12 +163,19 @@ def test_two_commands_may_make_one_target_at_once(db: Database) -> None:
     assert db.rows(QUERY) == OLD_ROWS
 
 
-def test_a_stop_ends_a_write_that_waits_and_changes_nothing(db: Database) -> None:
+@pytest.mark.parametrize("what", ["a lock", "a slow server"])
+def test_a_stop_ends_a_write_that_waits_and_changes_nothing(db: Database, what: str) -> None:
     target = db.target("s.t")
     db.write(target, OLD)
+    db.execute(
+        "CREATE FUNCTION s.slow() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN PERFORM pg_sleep(30); RETURN NEW; END'",
+        "CREATE TRIGGER slow BEFORE INSERT ON s.t FOR EACH ROW EXECUTE FUNCTION s.slow()",
+    )
     context = db.context()
     with psycopg.connect(**db.dsn) as other:  # type: ignore[arg-type]
-        other.execute("LOCK TABLE s.t")
+        if what == "a lock":
+            other.execute("LOCK TABLE s.t")
         threading.Timer(0.5, context.cancellation.request).start()
         started = time.monotonic()
         with pytest.raises(Interrupted):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import attrs
 from pyiceberg.exceptions import (
     BadRequestError,
     CommitFailedException,
@@ -38,11 +39,24 @@ LOST_ANSWER = 20.0
 #: Somebody else was faster; the commit has not landed.
 _MOVED = (CommitFailedException, ValidationException, TableAlreadyExistsError, NoSuchTableError)
 #: The catalog says no; the commit has not landed.
-_REFUSED = (ForbiddenError, UnauthorizedError, BadRequestError, NoSuchNamespaceError)
+REFUSED = (ForbiddenError, UnauthorizedError, BadRequestError, NoSuchNamespaceError)
 
 
 class OutcomeUnknown(Unreachable):
     """The catalog fell silent during a commit; nothing of the write may be deleted."""
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What became of a commit.
+
+    ``table`` has the write in it; it is None where the write has to look again.
+    ``may_land``: the commit has not landed and still may, so that nothing it
+    names may be deleted.
+    """
+
+    table: Table | None
+    may_land: bool = False
 
 
 def commit(
@@ -52,21 +66,17 @@ def commit(
     parts: tuple[str, ...],
     write_id: str,
     name: str,
-) -> Table | None:
+) -> Outcome:
     """Commit once.
-
-    Returns:
-        The table with the write in it, or None where the commit did not land and
-        the write has to look at the table again.
 
     Raises:
         OutcomeUnknown: the catalog can no more be asked.
     """
     try:
-        return transaction.commit_transaction()
+        return Outcome(table=transaction.commit_transaction())
     except _MOVED:
-        return None
-    except _REFUSED:
+        return Outcome(table=None)
+    except REFUSED:
         raise
     # A lost answer looks like any failure of any library below; the table decides.
     except Exception as error:  # noqa: BLE001
@@ -80,7 +90,7 @@ def _find_out(
     parts: tuple[str, ...],
     write_id: str,
     name: str,
-) -> Table | None:
+) -> Outcome:
     deadline = time.monotonic() + LOST_ANSWER
     pause = 0.2
     looks = 0
@@ -93,13 +103,13 @@ def _find_out(
         except Exception:  # noqa: BLE001
             continue
         if table is not None and ledger.landed(table.metadata, write_id) is not None:
-            return table
+            return Outcome(table=table)
         looks += 1
         if looks == 2:
             # Should it still land, the next attempt's compare-and-set fails, and
             # the look after that finds the write id.
             if _may_be_tried_again(error, connection):
-                return None
+                return Outcome(table=None, may_land=True)
             raise error
     raise OutcomeUnknown(
         f"{name}: the catalog fell silent during the commit; whether it landed is not known",

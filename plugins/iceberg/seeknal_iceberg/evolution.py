@@ -79,22 +79,18 @@ def compare(
         WriteRefused: by column.
     """
     known = {field.name: field for field in schema.fields}
-    folded = {name.casefold(): name for name in known}
+    names = _pair(columns, list(known))
     adds: list[tuple[Path, IcebergType]] = []
     updates: list[tuple[Path, IcebergType]] = []
-    names: list[tuple[str, str]] = []
     exact = True
     problems: list[str] = []
-    for column in columns:
-        name = column.name if column.name in known else folded.get(column.name.casefold())
-        if name is None:
-            adds.append(((column.name,), column.type))
-            names.append((column.name, column.name))
-            exact = exact and column.exact
+    for column, (_, name) in zip(columns, names, strict=True):
+        exact = exact and column.exact
+        field = known.get(name)
+        if field is None:
+            adds.append(((name,), column.type))
             continue
-        names.append((column.name, name))
-        field = known[name]
-        exact = exact and column.exact and name == column.name and not field.required
+        exact = exact and name == column.name and not field.required
         exact = exact and same(column.type, field.field_type)
         for kind, path, type in _differences((name,), column.type, field.field_type):
             if kind == "add":
@@ -106,14 +102,7 @@ def compare(
                 problems.append(f"column {shown!r} is {_at(field, path)} there and {type} here")
     present = {there for _, there in names}
     missing = [name for name in known if name not in present]
-    if missing and not replaces:
-        listed = ", ".join(repr(name) for name in missing)
-        problems.append(f"the snapshot lacks the table's column {listed}")
-    kept = [name for name in missing if name in keep]
-    if kept and replaces:
-        problems.append(
-            f"column {kept[0]!r} partitions the table, or did, and is not in the snapshot"
-        )
+    problems += _missing_problems(missing, replaces=replaces, keep=keep)
     if problems:
         raise WriteRefused(
             f"{target}: {'; '.join(problems)}",
@@ -122,7 +111,7 @@ def compare(
         )
     drops = tuple(missing) if replaces else ()
     changes = Changes(
-        adds=tuple(adds), updates=tuple(updates), drops=drops, names=tuple(names), exact=exact
+        adds=tuple(adds), updates=tuple(updates), drops=drops, names=names, exact=exact
     )
     if changes and policy is SchemaChange.FAIL:
         raise WriteRefused(
@@ -131,6 +120,31 @@ def compare(
             target=target,
         )
     return changes
+
+
+def _pair(columns: Sequence[Column], known: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return each column's name and what the table calls it, or will."""
+    folded = {name.casefold(): name for name in known}
+    return tuple(
+        (
+            column.name,
+            column.name
+            if column.name in known
+            else folded.get(column.name.casefold(), column.name),
+        )
+        for column in columns
+    )
+
+
+def _missing_problems(missing: Sequence[str], *, replaces: bool, keep: frozenset[str]) -> list[str]:
+    if not replaces:
+        listed = ", ".join(repr(name) for name in missing)
+        return [f"the snapshot lacks the table's column {listed}"] if missing else []
+    return [
+        f"column {name!r} partitions the table, or did, and is not in the snapshot"
+        for name in missing
+        if name in keep
+    ]
 
 
 def _at(field: NestedField, path: Path) -> str:

@@ -13,12 +13,10 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pyarrow.fs import FileSelector, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
-
-from seeknal_iceberg import ledger
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -40,13 +38,16 @@ class Note:
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._write_id = write_id
         self._folders: list[str] = []
+        self._ids = [write_id]
 
-    def add(self, data: str, metadata: str) -> None:
-        """Note, durably, a folder for data files and one for manifests."""
+    def add(self, data: str, metadata: str, commit_id: str) -> None:
+        """Note, durably, a folder for data files, one for manifests, and the manifests' id."""
         for folder in (data, metadata):
             if folder not in self._folders:
                 self._folders.append(folder)
-        text = json.dumps({"write_id": self._write_id, "folders": self._folders}).encode()
+        self._ids.append(commit_id)
+        noted = {"write_id": self._write_id, "folders": self._folders, "ids": self._ids}
+        text = json.dumps(noted).encode()
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))
         os.fsync(self._descriptor)
@@ -70,13 +71,9 @@ def clean(folder: str, table: Table) -> None:
     if not os.path.isdir(folder) or not isinstance(table.io, PyArrowFileIO):
         return
     for path, note in _dead(folder):
-        write_id = str(note.get("write_id", ""))
-        folders = note.get("folders", [])
-        known = bool(write_id) and isinstance(folders, list)
-        if known and ledger.landed(table.metadata, write_id) is None:
-            _delete(
-                table, table.io, write_id, [str(each) for each in cast("list[object]", folders)]
-            )
+        ids, folders = note.get("ids"), note.get("folders")
+        if isinstance(ids, list) and isinstance(folders, list):
+            _delete(table, table.io, [str(each) for each in ids], [str(each) for each in folders])
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
@@ -102,8 +99,9 @@ def _dead(folder: str) -> Iterator[tuple[str, dict[str, object]]]:
         yield path, note if isinstance(note, dict) else {}
 
 
-def _delete(table: Table, io: FileIO, write_id: str, folders: list[str]) -> None:
-    found = [path for folder in folders for path in _list(io, folder) if write_id in path]
+def _delete(table: Table, io: FileIO, ids: list[str], folders: list[str]) -> None:
+    listed = (path for folder in folders for path in _list(io, folder))
+    found = [path for path in listed if any(each in path for each in ids)]
     used = _referenced(table) if found else frozenset()
     for path in found:
         if path not in used:

@@ -24,7 +24,7 @@ from seeknal_core.errors import SeeknalError, StaleStage
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import evolution, ledger, merge, pending, transactions
-from seeknal_iceberg.commit import OutcomeUnknown, commit
+from seeknal_iceberg.commit import REFUSED, commit
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.files import Layout, Placer, folder_of
 from seeknal_iceberg.read import count, version_of
@@ -104,7 +104,7 @@ class _Write:
         self.note = pending.Note(self.notes_folder, self.write_id)
         self.placers: list[Placer] = []
         self.placed: list[DataFile] | None = None
-        self.committing = False
+        self.may_land = False
 
     def run(self) -> WriteResult:
         """Try until the write has landed, is refused, or others were faster too often."""
@@ -120,15 +120,14 @@ class _Write:
                 "run again when they are done",
                 target=self.name,
             )
-        except OutcomeUnknown:
-            raise
         except BaseException:
-            if not self.committing:
-                self._give_up()
+            self._give_up()
             raise
 
     def _give_up(self) -> None:
-        """Delete what was placed; called only where the commit cannot have landed."""
+        """Delete what was placed, unless a commit may still name it: then the note stays."""
+        if self.may_land:
+            return
         try:
             for placer in self.placers:
                 placer.discard()
@@ -160,12 +159,16 @@ class _Write:
             )
         self._stage(transaction, plan, attempt)
         # A KeyboardInterrupt in here leaves open whether it landed, too.
-        self.committing = True
-        committed = commit(
-            transaction, self.catalog, self.connection, self.parts, self.write_id, self.name
-        )
-        self.committing = False
-        return None if committed is None else self._landed(committed, plan)
+        before, self.may_land = self.may_land, True
+        try:
+            outcome = commit(
+                transaction, self.catalog, self.connection, self.parts, self.write_id, self.name
+            )
+        except REFUSED:
+            self.may_land = before
+            raise
+        self.may_land = before or outcome.may_land
+        return None if outcome.table is None else self._landed(outcome.table, plan)
 
     def _look(self) -> _Plan:
         """Load the table and decide everything that can be refused."""
@@ -219,13 +222,11 @@ class _Write:
         transaction.set_properties(sets)
         if removes:
             transaction.remove_properties(*removes)
-        placer = self._placer(transaction, attempt)
+        placer, commit_id = self._placer(transaction, attempt)
         if self.placed is None:
             self.placed = placer.place(self.snapshot, plan.changes.names, exact=exact)
         removed, remaining = self._removed(transaction, plan, placer)
-        _add_snapshot(
-            transaction, [*self.placed, *remaining], removed, entry.summary(), self.write_id
-        )
+        _add_snapshot(transaction, [*self.placed, *remaining], removed, entry.summary(), commit_id)
 
     def _removed(
         self, transaction: Transaction, plan: _Plan, placer: Placer
@@ -245,15 +246,21 @@ class _Write:
         )
         return rewrites.removed, placer.write(rewrites.remaining)
 
-    def _placer(self, transaction: Transaction, attempt: int) -> Placer:
-        """Return where to place; what was placed before is kept if it still fits."""
+    def _placer(self, transaction: Transaction, attempt: int) -> tuple[Placer, uuid.UUID]:
+        """Return where to place, and the commit's id; what fits of earlier attempts is kept."""
         metadata = transaction.table_metadata
         if self.placers and self.placers[-1].layout != Layout.of(metadata):
-            for placer in self.placers:
-                placer.discard()
+            if not self.may_land:
+                for placer in self.placers:
+                    placer.discard()
             self.placed = None
+        # Of its own for each attempt: pyiceberg deletes the manifests of one that failed,
+        # while those of an earlier one may be in a commit that is still on its way.
+        commit_id = uuid.uuid4()
         self.note.add(
-            folder_of(metadata, self.write_id), f"{metadata.location.rstrip('/')}/metadata"
+            folder_of(metadata, self.write_id),
+            f"{metadata.location.rstrip('/')}/metadata",
+            str(commit_id),
         )
         placer = Placer(
             metadata,
@@ -264,10 +271,9 @@ class _Write:
             attempt,
         )
         self.placers.append(placer)
-        return placer
+        return placer, commit_id
 
     def _landed(self, table: Table, plan: _Plan) -> WriteResult:
-        self.committing = False
         self.note.remove()
         with contextlib.suppress(OSError, SeeknalError):  # the notes stay for the next write
             pending.clean(self.notes_folder, table)
@@ -297,15 +303,15 @@ def _add_snapshot(
     added: list[DataFile],
     removed: tuple[DataFile, ...],
     summary: dict[str, str],
-    write_id: str,
+    commit_id: uuid.UUID,
 ) -> None:
     """Add one Iceberg snapshot that takes files away and adds others.
 
-    Its manifests are named by the write id, so that those of a killed write can be found.
+    Its manifests are named by the commit's id, so that those of a killed write can be found.
     """
     update = transaction.update_snapshot(snapshot_properties=summary)
     if removed:
-        with update.overwrite(commit_uuid=uuid.UUID(write_id)) as overwrite:
+        with update.overwrite(commit_uuid=commit_id) as overwrite:
             # Without a predicate, pyiceberg looks for the files in no manifest of an
             # unpartitioned table.
             overwrite.delete_by_predicate(AlwaysTrue())
@@ -315,7 +321,7 @@ def _add_snapshot(
                 overwrite.append_data_file(file)
         return
     with update.fast_append() as append:
-        append.commit_uuid = uuid.UUID(write_id)
+        append.commit_uuid = commit_id
         for file in added:
             append.append_data_file(file)
 
