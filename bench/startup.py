@@ -33,7 +33,8 @@ COMMANDS = {
 def _compile() -> None:
     for name in ("click", "seeknal_core"):
         spec = find_spec(name)
-        assert spec is not None and spec.origin is not None
+        assert spec is not None
+        assert spec.origin is not None
         compileall.compile_dir(str(Path(spec.origin).parent), quiet=2)
 
 

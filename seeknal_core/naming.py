@@ -12,8 +12,8 @@ def fit(name: str, limit: int) -> str:
 
     Args:
         name: any identifier.
-        limit: the most bytes (UTF-8) the store keeps, at least 16. PostgreSQL
-            keeps 63 (``NAMEDATALEN - 1``) and cuts the rest off in silence.
+        limit: the most bytes (UTF-8) the store keeps, at least 16. Some stores
+            cut the rest off in silence.
 
     Returns:
         `name` itself where it fits, else its longest prefix that fits, ``_`` and

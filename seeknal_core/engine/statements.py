@@ -33,7 +33,6 @@ FILE_FUNCTIONS = frozenset(
         "parquet_full_metadata",
         "parquet_kv_metadata",
         "parquet_metadata",
-        "parquet_scan",
         "parquet_schema",
         "read_blob",
         "read_csv",
@@ -52,11 +51,6 @@ FILE_FUNCTIONS = frozenset(
         "read_single_parquet_file",
         "read_text",
         "sniff_csv",
-        "sqlite_scan",
-        "postgres_scan",
-        "mysql_scan",
-        "iceberg_scan",
-        "delta_scan",
     }
 )
 
@@ -235,7 +229,8 @@ def _check_functions(node: str, statement: Statement) -> None:
         name = word.strip('"').lower()
         if not following.startswith("("):
             continue
-        if name in FILE_FUNCTIONS:
+        # Every *_scan function of an extension reads another store's files or tables.
+        if name in FILE_FUNCTIONS or name.endswith("_scan"):
             raise EngineError(
                 f"{node}: {_which(statement)}{name}() reads files itself", _SOURCE_HINT
             )

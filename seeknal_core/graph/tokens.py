@@ -1,7 +1,7 @@
 """Cut SQL into tokens, and give the canonical text that definitions are made of.
 
 The lexical rules are those of DuckDB's manual ("Keywords and Identifiers",
-"Literal Types") and of PostgreSQL's chapter 4.1, which DuckDB follows: nested
+"Literal Types") and of the server whose grammar DuckDB took over: nested
 block comments, ``''`` inside strings, ``E'…'`` with backslashes, dollar quotes,
 ``"…"`` identifiers, runs of operator characters. Where a rule differs from one
 version of the engine to the next, the rule here is the finer one: two texts that
@@ -88,7 +88,7 @@ _WORD = re.compile(rf"(?:[A-Za-z_]|{_NON_ASCII})(?:[A-Za-z0-9_$]|{_NON_ASCII})*"
 _NUMBER = re.compile(r"(?:[0-9]|\.[0-9])(?:[eE][+-](?=[0-9])|[A-Za-z0-9_.])*")
 _DOLLAR = re.compile(rf"\$(?:(?:[A-Za-z_]|{_NON_ASCII})(?:[A-Za-z0-9_]|{_NON_ASCII})*)?\$")
 _OPERATOR = re.compile(r"(?:(?!--|/\*)[-+*/<>=~!@#%^&|`?:])+")
-# PostgreSQL 4.1.3: an operator ends in + or - only if it holds one of these.
+# The grammar that DuckDB took over: an operator ends in + or - only if it holds one of these.
 _KEEPS_SIGN = re.compile(r"[~!@#%^&|`?]")
 _STRING_PREFIXES = frozenset("eExXbBnN")
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import socket
 import time
 import uuid
@@ -71,24 +72,32 @@ def read_document(path: Path, version: int) -> Mapping[str, object] | None:
         StateError: unreadable, damaged, or written by a newer version.
     """
     try:
-        text = path.read_text("utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise state_error(error, path) from error
     try:
-        data = json.loads(text)
-        found = data["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StateError(
-            f"{path} is damaged: {error}", f"move it away and run again: mv {path} {path}.bad"
-        ) from error
+        data = json.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    if not isinstance(data, dict):
+        raise damaged(path, "it holds no object")
+    found = data.get("schema_version")
+    if not isinstance(found, int):
+        raise damaged(path, "it lacks its format's version")
     if found > version:
         raise StateError(
             f"{path} was written by a newer version of Seeknal (format {found}, known {version})",
             "pip install --upgrade seeknal-core",
         )
-    return dict(data)
+    return data
+
+
+def damaged(path: Path, what: str) -> StateError:
+    """Return the error about a document that isn't what this tool wrote."""
+    aside = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.bad')}"
+    return StateError(f"{path} is damaged: {what}", f"move it away and run again: {aside}")
 
 
 def write_document(path: Path, version: int, data: Mapping[str, object]) -> None:
@@ -109,7 +118,7 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = path.open("ab+", buffering=0)
     except OSError as error:
         raise state_error(error, path) from error
     with file:
@@ -117,18 +126,21 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = (file.read() or b"").decode("utf-8", "replace").strip()
             raise StateError(
-                f"{what} is in use by {holder}", "wait for it to end, then run again"
+                f"{what} is in use by {holder or 'another process'}",
+                "wait for it to end, then run again",
             ) from None
-        file.truncate(0)
         since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        file.write(f"pid {os.getpid()} on host {socket.gethostname()} since {since}")
-        file.flush()
+        # A full disk has no room for the name; the lock holds all the same.
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on host {socket.gethostname()} since {since}".encode())
         try:
             yield
         finally:
-            file.truncate(0)
+            with contextlib.suppress(OSError):
+                file.truncate(0)
 
 
 def free_name() -> str:

@@ -12,16 +12,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
-from seeknal_core.errors import StateError
 from seeknal_core.state.files import (
+    damaged,
     exclusive_lock,
     read_document,
     state_error,
@@ -30,6 +31,8 @@ from seeknal_core.state.files import (
 )
 
 _VERSION = 1
+_ID = re.compile(r"[0-9a-f]{32}")
+_KEY = re.compile(r"[0-9A-Za-z_-]+")
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +86,9 @@ class EnvironmentRecord:
     targets: Mapping[str, TargetRecord] = attrs.field(factory=dict)
 
 
+_R = TypeVar("_R", NodeRecord, TargetRecord, EnvironmentRecord)
+
+
 class Journal:
     """The lines of one running command. Thread-safe.
 
@@ -134,11 +140,14 @@ class StateStore:
         """Return the id of this state folder, making it on the first write."""
         path = self._folder / "id"
         try:
-            return path.read_text("utf-8").strip()
+            found = path.read_bytes().decode("utf-8", "replace").strip()
         except FileNotFoundError:
-            pass
+            found = ""
         except OSError as error:
             raise state_error(error, path) from error
+        if _ID.fullmatch(found):
+            return found
+        # Missing or damaged: as after the folder was deleted.
         fresh = uuid.uuid4().hex
         if create:
             write_atomically(path, fresh + "\n")
@@ -152,18 +161,19 @@ class StateStore:
 
     def load(self, name: str) -> EnvironmentRecord | None:
         """Load an environment's record, what a dead command left included."""
-        data = read_document(self._environments / f"{name}.json", _VERSION)
-        record = _record(name, data) if data is not None else None
+        path = self._environments / f"{name}.json"
+        data = read_document(path, _VERSION)
+        record = _record(path, data) if data is not None else None
         entries = list(self._journal_entries(name))
         if not entries:
             return record
         record = record or EnvironmentRecord(name=name)
         nodes, targets = dict(record.nodes), dict(record.targets)
-        for entry in entries:
-            if "node" in entry:
-                nodes[entry["node"]] = NodeRecord(**entry["record"])
+        for id, held in entries:
+            if isinstance(held, NodeRecord):
+                nodes[id] = held
             else:
-                targets[entry["target"]] = TargetRecord(**entry["record"])
+                targets[id] = held
         return attrs.evolve(record, nodes=nodes, targets=targets)
 
     def save(self, record: EnvironmentRecord) -> None:
@@ -185,32 +195,49 @@ class StateStore:
     def _journal_path(self, name: str) -> Path:
         return self._environments / f"{name}.journal"
 
-    def _journal_entries(self, name: str) -> Iterator[dict[str, Any]]:
+    def _journal_entries(self, name: str) -> Iterator[tuple[str, NodeRecord | TargetRecord]]:
+        path = self._journal_path(name)
         try:
-            text = self._journal_path(name).read_text("utf-8")
+            lines = path.read_bytes().splitlines()
         except FileNotFoundError:
             return
         except OSError as error:
-            raise state_error(error, self._journal_path(name)) from error
-        for line in text.splitlines():
+            raise state_error(error, path) from error
+        for line in lines:
             try:
-                yield json.loads(line)
-            except ValueError:
-                # The line that was being written when the process died.
+                entry = json.loads(line.decode("utf-8"))
+                if "node" in entry:
+                    yield str(entry["node"]), _checked(NodeRecord, entry["record"])
+                else:
+                    yield str(entry["target"]), _checked(TargetRecord, entry["record"])
+            except (ValueError, TypeError, KeyError):
+                # The line that was being written when the machine died.
                 return
 
 
-def _record(name: str, data: Mapping[str, Any]) -> EnvironmentRecord:
+def _record(path: Path, data: Mapping[str, Any]) -> EnvironmentRecord:
     try:
-        return EnvironmentRecord(
-            **{
-                **{key: value for key, value in data.items() if key != "schema_version"},
-                "nodes": {id: NodeRecord(**value) for id, value in data["nodes"].items()},
-                "targets": {key: TargetRecord(**value) for key, value in data["targets"].items()},
-            }
-        )
-    except (TypeError, KeyError, AttributeError) as error:
-        raise StateError(
-            f"the record of environment {name!r} is damaged: {error}",
-            "move its file in target/state/environments away and run again",
-        ) from error
+        nodes = {id: _checked(NodeRecord, value) for id, value in data["nodes"].items()}
+        targets = {key: _checked(TargetRecord, value) for key, value in data["targets"].items()}
+        rest = {key: value for key, value in data.items() if key != "schema_version"}
+        return _checked(EnvironmentRecord, {**rest, "nodes": nodes, "targets": targets})
+    except KeyError as error:
+        raise damaged(path, f"it lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise damaged(path, "a record in it is not one") from error
+
+
+def _checked(cls: type[_R], value: Mapping[str, Any]) -> _R:
+    """Make a record of plain values.
+
+    Raises:
+        TypeError, ValueError: they are not this record's.
+    """
+    record = cls(**value)
+    for name, found in attrs.asdict(record, recurse=False).items():
+        wanted = int if name == "rows" else Mapping if name in ("nodes", "targets") else str
+        if not isinstance(found, wanted):
+            raise TypeError(name)
+        if name == "content_key" and not _KEY.fullmatch(found):
+            raise ValueError(name)
+    return record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -367,7 +366,7 @@ def test_sections_of_older_projects_are_warned_about_by_name(tmp_path: Path) -> 
     ]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.ordinary_user
 def test_a_profile_without_permission_says_so(tmp_path: Path) -> None:
     path = tmp_path / "profiles.yml"
     path.write_text("connections: {}\n")

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import hooks_page
+from meta import hooks_page
 
 
 def test_the_hooks_page_is_made_from_the_specifications() -> None:

@@ -55,10 +55,10 @@ def named(table: str, prefix: str = "", schema: str = "public") -> str:
 
 
 def test_the_prefix_goes_before_the_schema() -> None:
-    assert named("analytics.orders") == '"analytics"."orders"'
-    assert named("analytics.orders", "dev_") == '"dev_analytics"."orders"'
-    assert named("orders", "dev_") == '"dev_public"."orders"'
-    assert named("orders", "dev_", schema="mart") == '"dev_mart"."orders"'
+    assert named("analytics.orders") == "analytics.orders"
+    assert named("analytics.orders", "dev_") == "dev_analytics.orders"
+    assert named("orders", "dev_") == "dev_public.orders"
+    assert named("orders", "dev_", schema="mart") == "dev_mart.orders"
 
 
 def test_names_past_the_limit_are_shortened_and_stay_distinct() -> None:
@@ -123,3 +123,16 @@ def test_a_source_is_bound_by_its_table_its_query_or_its_own_options() -> None:
     assert bound(table="orders", connection="warehouse", params={"host": "db"})[0] == "warehouse"
     with pytest.raises(OptionError, match="a table or a query"):
         bound()
+
+
+@pytest.mark.parametrize(
+    ("table", "shown"),
+    [
+        ("Sales.orders", '"Sales".orders'),
+        ("sales.order", 'sales."order"'),
+        ("sales.my table", 'sales."my table"'),
+        ("sales.größe", 'sales."größe"'),
+    ],
+)
+def test_a_name_is_quoted_when_printed_where_the_server_wants_it(table: str, shown: str) -> None:
+    assert named(table) == shown

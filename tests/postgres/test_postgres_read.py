@@ -139,7 +139,7 @@ def test_a_table_without_schema_is_looked_for_in_the_connections(db: Database) -
 
 
 def test_a_table_that_is_missing_is_named(db: Database) -> None:
-    with pytest.raises(BackendError, match=r'"s"\."nope"'):
+    with pytest.raises(BackendError, match=r"s\.nope"):
         db.read(parts=("s", "nope"))
 
 

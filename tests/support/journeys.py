@@ -209,7 +209,7 @@ def profile(dsn: dict[str, object], lake: dict[str, object]) -> str:
 def postgres_rows(dsn: dict[str, object], table: str) -> list[tuple[Any, ...]]:
     """Return a table's rows as psycopg gives them, sorted."""
     with psycopg.connect(**dsn) as connection:  # type: ignore[arg-type]
-        return sorted(connection.execute(f"SELECT * FROM {table}").fetchall(), key=str)  # type: ignore[call-overload]
+        return sorted(connection.execute(f"SELECT * FROM {table}").fetchall(), key=str)
 
 
 def iceberg_rows(options: dict[str, str], table: str) -> list[tuple[Any, ...]]:
