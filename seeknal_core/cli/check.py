@@ -9,7 +9,7 @@ import attrs
 import click
 
 from seeknal_core.cli.options import environment_options, request_from
-from seeknal_core.cli.render import profile_line
+from seeknal_core.cli.render import counted, profile_line
 from seeknal_core.run.check import ConnectionCheck, check_connections, check_project
 from seeknal_core.run.session import open_session
 from seeknal_core.types import redact
@@ -61,7 +61,8 @@ def check(
                 click.echo(f"warning: {redact(warning)}", err=True)
             for one in tried:
                 _show(one)
-            click.echo(f"{result.nodes} nodes, {result.targets} targets: no mistakes")
+            counts = f"{counted(result.nodes, 'node')}, {counted(result.targets, 'target')}"
+            click.echo(f"{counts}: no mistakes")
     return 1 if any(not one.answered for one in tried) else 0
 
 

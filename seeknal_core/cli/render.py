@@ -161,7 +161,7 @@ def node_line(outcome: NodeOutcome) -> str:
     """Return one line about a node's end."""
     line = f"{outcome.id}: {outcome.status.value}"
     if outcome.rows is not None:
-        line += f", {_rows(outcome.rows)} in {outcome.seconds:.2f} s"
+        line += f", {counted(outcome.rows, 'row')} in {outcome.seconds:.2f} s"
     # The engine's messages begin with the node they are about, and so does the line.
     return _with_detail(line, outcome.detail.removeprefix(f"{outcome.id}: "), outcome.hint)
 
@@ -170,7 +170,7 @@ def target_line(outcome: TargetOutcome) -> str:
     """Return one line about a target's end."""
     line = f"{outcome.name} <- {outcome.node}: {outcome.status.value}"
     if outcome.rows_written is not None:
-        line += f", {_rows(outcome.rows_written)} in {outcome.seconds:.2f} s"
+        line += f", {counted(outcome.rows_written, 'row')} in {outcome.seconds:.2f} s"
     if outcome.status is TargetStatus.WRITTEN:
         line += f" ({outcome.reason})"
     return _with_detail(line, outcome.detail.removeprefix(f"{outcome.name}: "), outcome.hint)
@@ -182,8 +182,9 @@ def _with_detail(line: str, detail: str, hint: str) -> str:
     return f"{line}\n  Next: {hint}" if hint else line
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
+def counted(count: int, word: str) -> str:
+    """Return a number and its noun: ``1 row``, ``2,000 rows``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def render_report(report: RunReport, *, verbose: bool) -> None:
@@ -217,23 +218,22 @@ def closing_line(report: RunReport) -> str:
         count = sum(node.status is node_status for node in report.nodes)
         if count:
             parts.append(f"{count} {node_status.value}")
-    line = f"{len(report.nodes)} node{'' if len(report.nodes) == 1 else 's'}"
+    line = counted(len(report.nodes), "node")
     line += f" ({', '.join(parts)})" if parts else ""
     parts = []
     for status in TargetStatus:
         count = sum(target.status is status for target in report.targets)
         if count:
             parts.append(f"{count} {status.value}")
-    line += f"; {len(report.targets)} target{'' if len(report.targets) == 1 else 's'}"
+    line += "; " + counted(len(report.targets), "target")
     line += f" ({'; '.join(parts)})" if parts else ""
     if any(target.status is TargetStatus.SAME_AS_PRODUCTION for target in report.targets):
         line += "; --all-targets writes those too"
     end = "stopped" if report.interrupted else "failed" if report.failed else "done"
     line = f"{end} in {report.seconds:.1f} s: {line}"
     if report.failed or report.interrupted:
-        line += (
-            "\nNext: mend what failed and run the same command again; what is done is not repeated"
-        )
+        first = "mend what failed and " if report.failed else ""
+        line += f"\nNext: {first}run the same command again; what is done is not repeated"
     return line
 
 

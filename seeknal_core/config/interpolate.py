@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from seeknal_core.config.yaml import Expand, Scalar, resolve_plain
 from seeknal_core.errors import OptionError, Problem
+from seeknal_core.structure import join
 from seeknal_core.types import Secret
 
 _REFERENCE = re.compile(r"\$\$|\$\{(?:(\w+)(?::-?([^}]*))?\})?")
@@ -91,6 +92,19 @@ def remember(path: str, value: str) -> None:
         Secret(value.rpartition(":")[2])
     for match in _USERINFO.finditer(value):
         Secret(match[1])
+
+
+def remember_all(value: object, path: str = "") -> None:
+    """Call `remember` for every text in a mapping or list, whatever its depth."""
+    if isinstance(value, str):
+        remember(path, value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            # What stands below a secret's name is secret, too.
+            remember_all(item, path if looks_secret(_last(path)) else join(path, str(key)))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            remember_all(item, path)
 
 
 def _last(path: str) -> str:

@@ -69,7 +69,10 @@ def _statement_problems(session: Session) -> list[Problem]:
         except ConfigError as error:
             problems += error.problems
         except SeeknalError as error:
-            problems.append(Problem(error.message, file=place.file, line=place.line, path=node.id))
+            message = error.message.removeprefix(f"{node.id}: ")
+            problems.append(
+                Problem(message, place.file, place.line, path=node.id, hint=error.hint)
+            )
     return problems
 
 

@@ -55,13 +55,18 @@ class Computer:
         self._digests = digests
         self._sources = sources
         self._warn = warn
+        self._remove_scratch()
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
 
     @property
     def scratch(self) -> Path:
-        """A folder for what lives no longer than the run."""
-        return self._session.target_folder / "tmp" / self._session.context.run_id
+        """A folder for what lives no longer than the run.
+
+        It is the environment's, whose lock is held: what is there already, a
+        command that was killed has left.
+        """
+        return self._session.target_folder / "tmp" / self._session.environment.name
 
     def engine(self) -> Engine:
         """Open the engine when the first node needs it."""
@@ -80,10 +85,13 @@ class Computer:
 
     def close(self) -> None:
         """Close the engine and remove what only this run needed."""
-        import shutil
-
         if self._engine is not None:
             self._engine.close()
+        self._remove_scratch()
+
+    def _remove_scratch(self) -> None:
+        import shutil
+
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def compute(

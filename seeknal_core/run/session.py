@@ -218,6 +218,7 @@ def enabled_targets(session: Session, nodes: Sequence[AnyNode]) -> tuple[TargetS
 
 def source_spec(session: Session, node: SourceNode) -> SourceSpec:
     """Return a backend's source with its templates expanded."""
+    from seeknal_core.config.interpolate import remember_all
     from seeknal_core.graph.templates import expand, expand_value
 
     table = node.table
@@ -225,6 +226,8 @@ def source_spec(session: Session, node: SourceNode) -> SourceSpec:
         table = expand(table, session.variables, location=node.location)
     params = expand_value(dict(node.params), session.variables, location=node.location)
     assert isinstance(params, dict)
+    # Connection options may stand here, passwords among them.
+    remember_all(params)
     return SourceSpec(
         node=node.id,
         type=canonical_type(node.type),

@@ -32,7 +32,7 @@ from seeknal_core.state.files import (
 
 _VERSION = 1
 _ID = re.compile(r"[0-9a-f]{32}")
-_KEY = re.compile(r"[0-9A-Za-z_-]+")
+_KEY = re.compile(r"[0-9A-Za-z_-]{4,}")
 
 
 @attrs.frozen(kw_only=True)
@@ -102,6 +102,9 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            if os.fstat(self._descriptor).st_size:
+                # The command that left it may have died inside a line.
+                os.write(self._descriptor, b"\n")
         except OSError as error:
             raise state_error(error, path) from error
 
@@ -211,8 +214,8 @@ class StateStore:
                 else:
                     yield str(entry["target"]), _checked(TargetRecord, entry["record"])
             except (ValueError, TypeError, KeyError):
-                # The line that was being written when the machine died.
-                return
+                # A line that was being written when its command died.
+                continue
 
 
 def _record(path: Path, data: Mapping[str, Any]) -> EnvironmentRecord:
@@ -238,6 +241,6 @@ def _checked(cls: type[_R], value: Mapping[str, Any]) -> _R:
         wanted = int if name == "rows" else Mapping if name in ("nodes", "targets") else str
         if not isinstance(found, wanted):
             raise TypeError(name)
-        if name == "content_key" and not _KEY.fullmatch(found):
+        if name == "content_key" and not _KEY.fullmatch(str(found)):
             raise ValueError(name)
     return record

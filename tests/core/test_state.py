@@ -14,7 +14,7 @@ from seeknal_core.errors import StateError
 from seeknal_core.state.files import exclusive_lock, read_document, write_atomically, write_document
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, StateStore, TargetRecord
 
-NODE = NodeRecord(definition="d", content_key="k", rows=3)
+NODE = NodeRecord(definition="d", content_key="key1", rows=3)
 TARGET = TargetRecord(
     node="transform.a",
     name="public.a",
@@ -23,7 +23,7 @@ TARGET = TargetRecord(
     bindings="b",
     identity="i",
     fingerprint="f",
-    content_key="k",
+    content_key="key1",
     version="1",
     rows=3,
     written_at="2026-01-01T00:00:00+00:00",
@@ -42,7 +42,7 @@ def test_what_a_dead_command_journalled_counts(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
     store.save(EnvironmentRecord(name="dev", nodes={"transform.a": NODE}))
     journal = store.journal("dev")
-    newer = attrs.evolve(NODE, content_key="k2")
+    newer = attrs.evolve(NODE, content_key="key2")
     journal.node("transform.a", newer)
     journal.target("t", TARGET)
     journal.close()
@@ -52,6 +52,66 @@ def test_what_a_dead_command_journalled_counts(tmp_path: Path) -> None:
     assert loaded is not None
     assert loaded.nodes == {"transform.a": newer}
     assert loaded.targets == {"t": TARGET}
+
+
+def test_a_line_torn_by_a_crash_hides_none_of_the_next_command(tmp_path: Path) -> None:
+    path = tmp_path / "environments" / "dev.journal"
+    path.parent.mkdir()
+    path.write_text('{"node": "transform.b", "rec')
+    journal = StateStore(tmp_path).journal("dev")
+    journal.target("t", TARGET)
+    journal.close()
+    loaded = StateStore(tmp_path).load("dev")
+    assert loaded is not None and loaded.targets == {"t": TARGET}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"null", b"[]", b"7", b'{"x": 1}', b'{"node": "n"}', b'{"target": "t", "record": {}}', b"\xff"],
+)
+def test_a_damaged_line_of_a_journal_is_passed_over(tmp_path: Path, line: bytes) -> None:
+    store = StateStore(tmp_path)
+    store.save(EnvironmentRecord(name="dev", nodes={"transform.a": NODE}))
+    (tmp_path / "environments" / "dev.journal").write_bytes(line + b"\n")
+    loaded = store.load("dev")
+    assert loaded is not None and loaded.nodes == {"transform.a": NODE}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b'{"schema_version": "x"}',
+        b'{"schema_version": 1}',
+        b'{"schema_version": 1, "nodes": [], "targets": {}}',
+        b'{"schema_version": 1, "name": "dev", "nodes": {"a": 1}, "targets": {}}',
+        b'{"schema_version": 1, "name": "dev", "nodes": {}, "targets": {}, "more": 1}',
+        b'{"schema_version": 1, "name": "dev", "targets": {}, "nodes": {"a": '
+        b'{"definition": "d", "content_key": "../../etc", "rows": 1}}}',
+        b'{"schema_version": 1, "name": "dev", "targets": {}, "nodes": {"a": '
+        b'{"definition": "d", "content_key": "key1", "rows": "1"}}}',
+    ],
+)
+def test_a_damaged_record_is_named_with_the_command_that_mends_it(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "environments" / "dev.json"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(StateError, match=r"dev\.json is damaged") as raised:
+        StateStore(tmp_path).load("dev")
+    assert f"mv {path} {path}.bad" in raised.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"../x"])
+def test_a_damaged_state_id_is_made_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "id").write_bytes(content)
+    made = StateStore(tmp_path).state_id(create=True)
+    assert len(made) == 32 and StateStore(tmp_path).state_id(create=False) == made
 
 
 def test_saving_a_record_ends_its_journal(tmp_path: Path) -> None:
@@ -125,3 +185,10 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
         holder.communicate()
     with exclusive_lock(path, "environment 'dev'"):
         assert f"pid {os.getpid()}" in path.read_text()
+
+
+def test_a_lock_needs_no_room_on_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "dev.lock"
+    path.symlink_to("/dev/full")
+    with exclusive_lock(path, "environment 'dev'"):
+        pass
