@@ -143,7 +143,7 @@ def test_a_role_that_may_not_make_schemas_is_told_what_to_ask_for(db: Database, 
     context = db.context(options=options)
     with pytest.raises(NamespaceRefused, match="_seeknal_prod") as refused:
         db.write(db.target("s.t"), ROWS, context=context)
-    assert refused.value.hint.endswith('CREATE SCHEMA _seeknal_prod AUTHORIZATION etl_test')
+    assert refused.value.hint.endswith("CREATE SCHEMA _seeknal_prod AUTHORIZATION etl_test")
     db.execute(
         f"CREATE SCHEMA _seeknal_prod AUTHORIZATION {role}",
         f"CREATE SCHEMA s AUTHORIZATION {role}",

@@ -7,6 +7,7 @@ the rows, straight from binary COPY to Arrow.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -214,7 +215,15 @@ def _joined(view: View, statement: str, stack: ExitStack) -> pa.RecordBatchReade
 
 
 def _cancel(cursor: Any) -> None:
-    threading.Thread(target=cursor.adbc_cancel, name="seeknal-cancel", daemon=True).start()
+    """Cancel what `cursor` is reading, without waiting for the server's answer."""
+    import adbc_driver_postgresql.dbapi as adbc
+
+    def send() -> None:
+        # A read that ends meanwhile needs no cancelling.
+        with contextlib.suppress(adbc.Error):
+            cursor.adbc_cancel()
+
+    threading.Thread(target=send, name="seeknal-cancel", daemon=True).start()
 
 
 def _batches(
