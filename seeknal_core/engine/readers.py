@@ -1,11 +1,16 @@
 """Reading a source's own files: CSV, Parquet, JSON and JSON lines.
 
+Nothing of a CSV file's form is left to DuckDB's guess, which drops lines that do
+not fit it: the delimiter is what the first line has most of, quotes are double,
+the first line names the columns, and a line with other columns is an error.
+
 Columns of several files are matched by name. A declared column is read as its
 type (`columns.READ_AS`); the others as DuckDB finds them.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import shutil
@@ -44,6 +49,10 @@ _WANTED = {
     "skip": (int, "a whole number"),
 }
 
+#: What a CSV file may be delimited by if nobody says; the first wins a draw.
+_DELIMITERS = (",", ";", "\t", "|")
+_FIRST_LINE_BYTES = 65_536
+
 _TRIES = 3
 _RECENT_SECONDS = 2.0
 _CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
@@ -65,6 +74,8 @@ def read_files(
         EngineError: a file cannot be read as what it should be, or kept changing.
     """
     options = _options(source)
+    if source.type == "csv":
+        options = {**_csv_form(source, files[0], options), **options}
     _check_space(source, files, staging.path)
     for _ in range(_TRIES):
         try:
@@ -124,6 +135,38 @@ def _declared(
     return {"columns": _struct({name: kind or str(own) for (name, kind), own in kinds})}
 
 
+def _csv_form(source: SourceNode, file: Path, options: Mapping[str, str]) -> dict[str, str]:
+    """Return the form of a CSV file, as far as nobody gave it.
+
+    Raises:
+        EngineError: the file is empty.
+    """
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+        start = stream.read(_FIRST_LINE_BYTES)
+    if not start.strip():
+        raise EngineError(
+            f"{source.id}: {_label(source, file)} is empty",
+            "a CSV file names its columns in line 1",
+        )
+    skipped = start.splitlines()[int(options.get("skip", "0")) :]
+    first = re.sub(rb'"[^"]*"', b"", skipped[0] if skipped else b"")
+    delimiter = max(_DELIMITERS, key=lambda one: first.count(one.encode()))
+    return {
+        "delim": quoting.text(delimiter),
+        "quote": quoting.text('"'),
+        "escape": quoting.text('"'),
+        "header": "true",
+        "skip": "0",
+        "strict_mode": "true",
+    }
+
+
+def _label(source: SourceNode, file: Path) -> str:
+    """Return a file as the source names it, or its name where that is a pattern."""
+    written = source.table or str(source.params.get("path", ""))
+    return written if written.endswith(file.name) else file.name
+
+
 def _struct(pairs: Mapping[str, str]) -> str:
     inside = (f"{quoting.text(name)}: {quoting.text(kind)}" for name, kind in pairs.items())
     return "{" + ", ".join(inside) + "}"
@@ -163,7 +206,7 @@ def _problem(source: SourceNode, path: str, message: str, hint: str) -> Problem:
 def _unreadable(source: SourceNode, files: Sequence[Path], error: duckdb.Error) -> EngineError:
     text = str(error)
     named = [path for path in files if str(path) in text]
-    where = (named or list(files))[0].name
+    where = _label(source, (named or list(files))[0])
     line = _CSV_LINE.search(text)
     if line:
         where += f", line {line.group(1)}"
@@ -173,6 +216,14 @@ def _unreadable(source: SourceNode, files: Sequence[Path], error: duckdb.Error) 
         if part.strip() and not part.startswith(("CSV Error on Line", "Original Line"))
     ]
     message = kept[0] if kept else text.splitlines()[0]
+    if "sniffing" in text:
+        return EngineError(
+            f"{source.id}: {where}: not every line has the columns of the first, or a quote is "
+            "not closed",
+            "mend the file, or write params.delimiter, params.skip or params.header",
+        )
+    if "utf-8" in text.lower():
+        return EngineError(f"{source.id}: {where} is not UTF-8", f"iconv -t UTF-8 {where}")
     for path in files:
         message = message.replace(str(path), path.name)
     return EngineError(

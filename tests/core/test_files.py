@@ -304,3 +304,38 @@ def test_sources_are_read_by_several_threads_at_once(lab: Lab) -> None:
     for thread in threads:
         thread.join()
     assert counts == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "found"),
+    [
+        ("a,b\n1,x\n", ["a", "b"], [(1, "x")]),
+        ("a;b\n1;x,y\n", ["a", "b"], [(1, "x,y")]),
+        ("a\tb\n1\tx\n", ["a", "b"], [(1, "x")]),
+        ("a\n1\n2\n", ["a"], [(1,), (2,)]),
+        ('"a;1",b\n1,x\n', ["a;1", "b"], [(1, "x")]),
+        ("a,b\nx,y\n", ["a", "b"], [("x", "y")]),
+        ('a,b\n1,"line one\nline ""two"""\n', ["a", "b"], [(1, 'line one\nline "two"')]),
+    ],
+)
+def test_the_first_line_of_a_csv_decides_its_form(
+    lab: Lab, text: str, columns: list[str], found: list[tuple[object, ...]]
+) -> None:
+    snapshot = lab.files(file_source("csv"), write(lab.root / "f.csv", text))
+    assert snapshot.schema.names == columns
+    assert [tuple(row.values()) for row in rows(snapshot)] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2,3\n4\n", "not every line has the columns of the first"),
+        ("a,b\n1,2\n4\n", "not every line has the columns of the first"),
+        ('a,b\n1,"x\n2,y\n', "a quote is not closed"),
+        ("", "is empty"),
+    ],
+)
+def test_no_line_of_a_csv_is_dropped_in_silence(lab: Lab, text: str, words: str) -> None:
+    path = write(lab.root / "f.csv", text)
+    with pytest.raises(EngineError, match=rf"data/f\.csv.*{words}"):
+        lab.files(attrs.evolve(file_source("csv"), table="data/f.csv"), path)
