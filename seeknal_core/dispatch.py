@@ -9,8 +9,9 @@ that names the plugin and its version. Nothing else calls a hook. Here, too, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -32,6 +33,7 @@ from seeknal_core.types import (
     ExecutionContext,
     Location,
     Mode,
+    Owned,
     QualifiedName,
     Snapshot,
     Source,
@@ -44,6 +46,9 @@ from seeknal_core.types import (
     problem_at,
     redact,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 T = TypeVar("T")
 
@@ -99,6 +104,7 @@ class Dispatcher:
     def __init__(self, host: PluginHost) -> None:
         self.host = host
         self._options: dict[str, BackendOptions | None] = {}
+        self._resolved: dict[int, tuple[ConnectionSpec, Connection]] = {}
 
     def supports(self, type: str, hook: str) -> bool:
         """Tell whether the backend of `type` implements an optional hook."""
@@ -115,7 +121,9 @@ class Dispatcher:
         return self._options[type]
 
     def resolve_profile(self, context: ExecutionContext, connection: ConnectionSpec) -> Connection:
-        """Resolve a connection of the profile; mistakes carry file and line."""
+        """Resolve a connection of the profile, once; mistakes carry file and line."""
+        if id(connection) in self._resolved:
+            return self._resolved[id(connection)][1]
         try:
             resolved = self._call(
                 connection.type,
@@ -132,6 +140,7 @@ class Dispatcher:
             raise self._contract(
                 connection.type, "resolve_profile", "did not copy the connection's name and type"
             )
+        self._resolved[id(connection)] = (connection, resolved)
         return resolved
 
     def bind_target(self, context: ExecutionContext, spec: TargetSpec) -> Binding:
@@ -189,7 +198,10 @@ class Dispatcher:
         binding = self.bind_source(context, merged)
         own, inline = self._split_params(merged)
         connection_spec = self._source_connection(context, merged, binding.connection, inline)
-        connection = self.resolve_profile(context, connection_spec)
+        try:
+            connection = self.resolve_profile(context, connection_spec)
+        except ConfigError as error:
+            raise _of_params(error, spec.node, connection_spec.name, inline) from error
         query = _text(merged, params, "query")
         if not query and not binding.parts:
             raise _mistake(spec, "table", "a source needs a table or params.query")
@@ -255,12 +267,32 @@ class Dispatcher:
         if not self.supports(resolved.source.type, "read_source"):
             info = self.host.loaded(resolved.source.type).info
             raise _mistake(resolved.spec, "source", f"{info} writes targets and has no sources")
-        return self._call(
+        stream = self._call(
             resolved.source.type,
             "read_source",
             SourceStream,
             context=context.connected(resolved.connection),
             source=resolved.source,
+        )
+        return self._checked_stream(resolved.source.type, stream)
+
+    def list_owned(self, context: ExecutionContext, connection: Connection) -> tuple[Owned, ...]:
+        """List what this project made in this environment on a connection."""
+        found = self._call(
+            connection.type, "list_owned", tuple, context=context.connected(connection)
+        )
+        if not all(isinstance(owned, Owned) for owned in found):
+            raise self._contract(connection.type, "list_owned", "returned things that are no Owned")
+        return found
+
+    def drop_target(self, context: ExecutionContext, connection: Connection, owned: Owned) -> bool:
+        """Drop one of them; tell whether it was there."""
+        return self._call(
+            connection.type,
+            "drop_target",
+            bool,
+            context=context.connected(connection),
+            owned=owned,
         )
 
     def check_connection(self, context: ExecutionContext, connection: Connection) -> str:
@@ -273,9 +305,21 @@ class Dispatcher:
 
     def _call(self, type: str, hook: str, result_type: type[T], **arguments: object) -> T:
         caller = self.host.caller(type, hook)
-        try:
+        with self._translated(type, hook):
             result = caller(**arguments)
-        except (SeeknalError, KeyboardInterrupt, SystemExit):
+        wrong_bool = result_type is int and isinstance(result, bool)
+        if not isinstance(result, result_type) or wrong_bool:
+            raise self._contract(
+                type, hook, f"returned {result.__class__.__name__}, not {result_type.__name__}"
+            )
+        return result
+
+    @contextmanager
+    def _translated(self, type: str, hook: str) -> Iterator[None]:
+        """Name plugin and hook in whatever a plugin raises that is no error of ours."""
+        try:
+            yield
+        except SeeknalError:
             raise
         except Exception as error:
             info = self.host.loaded(type).info
@@ -284,12 +328,36 @@ class Dispatcher:
                 f"{info} failed in {hook}: {text}",
                 "run again with --debug for the traceback, and report it to the plugin's authors",
             ) from error
-        wrong_bool = result_type is int and isinstance(result, bool)
-        if not isinstance(result, result_type) or wrong_bool:
-            raise self._contract(
-                type, hook, f"returned {result.__class__.__name__}, not {result_type.__name__}"
-            )
-        return result
+
+    def _checked_stream(self, type: str, stream: SourceStream) -> SourceStream:
+        """Hold a stream to the hook's contract, which outlives the hook's call."""
+
+        def open() -> pa.RecordBatchReader:
+            import pyarrow as pa
+
+            with self._translated(type, "read_source"):
+                reader = stream.open()
+            if not isinstance(reader, pa.RecordBatchReader):
+                what = f"opened a {reader.__class__.__name__}, not a RecordBatchReader"
+                raise self._contract(type, "read_source", what)
+            return pa.RecordBatchReader.from_batches(reader.schema, batches(reader))
+
+        def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+            while True:
+                with self._translated(type, "read_source"):
+                    try:
+                        batch = reader.read_next_batch()
+                    except StopIteration:
+                        return
+                yield batch
+
+        def close() -> None:
+            with self._translated(type, "read_source"):
+                stream.close()
+
+        return SourceStream(
+            identity=stream.identity, version=stream.version, open=open, close=close
+        )
 
     def _contract(self, type: str, hook: str, what: str) -> HookContractError:
         info = self.host.loaded(type).info
@@ -378,6 +446,20 @@ def target_mode(spec: TargetSpec, context: ExecutionContext) -> Mode:
     if spec.type == hints().legacy_target_type and context.profile.default_mode is not None:
         return context.profile.default_mode
     return Mode.FULL
+
+
+def _of_params(
+    error: ConfigError, node: str, connection: str, inline: Mapping[str, object]
+) -> ConfigError:
+    """Say ``params`` of the mistakes in options that stand there, not in the connection."""
+    start = f"connections.{connection}."
+    problems = [
+        problem._replace(path=f"{node}.params.{problem.path.removeprefix(start)}")
+        if problem.path.removeprefix(start).partition(".")[0] in inline
+        else problem
+        for problem in error.problems
+    ]
+    return ConfigError(problems, error.hint)
 
 
 def _profile_name(context: ExecutionContext) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Connection,
         ConnectionSpec,
         ExecutionContext,
+        Owned,
         QualifiedName,
         Snapshot,
         Source,
@@ -177,6 +178,40 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
 
 
 @hookspec(firstresult=True)
+def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
+    """List what this project made in this environment, on ``context.connection``.
+
+    Optional, together with `drop_target`. Asked of the store's ledger, so it is
+    complete also where the state folder is lost. Tables that were adopted, not
+    made, are not listed. Changes nothing; a ledger that was never made is empty.
+
+    Returns:
+        Tables first, then namespaces, inner ones before outer ones: an order in
+        which they can be dropped.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def drop_target(context: ExecutionContext, owned: Owned) -> bool:
+    """Drop one thing that `list_owned` gave, and its record in the ledger.
+
+    Optional, together with `list_owned`. Never cascades. Ownership is looked up
+    again in the same transaction. When the last owned object of the environment
+    is gone, so is the ledger itself. May be called again after a crash.
+
+    Returns:
+        Whether it was there.
+
+    Raises:
+        WriteRefused: it is not this project's and environment's any more, it
+            holds something that isn't (a namespace with foreign tables), or
+            something foreign hangs on it (a view). Nothing was changed.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
 def check_connection(context: ExecutionContext) -> str:
     """Try ``context.connection`` and say in a few words what answered.
 
@@ -187,5 +222,8 @@ def check_connection(context: ExecutionContext) -> str:
     """
     raise NotImplementedError
 
+
+#: Hooks that a backend implements all or none of.
+GROUPS = (("list_owned", "drop_target"),)
 
 REQUIRED = ("resolve_profile", "namespace_for", "materialize", "count_rows")

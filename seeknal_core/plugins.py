@@ -168,7 +168,7 @@ class PluginHost:
         return BackendNotInstalled(
             f"no installed backend provides type {name!r}"
             + (f"; {suggestion}" if suggestion else f"; installed: {', '.join(known) or 'none'}"),
-            f"pip install seeknal-{name}",
+            "mend the type, or install the plugin that provides it",
         )
 
     def load_backends(self, types: Iterable[str]) -> None:
@@ -186,15 +186,12 @@ class PluginHost:
             info = self.info(BACKENDS, name)
             plugin = self._import(info)
             self._register(info, plugin)
-            missing = [
-                hook for hook in hookspecs.REQUIRED if hook not in self._backends[name].hooks
-            ]
-            if missing:
+            fault = _incomplete(self._backends[name].hooks)
+            if fault:
                 self._manager.unregister(plugin)
                 del self._backends[name]
                 raise BackendBroken(
-                    f"backend {name!r} ({info}) lacks the required hook"
-                    f"{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
+                    f"backend {name!r} ({info}) {fault}",
                     f"report it to the authors of {info.distribution}, or install another version",
                 )
         self._callers.clear()
@@ -344,3 +341,16 @@ class PluginHost:
             emit(redact(f"hook {hook} {result}"))
 
         self._manager.add_hookcall_monitoring(before, after)
+
+
+def _incomplete(hooks: frozenset[str]) -> str:
+    """Say what a backend's hooks lack, or nothing."""
+    missing = [hook for hook in hookspecs.REQUIRED if hook not in hooks]
+    if missing:
+        return f"lacks the required hook{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+    for group in hookspecs.GROUPS:
+        there = [hook for hook in group if hook in hooks]
+        if there and len(there) < len(group):
+            absent = [hook for hook in group if hook not in hooks]
+            return f"implements {', '.join(there)} without {', '.join(absent)}"
+    return ""

@@ -152,7 +152,7 @@ class ConnectionSpec:
 
     name: str
     type: str
-    options: Mapping[str, object]
+    options: Mapping[str, object] = attrs.field(repr=False)
     locations: Mapping[str, Location] = attrs.field(factory=dict, eq=False, repr=False)
 
 
@@ -388,7 +388,7 @@ class SourceSpec:
     type: str
     table: str | None = None
     connection: str | None = None
-    params: Mapping[str, object] = attrs.field(factory=dict)
+    params: Mapping[str, object] = attrs.field(factory=dict, repr=False)
     watermark: str | None = None
     location: Location | None = attrs.field(default=None, eq=False)
 
@@ -544,6 +544,26 @@ class TargetState:
     columns: tuple[TargetColumn, ...] = ()
     version: str | None = None
     owner: Ownership | None = None
+
+
+class OwnedKind(enum.Enum):
+    """What an owned object of a store is."""
+
+    TABLE = "table"
+    NAMESPACE = "namespace"
+
+
+@attrs.frozen(kw_only=True)
+class Owned:
+    """A table or namespace that this project made in this environment, by the store's ledger.
+
+    ``identity`` is a table's physical identity, as in `TargetState`, and empty
+    for a namespace.
+    """
+
+    kind: OwnedKind
+    name: QualifiedName
+    identity: str = ""
 
 
 @attrs.frozen(kw_only=True)

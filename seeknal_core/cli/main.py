@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from seeknal_core import __version__
-from seeknal_core.errors import ConfigError, SeeknalError
+from seeknal_core.errors import ConfigError, Interrupted, OptionError, SeeknalError
 from seeknal_core.types import redact
 
 #: Command name -> (module, attribute, one line of help). The line stands here
@@ -24,11 +24,13 @@ COMMANDS = {
     "init": ("seeknal_core.cli.init", "init", "Make a new project, or a complete example."),
     "run": ("seeknal_core.cli.run", "run", "Bring nodes and their targets up to date."),
     "check": ("seeknal_core.cli.check", "check", "Find every mistake without running anything."),
+    "env": ("seeknal_core.cli.env", "env", "Look at environments, and clean them up."),
+    "gc": ("seeknal_core.cli.gc", "gc", "Remove stored outputs that nothing refers to."),
     "plugins": ("seeknal_core.cli.plugins", "plugins", "Look at the installed backends."),
 }
 
 
-_INTERRUPTED = 130
+_INTERRUPTED = Interrupted.exit_code
 
 
 class LazyGroup(click.Group):
@@ -44,6 +46,7 @@ class LazyGroup(click.Group):
             return None
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        _take_common_options(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -64,6 +67,31 @@ class LazyGroup(click.Group):
             hint = f" Did you mean {close[0]!r}?" if close else ""
             ctx.fail(f"No such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)
+
+
+def _take_common_options(command: click.Command) -> None:
+    """Let the options of ``seeknal`` stand behind a command's name, too."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _take_common_options(inner)
+    if any(parameter.name == "debug" for parameter in command.params):
+        return
+    for names, is_flag in (
+        (["-C", "--project-dir"], False),
+        (["-v", "--verbose"], True),
+        (["--debug"], True),
+    ):
+        option = click.Option(
+            names, is_flag=is_flag, expose_value=False, hidden=True, callback=_note_option
+        )
+        command.params.append(option)
+
+
+def _note_option(context: click.Context, option: click.Parameter, value: object) -> None:
+    if value:
+        context.obj[option.name] = value
+        if option.name == "debug":
+            context.obj["verbose"] = True
 
 
 @click.group(
@@ -103,19 +131,18 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _run(args: list[str]) -> int:
     debug = "--debug" in args
+    as_json = "--json" in args
     try:
         result: Any = cli.main(args=args, prog_name="seeknal", standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("stopped by the user", err=True)
-        return _INTERRUPTED
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _fail(Interrupted("stopped by the user"), debug=False, as_json=as_json)
     except click.ClickException as error:
         error.show()
+        if as_json:
+            _print_failure(ConfigError(error.format_message()))
         return 2
     except SeeknalError as error:
-        return _fail(error, debug)
-    except KeyboardInterrupt:
-        click.echo("stopped by the user", err=True)
-        return _INTERRUPTED
+        return _fail(error, debug=debug, as_json=as_json)
     except BrokenPipeError:
         # The reader went away (seeknal ... | head); nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,32 +150,56 @@ def _run(args: list[str]) -> int:
     except Exception as error:  # noqa: BLE001
         # The outermost frame: whatever comes here is a defect of ours, and even then
         # the user gets one sentence and no secret.
-        if debug:
-            return _traceback(error)
-        click.echo(
-            redact(f"Error: unexpected {error.__class__.__name__}: {error}\n")
-            + "This is a defect in Seeknal. Run again with --debug for the details to report.",
-            err=True,
+        defect = SeeknalError(
+            f"unexpected {error.__class__.__name__}: {error}",
+            "this is a defect in Seeknal: run again with --debug for the details to report",
         )
-        return 1
+        defect.__cause__ = error
+        return _fail(defect, debug=debug, as_json=as_json)
     return result if isinstance(result, int) else 0
 
 
-def _fail(error: SeeknalError, debug: bool) -> int:
+def _fail(error: SeeknalError, *, debug: bool, as_json: bool) -> int:
     if debug:
         _traceback(error)
     message = redact(str(error))
-    if isinstance(error, ConfigError) and len(error.problems) > 1:
+    if isinstance(error, Interrupted):
+        click.echo(message, err=True)
+    elif isinstance(error, ConfigError) and len(error.problems) > 1:
         click.echo(f"Error: {len(error.problems)} mistakes\n{message}", err=True)
     else:
         click.echo(f"Error: {message}", err=True)
     if error.hint:
         click.echo(f"Next: {redact(error.hint)}", err=True)
+    if as_json:
+        _print_failure(error)
     return error.exit_code
 
 
-def _traceback(error: BaseException) -> int:
+def _print_failure(error: SeeknalError) -> None:
+    """Print the document of a command that ended with an error, for ``--json``."""
+    import json
+
+    problems = error.problems if isinstance(error, ConfigError | OptionError) else ()
+    document = {
+        "status": "interrupted" if isinstance(error, Interrupted) else "failed",
+        "error": {
+            "type": error.__class__.__name__,
+            "message": redact(error.message),
+            "hint": redact(error.hint),
+            "problems": [
+                {
+                    name: redact(value) if isinstance(value, str) else value
+                    for name, value in problem._asdict().items()
+                }
+                for problem in problems
+            ],
+        },
+    }
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def _traceback(error: BaseException) -> None:
     import traceback
 
     click.echo(redact("".join(traceback.format_exception(error))), err=True)
-    return 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from seeknal_core.run.preview import Preview
 
 _WIDTH_WHEN_PIPED = 120
+
+
+@contextlib.contextmanager
+def output_for(as_json: bool) -> Iterator[TextIO]:
+    """Give the stream for the result.
+
+    With ``--json`` that is nobody else's meanwhile: what Python nodes print goes
+    to standard error.
+    """
+    stream = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield stream
 
 
 def profile_line(session: Session) -> str:
@@ -192,7 +204,7 @@ def render_report(report: RunReport, *, verbose: bool) -> None:
     quiet = () if verbose else (TargetStatus.CURRENT, TargetStatus.SAME_AS_PRODUCTION)
     shown = [target for target in report.targets if target.status not in quiet]
     if shown:
-        _table(
+        print_table(
             ("target", "node", "mode", "status", "written", "rows", "seconds"),
             [
                 (
@@ -239,12 +251,12 @@ def closing_line(report: RunReport) -> str:
 
 def render_preview(result: Preview) -> None:
     """Print what a run would do."""
-    _table(
+    print_table(
         ("node", "would", "because"),
         [(step.id, step.action.value, step.reason) for step in result.nodes],
     )
     if result.targets:
-        _table(
+        print_table(
             ("target", "node", "connection", "mode", "would", "because"),
             [
                 (step.name, step.node, step.connection, step.mode, step.action.value, step.reason)
@@ -254,7 +266,7 @@ def render_preview(result: Preview) -> None:
     click.echo("dry run: nothing was connected, read or written")
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: int = 0) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: int = 0) -> None:
     """Print a table; the last `numeric` columns are right-aligned."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

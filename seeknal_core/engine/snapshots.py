@@ -20,6 +20,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,15 @@ class Staging:
         return tuple(sorted(found, key=lambda path: int(path.stem.partition("_")[2])))
 
 
+@attrs.frozen(kw_only=True)
+class Stored:
+    """A snapshot in the store: its key, its size, and since when it is there."""
+
+    content_key: str
+    bytes: int
+    stored_at: datetime
+
+
 class SnapshotStore:
     """The snapshots under one folder. Thread-safe; several processes share one.
 
@@ -79,9 +89,12 @@ class SnapshotStore:
         """
         folder = self._folder(content_key)
         document = self._document(folder)
-        if document is None:
-            if folder.exists():
+        if document is None and folder.exists():
+            # Another thread or process may have stored it between the two looks.
+            document = self._document(folder)
+            if document is None:
                 self._remove(folder)
+        if document is None:
             return None
         try:
             names = [(folder / str(file["name"]), int(file["bytes"])) for file in document["files"]]
@@ -192,6 +205,21 @@ class SnapshotStore:
         if found is None:
             raise EngineError(f"{node}: the snapshot store at {self.root} cannot be written")
         return found
+
+    def stored(self) -> Iterator[Stored]:
+        """List what is stored, damaged folders too."""
+        for folder in sorted(self.root.glob("[0-9a-f][0-9a-f]/*")):
+            if _KEY.fullmatch(folder.name):
+                files = [path.stat() for path in folder.iterdir()]
+                yield Stored(
+                    content_key=folder.name,
+                    bytes=sum(stat.st_size for stat in files),
+                    stored_at=datetime.fromtimestamp(folder.stat().st_mtime, UTC),
+                )
+
+    def remove(self, content_key: str) -> None:
+        """Remove a snapshot. The caller holds the exclusive lock."""
+        self._remove(self._folder(content_key))
 
     @contextlib.contextmanager
     def shared_lock(self, *, wait: float = 60.0) -> Iterator[None]:

@@ -160,7 +160,9 @@ class StateStore:
         """List the recorded environments."""
         if not self._environments.is_dir():
             return ()
-        return tuple(sorted(path.stem for path in self._environments.glob("*.json")))
+        # A command that died in an environment's first run left a journal alone.
+        paths = self._environments.iterdir()
+        return tuple(sorted({p.stem for p in paths if p.suffix in (".json", ".journal")}))
 
     def load(self, name: str) -> EnvironmentRecord | None:
         """Load an environment's record, what a dead command left included."""
@@ -184,6 +186,12 @@ class StateStore:
         write_document(self._environments / f"{record.name}.json", _VERSION, attrs.asdict(record))
         with contextlib.suppress(FileNotFoundError):
             self._journal_path(record.name).unlink()
+
+    def forget(self, name: str) -> None:
+        """Remove an environment's record and journal."""
+        for path in (self._environments / f"{name}.json", self._journal_path(name)):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
 
     def journal(self, name: str) -> Journal:
         """Open the journal of a command on an environment."""

@@ -132,6 +132,12 @@ def test_missing_required_hooks_are_listed(site: Path) -> None:
         PluginHost().load_backends(["alpha"])
 
 
+def test_half_a_group_of_hooks_is_refused(site: Path) -> None:
+    backend(site, "alpha", FOUR + "\n@hookimpl\ndef list_owned(context): return ()\n")
+    with pytest.raises(BackendBroken, match="implements list_owned without drop_target"):
+        PluginHost().load_backends(["alpha"])
+
+
 def test_a_misspelled_hook_gets_the_right_name(site: Path) -> None:
     backend(site, "alpha", FOUR + "\n@hookimpl\ndef inspect_traget(context, target): ...\n")
     with pytest.raises(BackendBroken, match="did you mean 'inspect_target'"):

@@ -197,3 +197,21 @@ def test_a_disk_full_while_staging_is_told(lab: Lab) -> None:
     ):
         full.write(b"x")
     assert not staging.path.exists()
+
+
+def test_a_snapshot_that_is_committed_while_another_looks_for_it_stays(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = SnapshotStore._document
+
+    def late(folder: Path) -> object:
+        # Another thread's commit falls between the look and the check for damage.
+        found = real(folder)
+        if found is None and not folder.exists():
+            monkeypatch.setattr(SnapshotStore, "_document", staticmethod(real))
+            put(lab)
+        return found
+
+    monkeypatch.setattr(SnapshotStore, "_document", staticmethod(late))
+    lab.store.find("source.a", KEY)
+    assert lab.store.contains(KEY)

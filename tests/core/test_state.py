@@ -67,7 +67,15 @@ def test_a_line_torn_by_a_crash_hides_none_of_the_next_command(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "line",
-    [b"null", b"[]", b"7", b'{"x": 1}', b'{"node": "n"}', b'{"target": "t", "record": {}}', b"\xff"],
+    [
+        b"null",
+        b"[]",
+        b"7",
+        b'{"x": 1}',
+        b'{"node": "n"}',
+        b'{"target": "t", "record": {}}',
+        b"\xff",
+    ],
 )
 def test_a_damaged_line_of_a_journal_is_passed_over(tmp_path: Path, line: bytes) -> None:
     store = StateStore(tmp_path)

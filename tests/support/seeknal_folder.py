@@ -6,9 +6,11 @@ its rows between processes, replaces a table in one rename and has a ledger.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from seeknal_core.types import (
     ConnectionSpec,
     ExecutionContext,
     Mode,
+    Owned,
+    OwnedKind,
     Ownership,
     QualifiedName,
     Secret,
@@ -48,6 +52,20 @@ class FolderOptions:
 
 
 @attrs.frozen(kw_only=True)
+class FolderSource:
+    """A source's options.
+
+    ``only`` keeps the rows whose column ``env`` is that; ``exact`` gives the
+    store's version, the digest of the file; ``breaks`` is a store that fails
+    half-way, as a driver does, not as a backend should.
+    """
+
+    only: str | None = None
+    exact: bool = False
+    breaks: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class FolderConnection(Connection):
     """A resolved connection."""
 
@@ -59,7 +77,7 @@ class FolderConnection(Connection):
 
 @hookimpl
 def describe_options() -> BackendOptions:
-    return BackendOptions(connection=FolderOptions)
+    return BackendOptions(connection=FolderOptions, source=FolderSource)
 
 
 @hookimpl
@@ -143,11 +161,21 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
     if not path.exists():
         raise BackendError(f"source table {'.'.join(source.parts)} does not exist")
     columns = list(source.columns) if source.columns else None
+    options = source.options
+    assert isinstance(options, FolderSource)
 
     def open_reader() -> pa.RecordBatchReader:
-        return pq.read_table(path, columns=columns).to_reader()
+        filters = [("env", "=", options.only)] if options.only else None
+        reader = pq.read_table(path, columns=columns, filters=filters).to_reader()
+        return pa.RecordBatchReader.from_batches(reader.schema, batches(reader))
 
-    return SourceStream(identity=str(path), version=None, open=open_reader)
+    def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        yield from reader
+        if options.breaks:
+            raise ValueError("the driver is confused")
+
+    version = hashlib.sha256(path.read_bytes()).hexdigest() if options.exact else None
+    return SourceStream(identity=str(path), version=version, open=open_reader)
 
 
 @hookimpl
@@ -175,3 +203,35 @@ def _ours(ledger: dict[str, Any], context: ExecutionContext) -> bool:
         context.project,
         context.environment.name,
     )
+
+
+@hookimpl
+def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
+    assert isinstance(context.connection, FolderConnection)
+    root = Path(context.project_root, context.connection.options.path).resolve()
+    tables = [path for path in sorted(root.rglob("*.parquet")) if _ours(_ledger(path), context)]
+    return tuple(
+        Owned(
+            kind=OwnedKind.TABLE,
+            name=_name((*path.relative_to(root).parent.parts, path.stem)),
+            identity=str(path),
+        )
+        for path in tables
+    )
+
+
+@hookimpl
+def drop_target(context: ExecutionContext, owned: Owned) -> bool:
+    path = _path(context, owned.name.parts)
+    if not path.exists():
+        return False
+    if not _ours(_ledger(path), context):
+        raise WriteRefused(f"{owned.name} is not this environment's")
+    if (path.with_suffix(".keep")).exists():
+        raise WriteRefused(f"something hangs on {owned.name}")
+    path.unlink()
+    return True
+
+
+def _name(parts: tuple[str, ...]) -> QualifiedName:
+    return QualifiedName(parts=parts, quoted=".".join(parts))

@@ -1,0 +1,262 @@
+"""``seeknal env``: look at environments and clean them up."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from seeknal_core.cli.render import print_table, profile_line
+from seeknal_core.types import redact
+
+
+@click.group()
+def env() -> None:
+    """Look at environments, and clean them up."""
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+_yes = click.option("--yes", is_flag=True, help="Do it without asking.")
+_profile = click.option("--profile", metavar="FILE", help="Use this profile file.")
+
+
+@env.command("list")
+@_json
+@click.pass_context
+def list_environments(context: click.Context, as_json: bool) -> int:
+    """List the environments that are recorded here, asking no store."""
+    from seeknal_core.environments.listing import summaries
+
+    settings, state = _project(context)
+    found = summaries(settings, state, datetime.now(UTC))
+    if as_json:
+        _echo_json([{**attrs.asdict(one), "age": one.age.total_seconds()} for one in found])
+        return 0
+    if not found:
+        click.echo("no environment yet\nNext: seeknal run --env dev")
+        return 0
+    print_table(
+        ("environment", "status", "nodes", "targets", "last run", "against production"),
+        [
+            (
+                one.name,
+                one.status + (", expired" if one.expired else ""),
+                str(one.nodes),
+                str(one.targets),
+                f"{_ago(one.age)} ago",
+                "production" if one.is_production else _against(one),
+            )
+            for one in found
+        ],
+    )
+    return 0
+
+
+@env.command()
+@click.argument("name")
+@_json
+@click.pass_context
+def show(context: click.Context, name: str, as_json: bool) -> int:
+    """Show what is recorded of an environment: its nodes and targets."""
+    from seeknal_core.config import parse_environment_name
+    from seeknal_core.environments.listing import recorded
+
+    settings, state = _project(context)
+    record = recorded(state, parse_environment_name(name, settings))
+    if as_json:
+        _echo_json(attrs.asdict(record))
+        return 0
+    click.echo(f"environment {record.name}: {record.status}, last run {record.last_run_at}")
+    print_table(
+        ("node", "rows", "content"),
+        [
+            (id, f"{node.rows:,}", node.content_key[:12])
+            for id, node in sorted(record.nodes.items())
+        ],
+    )
+    print_table(
+        ("target", "node", "rows", "written"),
+        [
+            (target.name, target.node, f"{target.rows:,}", target.written_at)
+            for _, target in sorted(record.targets.items())
+        ],
+    )
+    return 0
+
+
+@env.command()
+@click.argument("name")
+@_profile
+@_json
+@click.option("--exit-code", is_flag=True, help="Exit with 3 where a target drifted.")
+@click.pass_context
+def status(
+    context: click.Context, name: str, profile: str | None, as_json: bool, exit_code: bool
+) -> int:
+    """Compare an environment's targets with what was written.
+
+    Finds targets that somebody dropped or changed since. Changes nothing.
+    """
+    from seeknal_core.environments.drift import status as find_drift
+    from seeknal_core.environments.listing import recorded
+    from seeknal_core.run.session import Request, open_session
+
+    request = Request(project_dir=context.obj["project_dir"], environment=name, profile=profile)
+    with open_session(request) as session:
+        record = recorded(session.state, session.environment.name)
+        found = find_drift(session, record)
+        if not as_json:
+            click.echo(profile_line(session))
+    drifted = sum(one.condition.drifted for one in found)
+    if as_json:
+        _echo_json(
+            {
+                "environment": record.name,
+                "profile": session.profile.path,
+                "profile_reason": session.profile.reason,
+                "drifted": drifted,
+                "targets": [
+                    {**attrs.asdict(one), "condition": one.condition.value} for one in found
+                ],
+            }
+        )
+    else:
+        print_table(
+            ("target", "node", "rows written", "now"),
+            [(one.name, one.node, f"{one.rows:,}", one.condition.value) for one in found],
+        )
+        click.echo(f"{len(found)} targets, {drifted} drifted")
+        if drifted:
+            click.echo(
+                f"Next: seeknal run --env {record.name} writes what is missing, "
+                "--full-refresh what was changed"
+            )
+    return 3 if drifted and exit_code else 0
+
+
+@env.command()
+@click.argument("name")
+@_profile
+@_yes
+@click.option("--keep-targets", is_flag=True, help="Forget the environment, drop nothing.")
+@click.pass_context
+def delete(
+    context: click.Context, name: str, profile: str | None, yes: bool, keep_targets: bool
+) -> int:
+    """Delete an environment and the tables that it made.
+
+    Drops only what the environment itself made, by the stores' own ledgers;
+    lists it first and asks. What isn't its own stays, and is named.
+    """
+    return _delete(context, name, profile, yes=yes, keep_targets=keep_targets)
+
+
+@env.command()
+@_yes
+@click.pass_context
+def prune(context: click.Context, yes: bool) -> int:
+    """Delete the environments that nobody ran for the project's time to live.
+
+    Lists them; --yes deletes. One that fails does not keep the others.
+    """
+    from seeknal_core.environments.listing import summaries
+    from seeknal_core.errors import SeeknalError
+
+    settings, state = _project(context)
+    expired = [one for one in summaries(settings, state, datetime.now(UTC)) if one.expired]
+    for one in expired:
+        click.echo(f"{one.name}: last run {_ago(one.age)} ago")
+    if not expired:
+        click.echo(f"nothing expired; the time to live is {settings.environment_ttl.days} days")
+        return 0
+    if not yes:
+        click.echo("Next: seeknal env prune --yes deletes them")
+        return 0
+    worst = 0
+    for one in expired:
+        try:
+            code = _delete(context, one.name, None, yes=True, keep_targets=False)
+        except SeeknalError as error:
+            click.echo(redact(f"{one.name}: {error}"), err=True)
+            code = 1
+        worst = max(worst, code)
+    return worst
+
+
+def _delete(
+    context: click.Context, name: str, profile: str | None, *, yes: bool, keep_targets: bool
+) -> int:
+    from seeknal_core.environments.deleting import delete as drop_all
+    from seeknal_core.environments.deleting import take_inventory
+    from seeknal_core.environments.listing import recorded
+    from seeknal_core.run.session import Request, open_session
+
+    request = Request(project_dir=context.obj["project_dir"], environment=name, profile=profile)
+    with open_session(request) as session, session.state.lock(session.environment.name):
+        record = recorded(session.state, session.environment.name)
+        click.echo(profile_line(session))
+        inventory = take_inventory(session, record)
+        things = () if keep_targets else inventory.things
+        for thing in things:
+            click.echo(f"would drop {thing}" if not yes else f"drops {thing}")
+        for line in inventory.left if not keep_targets else ():
+            click.echo(f"stays: {line}")
+        question = f"Delete environment {record.name} and {len(things)} objects?"
+        if not yes and not click.confirm(question):
+            click.echo("nothing was deleted")
+            return 0
+        result = drop_all(session, things)
+    for line in result.refused:
+        click.echo(redact(f"stays: {line}"), err=True)
+    if result.refused:
+        click.echo(
+            f"Next: mend that and run the same command again, or: "
+            f"seeknal env delete {record.name} --keep-targets",
+            err=True,
+        )
+        return 1
+    click.echo(f"environment {record.name} is deleted, {len(result.dropped)} objects dropped")
+    return 0
+
+
+def _project(context: click.Context) -> tuple[Any, Any]:
+    """Read the project file and find the state, without nodes or plugins."""
+    from seeknal_core import config
+    from seeknal_core.state.records import StateStore
+
+    root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
+    settings, _warnings = config.load_settings(root)
+    return settings, StateStore(root / "target" / "state")
+
+
+def _against(one: Any) -> str:
+    if one.changed is None:
+        return "no production recorded"
+    parts = [
+        f"{count} {word}"
+        for count, word in (
+            (one.changed, "changed"),
+            (one.only_here, "only here"),
+            (one.only_there, "only there"),
+        )
+        if count
+    ]
+    return ", ".join(parts) or "same definitions"
+
+
+def _ago(age: timedelta) -> str:
+    seconds = age.total_seconds()
+    for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {word}{'' if count == 1 else 's'}"
+    return "moments"
+
+
+def _echo_json(document: object) -> None:
+    click.echo(redact(json.dumps(document, ensure_ascii=False, indent=2, default=str)))

@@ -1,0 +1,44 @@
+"""``seeknal gc``."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
+@click.option(
+    "--keep-hours",
+    type=click.IntRange(min=0),
+    default=6,
+    show_default=True,
+    help="Keep every output younger than this.",
+)
+@click.pass_context
+def gc(context: click.Context, dry_run: bool, keep_hours: int) -> int:
+    """Remove stored outputs that no environment refers to.
+
+    Refused while another command uses them.
+    """
+    from seeknal_core import config
+    from seeknal_core.environments.garbage import collect
+    from seeknal_core.state.records import StateStore
+
+    root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
+    result = collect(
+        root / "target" / "snapshots",
+        StateStore(root / "target" / "state"),
+        datetime.now(UTC),
+        keep_for=timedelta(hours=keep_hours),
+        dry_run=dry_run,
+    )
+    verb = "would remove" if dry_run else "removed"
+    click.echo(
+        f"{verb} {result.removed} stored outputs ({result.removed_bytes / 1e6:.1f} MB), "
+        f"kept {result.kept} ({result.kept_bytes / 1e6:.1f} MB)"
+    )
+    return 0

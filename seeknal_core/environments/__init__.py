@@ -1,0 +1,3 @@
+"""Looking at environments, and cleaning them up."""
+
+from __future__ import annotations

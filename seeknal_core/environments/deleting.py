@@ -1,0 +1,100 @@
+"""``seeknal env delete`` and ``env prune``: remove what an environment made, and only that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from seeknal_core.errors import ConfigError, WriteRefused
+from seeknal_core.run.session import Session
+from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.types import Connection, Owned
+
+
+@attrs.frozen(kw_only=True)
+class OwnedThing:
+    """Something an environment made, and the connection it was found on."""
+
+    connection: Connection
+    owned: Owned
+
+    def __str__(self) -> str:
+        return f"{self.owned.kind.value} {self.owned.name} ({self.connection.name})"
+
+
+@attrs.frozen(kw_only=True)
+class Inventory:
+    """What deleting an environment would drop, and what it would leave.
+
+    ``left`` are sentences about targets that the environment wrote and that
+    stay: adopted tables, and tables on connections that the profile lacks now.
+    """
+
+    things: tuple[OwnedThing, ...]
+    left: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Deletion:
+    """What was dropped, and what was refused and why."""
+
+    dropped: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+def take_inventory(session: Session, record: EnvironmentRecord) -> Inventory:
+    """List what the environment made, by the stores' ledgers. Changes nothing.
+
+    Raises:
+        ConfigError: the environment is production.
+        BackendError: a store does not answer: what it holds is not known.
+    """
+    if session.environment.is_production:
+        raise ConfigError(
+            f"{session.environment.name!r} is production and is never deleted",
+            "name another environment: seeknal env list",
+        )
+    things: list[OwnedThing] = []
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    for spec in session.profile.connections.values():
+        session.dispatcher.host.load_backends([spec.type])
+        if not session.dispatcher.supports(spec.type, "list_owned"):
+            continue
+        connection = session.dispatcher.resolve_profile(session.context, spec)
+        for owned in session.dispatcher.list_owned(session.context, connection):
+            # Two connections may lead to one database.
+            place = (owned.identity or str(sorted(connection.bindings().items())), owned.name.parts)
+            if place not in seen:
+                seen.add(place)
+                things.append(OwnedThing(connection=connection, owned=owned))
+    known = {thing.owned.identity for thing in things if thing.owned.identity}
+    left = [
+        f"{target.name} ({target.connection}): not made by this environment, or out of its profile"
+        for target in record.targets.values()
+        if target.identity not in known
+    ]
+    return Inventory(things=tuple(things), left=tuple(left))
+
+
+def delete(session: Session, things: Sequence[OwnedThing]) -> Deletion:
+    """Drop them, one after the other, and forget the environment if all went.
+
+    The record stays where something was refused, so that the command can be
+    repeated. The caller holds the environment's lock.
+
+    Raises:
+        BackendError: a store stopped answering; what was dropped is dropped.
+    """
+    dropped: list[str] = []
+    refused: list[str] = []
+    for thing in things:
+        session.context.cancellation.check()
+        try:
+            if session.dispatcher.drop_target(session.context, thing.connection, thing.owned):
+                dropped.append(str(thing))
+        except WriteRefused as error:
+            refused.append(f"{thing}: {error}")
+    if not refused:
+        session.state.forget(session.environment.name)
+    return Deletion(dropped=tuple(dropped), refused=tuple(refused))

@@ -1,0 +1,73 @@
+"""``seeknal env status``: whether the targets still hold what was written."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from seeknal_core.run.session import Session, bind, load_plugins
+from seeknal_core.run.targets import TargetCheck, check_targets
+from seeknal_core.state.records import EnvironmentRecord, TargetRecord
+
+
+class Condition(enum.Enum):
+    """How a recorded target was found."""
+
+    CLEAN = "as written"
+    MISSING = "missing"
+    REWRITTEN = "changed by somebody else"
+    MOVED = "now written to another place"
+    UNKNOWN = "its backend cannot tell"
+    REMOVED = "no longer in the project"
+
+    @property
+    def drifted(self) -> bool:
+        """Whether somebody touched what Seeknal wrote."""
+        return self in (Condition.MISSING, Condition.REWRITTEN)
+
+
+@attrs.frozen(kw_only=True)
+class TargetCondition:
+    """A recorded target and how it was found; ``rows`` as recorded."""
+
+    name: str
+    node: str
+    type: str
+    rows: int
+    condition: Condition
+
+
+def status(session: Session, record: EnvironmentRecord) -> tuple[TargetCondition, ...]:
+    """Compare every recorded target with its store. Changes nothing.
+
+    Raises:
+        ConfigError, PluginError: the project cannot be read.
+        BackendError: a store does not answer.
+    """
+    nodes = list(session.graph.nodes.values())
+    load_plugins(session, nodes)
+    bound = bind(session, nodes).targets
+    checks = check_targets(session, [bound[key] for key in record.targets if key in bound])
+    return tuple(
+        TargetCondition(
+            name=held.name,
+            node=held.node,
+            type=held.type,
+            rows=held.rows,
+            condition=_condition(held, checks.get(key)),
+        )
+        for key, held in sorted(record.targets.items())
+    )
+
+
+def _condition(held: TargetRecord, check: TargetCheck | None) -> Condition:
+    if check is None:
+        return Condition.REMOVED
+    if check.identity != held.identity:
+        return Condition.MOVED
+    if check.state is None:
+        return Condition.UNKNOWN
+    if not check.state.exists:
+        return Condition.MISSING
+    return Condition.CLEAN if check.state.version == held.version else Condition.REWRITTEN

@@ -1,0 +1,70 @@
+"""``seeknal gc``: remove stored outputs that nothing refers to any more."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from seeknal_core.state.records import StateStore
+
+if TYPE_CHECKING:
+    from seeknal_core.engine.snapshots import SnapshotStore
+
+#: Outputs younger than this are kept: a run that failed half-way will want them.
+KEEP_FOR = timedelta(hours=6)
+
+
+@attrs.frozen(kw_only=True)
+class Garbage:
+    """What was, or would be, removed and kept; sizes in bytes."""
+
+    removed: int
+    removed_bytes: int
+    kept: int
+    kept_bytes: int
+
+
+def collect(
+    snapshots: Path, state: StateStore, now: datetime, *, keep_for: timedelta, dry_run: bool
+) -> Garbage:
+    """Remove what no environment's record names and no recent run made.
+
+    Raises:
+        StateError: another command uses the snapshots, or a record is unreadable
+            (then nothing is removed).
+    """
+    from seeknal_core.engine.snapshots import SnapshotStore
+
+    store = SnapshotStore(snapshots)
+    if not snapshots.is_dir():
+        return Garbage(removed=0, removed_bytes=0, kept=0, kept_bytes=0)
+    if dry_run:
+        return _sweep(store, state, now - keep_for, dry_run=True)
+    with store.exclusive_lock():
+        return _sweep(store, state, now - keep_for, dry_run=False)
+
+
+def _sweep(store: SnapshotStore, state: StateStore, before: datetime, *, dry_run: bool) -> Garbage:
+    named = {
+        node.content_key
+        for name in state.names()
+        if (record := state.load(name)) is not None
+        for node in record.nodes.values()
+    }
+    removed, kept = [], []
+    for stored in store.stored():
+        if stored.content_key in named or stored.stored_at >= before:
+            kept.append(stored.bytes)
+            continue
+        removed.append(stored.bytes)
+        if not dry_run:
+            store.remove(stored.content_key)
+    return Garbage(
+        removed=len(removed),
+        removed_bytes=sum(removed),
+        kept=len(kept),
+        kept_bytes=sum(kept),
+    )

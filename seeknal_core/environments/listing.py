@@ -1,0 +1,101 @@
+"""``seeknal env list`` and ``env show``: what is recorded, without asking any store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from seeknal_core.errors import UnknownEnvironment
+from seeknal_core.specs import ProjectSettings
+from seeknal_core.state.records import EnvironmentRecord, StateStore
+from seeknal_core.structure import nearest
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """One environment in a list.
+
+    ``age`` is the time since its last run. ``expired`` tells that it is older
+    than the time to live of the project; production never is.
+    ``changed`` counts nodes whose definition is not production's, ``only_here``
+    and ``only_there`` those that one of the two lacks; None where nothing is
+    recorded of production.
+    """
+
+    name: str
+    is_production: bool
+    profile: str
+    created_at: str
+    last_run_at: str
+    status: str
+    nodes: int
+    targets: int
+    age: timedelta
+    expired: bool
+    changed: int | None
+    only_here: int | None
+    only_there: int | None
+
+
+def summaries(settings: ProjectSettings, state: StateStore, now: datetime) -> tuple[Summary, ...]:
+    """Summarize every recorded environment, production first."""
+    production = state.load(settings.production)
+    records = [record for name in state.names() if (record := state.load(name)) is not None]
+    found = [_summary(settings, record, production, now) for record in records]
+    return tuple(sorted(found, key=lambda one: (not one.is_production, one.name)))
+
+
+def recorded(state: StateStore, name: str) -> EnvironmentRecord:
+    """Return an environment's record.
+
+    Raises:
+        UnknownEnvironment: nothing is recorded under that name.
+    """
+    record = state.load(name)
+    if record is None:
+        known = state.names()
+        listed = f"known: {', '.join(known)}" if known else "there is none yet"
+        raise UnknownEnvironment(
+            f"nothing is recorded of environment {name!r}; {nearest(name, known) or listed}",
+            f"seeknal run --env {name}",
+        )
+    return record
+
+
+def _summary(
+    settings: ProjectSettings,
+    record: EnvironmentRecord,
+    production: EnvironmentRecord | None,
+    now: datetime,
+) -> Summary:
+    is_production = record.name == settings.production
+    age = now - _time(record.last_run_at, now)
+    mine = {id: node.definition for id, node in record.nodes.items()}
+    theirs = {id: node.definition for id, node in production.nodes.items()} if production else None
+    compare = None if is_production else theirs
+    return Summary(
+        name=record.name,
+        is_production=is_production,
+        profile=record.profile,
+        created_at=record.created_at,
+        last_run_at=record.last_run_at,
+        status=record.status,
+        nodes=len(record.nodes),
+        targets=len(record.targets),
+        age=age,
+        expired=not is_production and age > settings.environment_ttl,
+        changed=None
+        if compare is None
+        else sum(id in compare and compare[id] != definition for id, definition in mine.items()),
+        only_here=None if compare is None else len(mine.keys() - compare.keys()),
+        only_there=None if compare is None else len(compare.keys() - mine.keys()),
+    )
+
+
+def _time(text: str, fallback: datetime) -> datetime:
+    if not text:
+        # A run that died before its end left a journal and no time.
+        return fallback
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
