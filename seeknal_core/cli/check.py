@@ -9,7 +9,7 @@ import attrs
 import click
 
 from seeknal_core.cli.options import environment_options, request_from
-from seeknal_core.cli.render import counted, profile_line
+from seeknal_core.cli.render import counted, output_for, profile_line
 from seeknal_core.run.check import ConnectionCheck, check_connections, check_project
 from seeknal_core.run.session import open_session
 from seeknal_core.types import redact
@@ -41,7 +41,7 @@ def check(
         variables=variables,
         ignore_unsupported=ignore_unsupported,
     )
-    with open_session(request) as session:
+    with output_for(as_json) as output, open_session(request) as session:
         result = check_project(session)
         tried = check_connections(session) if connections else ()
         if as_json:
@@ -54,7 +54,8 @@ def check(
                 "warnings": list(result.warnings),
                 "connections": [attrs.asdict(one) for one in tried],
             }
-            click.echo(redact(json.dumps(document, ensure_ascii=False, indent=2)))
+            text = json.dumps(document, ensure_ascii=False, indent=2)
+            click.echo(redact(text), file=output)
         else:
             click.echo(profile_line(session))
             for warning in result.warnings:

@@ -8,12 +8,18 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from seeknal_core.cli.options import environment_options, request_from
-from seeknal_core.cli.render import make_reporter, profile_line, render_preview, render_report
+from seeknal_core.cli.render import (
+    make_reporter,
+    output_for,
+    profile_line,
+    render_preview,
+    render_report,
+)
 from seeknal_core.run.execute import Options
 from seeknal_core.run.report import RunReport
 from seeknal_core.run.run import RunRequest
@@ -100,15 +106,20 @@ def run(
         allow_production_targets=allow_production_targets,
     )
     cancellation = Cancellation()
-    with _signals(cancellation), open_session(request, cancellation) as session:
+    with (
+        output_for(as_json) as output,
+        _signals(cancellation),
+        open_session(request, cancellation) as session,
+    ):
         if not as_json:
             click.echo(profile_line(session))
         if dry_run:
-            return _preview(session, wanted, as_json)
+            return _preview(session, wanted, output if as_json else None)
         with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
             report = run_project(session, wanted, reporter)
         if as_json:
-            click.echo(redact(json.dumps(_as_mapping(report), ensure_ascii=False, indent=2)))
+            text = json.dumps(_as_mapping(report), ensure_ascii=False, indent=2)
+            click.echo(redact(text), file=output)
         else:
             render_report(report, verbose=context.obj["verbose"])
     if report.interrupted:
@@ -116,18 +127,21 @@ def run(
     return 1 if report.failed else 0
 
 
-def _preview(session: Session, wanted: RunRequest, as_json: bool) -> int:
+def _preview(session: Session, wanted: RunRequest, json_output: TextIO | None) -> int:
     from seeknal_core.run.preview import as_mapping, preview
 
+    for warning in session.warnings:
+        click.echo(f"warning: {redact(str(warning))}", err=True)
     result = preview(session, wanted)
-    if as_json:
+    if json_output is not None:
         document = {
             "environment": session.environment.name,
             "profile": session.profile.path,
             "profile_reason": session.profile.reason,
             **as_mapping(result),
         }
-        click.echo(redact(json.dumps(document, ensure_ascii=False, indent=2)))
+        text = json.dumps(document, ensure_ascii=False, indent=2)
+        click.echo(redact(text), file=json_output)
     else:
         render_preview(result)
     return 0

@@ -70,9 +70,7 @@ def _statement_problems(session: Session) -> list[Problem]:
             problems += error.problems
         except SeeknalError as error:
             message = error.message.removeprefix(f"{node.id}: ")
-            problems.append(
-                Problem(message, place.file, place.line, path=node.id, hint=error.hint)
-            )
+            problems.append(Problem(message, place.file, place.line, path=node.id, hint=error.hint))
     return problems
 
 
@@ -85,9 +83,13 @@ def check_connections(session: Session) -> tuple[ConnectionCheck, ...]:
             connection = session.dispatcher.resolve_profile(session.context, spec)
             said = session.dispatcher.check_connection(session.context, connection)
         except SeeknalError as error:
+            # The usual hint of an unreachable store is this very command.
+            hint = error.hint
+            if "check --connections" in hint:
+                hint = f"mend connections.{name} in {session.profile.path}, or start the server"
             results.append(
                 ConnectionCheck(
-                    name=name, type=spec.type, answered=False, said=str(error), hint=error.hint
+                    name=name, type=spec.type, answered=False, said=str(error), hint=hint
                 )
             )
         else:

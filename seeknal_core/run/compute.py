@@ -14,7 +14,7 @@ from seeknal_core.dispatch import ResolvedSource
 from seeknal_core.errors import AuditFailed, EngineError
 from seeknal_core.run import keys
 from seeknal_core.run.session import Session
-from seeknal_core.run.targets import bindings_digest
+from seeknal_core.run.targets import source_binding
 from seeknal_core.specs import AnyNode, ChangePolicy, PythonNode, Severity, SourceNode, SqlNode
 from seeknal_core.state.records import NodeRecord
 from seeknal_core.types import Snapshot
@@ -182,11 +182,12 @@ class Computer:
     def _store_source(
         self, node: SourceNode, resolved: ResolvedSource, held: NodeRecord | None
     ) -> Computed:
-        binding = bindings_digest(resolved.connection)
+        binding = source_binding(resolved)
         assumed = self._assumed_unchanged(node, binding, held)
         if assumed is not None:
             return assumed
         read_at = datetime.now(UTC).isoformat(timespec="seconds")
+        asked = keys.asked_of(resolved.source)
         with self._session.dispatcher.read_source(self._session.context, resolved) as stream:
 
             def store(staging: Staging) -> object:
@@ -199,11 +200,11 @@ class Computer:
                 )
 
             if stream.version is not None:
-                read = {"identity": stream.identity, "version": stream.version}
+                read = {"identity": stream.identity, "version": stream.version, "asked": asked}
                 key = keys.stream_key(self._session, node.id, read)
                 computed = self._stored_or(node.id, key, store)
             else:
-                computed = self._by_content(node.id, stream.identity, store)
+                computed = self._by_content(node.id, stream.identity, store, asked)
         return attrs.evolve(computed, binding=binding, read_at=read_at)
 
     def _assumed_unchanged(
@@ -233,13 +234,17 @@ class Computer:
         return Computed(snapshot=snapshot, reused=False)
 
     def _by_content(
-        self, node_id: str, identity: str, compute: Callable[[Staging], object]
+        self,
+        node_id: str,
+        identity: str,
+        compute: Callable[[Staging], object],
+        asked: Mapping[str, object] | None = None,
     ) -> Computed:
         """Read anew and name the rows by what they are: equal rows keep the old key."""
         with self._store.staging() as staging:
             compute(staging)
             content = self.engine().digest(staging)
-            read = {"identity": identity, "digest": content}
+            read = {"identity": identity, "digest": content, "asked": asked}
             key = keys.stream_key(self._session, node_id, read)
             found = self._store.find(node_id, key)
             if found is not None:
@@ -274,7 +279,7 @@ class Computer:
         if failures:
             raise AuditFailed(
                 "; ".join(failures),
-                f"look at the rows, mend them or the node, then: seeknal run --select {node.id}",
+                f"look at the rows, mend them or the node, then: {self._session.rerun(node.id)}",
             )
 
     def _freshness(self, node: SourceNode, snapshot: Snapshot) -> list[str]:
@@ -295,8 +300,8 @@ class Computer:
         return []
 
 
-def missing_snapshot(id: str) -> EngineError:
+def missing_snapshot(session: Session, id: str) -> EngineError:
     """Say that an input outside the selection is not stored any more."""
     return EngineError(
-        f"the stored output of {id} is gone", f"select it too: seeknal run --select +{id}"
+        f"the stored output of {id} is gone", f"select it too: {session.rerun(f'+{id}')}"
     )

@@ -11,7 +11,6 @@ from queue import SimpleQueue
 
 import attrs
 
-from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.errors import Interrupted, SeeknalError
 from seeknal_core.run.compute import Computed, Computer, missing_snapshot
 from seeknal_core.run.report import (
@@ -30,6 +29,8 @@ from seeknal_core.types import Snapshot, redact
 
 #: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
 _HEARTBEAT = 0.2
+
+_STOPPED = "not run, the run was stopped"
 
 
 @attrs.frozen(kw_only=True)
@@ -58,9 +59,9 @@ class _Progress:
     waiting: dict[str, set[str]]
     dependents: dict[str, list[str]]
     ready: deque[str]
+    writes: deque[tuple[TargetCheck, Snapshot]] = attrs.field(factory=deque)
     running: set[_Task] = attrs.field(factory=set)
     done: dict[str, Snapshot] = attrs.field(factory=dict)
-    broken: set[str] = attrs.field(factory=set)
     nodes: dict[str, NodeOutcome] = attrs.field(factory=dict)
     targets: dict[str, TargetOutcome] = attrs.field(factory=dict)
     stopping: bool = False
@@ -106,16 +107,16 @@ class Executor:
         progress = self._prepare()
         self._reporter.started(len(self._scope.order))
         with ThreadPoolExecutor(max(1, options.threads)) as pool:
-            self._start_ready(progress, pool)
+            self._start_ready(progress, pool, options)
             while progress.running:
                 ended, _ = wait(progress.running, timeout=_HEARTBEAT, return_when=FIRST_COMPLETED)
                 self._pass_warnings()
                 for task in ended:
                     progress.running.discard(task)
-                    self._settle(progress, task.result(), pool, options)
+                    self._settle(progress, task.result(), options)
                 if self._session.context.cancellation.requested:
                     progress.stopping = True
-                self._start_ready(progress, pool)
+                self._start_ready(progress, pool, options)
         self._pass_warnings()
         self._skip_rest(progress)
         return list(progress.nodes.values()), list(progress.targets.values())
@@ -131,19 +132,23 @@ class Executor:
             del waiting[id]
         return _Progress(waiting=waiting, dependents=dependents, ready=ready)
 
-    def _start_ready(self, progress: _Progress, pool: ThreadPoolExecutor) -> None:
-        while progress.ready and not progress.stopping:
-            id = progress.ready.popleft()
-            known = {input: progress.done[input] for input in self._scope.waits[id]}
-            self._reporter.node_started(id)
-            progress.running.add(pool.submit(self._node, id, known))
+    def _start_ready(self, progress: _Progress, pool: ThreadPoolExecutor, options: Options) -> None:
+        # No more than there are threads: what the pool holds can't be called back.
+        while not progress.stopping and len(progress.running) < max(1, options.threads):
+            if progress.writes:
+                check, snapshot = progress.writes.popleft()
+                self._reporter.target_started(str(check.resolved.target.name))
+                progress.running.add(pool.submit(self._target, check, snapshot))
+            elif progress.ready:
+                id = progress.ready.popleft()
+                known = {input: progress.done[input] for input in self._scope.waits[id]}
+                self._reporter.node_started(id)
+                progress.running.add(pool.submit(self._node, id, known))
+            else:
+                return
 
     def _settle(
-        self,
-        progress: _Progress,
-        ended: _NodeEnd | TargetOutcome,
-        pool: ThreadPoolExecutor,
-        options: Options,
+        self, progress: _Progress, ended: _NodeEnd | TargetOutcome, options: Options
     ) -> None:
         if isinstance(ended, TargetOutcome):
             progress.targets[ended.key] = ended
@@ -151,16 +156,15 @@ class Executor:
             failed = ended.status is TargetStatus.FAILED
         else:
             failed = ended.outcome.status is NodeStatus.FAILED
-            self._node_ended(progress, ended, pool)
+            self._node_ended(progress, ended)
         if failed and options.fail_fast:
             progress.stopping = True
 
-    def _node_ended(self, progress: _Progress, ended: _NodeEnd, pool: ThreadPoolExecutor) -> None:
+    def _node_ended(self, progress: _Progress, ended: _NodeEnd) -> None:
         id = ended.outcome.id
         progress.nodes[id] = ended.outcome
         self._reporter.node_ended(ended.outcome)
         if ended.snapshot is None:
-            progress.broken.add(id)
             return
         progress.done[id] = ended.snapshot
         for child in progress.dependents[id]:
@@ -169,10 +173,7 @@ class Executor:
             if not needs:
                 del progress.waiting[child]
                 progress.ready.append(child)
-        if not progress.stopping:
-            for check in self._by_node.pop(id, ()):
-                self._reporter.target_started(str(check.resolved.target.name))
-                progress.running.add(pool.submit(self._target, check, ended.snapshot))
+        progress.writes.extend((check, ended.snapshot) for check in self._by_node.pop(id, ()))
 
     def _node(self, id: str, known: Mapping[str, Snapshot]) -> _NodeEnd:
         started = time.monotonic()
@@ -201,7 +202,7 @@ class Executor:
             return _NodeEnd(
                 outcome=NodeOutcome(
                     id=id,
-                    status=_failure(error),
+                    status=NodeStatus.SKIPPED if self._stopped(error) else NodeStatus.FAILED,
                     seconds=time.monotonic() - started,
                     detail=redact(str(error)),
                     hint=redact(error.hint),
@@ -220,7 +221,7 @@ class Executor:
         held = self._scope.recorded[id]
         snapshot = self._find(id, held.content_key)
         if snapshot is None:
-            raise missing_snapshot(id)
+            raise missing_snapshot(self._session, id)
         outcome = NodeOutcome(
             id=id,
             status=NodeStatus.REUSED,
@@ -242,8 +243,6 @@ class Executor:
         from seeknal_core.graph import audits_fingerprint
         from seeknal_core.run.keys import digest
 
-        if node.id not in self._scope.selected:
-            return ""
         # Its inputs and the nodes that relationships compare it with.
         related = dict(sorted(known.items())) if node.audits else {}
         fingerprint = digest(
@@ -296,9 +295,7 @@ class Executor:
         except SeeknalError as error:
             return attrs.evolve(
                 ended,
-                status=TargetStatus.SKIPPED
-                if isinstance(error, Interrupted)
-                else TargetStatus.FAILED,
+                status=TargetStatus.SKIPPED if self._stopped(error) else TargetStatus.FAILED,
                 seconds=time.monotonic() - started,
                 detail=redact(str(error)),
                 hint=redact(error.hint),
@@ -330,39 +327,47 @@ class Executor:
         )
 
     def _skip_rest(self, progress: _Progress) -> None:
-        graph = self._session.graph
-        for id in list(progress.waiting):
-            cause = next((a for a in graph.ancestors(id) if a in progress.broken), None)
-            detail = f"{cause} failed" if cause else "not run, the run was stopped"
+        for id in (*progress.ready, *progress.waiting):
+            cause = self._failed_above(id, progress.nodes)
+            detail = f"{cause} failed" if cause else _STOPPED
             progress.nodes[id] = NodeOutcome(id=id, status=NodeStatus.SKIPPED, detail=detail)
             self._reporter.node_ended(progress.nodes[id])
         for id, checks in self._by_node.items():
-            node = progress.nodes.get(id)
-            detail = (
-                f"{id} failed"
-                if node and node.status is NodeStatus.FAILED
-                else (node.detail if node else "not run")
-            )
+            node = progress.nodes[id]
+            failed = node.status is NodeStatus.FAILED
             for check in checks:
-                if id in self._scope.selected:
-                    progress.targets[check.resolved.target.key] = _skipped(check.resolved, detail)
+                self._skip_target(progress, check, f"{id} failed" if failed else node.detail)
+        for check, _ in progress.writes:
+            self._skip_target(progress, check, _STOPPED)
+
+    def _failed_above(self, id: str, nodes: Mapping[str, NodeOutcome]) -> str | None:
+        """Return the failed node that `id` waits for, directly or not."""
+        seen: set[str] = set()
+        waiting = [id]
+        while waiting:
+            for above in sorted(self._scope.waits[waiting.pop()] - seen):
+                if above in nodes and nodes[above].status is NodeStatus.FAILED:
+                    return above
+                seen.add(above)
+                waiting.append(above)
+        return None
+
+    def _skip_target(self, progress: _Progress, check: TargetCheck, detail: str) -> None:
+        target = check.resolved.target
+        progress.targets[target.key] = TargetOutcome(
+            key=target.key,
+            node=target.node,
+            type=target.type,
+            name=str(target.name),
+            mode=target.mode.value,
+            status=TargetStatus.SKIPPED,
+            detail=detail,
+        )
+
+    def _stopped(self, error: SeeknalError) -> bool:
+        """Tell whether a task ended because the user asked; nobody else's stop is one."""
+        return isinstance(error, Interrupted) and self._session.context.cancellation.requested
 
     def _pass_warnings(self) -> None:
         while not self._warnings.empty():
             self._reporter.warn(redact(self._warnings.get()))
-
-
-def _failure(error: SeeknalError) -> NodeStatus:
-    return NodeStatus.SKIPPED if isinstance(error, Interrupted) else NodeStatus.FAILED
-
-
-def _skipped(resolved: ResolvedTarget, detail: str) -> TargetOutcome:
-    return TargetOutcome(
-        key=resolved.target.key,
-        node=resolved.target.node,
-        type=resolved.target.type,
-        name=str(resolved.target.name),
-        mode=resolved.target.mode.value,
-        status=TargetStatus.SKIPPED,
-        detail=detail,
-    )

@@ -17,6 +17,7 @@ import attrs
 
 from seeknal_core.run.session import Session
 from seeknal_core.specs import PythonNode, SourceNode, SqlNode
+from seeknal_core.types import Source
 
 if TYPE_CHECKING:
     from seeknal_core.engine.files import FileDigests, ResolvedFiles
@@ -68,11 +69,22 @@ def python_key(session: Session, node: PythonNode, inputs: Sequence[str]) -> str
     )
 
 
-def stream_key(session: Session, node_id: str, read: Mapping[str, str]) -> str:
+def asked_of(source: Source) -> Mapping[str, object]:
+    """Return what is asked of a store: expanded, with ``source_defaults`` merged in."""
+    own = source.options
+    return {
+        "query": source.query,
+        "columns": source.columns,
+        "options": attrs.asdict(own) if attrs.has(type(own)) else own,  # type: ignore[arg-type]
+    }
+
+
+def stream_key(session: Session, node_id: str, read: Mapping[str, object]) -> str:
     """Return the key of rows that came as a stream.
 
     Args:
-        read: ``identity`` and one of ``version`` and ``digest``.
+        read: ``identity``, one of ``version`` and ``digest``, and what was asked
+            of a store (`asked_of`).
     """
     return digest(
         "stream",

@@ -14,7 +14,13 @@ import attrs
 
 from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.run import keys
-from seeknal_core.run.run import RunRequest
+from seeknal_core.run.run import (
+    RunRequest,
+    other_records,
+    production_record,
+    refuse_protected,
+    refuse_shared_prefix,
+)
 from seeknal_core.run.scope import Scope, make_scope
 from seeknal_core.run.session import Bindings, Session, bind, load_plugins
 from seeknal_core.run.targets import (
@@ -23,6 +29,7 @@ from seeknal_core.run.targets import (
     TargetCheck,
     bindings_digest,
     fallback_identity,
+    guard,
     need,
 )
 from seeknal_core.specs import PythonNode, SourceNode, SqlNode
@@ -82,25 +89,36 @@ def preview(session: Session, request: RunRequest) -> Preview:
     """Find out what a run would do.
 
     Raises:
-        ConfigError, PluginError: as the run would.
+        ConfigError, PluginError, ProtectedEnvironment, CollisionRefused: as the
+            run would, as far as that shows without asking a store.
     """
     everything = list(session.graph.nodes.values())
     load_plugins(session, everything)
     bindings = bind(session, everything)
     record = session.state.load(session.environment.name)
-    base = (
-        None
-        if session.environment.is_production
-        else session.state.load(session.settings.production)
-    )
-    scope = make_scope(session, request.select, request.exclude, record, base)
-    predictor = _Predictor(session, bindings, scope, record)
-    nodes = tuple(predictor.step(id) for id in scope.order)
-    production = Production(record=base, all_targets=request.all_targets)
-    targets = tuple(
-        _target_step(session, resolved, predictor.known.get(resolved.spec.node), record, production)
+    refuse_protected(session, record or EnvironmentRecord(name=session.environment.name))
+    scope = make_scope(session, request.select, request.exclude, record, bindings.sources)
+    refuse_shared_prefix(session)
+    checks = {
+        resolved.target.key: _check(resolved, record)
         for resolved in bindings.targets.values()
         if resolved.spec.node in scope.selected
+    }
+    guard(
+        session,
+        checks,
+        other_records(session),
+        allow_production=request.allow_production_targets,
+        connect=False,
+    )
+    predictor = _Predictor(session, bindings, scope, record)
+    nodes = tuple(predictor.step(id) for id in scope.order)
+    production = Production(record=production_record(session), all_targets=request.all_targets)
+    targets = tuple(
+        _target_step(
+            session, check, predictor.known.get(check.resolved.spec.node), record, production
+        )
+        for check in checks.values()
     )
     return Preview(nodes=nodes, targets=targets)
 
@@ -171,14 +189,34 @@ class _Predictor:
         return "what it reads changed"
 
 
+def _check(resolved: ResolvedTarget, record: EnvironmentRecord | None) -> TargetCheck:
+    """Say where a target is, without asking the store: alike bindings and name mean one table."""
+    from seeknal_core.graph import target_fingerprint
+
+    held = record.targets.get(resolved.target.key) if record else None
+    bindings = bindings_digest(resolved.connection)
+    unmoved = held is not None and (held.bindings, held.name) == (
+        bindings,
+        str(resolved.target.name),
+    )
+    return TargetCheck(
+        resolved=resolved,
+        identity=held.identity if held and unmoved else fallback_identity(resolved),
+        bindings=bindings,
+        fingerprint=target_fingerprint(resolved.spec, resolved.target.mode),
+        state=None,
+    )
+
+
 def _target_step(
     session: Session,
-    resolved: ResolvedTarget,
+    check: TargetCheck,
     content_key: str | None,
     record: EnvironmentRecord | None,
     production: Production,
 ) -> TargetStep:
-    action, reason = _write_action(session, resolved, content_key, record, production)
+    action, reason = _write_action(session, check, content_key, record, production)
+    resolved = check.resolved
     return TargetStep(
         key=resolved.target.key,
         node=resolved.target.node,
@@ -193,34 +231,22 @@ def _target_step(
 
 def _write_action(
     session: Session,
-    resolved: ResolvedTarget,
+    check: TargetCheck,
     content_key: str | None,
     record: EnvironmentRecord | None,
     production: Production,
 ) -> tuple[WriteAction, str]:
-    from seeknal_core.graph import target_fingerprint
-
-    held = record.targets.get(resolved.target.key) if record else None
-    bindings = bindings_digest(resolved.connection)
-    name = str(resolved.target.name)
-    # Without asking the store: alike bindings and name mean the same table.
-    unmoved = held is not None and (held.bindings, held.name) == (bindings, name)
-    check = TargetCheck(
-        resolved=resolved,
-        identity=held.identity if held and unmoved else fallback_identity(resolved),
-        bindings=bindings,
-        fingerprint=target_fingerprint(resolved.spec, resolved.target.mode),
-        state=None,
-    )
+    target = check.resolved.target
     why = need(
         check,
         content_key or "",
-        session.graph.definitions[resolved.target.node],
-        held,
+        session.graph.definitions[target.node],
+        record.targets.get(target.key) if record else None,
         production,
         full_refresh=session.context.full_refresh,
     )
-    if content_key is None and why in (Need.NEW, Need.CONTENT):
+    perhaps_same = why is Need.NEW and production.record is not None and not production.all_targets
+    if content_key is None and (why is Need.CONTENT or perhaps_same):
         return WriteAction.DEPENDS, ""
     if why is Need.SAME_AS_PRODUCTION:
         return WriteAction.SAME_AS_PRODUCTION, ""

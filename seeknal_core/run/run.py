@@ -57,9 +57,9 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
         record = session.state.load(name) or EnvironmentRecord(
             name=name, created_at=_now(), profile=session.profile.path or ""
         )
-        base = None if session.environment.is_production else _production_record(session)
+        base = production_record(session)
         refuse_protected(session, record)
-        scope = make_scope(session, request.select, request.exclude, record, base)
+        scope = make_scope(session, request.select, request.exclude, record, bindings.sources)
         chosen = [
             resolved
             for resolved in bindings.targets.values()
@@ -67,11 +67,7 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
         ]
         checks = check_targets(session, chosen)
         refuse_shared_prefix(session)
-        others = {
-            other: found
-            for other in session.state.names()
-            if other != name and (found := session.state.load(other)) is not None
-        }
+        others = other_records(session)
         guard(session, checks, others, allow_production=request.allow_production_targets)
         nodes, targets = _execute(
             session, scope, request, reporter, record, base, checks, bindings.sources
@@ -131,7 +127,10 @@ def _execute(
 
 
 def _save(session: Session, scope: Scope, report: RunReport) -> None:
-    """Fold the journal into the record; forget nodes and targets that are gone."""
+    """Fold the journal into the record; after a whole run forget nodes that are gone.
+
+    Their targets stay on record: the tables are still this environment's.
+    """
     record = session.state.load(session.environment.name) or EnvironmentRecord(
         name=session.environment.name
     )
@@ -153,8 +152,20 @@ def _save(session: Session, scope: Scope, report: RunReport) -> None:
     )
 
 
-def _production_record(session: Session) -> EnvironmentRecord | None:
+def production_record(session: Session) -> EnvironmentRecord | None:
+    """Return what production holds; None in production itself."""
+    if session.environment.is_production:
+        return None
     return session.state.load(session.settings.production)
+
+
+def other_records(session: Session) -> dict[str, EnvironmentRecord]:
+    """Return the records of all other environments, by name."""
+    return {
+        name: found
+        for name in session.state.names()
+        if name != session.environment.name and (found := session.state.load(name)) is not None
+    }
 
 
 def refuse_shared_prefix(session: Session) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from seeknal_core.dispatch import ResolvedSource
 from seeknal_core.errors import GraphError
 from seeknal_core.run.session import Session
+from seeknal_core.run.targets import source_binding
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.types import problem_at
 
@@ -21,11 +23,12 @@ class Scope:
     """The nodes of a run.
 
     ``selected`` are brought up to date, with audits and targets. ``recorded``
-    are inputs outside the selection, taken as the environment (or production)
-    holds them. ``support`` are inputs outside the selection that nobody holds:
-    computed, with neither audits nor targets. ``order`` has all of them, and
-    ``waits`` says what each of them waits for: its inputs, and the nodes that its
-    audits compare it with.
+    are inputs outside the selection, taken as the environment holds them.
+    ``support`` are inputs outside the selection that it doesn't hold, or holds
+    from another place: computed or found stored, and audited, without their
+    targets. Another environment's are not taken: what it read is not what this
+    one reads. ``order`` has all of them, and ``waits`` says what each of them
+    waits for: its inputs, and the nodes that its audits compare it with.
     """
 
     selected: frozenset[str]
@@ -40,9 +43,13 @@ def make_scope(
     select: Sequence[str],
     exclude: Sequence[str],
     record: EnvironmentRecord | None,
-    base: EnvironmentRecord | None,
+    sources: Mapping[str, ResolvedSource],
 ) -> Scope:
     """Choose the nodes.
+
+    Args:
+        record: what the environment holds.
+        sources: the sources in stores, as the environment's profile resolves them.
 
     Raises:
         ConfigError: a selection that matches nothing.
@@ -58,12 +65,12 @@ def make_scope(
         id = waiting.pop()
         if id in selected or id in recorded or id in support:
             continue
-        held = _held(id, graph.definitions[id], record, base)
-        if held is not None:
+        held = record.nodes.get(id) if record is not None else None
+        if held is not None and (id not in sources or held.binding == source_binding(sources[id])):
             recorded[id] = held
         else:
             support.add(id)
-            waiting += graph.inputs[id]
+            waiting += (*graph.inputs[id], *compared(graph, id))
     everything = selected | support | set(recorded)
     order = tuple(id for id in graph.order if id in everything)
     return Scope(
@@ -71,7 +78,7 @@ def make_scope(
         recorded=recorded,
         support=frozenset(support),
         order=order,
-        waits=_waits(graph, order, selected, recorded),
+        waits=_waits(graph, order, recorded),
     )
 
 
@@ -83,14 +90,10 @@ def compared(graph: Graph, id: str) -> tuple[str, ...]:
 def _waits(
     graph: Graph,
     order: Sequence[str],
-    selected: frozenset[str],
     recorded: Mapping[str, NodeRecord],
 ) -> dict[str, frozenset[str]]:
     waits = {
-        id: frozenset()
-        if id in recorded
-        else frozenset(graph.inputs[id])
-        | (frozenset(compared(graph, id)) if id in selected else frozenset())
+        id: frozenset() if id in recorded else frozenset((*graph.inputs[id], *compared(graph, id)))
         for id in order
     }
     _refuse_circles(graph, waits)
@@ -125,17 +128,3 @@ def _refuse_circles(graph: Graph, waits: Mapping[str, frozenset[str]]) -> None:
     ]
     if problems:
         raise GraphError(problems)
-
-
-def _held(
-    id: str,
-    definition: str,
-    record: EnvironmentRecord | None,
-    base: EnvironmentRecord | None,
-) -> NodeRecord | None:
-    """Return what the environment holds of a node; production's only where defined alike."""
-    if record is not None and id in record.nodes:
-        return record.nodes[id]
-    if base is not None and id in base.nodes and base.nodes[id].definition == definition:
-        return base.nodes[id]
-    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -77,6 +78,11 @@ class Session:
         """The folder for everything the tool writes."""
         return Path(self.context.target_dir)
 
+    def rerun(self, select: str) -> str:
+        """Return the command that runs some nodes in this environment, for hints."""
+        environment = "" if self.environment.is_production else f"--env {self.environment.name} "
+        return f"seeknal run {environment}--select {shlex.quote(select)}"
+
     def production_profile(self) -> Profile | None:
         """Return production's profile as it resolves now; None where it has a mistake.
 
@@ -107,8 +113,12 @@ def open_session(request: Request, cancellation: Cancellation | None = None) -> 
     resources = Resources()
     try:
         yield _open(request, root, host, resources, cancellation or Cancellation())
-    finally:
-        resources.close()
+    except BaseException:
+        # What went wrong first is what the user must hear of.
+        with contextlib.suppress(Exception):
+            resources.close()
+        raise
+    resources.close()
 
 
 def _open(

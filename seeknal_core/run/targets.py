@@ -12,11 +12,11 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import attrs
 
-from seeknal_core.dispatch import ResolvedTarget
+from seeknal_core.dispatch import ResolvedSource, ResolvedTarget
 from seeknal_core.errors import BackendError, CollisionRefused, ConfigError, PluginError
 from seeknal_core.graph import target_fingerprint
-from seeknal_core.run.keys import digest
-from seeknal_core.run.session import Session
+from seeknal_core.run.keys import asked_of, digest
+from seeknal_core.run.session import Session, enabled_targets
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
 from seeknal_core.types import Connection, ExecutionContext, TargetState
 
@@ -41,6 +41,13 @@ class TargetCheck:
 def bindings_digest(connection: Connection) -> str:
     """Digest where a connection leads."""
     return digest("bindings", connection.type, dict(connection.bindings()))
+
+
+def source_binding(source: ResolvedSource) -> str:
+    """Digest where a store's source is read and what is asked of it there."""
+    return digest(
+        "source", bindings_digest(source.connection), source.source.parts, asked_of(source.source)
+    )
 
 
 def fallback_identity(resolved: ResolvedTarget) -> str:
@@ -98,37 +105,52 @@ def guard(
     others: Mapping[str, EnvironmentRecord],
     *,
     allow_production: bool,
+    connect: bool = True,
 ) -> None:
     """Refuse targets that share a table with one another or with another environment.
 
     Args:
         others: the records of all other environments, by name.
         allow_production: ``--allow-production-targets``.
+        connect: whether a store may be asked where production's targets are. If
+            not, only what is plain from names and bindings is refused.
 
     Raises:
         CollisionRefused: before anything was written.
     """
-    seen: dict[str, str] = {}
-    for check in checks.values():
-        target = check.resolved.target
-        if check.identity in seen:
-            raise CollisionRefused(
-                f"two targets write the same table {target.name}: {seen[check.identity]} "
-                f"and {target.node}",
-                "give each target its own table",
-            )
-        seen[check.identity] = target.node
+    _refuse_twins(checks)
     if session.environment.is_production or allow_production:
         return
     for name, record in others.items():
-        held = {target.identity: target for target in record.targets.values()}
+        held: set[object] = {target.identity for target in record.targets.values()}
+        held |= {(target.bindings, target.name) for target in record.targets.values()}
         for check in checks.values():
-            if check.identity in held:
+            place = (check.bindings, str(check.resolved.target.name))
+            if check.identity in held or place in held:
                 _refuse(session, check, name)
-    productions = _production_identities(session, checks)
+    for check in checks.values():
+        owner = check.state.owner if check.state is not None else None
+        ours = owner is not None and owner.project == session.settings.name
+        if owner is not None and ours and owner.environment != session.environment.name:
+            _refuse(session, check, owner.environment)
+    productions = _production_identities(session, checks, connect)
     for check in checks.values():
         if check.identity in productions:
             _refuse(session, check, session.settings.production)
+
+
+def _refuse_twins(checks: Mapping[str, TargetCheck]) -> None:
+    seen: dict[object, str] = {}
+    for check in checks.values():
+        target = check.resolved.target
+        for place in (check.identity, (check.bindings, str(target.name))):
+            if place in seen and seen[place] != target.key:
+                first = checks[seen[place]].resolved.target.node
+                raise CollisionRefused(
+                    f"two targets write the same table {target.name}: {first} and {target.node}",
+                    "give each target its own table",
+                )
+            seen[place] = target.key
 
 
 def _refuse(session: Session, check: TargetCheck, owner: str) -> None:
@@ -141,10 +163,13 @@ def _refuse(session: Session, check: TargetCheck, owner: str) -> None:
     )
 
 
-def _production_identities(session: Session, checks: Mapping[str, TargetCheck]) -> set[str]:
+def _production_identities(
+    session: Session, checks: Mapping[str, TargetCheck], connect: bool
+) -> set[str]:
     """Return where production's targets are, as its profile resolves now.
 
-    Only for targets whose final names match: others cannot be the same table.
+    Only for targets whose final names match one of `checks`, of whatever node:
+    others cannot be the same table.
     A production that cannot be resolved or reached from here refuses nothing.
     """
     profile = session.production_profile()
@@ -157,24 +182,35 @@ def _production_identities(session: Session, checks: Mapping[str, TargetCheck]) 
         profile=profile,
         environment=config.environment_for(session.settings, session.settings.production, profile),
     )
-    found: set[str] = set()
+    named: dict[object, list[TargetCheck]] = {}
     for check in checks.values():
+        target = check.resolved.target
+        named.setdefault((target.type, target.name.parts), []).append(check)
+    found: set[str] = set()
+    nodes = list(session.graph.nodes.values())
+    for spec in enabled_targets(attrs.evolve(session, profile=profile), nodes):
         try:
-            resolved = session.dispatcher.target(context, check.resolved.spec)
-            if resolved.target.name.parts == check.resolved.target.name.parts:
-                found.add(_identity(session, context, check, resolved))
+            resolved = session.dispatcher.target(context, spec)
+            for check in named.get((spec.type, resolved.target.name.parts), ()):
+                found |= _identity(session, context, check, resolved, connect)
         except (ConfigError, BackendError, PluginError):
             continue
     return found
 
 
 def _identity(
-    session: Session, context: ExecutionContext, check: TargetCheck, resolved: ResolvedTarget
-) -> str:
+    session: Session,
+    context: ExecutionContext,
+    check: TargetCheck,
+    resolved: ResolvedTarget,
+    connect: bool,
+) -> set[str]:
     if bindings_digest(resolved.connection) == check.bindings:
-        return check.identity
+        return {check.identity}
+    if not connect:
+        return set()
     state = session.dispatcher.inspect_target(context, resolved)
-    return state.identity if state else fallback_identity(resolved)
+    return {state.identity if state else fallback_identity(resolved)}
 
 
 @attrs.frozen(kw_only=True)

@@ -204,3 +204,68 @@ def test_an_unwritable_target_folder_is_one_clear_message(seeknal: Cli, project:
     result = seeknal("run", code=1)
     assert "target" in result.err and "Next:" not in result.err.splitlines()[0]
     assert result.err.count("Error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["run", "--json", "--env", "a;b"], 2, "ConfigError"),
+        (["run", "--json", "--no-such-option"], 2, "ConfigError"),
+        (["check", "--json", "--profile", "nowhere.yml"], 2, "ConfigError"),
+        (["plugins", "show", "--json", "folders"], 2, "BackendNotInstalled"),
+    ],
+)
+def test_a_failure_is_a_json_document_as_well(
+    seeknal: Cli, arguments: list[str], code: int, kind: str
+) -> None:
+    result = seeknal(*arguments, code=code)
+    document = result.json()
+    assert document["status"] == "failed"
+    assert document["error"]["type"] == kind
+    assert document["error"]["message"] in result.err
+
+
+def test_the_json_document_of_mistakes_has_their_places(seeknal: Cli, project: Path) -> None:
+    write(project, {"seeknal/bad.yml": "kind: source\nname: bad\nsource: csv\nwat: 1\n"})
+    problems = seeknal("run", "--json", code=2).json()["error"]["problems"]
+    assert ("seeknal/bad.yml", 4) in [(problem["file"], problem["line"]) for problem in problems]
+
+
+def test_the_options_of_seeknal_may_stand_behind_the_command(seeknal: Cli, tmp_path: Path) -> None:
+    elsewhere = Cli(cwd=tmp_path, environ=seeknal.environ)
+    result = elsewhere("run", "-v", "-C", str(seeknal.cwd))
+    assert "project shop" in result.out
+    assert "unchanged" in elsewhere("run", "--verbose", "-C", str(seeknal.cwd)).out
+    elsewhere("plugins", "list", "--debug")
+
+
+def test_check_says_a_node_once_and_how_to_mend_it(seeknal: Cli, project: Path) -> None:
+    write(project, {"seeknal/reader.sql": "SELECT * FROM read_csv('data/orders.csv')"})
+    line = next(
+        line for line in seeknal("check", code=2).err.splitlines() if "seeknal/reader.sql" in line
+    )
+    assert line.count("transform.reader") == 1
+    assert "ref('source.…')" in line
+
+
+def test_an_unknown_type_names_no_package_that_nobody_vouches_for(seeknal: Cli) -> None:
+    result = seeknal("plugins", "show", "foldre", code=2)
+    assert "did you mean 'folder'" in result.err and "pip install" not in result.err
+
+
+def test_a_mistake_in_params_is_not_called_one_of_the_connection(
+    seeknal: Cli, project: Path
+) -> None:
+    write(
+        project,
+        {
+            "seeknal/inline.yml": (
+                "kind: source\nname: inline\nsource: folder\ntable: a\n"
+                "params: {connection: lake, max_rows: 3}\n"
+            )
+        },
+    )
+    result = seeknal("check", code=2)
+    assert "seeknal/inline.yml" in result.err
+    assert "source.inline.params.max_rows: unknown" in result.err
+    assert "connections.lake" not in result.err

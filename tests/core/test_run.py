@@ -390,3 +390,80 @@ def test_two_environments_with_one_prefix_cannot_both_exist(seeknal: Cli) -> Non
     seeknal("run", "--env", "dev-1")
     result = seeknal("run", "--env", "dev_1", code=2)
     assert "'dev-1'" in result.err
+
+
+def test_what_a_python_node_prints_stays_out_of_the_json_document(
+    seeknal: Cli, project: Path
+) -> None:
+    write(
+        project,
+        {
+            "seeknal/loud.py": (
+                "from seeknal_core.pipeline import transform\nprint('read')\n"
+                "@transform(name='loud', inputs=['source.orders'])\ndef loud(ctx):\n"
+                "    print('called')\n    return ctx.ref('source.orders')\n"
+            )
+        },
+    )
+    result = seeknal("run", "--json")
+    assert result.json()["status"] == "done"
+    assert "read" in result.err and "called" in result.err
+    assert seeknal("check", "--json").json()["nodes"] == 4
+
+
+def test_a_password_in_a_node_is_never_shown(seeknal: Cli, project: Path) -> None:
+    write(
+        project,
+        {
+            "seeknal/inline.yml": (
+                "kind: source\nname: inline\nsource: folder\ntable: a\n"
+                "params: {connection: lake, path: ./lake, password: inline-word-42}\n"
+            )
+        },
+    )
+    result = seeknal("--debug", "run", code=None, SEEKNAL_TRACE_HOOKS="1")
+    assert "hook bind_source" in result.err or "hook resolve_profile" in result.err
+    assert "inline-word-42" not in result.said
+
+
+def test_a_killed_run_leaves_no_scratch_after_the_next(seeknal: Cli, project: Path) -> None:
+    write(
+        project,
+        {
+            "seeknal/dies.py": (
+                "import os, signal\nfrom seeknal_core.pipeline import transform\n"
+                "@transform(name='dies', inputs=['transform.totals'])\ndef dies(ctx):\n"
+                "    if os.environ.get('DIE'):\n"
+                "        os.kill(os.getpid(), signal.SIGKILL)\n"
+                "    return ctx.ref('transform.totals')\n"
+            )
+        },
+    )
+    scratch = project / "target" / "tmp"
+    seeknal("run", code=-signal.SIGKILL, DIE="1")
+    assert list(scratch.iterdir()) != []
+    seeknal("run")
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_dry_run_warns_as_the_run_would(seeknal: Cli, project: Path) -> None:
+    path = project / "seeknal_project.yml"
+    path.write_text(path.read_text() + "state_backend: file\n")
+    assert "'state_backend' is of Seeknal 2.x" in seeknal("run", "--dry-run").err
+
+
+def test_who_stopped_a_run_is_not_told_to_mend_anything(seeknal: Cli, project: Path) -> None:
+    write(
+        project,
+        {
+            "seeknal/slow.yml": (
+                "kind: transform\nname: slow\ntransform: SELECT count(*) AS n "
+                "FROM range(10000000) a, range(1000000) b WHERE a.range <> b.range\n"
+            )
+        },
+    )
+    running = seeknal.start("run")
+    _until(lambda: (project / "lake" / "sales" / "big.parquet").exists())
+    running.send_signal(signal.SIGINT)
+    out, _ = running.communicate(timeout=30)
+    assert "Next: run the same command again" in out

@@ -1,0 +1,207 @@
+"""What a run takes from whom, what it refuses, and what it says of what it left undone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from seeknal_core.errors import EngineError
+from seeknal_core.run.session import Request, open_session
+from seeknal_core.types import ConnectionSpec, SourceSpec
+from support.cli import Cli, write
+
+SOURCE = (
+    "kind: source\nname: more\nsource: folder\ntable: raw.more\n{params}---\n"
+    "kind: transform\nname: seen\ntransform: SELECT * FROM source.more\n"
+    "materialization: {{type: folder, table: sales.seen}}\n"
+)
+
+
+def statuses(seeknal: Cli, *args: str, code: int = 0) -> tuple[dict[str, str], dict[str, str]]:
+    """Run and return the status of each node and each target."""
+    document = seeknal("run", "--json", *args, code=code).json()
+    nodes = {node["id"]: node["status"] for node in document["nodes"]}
+    targets = {target["name"]: target["status"] for target in document["targets"]}
+    return nodes, targets
+
+
+def stored(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return found
+
+
+def store(path: Path, **columns: list[object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+def test_what_is_asked_of_a_store_is_part_of_the_content_key(seeknal: Cli, project: Path) -> None:
+    params = 'params: {exact: true, only: "{{ env_name }}"}\n'
+    write(project, {"seeknal/more.yml": SOURCE.format(params=params)})
+    store(project / "lake" / "raw" / "more.parquet", env=["prod", "dev"], x=[1, 2])
+    seeknal("run")
+    assert stored(project / "lake" / "sales" / "seen.parquet") == [{"env": "prod", "x": 1}]
+    seeknal("run", "--env", "dev")
+    assert stored(project / "lake" / "dev_sales" / "seen.parquet") == [{"env": "dev", "x": 2}]
+
+
+def test_source_defaults_count_as_what_is_asked(seeknal: Cli, project: Path) -> None:
+    write(project, {"seeknal/more.yml": SOURCE.format(params="params: {exact: true}\n")})
+    store(project / "lake" / "raw" / "more.parquet", env=["a", "b"], x=[1, 2])
+    seeknal("run")
+    profile = project / "profiles.yml"
+    profile.write_text(profile.read_text() + "source_defaults:\n  folder: {only: b}\n")
+    seeknal("run")
+    assert stored(project / "lake" / "sales" / "seen.parquet") == [{"env": "b", "x": 2}]
+
+
+def test_a_selection_reads_its_own_environments_sources(seeknal: Cli, project: Path) -> None:
+    profile = "connections:\n  lake: {type: folder, path: ./devlake}\n"
+    write(project, {"seeknal/more.yml": SOURCE.format(params=""), "profiles-dev.yml": profile})
+    store(project / "lake" / "raw" / "more.parquet", x=[1])
+    store(project / "devlake" / "raw" / "more.parquet", x=[2])
+    seeknal("run")
+    nodes, _ = statuses(seeknal, "--env", "dev", "--select", "seen")
+    assert nodes["source.more"] == "computed"
+    assert stored(project / "devlake" / "sales" / "seen.parquet") == [{"x": 2}]
+    # Another place for the same source: what the environment holds of it is of the old one.
+    write(project, {"profiles-dev.yml": profile.replace("devlake", "newlake")})
+    store(project / "newlake" / "raw" / "more.parquet", x=[3])
+    seeknal("run", "--env", "dev", "--select", "seen")
+    assert stored(project / "newlake" / "sales" / "seen.parquet") == [{"x": 3}]
+
+
+def test_an_input_that_fails_its_audits_stops_what_is_selected(seeknal: Cli, project: Path) -> None:
+    path = project / "seeknal" / "orders.yml"
+    path.write_text(path.read_text() + "audits:\n  - {type: row_count, min: 100}\n")
+    for _ in range(2):
+        nodes, targets = statuses(seeknal, "--select", "totals", code=1)
+        assert nodes == {"source.orders": "failed", "transform.totals": "skipped"}
+        assert targets == {"sales.totals": "skipped"}
+
+
+def test_fail_fast_starts_nothing_more_and_names_what_it_left(seeknal: Cli, project: Path) -> None:
+    nodes = "kind: transform\nname: a_bad\ntransform: SELECT nothing FROM source.orders\n"
+    for number in range(6):
+        nodes += f"---\nkind: transform\nname: n{number}\ntransform: SELECT {number} AS n\n"
+    write(project, {"seeknal/many.yml": nodes})
+    seeknal("run", "--select", "orders")
+    document = seeknal("run", "--fail-fast", "--threads", "1", "--json", code=1).json()
+    found = {node["id"]: (node["status"], node["detail"]) for node in document["nodes"]}
+    assert len(found) == 10
+    assert found["transform.a_bad"][0] == "failed"
+    left = [id for id, end in found.items() if end == ("skipped", "not run, the run was stopped")]
+    assert left
+    assert {
+        target["detail"] for target in document["targets"] if target["status"] == "skipped"
+    } <= {"not run, the run was stopped"}
+
+
+def test_what_waits_for_a_failed_node_names_it(seeknal: Cli, project: Path) -> None:
+    people = "kind: transform\nname: people\ntransform: SELECT nothing AS name FROM source.orders\n"
+    write(project, {"seeknal/people.yml": people})
+    path = project / "seeknal" / "big.yml"
+    audit = (
+        "audits:\n  - {type: relationships, column: customer, to: transform.people, field: name}\n"
+    )
+    path.write_text(path.read_text() + audit)
+    document = seeknal("run", "--json", code=1).json()
+    (big,) = [node for node in document["nodes"] if node["id"] == "transform.big"]
+    assert (big["status"], big["detail"]) == ("skipped", "transform.people failed")
+
+
+def test_a_table_of_another_of_productions_nodes_is_refused(seeknal: Cli, project: Path) -> None:
+    path = project / "seeknal" / "big.yml"
+    path.write_text(path.read_text().replace("sales.big", "dev_sales.totals"))
+    result = seeknal("run", "--env", "dev", "--select", "totals", code=2)
+    assert "dev_sales.totals" in result.err and "'prod'" in result.err
+    assert not (project / "lake").exists()
+
+
+def test_adopt_takes_no_table_of_another_environment(seeknal: Cli, project: Path) -> None:
+    write(project, {"profiles-dev.yml": "connections:\n  lake: {type: folder, path: ./shared}\n"})
+    write(project, {"profiles-qa.yml": "connections:\n  lake: {type: folder, path: shared/.}\n"})
+    seeknal("run", "--env", "dev")
+    for path in (project / "target" / "state" / "environments").iterdir():
+        path.unlink()
+    result = seeknal("run", "--env", "qa", "--adopt", code=2)
+    assert "'dev'" in result.err
+    seeknal("run", "--env", "qa", "--adopt", "--allow-production-targets")
+
+
+def test_a_dry_run_refuses_what_the_run_would(seeknal: Cli, project: Path) -> None:
+    write(project, {"profiles-dev.yml": (project / "profiles.yml").read_text()})
+    result = seeknal("run", "--env", "dev", "--dry-run", code=2)
+    assert "sales.totals" in result.err and "'prod'" in result.err
+    path = project / "seeknal" / "big.yml"
+    path.write_text(path.read_text().replace("sales.big", "sales.totals"))
+    result = seeknal("run", "--dry-run", code=2)
+    assert "transform.totals" in result.err and "transform.big" in result.err
+    assert not (project / "target").exists()
+
+
+def test_a_dry_run_knows_that_a_new_target_is_written(seeknal: Cli, project: Path) -> None:
+    write(project, {"seeknal/more.yml": SOURCE.format(params="")})
+    document = seeknal("run", "--dry-run", "--json").json()
+    actions = {target["name"]: target["action"] for target in document["targets"]}
+    assert actions["sales.seen"] == "write"
+
+
+def test_the_next_command_keeps_to_the_environment(seeknal: Cli, project: Path) -> None:
+    path = project / "seeknal" / "big.yml"
+    path.write_text(path.read_text() + "audits:\n  - {type: row_count, min: 100}\n")
+    document = seeknal("run", "--env", "dev", "--json", code=1).json()
+    (big,) = [node for node in document["nodes"] if node["id"] == "transform.big"]
+    assert "seeknal run --env dev --select transform.big" in big["hint"]
+
+
+def test_a_plugin_that_breaks_in_mid_stream_fails_its_source_alone(
+    seeknal: Cli, project: Path
+) -> None:
+    write(project, {"seeknal/more.yml": SOURCE.format(params="params: {breaks: true}\n")})
+    store(project / "lake" / "raw" / "more.parquet", x=[1])
+    document = seeknal("run", "--json", code=1).json()
+    found = {node["id"]: node for node in document["nodes"]}
+    assert found["source.more"]["status"] == "failed"
+    assert "seeknal-folder" in found["source.more"]["detail"]
+    assert "the driver is confused" in found["source.more"]["detail"]
+    assert found["transform.big"]["status"] == "computed"
+
+
+def test_a_stop_that_nobody_asked_for_is_a_failure(seeknal: Cli, project: Path) -> None:
+    code = (
+        "from seeknal_core.errors import Interrupted\nfrom seeknal_core.pipeline import transform\n"
+        "@transform(name='odd', inputs=['source.orders'])\ndef odd(ctx):\n"
+        "    raise Interrupted('the server was told to stop')\n"
+    )
+    write(project, {"seeknal/odd.py": code})
+    nodes, _ = statuses(seeknal, code=1)
+    assert nodes["transform.odd"] == "failed"
+
+
+def test_a_connection_is_resolved_once(seeknal: Cli) -> None:
+    said = seeknal("run", SEEKNAL_TRACE_HOOKS="1").err
+    assert said.count("hook resolve_profile(") == 1
+
+
+def test_a_failing_close_does_not_hide_what_went_wrong(project: Path) -> None:
+    def fail(_resource: object) -> None:
+        raise OSError("cannot close")
+
+    def work() -> None:
+        with open_session(Request(project_dir=str(project))) as session:
+            session.context.resources.get("x", object, fail)
+            raise EngineError("went wrong")
+
+    with pytest.raises(EngineError, match="went wrong"):
+        work()
+
+
+def test_a_connections_options_are_not_printed() -> None:
+    options = {"kennwort": "hunter2-abc"}
+    assert "hunter2" not in repr(ConnectionSpec(name="c", type="t", options=options))
+    assert "hunter2" not in repr(SourceSpec(node="n", type="t", params=options))
