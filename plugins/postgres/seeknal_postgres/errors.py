@@ -73,6 +73,8 @@ def _hint(error: psycopg.Error, what: str) -> str:
         return "free space on the server, then run again"
     if isinstance(error, pg.FeatureNotSupported) and "view" in (error.diag.message_detail or ""):
         return "drop the view, run again, and make the view anew"
+    if isinstance(error, (pg.UndefinedTable, pg.InvalidSchemaName)):
+        return "check the name, and that the connection leads to the right database"
     return error.diag.message_hint or ""
 
 
