@@ -109,7 +109,14 @@ class SnapshotStore:
             if rows != document["row_count"]:
                 raise ValueError("rows")
             schema = read_schema(names[0][0])
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            self._remove(folder)
+            return None
+        except OSError as error:
+            # pyarrow says of a footer that it cannot make out that it is an OSError too,
+            # one without a number.
+            if error.errno is not None:
+                raise _unreadable(error, folder) from error
             self._remove(folder)
             return None
         return Snapshot(
@@ -134,7 +141,10 @@ class SnapshotStore:
             files = [(folder / str(file["name"]), int(file["bytes"])) for file in document["files"]]
         except (KeyError, TypeError, ValueError):
             return False
-        return bool(files) and all(_is_whole(path, size) for path, size in files)
+        try:
+            return bool(files) and all(_is_whole(path, size) for path, size in files)
+        except OSError as error:
+            raise _unreadable(error, folder) from error
 
     def digest_of(self, content_key: str) -> str | None:
         """Return the content digest that was given on `commit`; None if there is none."""
@@ -272,8 +282,10 @@ class SnapshotStore:
     def _document(folder: Path) -> dict[str, Any] | None:
         try:
             document = json.loads((folder / _DOCUMENT).read_bytes())
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
+        except OSError as error:
+            raise _unreadable(error, folder) from error
         if not isinstance(document, dict) or document.get("version") != SCHEMA_VERSION:
             return None
         return document
@@ -341,6 +353,17 @@ def read_schema(path: Path) -> pa.Schema:
     return pa.schema([pa.field(field.name, field.type, nullable=True) for field in schema])
 
 
+def _unreadable(error: OSError, folder: Path) -> StateError:
+    """Say why a snapshot cannot be looked at: no rights, no file descriptors, a failing disk.
+
+    None of that is damage, and none of it may cost a snapshot that others refer to.
+    """
+    return StateError(
+        f"cannot read the stored output in {folder}: {error.strerror or error}",
+        "check the folder's owner and rights and the disk, then run again",
+    )
+
+
 def _is_whole(path: Path, size: int) -> bool:
     """Check size and the magic bytes at both ends (Parquet format: "File format")."""
     try:
@@ -350,7 +373,7 @@ def _is_whole(path: Path, size: int) -> bool:
             head = file.read(4)
             file.seek(-4, os.SEEK_END)
             return head == _MAGIC and file.read(4) == _MAGIC
-    except OSError:
+    except FileNotFoundError:
         return False
 
 

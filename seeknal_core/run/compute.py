@@ -15,7 +15,15 @@ from seeknal_core.errors import AuditFailed, EngineError
 from seeknal_core.run import keys
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import source_binding
-from seeknal_core.specs import AnyNode, ChangePolicy, PythonNode, Severity, SourceNode, SqlNode
+from seeknal_core.specs import (
+    AnyNode,
+    ChangePolicy,
+    Freshness,
+    PythonNode,
+    Severity,
+    SourceNode,
+    SqlNode,
+)
 from seeknal_core.state.records import NodeRecord
 from seeknal_core.types import Snapshot
 
@@ -252,51 +260,61 @@ class Computer:
             snapshot = self._store.commit(staging, node_id, key, digest=content)
         return Computed(snapshot=snapshot, reused=False)
 
-    def check(self, node: AnyNode, snapshot: Snapshot, related: Mapping[str, Snapshot]) -> None:
+    def check(self, node: AnyNode, snapshot: Snapshot, related: Mapping[str, Snapshot]) -> bool:
         """Hold a node's output to its declared columns, freshness and audits.
+
+        Returns:
+            Whether there was nothing to warn about.
 
         Raises:
             AuditFailed: something of severity ``error`` failed; all failures are named.
         """
         failures: list[str] = []
+        warnings: list[str] = []
         if node.columns:
             messages = self.engine().check_columns(node, snapshot)
-            if node.contract:
-                failures += messages
-            else:
-                for message in messages:
-                    self._warn(f"{node.id}: {message}")
+            (failures if node.contract else warnings).extend(messages)
         if isinstance(node, SourceNode) and node.freshness is not None:
-            failures += self._freshness(node, snapshot)
+            failures += self._freshness(node, node.freshness, snapshot, warnings)
         if node.audits:
             for outcome in self.engine().run_audits(node, snapshot, related):
-                if outcome.passed:
-                    continue
-                if outcome.audit.severity is Severity.ERROR:
-                    failures.append(outcome.message)
-                else:
-                    self._warn(f"{node.id}: {outcome.message}")
+                if not outcome.passed:
+                    severe = outcome.audit.severity is Severity.ERROR
+                    (failures if severe else warnings).append(outcome.message)
+        for message in warnings:
+            self._warn(f"{node.id}: {message}")
         if failures:
             raise AuditFailed(
                 "; ".join(failures),
                 f"look at the rows, mend them or the node, then: {self._session.rerun(node.id)}",
             )
+        return not warnings
 
-    def _freshness(self, node: SourceNode, snapshot: Snapshot) -> list[str]:
-        assert node.freshness is not None
-        if node.freshness.column is None:
+    def _freshness(
+        self, node: SourceNode, freshness: Freshness, snapshot: Snapshot, warnings: list[str]
+    ) -> list[str]:
+        """Return what is too old; what is merely getting old goes to `warnings`."""
+        column = freshness.column
+        if column is not None:
+            newest = self.engine().newest(snapshot, column)
+            said = f"freshness: newest {column} is"
+            if newest is None:
+                return [f"freshness: no value in {column}"]
+        elif node.id in self._sources or keys.is_remote(node):
+            warnings.append("freshness: needs a column, only local files have an age")
             return []
-        newest = self.engine().newest(snapshot, node.freshness.column)
-        if newest is None:
-            return [f"freshness: no value in {node.freshness.column}"]
+        else:
+            files = keys.file_read(self._session, node, self._digests, self.scratch).files
+            newest = datetime.fromtimestamp(max(f.stat().st_mtime for f in files.files), UTC)
+            said = "freshness: newest file is of"
         if newest.tzinfo is None:
             newest = newest.replace(tzinfo=UTC)
         age = datetime.now(UTC) - newest
-        said = f"freshness: newest {node.freshness.column} is {newest:%Y-%m-%d %H:%M} UTC"
-        if node.freshness.error_after is not None and age > node.freshness.error_after:
+        said += f" {newest:%Y-%m-%d %H:%M} UTC"
+        if freshness.error_after is not None and age > freshness.error_after:
             return [f"{said}, older than error_after"]
-        if node.freshness.warn_after is not None and age > node.freshness.warn_after:
-            self._warn(f"{node.id}: {said}, older than warn_after")
+        if freshness.warn_after is not None and age > freshness.warn_after:
+            warnings.append(f"{said}, older than warn_after")
         return []
 
 

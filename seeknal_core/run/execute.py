@@ -30,7 +30,13 @@ from seeknal_core.types import Snapshot, redact
 #: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
 _HEARTBEAT = 0.2
 
+#: How long running tasks may take to stop after Ctrl-C, in seconds. What has not
+#: stopped by then (a Python loop, a store that does not answer) is left to its end
+#: with the process: targets are old or new whatever dies.
+_GRACE = 4.0
+
 _STOPPED = "not run, the run was stopped"
+_ABANDONED = "it did not stop in time and was abandoned"
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +66,7 @@ class _Progress:
     dependents: dict[str, list[str]]
     ready: deque[str]
     writes: deque[tuple[TargetCheck, Snapshot]] = attrs.field(factory=deque)
-    running: set[_Task] = attrs.field(factory=set)
+    running: dict[_Task, str | TargetCheck] = attrs.field(factory=dict)
     done: dict[str, Snapshot] = attrs.field(factory=dict)
     nodes: dict[str, NodeOutcome] = attrs.field(factory=dict)
     targets: dict[str, TargetOutcome] = attrs.field(factory=dict)
@@ -98,6 +104,8 @@ class Executor:
         self._production = production
         self._find = find
         self._warnings = warnings
+        #: Whether tasks were left running after a stop; what they use must not be closed.
+        self.abandoned = False
         self._by_node: dict[str, list[TargetCheck]] = {}
         for check in checks.values():
             self._by_node.setdefault(check.resolved.target.node, []).append(check)
@@ -106,17 +114,23 @@ class Executor:
         """Run everything; failures are in the outcomes, never raised."""
         progress = self._prepare()
         self._reporter.started(len(self._scope.order))
-        with ThreadPoolExecutor(max(1, options.threads)) as pool:
+        pool = ThreadPoolExecutor(max(1, options.threads))
+        try:
             self._start_ready(progress, pool, options)
-            while progress.running:
+            stopped_at: float | None = None
+            while progress.running and not self.abandoned:
                 ended, _ = wait(progress.running, timeout=_HEARTBEAT, return_when=FIRST_COMPLETED)
                 self._pass_warnings()
                 for task in ended:
-                    progress.running.discard(task)
+                    del progress.running[task]
                     self._settle(progress, task.result(), options)
                 if self._session.context.cancellation.requested:
                     progress.stopping = True
+                    stopped_at = stopped_at or time.monotonic()
+                    self.abandoned = time.monotonic() - stopped_at > _GRACE
                 self._start_ready(progress, pool, options)
+        finally:
+            pool.shutdown(wait=not self.abandoned, cancel_futures=True)
         self._pass_warnings()
         self._skip_rest(progress)
         return list(progress.nodes.values()), list(progress.targets.values())
@@ -138,12 +152,12 @@ class Executor:
             if progress.writes:
                 check, snapshot = progress.writes.popleft()
                 self._reporter.target_started(str(check.resolved.target.name))
-                progress.running.add(pool.submit(self._target, check, snapshot))
+                progress.running[pool.submit(self._target, check, snapshot)] = check
             elif progress.ready:
                 id = progress.ready.popleft()
                 known = {input: progress.done[input] for input in self._scope.waits[id]}
                 self._reporter.node_started(id)
-                progress.running.add(pool.submit(self._node, id, known))
+                progress.running[pool.submit(self._node, id, known)] = id
             else:
                 return
 
@@ -252,9 +266,11 @@ class Executor:
             {id: snapshot.content_key for id, snapshot in related.items()},
         )
         aging = getattr(node, "freshness", None) is not None
-        if held is None or held.audits != fingerprint or aging:
-            self._computer.check(node, computed.snapshot, related)
-        return fingerprint
+        if held is not None and held.audits == fingerprint and not aging:
+            return fingerprint
+        clean = self._computer.check(node, computed.snapshot, related)
+        # What was warned about is looked at, and warned about, again next time.
+        return fingerprint if clean else ""
 
     def _target(self, check: TargetCheck, snapshot: Snapshot) -> TargetOutcome:
         started = time.monotonic()
@@ -327,6 +343,14 @@ class Executor:
         )
 
     def _skip_rest(self, progress: _Progress) -> None:
+        for task in progress.running.values() if self.abandoned else ():
+            if isinstance(task, TargetCheck):
+                self._skip_target(progress, task, _ABANDONED)
+            else:
+                progress.nodes[task] = NodeOutcome(
+                    id=task, status=NodeStatus.SKIPPED, detail=_ABANDONED
+                )
+                self._reporter.node_ended(progress.nodes[task])
         for id in (*progress.ready, *progress.waiting):
             cause = self._failed_above(id, progress.nodes)
             detail = f"{cause} failed" if cause else _STOPPED

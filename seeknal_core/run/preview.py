@@ -16,6 +16,7 @@ from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.run import keys
 from seeknal_core.run.run import (
     RunRequest,
+    is_stored,
     other_records,
     production_record,
     refuse_protected,
@@ -97,7 +98,9 @@ def preview(session: Session, request: RunRequest) -> Preview:
     bindings = bind(session, everything)
     record = session.state.load(session.environment.name)
     refuse_protected(session, record or EnvironmentRecord(name=session.environment.name))
-    scope = make_scope(session, request.select, request.exclude, record, bindings.sources)
+    scope = make_scope(
+        session, request.select, request.exclude, record, bindings.sources, is_stored(session)
+    )
     refuse_shared_prefix(session)
     checks = {
         resolved.target.key: _check(resolved, record)

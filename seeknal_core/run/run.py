@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from queue import SimpleQueue
 
@@ -59,7 +59,10 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
         )
         base = production_record(session)
         refuse_protected(session, record)
-        scope = make_scope(session, request.select, request.exclude, record, bindings.sources)
+        scope = make_scope(
+            session, request.select, request.exclude, record, bindings.sources, is_stored(session)
+        )
+        _warn_of_edited_inputs(session, scope, reporter)
         chosen = [
             resolved
             for resolved in bindings.targets.values()
@@ -118,12 +121,37 @@ def _execute(
                 find=store.find,
                 warnings=warnings,
             )
-            return executor.run(request.options)
+            ended = executor.run(request.options)
+        except BaseException:
+            computer.close()
+            raise
         finally:
             journal.close()
-            computer.close()
             digests.save()
+        if not executor.abandoned:
+            computer.close()
             store.close()
+        return ended
+
+
+def is_stored(session: Session) -> Callable[[str], bool]:
+    """Return what tells whether a content key is in the snapshot store."""
+    from seeknal_core.engine.snapshots import SnapshotStore
+
+    return SnapshotStore(session.target_folder / "snapshots").contains
+
+
+def _warn_of_edited_inputs(session: Session, scope: Scope, reporter: Reporter) -> None:
+    """Say that rows of an older definition are used where only a part is run."""
+    definitions = session.graph.definitions
+    edited = [id for id, held in scope.recorded.items() if held.definition != definitions[id]]
+    if edited:
+        reporter.warn(
+            f"{', '.join(sorted(edited))} changed and is not selected; the rows of its older "
+            "definition are used"
+        )
+    if not scope.selected and session.graph.nodes:
+        reporter.warn("nothing is selected: --exclude leaves out all that --select names")
 
 
 def _save(session: Session, scope: Scope, report: RunReport) -> None:

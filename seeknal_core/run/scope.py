@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -44,11 +44,13 @@ def make_scope(
     exclude: Sequence[str],
     record: EnvironmentRecord | None,
     sources: Mapping[str, ResolvedSource],
+    stored: Callable[[str], bool],
 ) -> Scope:
     """Choose the nodes.
 
     Args:
         record: what the environment holds.
+        stored: tells whether a content key is in the snapshot store.
         sources: the sources in stores, as the environment's profile resolves them.
 
     Raises:
@@ -66,7 +68,10 @@ def make_scope(
         if id in selected or id in recorded or id in support:
             continue
         held = record.nodes.get(id) if record is not None else None
-        if held is not None and (id not in sources or held.binding == source_binding(sources[id])):
+        bound_alike = held is not None and (
+            id not in sources or held.binding == source_binding(sources[id])
+        )
+        if held is not None and bound_alike and stored(held.content_key):
             recorded[id] = held
         else:
             support.add(id)

@@ -24,6 +24,7 @@ import attrs
 from seeknal_core.state.files import (
     damaged,
     exclusive_lock,
+    free_name,
     read_document,
     state_error,
     write_atomically,
@@ -152,9 +153,21 @@ class StateStore:
             return found
         # Missing or damaged: as after the folder was deleted.
         fresh = uuid.uuid4().hex
-        if create:
-            write_atomically(path, fresh + "\n")
-        return fresh
+        if not create:
+            return fresh
+        made = path.with_name(f".id.{free_name()}")
+        write_atomically(made, fresh + "\n")
+        try:
+            if path.exists():
+                os.replace(made, path)
+            else:
+                # Of two first commands at once the second takes the first one's id.
+                with contextlib.suppress(FileExistsError):
+                    os.link(made, path)
+                made.unlink()
+        except OSError as error:
+            raise state_error(error, path) from error
+        return self.state_id(create=False)
 
     def names(self) -> tuple[str, ...]:
         """List the recorded environments."""

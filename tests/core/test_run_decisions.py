@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +209,69 @@ def test_a_connections_options_are_not_printed() -> None:
     options = {"kennwort": "hunter2-abc"}
     assert "hunter2" not in repr(ConnectionSpec(name="c", type="t", options=options))
     assert "hunter2" not in repr(SourceSpec(node="n", type="t", params=options))
+
+
+def test_a_warning_is_repeated_until_it_is_mended(seeknal: Cli, project: Path) -> None:
+    path = project / "seeknal" / "big.yml"
+    path.write_text(path.read_text() + "audits:\n  - {type: row_count, min: 100, severity: warn}\n")
+    assert "transform.big" in seeknal("run").err
+    assert "transform.big" in seeknal("run").err
+
+
+def test_the_age_of_a_sources_files_is_its_freshness(seeknal: Cli, project: Path) -> None:
+    path = project / "seeknal" / "orders.yml"
+    path.write_text(path.read_text() + "freshness: {warn_after: 1h, error_after: 2d}\n")
+    seeknal("run")
+    data = project / "data" / "orders.csv"
+    for age, code, words in ((7200, 0, "older than warn_after"), (400_000, 1, "error_after")):
+        then = time.time() - age
+        os.utime(data, (then, then))
+        assert words in seeknal("run", code=code).said
+
+
+def test_rows_of_an_edited_input_outside_the_selection_are_named(
+    seeknal: Cli, project: Path
+) -> None:
+    seeknal("run")
+    path = project / "seeknal" / "totals.sql"
+    path.write_text(path.read_text().replace("sum(amount)", "sum(amount) + 1"))
+    result = seeknal("run", "--select", "big")
+    assert "transform.totals changed and is not selected" in result.err
+
+
+def test_a_selected_node_runs_although_the_stored_outputs_are_gone(
+    seeknal: Cli, project: Path
+) -> None:
+    seeknal("run")
+    shutil.rmtree(project / "target" / "snapshots")
+    seeknal("run", "--select", "big")
+
+
+def test_an_empty_selection_is_named(seeknal: Cli) -> None:
+    assert "nothing is selected" in seeknal("run", "--select", "big", "--exclude", "big").err
+
+
+def test_a_node_that_does_not_stop_is_abandoned_after_ctrl_c(seeknal: Cli, project: Path) -> None:
+    write(
+        project,
+        {
+            "seeknal/stuck.py": (
+                "import pathlib, time\nfrom seeknal_core.pipeline import transform\n"
+                "@transform(name='stuck', inputs=['source.orders'])\ndef stuck(ctx):\n"
+                "    (pathlib.Path(__file__).parents[1] / 'begun').touch()\n    time.sleep(60)\n"
+                "    return ctx.ref('source.orders')\n"
+            )
+        },
+    )
+    running = seeknal.start("run")
+    deadline = time.monotonic() + 30
+    while not (project / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert running.returncode == 130, out + err
+    assert "transform.stuck: skipped: it did not stop in time" in out
+    assert "Traceback" not in err
+    (project / "seeknal" / "stuck.py").unlink()
+    seeknal("run")

@@ -215,3 +215,16 @@ def test_a_snapshot_that_is_committed_while_another_looks_for_it_stays(
     monkeypatch.setattr(SnapshotStore, "_document", staticmethod(late))
     lab.store.find("source.a", KEY)
     assert lab.store.contains(KEY)
+
+
+@pytest.mark.ordinary_user
+def test_a_snapshot_that_cannot_be_read_is_not_taken_for_damaged(lab: Lab) -> None:
+    put(lab)
+    folder = next(lab.store.root.glob("ab/*"))
+    folder.chmod(0)
+    try:
+        with pytest.raises(StateError, match="cannot read the stored output"):
+            lab.store.find("source.a", KEY)
+    finally:
+        folder.chmod(0o755)
+    assert lab.store.contains(KEY)
