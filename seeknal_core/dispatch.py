@@ -9,18 +9,15 @@ that names the plugin and its version. Nothing else calls a hook. Here, too, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
+from seeknal_core.calls import HookCalls
 from seeknal_core.errors import (
     ConfigError,
-    HookContractError,
     OptionError,
-    PluginError,
-    SeeknalError,
 )
 from seeknal_core.hints import hints
 from seeknal_core.plugins import PluginHost
@@ -44,11 +41,10 @@ from seeknal_core.types import (
     TargetState,
     WriteResult,
     problem_at,
-    redact,
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 T = TypeVar("T")
 
@@ -103,6 +99,7 @@ class Dispatcher:
 
     def __init__(self, host: PluginHost) -> None:
         self.host = host
+        self._calls = HookCalls(host)
         self._options: dict[str, BackendOptions | None] = {}
         self._resolved: dict[int, tuple[ConnectionSpec, Connection]] = {}
 
@@ -114,7 +111,7 @@ class Dispatcher:
         """Return the backend's option classes, or None where it describes none."""
         if type not in self._options:
             self._options[type] = (
-                self._call(type, "describe_options", BackendOptions)
+                self._calls.call(type, "describe_options", BackendOptions)
                 if self.supports(type, "describe_options")
                 else None
             )
@@ -125,7 +122,7 @@ class Dispatcher:
         if id(connection) in self._resolved:
             return self._resolved[id(connection)][1]
         try:
-            resolved = self._call(
+            resolved = self._calls.call(
                 connection.type,
                 "resolve_profile",
                 Connection,
@@ -137,7 +134,7 @@ class Dispatcher:
                 error, connection.locations.get(""), connection, f"connections.{connection.name}"
             ) from error
         if (resolved.name, resolved.type) != (connection.name, connection.type):
-            raise self._contract(
+            raise self._calls.broken(
                 connection.type, "resolve_profile", "did not copy the connection's name and type"
             )
         self._resolved[id(connection)] = (connection, resolved)
@@ -147,7 +144,9 @@ class Dispatcher:
         """Say which connection the target means; by default the one it names."""
         if self.supports(spec.type, "bind_target"):
             try:
-                return self._call(spec.type, "bind_target", Binding, context=context, target=spec)
+                return self._calls.call(
+                    spec.type, "bind_target", Binding, context=context, target=spec
+                )
             except OptionError as error:
                 raise located(error, spec.location, prefix=spec.node) from error
         connection = spec.connection or self._only_connection(context, spec.type, spec)
@@ -157,7 +156,9 @@ class Dispatcher:
         """Say which connection the source means; by default the one it names."""
         if self.supports(spec.type, "bind_source"):
             try:
-                return self._call(spec.type, "bind_source", Binding, context=context, source=spec)
+                return self._calls.call(
+                    spec.type, "bind_source", Binding, context=context, source=spec
+                )
             except OptionError as error:
                 raise located(error, spec.location, prefix=spec.node) from error
         connection = spec.connection or self._only_connection(context, spec.type, spec)
@@ -219,7 +220,7 @@ class Dispatcher:
     def namespace_for(self, context: ExecutionContext, spec: TargetSpec) -> QualifiedName:
         """Give the target's final name in the context's environment."""
         try:
-            return self._call(
+            return self._calls.call(
                 spec.type, "namespace_for", QualifiedName, context=context, target=spec
             )
         except OptionError as error:
@@ -229,7 +230,7 @@ class Dispatcher:
         self, context: ExecutionContext, resolved: ResolvedTarget, snapshot: Snapshot
     ) -> WriteResult:
         """Make the target hold the snapshot."""
-        return self._call(
+        return self._calls.call(
             resolved.target.type,
             "materialize",
             WriteResult,
@@ -240,7 +241,7 @@ class Dispatcher:
 
     def count_rows(self, context: ExecutionContext, resolved: ResolvedTarget) -> int:
         """Count a target's rows in its store."""
-        return self._call(
+        return self._calls.call(
             resolved.target.type,
             "count_rows",
             int,
@@ -254,7 +255,7 @@ class Dispatcher:
         """Tell what stands where the target is; None where the backend cannot tell."""
         if not self.supports(resolved.target.type, "inspect_target"):
             return None
-        return self._call(
+        return self._calls.call(
             resolved.target.type,
             "inspect_target",
             TargetState,
@@ -267,27 +268,29 @@ class Dispatcher:
         if not self.supports(resolved.source.type, "read_source"):
             info = self.host.loaded(resolved.source.type).info
             raise _mistake(resolved.spec, "source", f"{info} writes targets and has no sources")
-        stream = self._call(
+        stream = self._calls.call(
             resolved.source.type,
             "read_source",
             SourceStream,
             context=context.connected(resolved.connection),
             source=resolved.source,
         )
-        return self._checked_stream(resolved.source.type, stream)
+        return self._calls.checked_stream(resolved.source.type, stream)
 
     def list_owned(self, context: ExecutionContext, connection: Connection) -> tuple[Owned, ...]:
         """List what this project made in this environment on a connection."""
-        found = self._call(
+        found = self._calls.call(
             connection.type, "list_owned", tuple, context=context.connected(connection)
         )
         if not all(isinstance(owned, Owned) for owned in found):
-            raise self._contract(connection.type, "list_owned", "returned things that are no Owned")
+            raise self._calls.broken(
+                connection.type, "list_owned", "returned things that are no Owned"
+            )
         return found
 
     def drop_target(self, context: ExecutionContext, connection: Connection, owned: Owned) -> bool:
         """Drop one of them; tell whether it was there."""
-        return self._call(
+        return self._calls.call(
             connection.type,
             "drop_target",
             bool,
@@ -299,71 +302,8 @@ class Dispatcher:
         """Try a connection; say what answered."""
         if not self.supports(connection.type, "check_connection"):
             return "not tried: the backend has no check"
-        return self._call(
+        return self._calls.call(
             connection.type, "check_connection", str, context=context.connected(connection)
-        )
-
-    def _call(self, type: str, hook: str, result_type: type[T], **arguments: object) -> T:
-        caller = self.host.caller(type, hook)
-        with self._translated(type, hook):
-            result = caller(**arguments)
-        wrong_bool = result_type is int and isinstance(result, bool)
-        if not isinstance(result, result_type) or wrong_bool:
-            raise self._contract(
-                type, hook, f"returned {result.__class__.__name__}, not {result_type.__name__}"
-            )
-        return result
-
-    @contextmanager
-    def _translated(self, type: str, hook: str) -> Iterator[None]:
-        """Name plugin and hook in whatever a plugin raises that is no error of ours."""
-        try:
-            yield
-        except SeeknalError:
-            raise
-        except Exception as error:
-            info = self.host.loaded(type).info
-            text = redact(f"{error.__class__.__name__}: {error}")
-            raise PluginError(
-                f"{info} failed in {hook}: {text}",
-                "run again with --debug for the traceback, and report it to the plugin's authors",
-            ) from error
-
-    def _checked_stream(self, type: str, stream: SourceStream) -> SourceStream:
-        """Hold a stream to the hook's contract, which outlives the hook's call."""
-
-        def open() -> pa.RecordBatchReader:
-            import pyarrow as pa
-
-            with self._translated(type, "read_source"):
-                reader = stream.open()
-            if not isinstance(reader, pa.RecordBatchReader):
-                what = f"opened a {reader.__class__.__name__}, not a RecordBatchReader"
-                raise self._contract(type, "read_source", what)
-            return pa.RecordBatchReader.from_batches(reader.schema, batches(reader))
-
-        def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-            while True:
-                with self._translated(type, "read_source"):
-                    try:
-                        batch = reader.read_next_batch()
-                    except StopIteration:
-                        return
-                yield batch
-
-        def close() -> None:
-            with self._translated(type, "read_source"):
-                stream.close()
-
-        return SourceStream(
-            identity=stream.identity, version=stream.version, open=open, close=close
-        )
-
-    def _contract(self, type: str, hook: str, what: str) -> HookContractError:
-        info = self.host.loaded(type).info
-        return HookContractError(
-            f"{info}: {hook} {what}",
-            f"report it to the authors of {info.distribution}; the contract is in docs/hooks.md",
         )
 
     def _only_connection(

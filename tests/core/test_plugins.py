@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.dispatch import Dispatcher
+from seeknal_core.calls import HookCalls
 from seeknal_core.errors import (
     BackendBroken,
     BackendNotInstalled,
@@ -232,7 +232,7 @@ def test_a_wrong_result_type_names_plugin_and_hook(site: Path, returned: str) ->
     host = PluginHost()
     host.load_backends(["alpha"])
     with pytest.raises(HookContractError, match=r"seeknal-alpha 3\.1: count_rows returned"):
-        Dispatcher(host)._call("alpha", "count_rows", int, context=None, target=None)
+        HookCalls(host).call("alpha", "count_rows", int, context=None, target=None)
 
 
 def test_a_foreign_exception_is_wrapped_with_the_plugins_name(site: Path) -> None:
@@ -240,4 +240,4 @@ def test_a_foreign_exception_is_wrapped_with_the_plugins_name(site: Path) -> Non
     host = PluginHost()
     host.load_backends(["alpha"])
     with pytest.raises(PluginError, match=r"seeknal-alpha 3\.1 failed in count_rows: KeyError"):
-        Dispatcher(host)._call("alpha", "count_rows", int, context=None, target=None)
+        HookCalls(host).call("alpha", "count_rows", int, context=None, target=None)

@@ -1,0 +1,99 @@
+"""Call hooks and let nothing through that a plugin may not do.
+
+pluggy checks signatures, not results; and a plugin's own exception says nothing
+of whose it is. Both are mended here, for the call and for the stream of rows
+that outlives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from seeknal_core.errors import HookContractError, PluginError, SeeknalError
+from seeknal_core.plugins import PluginHost
+from seeknal_core.types import SourceStream, redact
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+
+
+class HookCalls:
+    """The guarded way to the hooks of one command's plugins."""
+
+    def __init__(self, host: PluginHost) -> None:
+        self._host = host
+
+    def call(self, type: str, hook: str, result_type: type[T], **arguments: object) -> T:
+        """Call a hook of the backend of `type` and check the type of its result.
+
+        Raises:
+            SeeknalError: what the backend raised on purpose.
+            PluginError: anything else it raised, with its name and version.
+            HookContractError: a result of another type.
+        """
+        caller = self._host.caller(type, hook)
+        with self._translated(type, hook):
+            result = caller(**arguments)
+        wrong_bool = result_type is int and isinstance(result, bool)
+        if not isinstance(result, result_type) or wrong_bool:
+            raise self.broken(
+                type, hook, f"returned {result.__class__.__name__}, not {result_type.__name__}"
+            )
+        return result
+
+    @contextmanager
+    def _translated(self, type: str, hook: str) -> Iterator[None]:
+        """Name plugin and hook in whatever a plugin raises that is no error of ours."""
+        try:
+            yield
+        except SeeknalError:
+            raise
+        except Exception as error:
+            info = self._host.loaded(type).info
+            text = redact(f"{error.__class__.__name__}: {error}")
+            raise PluginError(
+                f"{info} failed in {hook}: {text}",
+                "run again with --debug for the traceback, and report it to the plugin's authors",
+            ) from error
+
+    def checked_stream(self, type: str, stream: SourceStream) -> SourceStream:
+        """Hold a stream to the hook's contract, which outlives the hook's call."""
+
+        def open() -> pa.RecordBatchReader:
+            import pyarrow as pa
+
+            with self._translated(type, "read_source"):
+                reader = stream.open()
+            if not isinstance(reader, pa.RecordBatchReader):
+                what = f"opened a {reader.__class__.__name__}, not a RecordBatchReader"
+                raise self.broken(type, "read_source", what)
+            return pa.RecordBatchReader.from_batches(reader.schema, batches(reader))
+
+        def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+            while True:
+                with self._translated(type, "read_source"):
+                    try:
+                        batch = reader.read_next_batch()
+                    except StopIteration:
+                        return
+                yield batch
+
+        def close() -> None:
+            with self._translated(type, "read_source"):
+                stream.close()
+
+        return SourceStream(
+            identity=stream.identity, version=stream.version, open=open, close=close
+        )
+
+    def broken(self, type: str, hook: str, what: str) -> HookContractError:
+        """Return the error of a plugin that breaks the contract of a hook."""
+        info = self._host.loaded(type).info
+        return HookContractError(
+            f"{info}: {hook} {what}",
+            f"report it to the authors of {info.distribution}; the contract is in docs/hooks.md",
+        )
