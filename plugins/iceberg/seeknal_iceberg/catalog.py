@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -177,9 +177,15 @@ def load(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
 
 
 def ensure_namespace(
-    catalog: Catalog, connection: IcebergConnection, levels: tuple[str, ...]
+    catalog: Catalog,
+    connection: IcebergConnection,
+    levels: tuple[str, ...],
+    properties: Mapping[str, str],
 ) -> None:
     """Make a namespace, all of its levels; one that is there needs no right to make it.
+
+    Args:
+        properties: those of each level that is made here.
 
     Raises:
         NamespaceRefused: it is not there and cannot be made.
@@ -189,7 +195,7 @@ def ensure_namespace(
     for depth in range(1, len(levels) + 1):
         level = levels[:depth]
         try:
-            catalog.create_namespace(level)
+            catalog.create_namespace(level, dict(properties))
         except (NamespaceAlreadyExistsError, IntegrityError):
             continue  # the latter where another writer made it between look and insert
         except ForbiddenError as error:

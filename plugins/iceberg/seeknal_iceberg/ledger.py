@@ -3,11 +3,17 @@
 Both are set in the same commit as the rows. The properties decide: summaries go
 when somebody expires Iceberg snapshots. An append is remembered under a
 property of its own per content key, the newest `REMEMBERED` of them.
+
+A table that we made bears a mark of that, set by the commit that made it and
+never by an adoption. It names the table's UUID and name, so that a table which
+somebody registered, renamed, or made with the same properties bears none. A
+namespace that we made has a project and an environment among its properties.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
 
 PREFIX = "seeknal."
 WRITE_ID = PREFIX + "write_id"
+#: The mark of a table that we made.
+CREATED = PREFIX + "created"
 _APPENDED = PREFIX + "appended."
 #: How many appends a table remembers; an older one would be added again.
 REMEMBERED = 1000
@@ -70,6 +78,60 @@ def owner(properties: Mapping[str, str]) -> Ownership | None:
         content_key=get(PREFIX + "content_key", ""),
         run_id=get(PREFIX + "run_id", ""),
     )
+
+
+def made_by(context: ExecutionContext) -> dict[str, str]:
+    """Return the properties of a namespace that is made in a context."""
+    return {
+        PREFIX + "project": context.project,
+        PREFIX + "environment": context.environment.name,
+    }
+
+
+def mark(context: ExecutionContext, parts: tuple[str, ...], metadata: TableMetadata) -> str:
+    """Return the mark of a table that is about to be made.
+
+    ``location`` is where all of its files are, and nobody else's.
+    """
+    made = {
+        **_identity(context, parts, metadata),
+        "location": metadata.location.rstrip("/"),
+    }
+    return json.dumps(made, ensure_ascii=False)
+
+
+def made_at(
+    context: ExecutionContext, parts: tuple[str, ...], metadata: TableMetadata
+) -> str | None:
+    """Return the location of a table that this project made in this environment, else None."""
+    found = owner(metadata.properties)
+    if found is None or (found.project, found.environment) != (
+        context.project,
+        context.environment.name,
+    ):
+        return None
+    try:
+        made = json.loads(metadata.properties.get(CREATED, ""))
+    except ValueError:
+        return None
+    if not isinstance(made, dict):
+        return None
+    location = made.pop("location", None)
+    if made != _identity(context, parts, metadata) or not isinstance(location, str):
+        return None
+    return location
+
+
+def _identity(
+    context: ExecutionContext, parts: tuple[str, ...], metadata: TableMetadata
+) -> dict[str, str]:
+    return {
+        "project": context.project,
+        "environment": context.environment.name,
+        "uuid": str(metadata.table_uuid),
+        # As SQL catalogs keep it, and without case, as Glue and Hive do.
+        "name": ".".join(parts).lower(),
+    }
 
 
 def check_owner(context: ExecutionContext, target: Target, properties: Mapping[str, str]) -> str:

@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyarrow.fs import FileSelector, FileType
+from pyiceberg.io import load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
     from pyiceberg.io import FileIO
     from pyiceberg.table import Table
 
@@ -78,6 +80,23 @@ def clean(folder: str, table: Table) -> None:
             os.unlink(path)
 
 
+def discard(folder: str, catalog: Catalog) -> None:
+    """Delete what dead writes of a target left, and their notes, once its table is dropped."""
+    for path, note in _dead(folder):
+        ids, folders = note.get("ids"), note.get("folders")
+        if isinstance(ids, list) and isinstance(folders, list):
+            for each in folders:
+                io = load_file_io(dict(catalog.properties), str(each))
+                if not isinstance(io, PyArrowFileIO):
+                    continue
+                for file in _list(io, str(each)):
+                    if any(str(id) in file for id in ids):
+                        with contextlib.suppress(FileNotFoundError):
+                            io.delete(file)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
 def _dead(folder: str) -> Iterator[tuple[str, dict[str, object]]]:
     for entry in sorted(os.listdir(folder)):
         path = os.path.join(folder, entry)
@@ -102,7 +121,7 @@ def _dead(folder: str) -> Iterator[tuple[str, dict[str, object]]]:
 def _delete(table: Table, io: FileIO, ids: list[str], folders: list[str]) -> None:
     listed = (path for folder in folders for path in _list(io, folder))
     found = [path for path in listed if any(each in path for each in ids)]
-    used = _referenced(table) if found else frozenset()
+    used = referenced(table) if found else frozenset()
     for path in found:
         if path not in used:
             with contextlib.suppress(FileNotFoundError):
@@ -120,7 +139,7 @@ def _list(io: FileIO, folder: str) -> list[str]:
     ]
 
 
-def _referenced(table: Table) -> frozenset[str]:
+def referenced(table: Table) -> frozenset[str]:
     """Return the data files and manifests that any snapshot of the table names."""
     used: set[str] = set()
     manifests = {}

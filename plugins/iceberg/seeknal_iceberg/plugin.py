@@ -13,6 +13,7 @@ from seeknal_core.types import (
     Connection,
     ConnectionSpec,
     ExecutionContext,
+    Owned,
     QualifiedName,
     Snapshot,
     Source,
@@ -92,6 +93,22 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
     from seeknal_iceberg import read
 
     return read.inspect(context, target)
+
+
+@hookimpl
+def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
+    """List the tables and namespaces that bear this environment's mark; see `cleanup`."""
+    from seeknal_iceberg import cleanup
+
+    return cleanup.list_owned(context)
+
+
+@hookimpl
+def drop_target(context: ExecutionContext, owned: Owned) -> bool:
+    """Drop a table with its files, or an empty namespace; see `cleanup`."""
+    from seeknal_iceberg import cleanup
+
+    return cleanup.drop_target(context, owned)
 
 
 @hookimpl

@@ -10,9 +10,9 @@ from pyiceberg.schema import assign_fresh_schema_ids
 from pyiceberg.table import Table, TableProperties
 
 from seeknal_core.errors import NamespaceRefused, WriteRefused
-from seeknal_core.types import SchemaChange, Target
+from seeknal_core.types import ExecutionContext, SchemaChange, Target
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import evolution, partitions
+from seeknal_iceberg import evolution, ledger, partitions
 from seeknal_iceberg.connection import IcebergConnection
 from seeknal_iceberg.schema import Column, new_schema
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def begin_new(
+    context: ExecutionContext,
     catalog: Catalog,
-    connection: IcebergConnection,
     target: Target,
     columns: Sequence[Column],
     write_id: str,
@@ -34,12 +34,12 @@ def begin_new(
         WriteRefused: ``partition_by`` is wrong.
         NamespaceRefused: the namespace cannot be made.
     """
-    parts = target.name.parts
+    connection, parts = catalogs.of(context), target.name.parts
     # With the ids that the catalog will give, so that the spec names the right columns.
     schema = assign_fresh_schema_ids(new_schema(columns))
     wanted = partitions.parse(target.partition_by, schema, str(target.name))
     _check_levels(connection, target)
-    catalogs.ensure_namespace(catalog, connection, parts[:-1])
+    catalogs.ensure_namespace(catalog, connection, parts[:-1], ledger.made_by(context))
     # A SQL catalog keeps the levels as one dotted string, but stages a table only
     # where it is given them so.
     levels = (".".join(parts[:-1]),) if connection.catalog_type == "sql" else parts[:-1]

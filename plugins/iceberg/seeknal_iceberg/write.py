@@ -155,7 +155,7 @@ class _Write:
             transaction = transactions.begin(table, self.target, plan.changes)
         else:
             transaction = transactions.begin_new(
-                self.catalog, self.connection, self.target, self.columns, self.write_id
+                self.context, self.catalog, self.target, self.columns, self.write_id
             )
         self._stage(transaction, plan, attempt)
         # A KeyboardInterrupt in here leaves open whether it landed, too.
@@ -218,6 +218,8 @@ class _Write:
             replaces=self.mode is Mode.FULL,
             appends=self.mode is Mode.APPEND,
         )
+        if plan.table is None:
+            sets[ledger.CREATED] = ledger.mark(self.context, self.parts, transaction.table_metadata)
         exact = plan.changes.exact and _reads_by_name(transaction, sets)
         transaction.set_properties(sets)
         if removes:

@@ -34,8 +34,11 @@ _TABLES = (
         at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (schema_name, table_name, content_key))""",
     """CREATE TABLE IF NOT EXISTS {schema}.schemas (
-        name text PRIMARY KEY, project text NOT NULL, at timestamptz NOT NULL DEFAULT now())""",
+        name text PRIMARY KEY, schema_oid bigint NOT NULL, project text NOT NULL,
+        at timestamptz NOT NULL DEFAULT now())""",
 )
+#: The ledger's own tables.
+TABLES = ("targets", "appended", "schemas")
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +73,18 @@ class Ledger:
             "SELECT to_regclass(%s) IS NOT NULL", [f"{quote(self.schema)}.targets"]
         ).fetchone()
         return bool(row and row[0])
+
+    def record_schema(self, context: ExecutionContext, name: str) -> None:
+        """Write down that a schema was made by the context's project, in this transaction."""
+        self.conn.execute(
+            self._sql(
+                "INSERT INTO {schema}.schemas (name, schema_oid, project)"
+                " SELECT nspname, oid, %s FROM pg_catalog.pg_namespace WHERE nspname = %s"
+                " ON CONFLICT (name) DO UPDATE SET schema_oid = excluded.schema_oid,"
+                " project = excluded.project, at = now()"
+            ),
+            [context.project, name],
+        )
 
     def find(self, schema: str, table: str, *, lock: bool = False) -> Record | None:
         """Return the record of a table's name."""
@@ -167,36 +182,33 @@ def ensure(context: ExecutionContext, pool: Pool, conn: Conn, target: Target) ->
     ledger = Ledger.of(context, conn)
     if ledger.schema not in pool.done:
         with conn.transaction():
-            _create_ledger(ledger)
+            _create_ledger(context, ledger)
         pool.done.add(ledger.schema)
     schema = target.name.parts[0]
     if f"schema {schema}" not in pool.done:
         with conn.transaction():
-            if not _schema_exists(conn, schema):
-                _create_schema(conn, schema)
-                conn.execute(
-                    ledger._sql(
-                        "INSERT INTO {schema}.schemas (name, project) VALUES (%s, %s)"
-                        " ON CONFLICT (name) DO NOTHING"
-                    ),
-                    [schema, context.project],
-                )
+            if not schema_exists(conn, schema) and _create_schema(conn, schema):
+                ledger.record_schema(context, schema)
         pool.done.add(f"schema {schema}")
     return ledger
 
 
-def _create_ledger(ledger: Ledger) -> None:
+def _create_ledger(context: ExecutionContext, ledger: Ledger) -> None:
     if ledger.exists():
         return
-    if not _schema_exists(ledger.conn, ledger.schema):
-        _create_schema(ledger.conn, ledger.schema)
+    made = not schema_exists(ledger.conn, ledger.schema) and _create_schema(
+        ledger.conn, ledger.schema
+    )
+    if made:
         ledger.conn.execute(ledger._sql("REVOKE ALL ON SCHEMA {schema} FROM PUBLIC"))
     for statement in _TABLES:
         ledger.conn.execute(ledger._sql(statement))
     ledger.conn.execute(ledger._sql("REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC"))
+    if made:
+        ledger.record_schema(context, ledger.schema)
 
 
-def _schema_exists(conn: Conn, schema: str) -> bool:
+def schema_exists(conn: Conn, schema: str) -> bool:
     """Say whether a schema exists, after waiting for whoever is making it."""
     # The name is hashed by the server, so that all versions of ours agree.
     conn.execute(
@@ -208,16 +220,20 @@ def _schema_exists(conn: Conn, schema: str) -> bool:
     return bool(row[0])
 
 
-def _create_schema(conn: Conn, schema: str) -> None:
+def _create_schema(conn: Conn, schema: str) -> bool:
+    """Make a schema; False where somebody who is not Seeknal was faster."""
     try:
         with conn.transaction():
-            conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+            conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    except (pg.DuplicateSchema, pg.UniqueViolation):
+        return False
     except (pg.InsufficientPrivilege, pg.ReservedName) as error:
         raise NamespaceRefused(
             f"schema {quote(schema)} is missing and cannot be created: {said(error)}",
             f"let its owner run: CREATE SCHEMA {quote(schema)} AUTHORIZATION {_user(conn)}",
             target=schema,
         ) from error
+    return True
 
 
 def _user(conn: Conn) -> str:

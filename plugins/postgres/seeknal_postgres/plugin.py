@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from seeknal_core.types import (
         ConnectionSpec,
         ExecutionContext,
+        Owned,
         QualifiedName,
         Snapshot,
         Source,
@@ -141,6 +142,22 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
     from seeknal_postgres import inspection
 
     return inspection.inspect_target(context, target)
+
+
+@hookimpl
+def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
+    """List the tables and schemas that the environment's ledger says were made here."""
+    from seeknal_postgres import cleanup
+
+    return cleanup.list_owned(context)
+
+
+@hookimpl
+def drop_target(context: ExecutionContext, owned: Owned) -> bool:
+    """Drop a table or schema that is still this environment's, without CASCADE."""
+    from seeknal_postgres import cleanup
+
+    return cleanup.drop_target(context, owned)
 
 
 @hookimpl

@@ -1,0 +1,151 @@
+"""Deleting the files of a dropped table, also after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+from pyiceberg.io import load_file_io
+from pyiceberg.io.pyarrow import PyArrowFileIO
+
+from seeknal_core.types import ExecutionContext
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import pending
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+_FOLDER = "iceberg-dropped"
+
+
+@attrs.frozen(kw_only=True)
+class Note:
+    """What is to be deleted once a table is dropped.
+
+    ``location`` is the table's own folder, ``files`` are those of ours elsewhere.
+    """
+
+    identity: str
+    project: str
+    environment: str
+    parts: tuple[str, ...]
+    uuid: str
+    location: str
+    files: tuple[str, ...]
+
+    @classmethod
+    def of(cls, context: ExecutionContext, parts: tuple[str, ...], table: Table) -> Note:
+        """Return the note of a table of ours."""
+        location = table.metadata.location.rstrip("/")
+        files: frozenset[str] = frozenset()
+        if "write.data.path" in table.properties:
+            files = pending.referenced(table)
+        return cls(
+            identity=catalogs.identity(catalogs.of(context), parts),
+            project=context.project,
+            environment=context.environment.name,
+            parts=parts,
+            uuid=str(table.metadata.table_uuid),
+            location=location,
+            # Somebody may have added files of their own to the table: those stay.
+            files=tuple(
+                sorted(
+                    file
+                    for file in files
+                    if "/seeknal-" in file and not file.startswith(f"{location}/")
+                )
+            ),
+        )
+
+    @classmethod
+    def find(cls, context: ExecutionContext, parts: tuple[str, ...]) -> Note | None:
+        """Return the note of a table that was dropped here and is not all deleted."""
+        identity = catalogs.identity(catalogs.of(context), parts)
+        return next((note for note in unfinished(context) if note.identity == identity), None)
+
+    def _path(self, context: ExecutionContext) -> str:
+        return os.path.join(
+            context.target_dir, _FOLDER, f"{catalogs.short_hash(self.identity)}.json"
+        )
+
+    def write(self, context: ExecutionContext) -> None:
+        """Write the note, durably."""
+        path = self._path(context)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump(attrs.asdict(self), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".new", path)
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def remove(self, context: ExecutionContext) -> None:
+        """Remove the note: nothing is left to delete, or nothing may be."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(context))
+
+
+def unfinished(context: ExecutionContext) -> Iterator[Note]:
+    """Yield the notes of this project, environment and catalog."""
+    folder = os.path.join(context.target_dir, _FOLDER)
+    if not os.path.isdir(folder):
+        return
+    for entry in sorted(os.listdir(folder)):
+        if not entry.endswith(".json"):
+            continue
+        with open(os.path.join(folder, entry), encoding="utf-8") as file:
+            found = json.load(file)
+        note = Note(**{**found, "parts": tuple(found["parts"]), "files": tuple(found["files"])})
+        if (note.project, note.environment, note.identity) == (
+            context.project,
+            context.environment.name,
+            catalogs.identity(catalogs.of(context), note.parts),
+        ):
+            yield note
+
+
+def finish(context: ExecutionContext, catalog: Catalog, note: Note) -> None:
+    """Delete the files of a table that is no more in the catalog, and the note of it."""
+    io = load_file_io(dict(catalog.properties), note.location)
+    for file in note.files:
+        with contextlib.suppress(FileNotFoundError):
+            io.delete(file)
+    if isinstance(io, PyArrowFileIO):
+        scheme, netloc, path = io.parse_location(note.location, io.properties)
+        with contextlib.suppress(FileNotFoundError):
+            io.fs_by_scheme(scheme, netloc).delete_dir(path)
+        warehouse = str(catalog.properties.get("warehouse", ""))
+        if scheme == "file" and warehouse:
+            _remove_empty(os.path.dirname(path), io.parse_location(warehouse, io.properties)[2])
+    forget_writes(context, catalog, note.parts)
+    note.remove(context)
+
+
+def _remove_empty(folder: str, root: str) -> None:
+    """Remove a folder and those around it, up to the warehouse, as far as they are empty."""
+    root = root.rstrip("/")
+    while folder.startswith(f"{root}/"):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            return
+        folder = os.path.dirname(folder)
+
+
+def forget_writes(context: ExecutionContext, catalog: Catalog, parts: tuple[str, ...]) -> None:
+    """Delete what killed writes of a table that is dropped left, and their notes."""
+    identity = catalogs.identity(catalogs.of(context), parts)
+    folder = os.path.join(context.target_dir, "iceberg-pending", catalogs.short_hash(identity))
+    if os.path.isdir(folder):
+        pending.discard(folder, catalog)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
