@@ -393,6 +393,26 @@ def test_files_that_cannot_be_deleted_now_are_deleted_by_the_same_call_again(
     assert everything(bench) == []
 
 
+def test_files_left_behind_go_also_where_somebody_made_a_table_of_that_name(
+    bench: Bench, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev = other(bench)
+    target = dev.target()
+    dev.write(target, ROWS)
+    location = Path(dev.table(target).location().removeprefix("file://"))
+    with monkeypatch.context() as patch:
+        patch.setattr(removal, "finish", lambda *args: None)
+        plugin.drop_target(dev.context, owned(target))
+    assert location.exists()
+    theirs = other(bench, project="theirs")
+    theirs.write(theirs.target(), ROWS)
+    assert plugin.drop_target(dev.context, owned(target)) is True
+    assert not location.exists()
+    with pytest.raises(WriteRefused, match="was not made by"):
+        plugin.drop_target(dev.context, owned(target))
+    assert len(theirs.read(theirs.target())) == 2
+
+
 def test_a_note_of_a_table_that_was_renamed_instead_deletes_nothing(
     bench: Bench, other: Other
 ) -> None:
@@ -453,6 +473,8 @@ def test_what_a_killed_write_left_goes_with_the_table(prod: Bench, ns: str, othe
     target = dev.target(f"{ns}.t")
     dev.write(target, ROWS)
     location = dev.table(target).location().rstrip("/")
+    if "warehouse" in prod.options:
+        location += "-of-a-write-that-never-made-it"
     place = short_hash(dev.inspect(target).identity)
     folder = prod.root / "target" / "iceberg-pending" / place
     left = f"{location}/data/seeknal-dead/00000.parquet"

@@ -258,3 +258,43 @@ def test_a_missing_right_names_the_table(
     with psycopg.connect(**dsn) as connection:  # type: ignore[arg-type]
         connection.execute("DROP OWNED BY reader_only")
         connection.execute("DROP ROLE reader_only")
+
+
+def test_a_deleted_environment_leaves_nothing_in_either_store(
+    seeknal: Cli, stores: tuple[dict[str, object], dict[str, str]]
+) -> None:
+    from pyiceberg.catalog import load_catalog
+
+    dsn, catalog = stores
+
+    def objects() -> tuple[list[Any], list[str]]:
+        with psycopg.connect(**dsn) as connection:  # type: ignore[arg-type]
+            relations = connection.execute(
+                "SELECT n.nspname, c.relname FROM pg_namespace n "
+                "LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'v', 'S') "
+                "WHERE n.nspname !~ '^(pg_|information_schema)' ORDER BY 1, 2"
+            ).fetchall()
+        warehouse = Path(catalog["warehouse"].removeprefix("file://"))
+        files = sorted(
+            path.relative_to(warehouse).as_posix()
+            for path in warehouse.rglob("*")
+            if not path.name.startswith("catalog.db")
+        )
+        opened = load_catalog("default", **catalog)
+        tables = [".".join(name) for name in opened.list_namespaces()]
+        return relations, [*files, *tables]
+
+    seeknal("run")
+    before = objects()
+    seeknal("run", "--env", "dev", "--all-targets")
+    assert objects() != before
+    assert "9 targets, 0 drifted" in seeknal("env", "status", "dev", "--exit-code").out
+    with psycopg.connect(**dsn) as connection:  # type: ignore[arg-type]
+        connection.execute("DELETE FROM dev_public.totals WHERE name = 'Ada'")
+    drifted = seeknal("env", "status", "dev", "--exit-code", "--json", code=3).json()["targets"]
+    assert [one["name"] for one in drifted if one["condition"] != "as written"] == [
+        "dev_public.totals"
+    ]
+    seeknal("env", "delete", "dev", "--yes")
+    assert objects() == before
+    assert_contents(dsn, catalog)

@@ -157,7 +157,7 @@ def _refused(name: str, why: str, hint: str) -> WriteRefused:
 
 def _drop_table(context: ExecutionContext, catalog: Catalog, parts: Parts, name: str) -> bool:
     table = catalogs.load(catalog, parts)
-    finished = _finish_earlier(context, catalog, parts, table)
+    finished = _finish_earlier(context, catalog, parts)
     if table is None:
         return finished
     location = ledger.made_at(context, parts, table.metadata)
@@ -208,18 +208,16 @@ def _drop_with_files(
     return True
 
 
-def _finish_earlier(
-    context: ExecutionContext, catalog: Catalog, parts: Parts, table: Table | None
-) -> bool:
+def _finish_earlier(context: ExecutionContext, catalog: Catalog, parts: Parts) -> bool:
     """Delete the files of a table that an earlier call dropped; tell whether there were any."""
     note = removal.Note.find(context, parts)
-    if note is None or (table is not None and str(table.metadata.table_uuid) == note.uuid):
+    if note is None:
         return False
     _places(context).clear()
     try:
         _check_nobody_within(context, catalog, (), note.location)
     except WriteRefused:
-        # It was not dropped by us after all, but renamed: its files are in use.
+        # It was not dropped after all, or was renamed before: its files are in use.
         note.remove(context)
         return False
     removal.finish(context, catalog, note)

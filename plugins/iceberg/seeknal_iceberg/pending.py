@@ -80,11 +80,17 @@ def clean(folder: str, table: Table) -> None:
             os.unlink(path)
 
 
-def discard(folder: str, catalog: Catalog) -> None:
-    """Delete what dead writes of a target left, and their notes, once its table is dropped."""
+def discard(folder: str, catalog: Catalog) -> list[str]:
+    """Delete what dead writes of a target left, and their notes, once its table is dropped.
+
+    Returns:
+        The folders that they named.
+    """
+    named: list[str] = []
     for path, note in _dead(folder):
         ids, folders = note.get("ids"), note.get("folders")
         if isinstance(ids, list) and isinstance(folders, list):
+            named += [str(each) for each in folders]
             for each in folders:
                 io = load_file_io(dict(catalog.properties), str(each))
                 if not isinstance(io, PyArrowFileIO):
@@ -95,6 +101,7 @@ def discard(folder: str, catalog: Catalog) -> None:
                             io.delete(file)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+    return named
 
 
 def _dead(folder: str) -> Iterator[tuple[str, dict[str, object]]]:

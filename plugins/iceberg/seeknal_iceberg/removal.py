@@ -123,19 +123,23 @@ def finish(context: ExecutionContext, catalog: Catalog, note: Note) -> None:
         scheme, netloc, path = io.parse_location(note.location, io.properties)
         with contextlib.suppress(FileNotFoundError):
             io.fs_by_scheme(scheme, netloc).delete_dir(path)
-        warehouse = str(catalog.properties.get("warehouse", ""))
-        if scheme == "file" and warehouse:
-            _remove_empty(os.path.dirname(path), io.parse_location(warehouse, io.properties)[2])
+        _remove_empty(catalog, io, os.path.dirname(note.location))
     forget_writes(context, catalog, note.parts)
     note.remove(context)
 
 
-def _remove_empty(folder: str, root: str) -> None:
-    """Remove a folder and those around it, up to the warehouse, as far as they are empty."""
-    root = root.rstrip("/")
+def _remove_empty(catalog: Catalog, io: PyArrowFileIO, location: str) -> None:
+    """Remove a local folder and those around it, up to the warehouse, as far as they are empty."""
+    scheme, _, folder = io.parse_location(location, io.properties)
+    warehouse = str(catalog.properties.get("warehouse", ""))
+    if scheme != "file" or not warehouse:
+        return
+    root = io.parse_location(warehouse, io.properties)[2].rstrip("/")
     while folder.startswith(f"{root}/"):
         try:
             os.rmdir(folder)
+        except FileNotFoundError:
+            pass
         except OSError:
             return
         folder = os.path.dirname(folder)
@@ -146,6 +150,9 @@ def forget_writes(context: ExecutionContext, catalog: Catalog, parts: tuple[str,
     identity = catalogs.identity(catalogs.of(context), parts)
     folder = os.path.join(context.target_dir, "iceberg-pending", catalogs.short_hash(identity))
     if os.path.isdir(folder):
-        pending.discard(folder, catalog)
+        for named in pending.discard(folder, catalog):
+            io = load_file_io(dict(catalog.properties), named)
+            if isinstance(io, PyArrowFileIO):
+                _remove_empty(catalog, io, named)
     with contextlib.suppress(OSError):
         os.rmdir(folder)
