@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 
 from support.cli import Cli, write
@@ -62,8 +63,9 @@ def test_every_hook_call_of_a_parallel_run_sees_the_chosen_profile(
     write(project, {chosen.name: "connections:\n  lake: {type: folder, path: ./other}\n"})
     witness = tmp_path / "calls.jsonl"
     arguments = ["--profile", str(chosen)] if how == "option" else []
-    variables = {"SEEKNAL_PROFILE": str(chosen)} if how == "variable" else {}
-    seeknal("run", "--env", "dev", "--threads", "8", *arguments, WITNESS=str(witness), **variables)
+    if how == "variable":
+        seeknal = attrs.evolve(seeknal, environ={**seeknal.environ, "SEEKNAL_PROFILE": str(chosen)})
+    seeknal("run", "--env", "dev", "--threads", "8", *arguments, WITNESS=str(witness))
 
     calls = [json.loads(line) for line in witness.read_text().splitlines()]
     assert {call[0] for call in calls} == {

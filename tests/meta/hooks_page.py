@@ -25,9 +25,9 @@ clickhouse = "seeknal_clickhouse.plugin"
 from seeknal_core.hookspecs import hookimpl
 from seeknal_core.types import ExecutionContext, QualifiedName, TargetSpec
 
+
 @hookimpl
-def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName:
-    ...
+def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName: ...
 ```
 
 A plugin under `seeknal.plugins` wraps the same hooks (`@hookimpl(wrapper=True)`) and sees every
