@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -298,3 +299,18 @@ def test_a_deleted_environment_leaves_nothing_in_either_store(
     seeknal("env", "delete", "dev", "--yes")
     assert objects() == before
     assert_contents(dsn, catalog)
+
+
+def test_adoption_takes_no_table_of_an_environment_that_is_recorded_elsewhere(
+    seeknal: Cli, shop: Path, stores: tuple[dict[str, object], dict[str, str]]
+) -> None:
+    dsn, _ = stores
+    seeknal("run")
+    before = postgres_rows(dsn, "analytics.stocked")
+    # Another checkout: its state folder knows nothing of production.
+    shutil.rmtree(shop / "target")
+    write(shop, {"profiles-dev.yml": (shop / "profiles.yml").read_text()})
+    write(shop, {"profiles.yml": "connections: {}\n"})
+    result = seeknal("run", "--env", "dev", "--adopt", "--select", "stocked", code=2)
+    assert "'prod'" in result.err
+    assert postgres_rows(dsn, "analytics.stocked") == before

@@ -189,3 +189,11 @@ def test_row_level_security_is_an_error_and_never_a_part_of_the_rows(
     with pytest.raises(BackendError, match="row-level security"):
         plugin.count_rows(context, db.target("s.t"))
     assert db.value("SELECT count(*) FROM s.t") == 2
+
+
+def test_a_table_of_another_environment_is_known_as_its_own_by_its_ledger(db: Database) -> None:
+    target = db.target("s.t")
+    db.write(target, ROWS)
+    owner = plugin.inspect_target(db.context(environment="dev"), target).owner
+    assert owner is not None
+    assert owner.environment == "prod"

@@ -43,14 +43,26 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
 
 
 def _owner(context: ExecutionContext, conn: Conn, target: Target, oid: int) -> Ownership | None:
-    ledger = Ledger.of(context, conn)
+    """Return whose the table is, by this environment's ledger or by one beside it.
+
+    A table of production that the state folder knows nothing of is still
+    production's: its own ledger says so, where this role may read it.
+    """
+    own = Ledger.of(context, conn)
     try:
-        if not ledger.exists():
-            return None
-        record = ledger.find(*target.name.parts)
+        if own.exists() and (found := _recorded(own, target, oid)) is not None:
+            return found
+        for ledger in own.siblings(connection_of(context).state_schema):
+            if (found := _recorded(ledger, target, oid)) is not None:
+                return found
     except pg.InsufficientPrivilege:
         # A role that may not read the records owns nothing by them.
         return None
+    return None
+
+
+def _recorded(ledger: Ledger, target: Target, oid: int) -> Ownership | None:
+    record = ledger.find(*target.name.parts)
     return record.owner if record is not None and record.oid == oid else None
 
 

@@ -74,6 +74,19 @@ class Ledger:
         ).fetchone()
         return bool(row and row[0])
 
+    def siblings(self, stem: str) -> list[Ledger]:
+        """Return the ledgers of other environments in this database that the role may read."""
+        rows = self.conn.execute(
+            "SELECT n.nspname FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.relname = 'targets' AND c.relkind = 'r'"
+            " AND starts_with(n.nspname, %s) AND n.nspname <> %s"
+            " AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')"
+            " ORDER BY 1",
+            [f"{stem}_", self.schema],
+        ).fetchall()
+        return [Ledger(self.conn, row[0]) for row in rows]
+
     def record_schema(self, context: ExecutionContext, name: str) -> None:
         """Write down that a schema was made by the context's project, in this transaction."""
         self.conn.execute(
