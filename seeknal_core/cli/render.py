@@ -7,6 +7,7 @@ is a terminal or a table is printed.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from seeknal_core.run.preview import Preview
 
 _WIDTH_WHEN_PIPED = 120
+_WIDTH_FOR_ALL = 110
 
 
 @contextlib.contextmanager
@@ -204,13 +206,18 @@ def render_report(report: RunReport, *, verbose: bool) -> None:
     quiet = () if verbose else (TargetStatus.CURRENT, TargetStatus.SAME_AS_PRODUCTION)
     shown = [target for target in report.targets if target.status not in quiet]
     if shown:
+        # What the lines above have said already gives way to whole names.
+        wide = _width() >= _WIDTH_FOR_ALL
         print_table(
-            ("target", "node", "mode", "status", "written", "rows", "seconds"),
+            (
+                "target",
+                *(("node", "mode") if wide else ()),
+                *("status", "written", "rows", "seconds"),
+            ),
             [
                 (
                     target.name,
-                    target.node,
-                    target.mode,
+                    *((target.node, target.mode) if wide else ()),
                     target.status.value,
                     "" if target.rows_written is None else f"{target.rows_written:,}",
                     "" if target.rows_after is None else f"{target.rows_after:,}",
@@ -221,6 +228,11 @@ def render_report(report: RunReport, *, verbose: bool) -> None:
             numeric=3,
         )
     click.echo(closing_line(report))
+
+
+def _width() -> int:
+    """Return how many characters a line may have: the terminal's, or a fixed number in a log."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_WHEN_PIPED
 
 
 def closing_line(report: RunReport) -> str:
@@ -280,5 +292,5 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric
         from rich.text import Text
 
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_WHEN_PIPED, highlight=False)
+    console = Console(width=_width(), highlight=False)
     console.print(table)
