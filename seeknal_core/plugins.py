@@ -216,19 +216,6 @@ class PluginHost:
         self._callers.clear()
         return tuple(failures)
 
-    def register_wrapper(self, name: str, plugin: object) -> None:
-        """Register a wrapper plugin that is no installed distribution (tests, embedding).
-
-        Raises:
-            PluginError: it is against the contract.
-        """
-        info = PluginInfo(
-            group=WRAPPERS, name=name, module=repr(plugin), distribution=name, version="local"
-        )
-        self._refuse_plain_hooks(info, plugin)
-        self._register(info, plugin)
-        self._callers.clear()
-
     def loaded(self, type: str) -> LoadedPlugin:
         """Return a loaded backend, by its canonical type."""
         try:

@@ -109,7 +109,7 @@ def _options(cls: Any) -> list[dict[str, Any]]:
     for field in attrs.fields(cls):
         required = field.default is attrs.NOTHING
         default = field.default
-        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # typed as a function
             default = "empty"
         rows.append(
             {

@@ -201,7 +201,7 @@ def _read_source(
         assume_unchanged_for=period,
         max_rows=fields.max_rows,
         max_bytes=fields.max_bytes,
-        **parts,  # type: ignore[arg-type]
+        **parts,  # type: ignore[arg-type]  # the fields of every node, by name
     )
 
 
@@ -269,7 +269,7 @@ def _read_transform(
         sql=fields.transform,
         inputs=tuple(entry.ref for entry in fields.inputs),
         sql_location=location,
-        **parts,  # type: ignore[arg-type]
+        **parts,  # type: ignore[arg-type]  # the fields of every node, by name
     )
 
 

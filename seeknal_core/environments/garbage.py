@@ -13,9 +13,6 @@ from seeknal_core.state.records import StateStore
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore
 
-#: Outputs younger than this are kept: a run that failed half-way will want them.
-KEEP_FOR = timedelta(hours=6)
-
 
 @attrs.frozen(kw_only=True)
 class Garbage:
@@ -31,6 +28,9 @@ def collect(
     snapshots: Path, state: StateStore, now: datetime, *, keep_for: timedelta, dry_run: bool
 ) -> Garbage:
     """Remove what no environment's record names and no recent run made.
+
+    Args:
+        keep_for: outputs younger than this stay: a run that failed half-way wants them.
 
     Raises:
         StateError: another command uses the snapshots, or a record is unreadable

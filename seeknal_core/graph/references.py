@@ -338,7 +338,7 @@ def _is_definition(table: exp.Table) -> bool:
 
     parent = table.parent
     if isinstance(parent, exp.Schema):
-        parent, table = parent.parent, parent  # type: ignore[assignment]
+        parent, table = parent.parent, parent  # type: ignore[assignment]  # sqlglot types no parent
     return isinstance(parent, exp.Create) and parent.this is table
 
 

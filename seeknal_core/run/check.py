@@ -33,8 +33,7 @@ def check_project(session: Session) -> CheckResult:
     """Validate all nodes, options, bindings and statements; connect to nothing.
 
     Raises:
-        ConfigError: all mistakes.
-        PluginError: a backend that is installed and broken.
+        ConfigError: all mistakes, backends that cannot be used among them.
     """
     nodes = list(session.graph.nodes.values())
     warnings = [str(warning) for warning in session.warnings]

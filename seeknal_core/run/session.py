@@ -105,7 +105,6 @@ def open_session(request: Request, cancellation: Cancellation | None = None) -> 
 
     Raises:
         ConfigError: mistakes in the project, the profile or the request, all of a kind.
-        PluginError: a type that the project names has no usable backend.
     """
     root = config.find_root(Path(request.project_dir or os.curdir))
     config.load_env_file(root)
@@ -263,8 +262,7 @@ def load_plugins(session: Session, nodes: Sequence[AnyNode]) -> tuple[PluginErro
         Wrapper plugins that could not be used.
 
     Raises:
-        ConfigError: types that no installed plugin provides, each with its place.
-        PluginError: a backend that is installed and broken.
+        ConfigError: types whose backend is not installed or broken, each with its place.
     """
     host = session.dispatcher.host
     specs: list[tuple[str, TargetSpec | SourceNode]] = [

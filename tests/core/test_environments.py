@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from seeknal_core.engine.snapshots import SnapshotStore
 from support.cli import Cli, write
 
 
@@ -149,3 +150,10 @@ def test_gc_removes_what_no_environment_names(seeknal: Cli, project: Path) -> No
     assert "removed 0" in seeknal("gc", "--keep-hours", "0").out
     document = seeknal("run", "--json").json()
     assert {node["status"] for node in document["nodes"]} == {"reused"}
+
+
+def test_gc_is_refused_while_a_command_uses_the_outputs(seeknal: Cli, project: Path) -> None:
+    seeknal("run")
+    with SnapshotStore(project / "target" / "snapshots").shared_lock():
+        result = seeknal("gc", "--keep-hours", "0", code=1)
+    assert "another command uses the snapshots" in result.err
