@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,8 +86,9 @@ def make_snapshot(
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[str] = []
     step = max(1, -(-table.num_rows // files))
+    unique = uuid.uuid4().hex  # several threads of a test may store equal rows at one time
     for index, offset in enumerate(range(0, max(table.num_rows, 1), step)):
-        path = folder / f"{key[:16]}-{len(list(folder.iterdir()))}-{index}.parquet"
+        path = folder / f"{key[:16]}-{unique}-{index}.parquet"
         pq.write_table(table.slice(offset, step), path, store_decimal_as_integer=True)
         paths.append(str(path))
     return snapshot_of(paths, content_key=key, node=node)
