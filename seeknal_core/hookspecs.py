@@ -23,16 +23,20 @@ import pluggy
 if TYPE_CHECKING:
     from seeknal_core.types import (
         BackendOptions,
+        Batch,
         Binding,
+        Checksum,
         Connection,
         ConnectionSpec,
         ExecutionContext,
         Owned,
+        Published,
         QualifiedName,
         Snapshot,
         Source,
         SourceSpec,
         SourceStream,
+        Staged,
         Target,
         TargetSpec,
         TargetState,
@@ -146,7 +150,8 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
 def count_rows(context: ExecutionContext, target: Target) -> int:
     """Count the rows a reader of the target would count, asked of the store.
 
-    Required.
+    Required. Where ``target.staged`` is set, counts what is staged (the rows of the
+    snapshot as they arrived), again asked of the store.
 
     Raises:
         BackendError: the target does not exist or cannot be read.
@@ -172,7 +177,114 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
     """Tell what stands in the store where the target is, or would be.
 
-    Optional; without it neither adoption nor drift can be noticed. Changes nothing.
+    Required with staging; without it neither adoption nor drift can be noticed.
+    Changes nothing. Where ``target.staged`` is set, ``exists`` and ``columns`` are
+    those of what is staged, and the rest is of no meaning.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
+    """Write the snapshot into the target's own store, where no reader sees it.
+
+    Optional, together with `publish`, `revert` and `discard`; asks for
+    `inspect_target`. All that can be refused is refused here, before anything is
+    published: rights, types, keys, ownership. ``context.full_refresh`` makes every
+    mode stage a replacement. Called again with the same arguments, after a crash,
+    it starts afresh and leaves one staged write. The bytes are durable in the
+    store when it returns.
+
+    Args:
+        promotion: names the batch, in letters, digits and ``-``, at most 40.
+
+    Raises:
+        WriteRefused, NamespaceRefused, Unreachable: as `materialize`.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
+    """Do all fallible work of a publish and leave it open, one commit away.
+
+    Optional, for a store that has transactions: its commit then decides a
+    promotion over several stores. The open transaction lives in
+    ``context.resources``; `publish` of the same batch commits it, `revert` of the
+    same batch, or the end of the command, rolls it back. Waits no longer than a
+    few seconds for a lock, and says who holds it.
+
+    Returns:
+        Whether there is something to commit: False where the batch was
+        published before.
+
+    Raises:
+        StaleStage: a target, or the generation, moved since staging.
+        WriteRefused, Unreachable: nothing was changed.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def publish(context: ExecutionContext, batch: Batch) -> Published:
+    """Make a connection's whole batch visible, as atomically as the store allows.
+
+    Optional, with `stage`. Each target is replaced only if it still has the version
+    it was staged upon; its ledger says from then on who wrote what. What is needed
+    to undo it is kept until `discard`. Called again after it succeeded, in whatever
+    process, it changes nothing and gives the same result; it may take a few
+    seconds to learn whether an earlier call went through.
+
+    Raises:
+        StaleStage: somebody wrote a target, or promoted, since staging. The targets
+            of this batch are as they were before.
+        Unreachable: it is not known whether it went through: call again.
+        BackendError: nothing was changed.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
+    """Undo a publish: every target as it was before, rows, columns and existence.
+
+    Optional, with `stage`. Undoes what `publish` of this batch did, wholly or (where a
+    store publishes table by table) in part; what was not published is left alone.
+    The ledger is as before, too. Undo data and staged data stay until `discard`.
+
+    Args:
+        overwrite: undo also where somebody has written since the publish; their
+            write is lost. Otherwise that is refused.
+
+    Returns:
+        Whether something was undone.
+
+    Raises:
+        StaleStage: somebody wrote a published target since; both versions are named,
+            and nothing was undone.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def discard(context: ExecutionContext, batch: Batch) -> None:
+    """Throw away all that is kept for a batch: staged data and data for undoing.
+
+    Optional, with `stage`. Published rows stay. After it the store holds no table, file,
+    ref or property that a promotion alone needed, and no namespace that staging
+    made for nothing. May be called at any time and any number of times, also for
+    targets whose `stage` died (their ``staged`` is None).
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def checksum(context: ExecutionContext, target: Target) -> Checksum:
+    """Read a target's rows, or what is staged for it, and sum them up by column.
+
+    Optional. The rows come from the store, not from memory of what was written;
+    `seeknal_core.checksums.checksum_of` makes the sums of record batches. Without
+    this hook a promotion compares counts and columns only.
     """
     raise NotImplementedError
 
@@ -224,6 +336,12 @@ def check_connection(context: ExecutionContext) -> str:
 
 
 #: Hooks that a backend implements all or none of.
-GROUPS = (("list_owned", "drop_target"),)
+GROUPS = (
+    ("list_owned", "drop_target"),
+    ("stage", "publish", "revert", "discard"),
+)
+
+#: Hooks that make no sense without another one.
+NEEDS = (("stage", "inspect_target"), ("prepare_publish", "publish"))
 
 REQUIRED = ("resolve_profile", "namespace_for", "materialize", "count_rows")

@@ -340,4 +340,7 @@ def _incomplete(hooks: frozenset[str]) -> str:
         if there and len(there) < len(group):
             absent = [hook for hook in group if hook not in hooks]
             return f"implements {', '.join(there)} without {', '.join(absent)}"
+    for hook, needed in hookspecs.NEEDS:
+        if hook in hooks and needed not in hooks:
+            return f"implements {hook} without {needed}"
     return ""

@@ -357,11 +357,28 @@ class TargetSpec:
 
 
 @attrs.frozen(kw_only=True)
+class Staged:
+    """A write that waits, unseen by readers, in its target's own store.
+
+    ``promotion`` names the batch it belongs to. ``base`` is the version that the
+    target had when this was staged (`TargetState.version`), None where it was
+    absent. ``rows`` is how many rows were staged. ``data`` is the backend's own:
+    values of JSON, no secret; it survives a round trip through a file.
+    """
+
+    promotion: str
+    base: str | None
+    rows: int
+    data: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
 class Target:
     """A target as a hook receives it: named for its environment.
 
     ``name`` is what ``namespace_for`` gave; ``options`` is an instance of the
-    class that ``describe_options`` named for targets, or None.
+    class that ``describe_options`` named for targets, or None. With ``staged``
+    the call is about what waits for this target, not about what readers see.
     """
 
     key: str
@@ -375,6 +392,61 @@ class Target:
     partition_by: tuple[str, ...] = ()
     on_schema_change: SchemaChange = SchemaChange.EVOLVE
     options: object = None
+    staged: Staged | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Batch:
+    """The targets of one connection that a promotion publishes together.
+
+    Each target's ``staged`` is what ``stage`` returned. It is None only in a
+    batch that is discarded after ``stage`` may have died: whatever was staged for
+    this promotion and target is meant then. ``content_keys`` holds, by target
+    key, the content key of what was staged. ``generation`` is the environment's
+    generation in this store once the batch is published, one more than
+    `TargetState.generation` said before; it counts promotions from 1.
+    """
+
+    promotion: str
+    generation: int
+    targets: tuple[Target, ...]
+    content_keys: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class PublishedTarget:
+    """A target as readers see it after a publish.
+
+    ``key`` is the target's; ``version`` is what ``inspect_target`` gives from now
+    on, until somebody writes; ``rows_after`` is what a reader counts; ``created``
+    tells whether the publish made the table.
+    """
+
+    key: str
+    version: str
+    rows_after: int
+    created: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Published:
+    """What a publish did: one entry per target of the batch, in the batch's order."""
+
+    targets: tuple[PublishedTarget, ...]
+    notes: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Checksum:
+    """An order-independent checksum of a table's rows.
+
+    ``columns`` holds, by column name, a text that two tables share exactly when
+    their columns hold equal values equally often (but for a collision of 64-bit
+    sums). Comparable within one process only; see `seeknal_core.checksums`.
+    """
+
+    rows: int
+    columns: Mapping[str, str]
 
 
 @attrs.frozen(kw_only=True)
@@ -537,6 +609,8 @@ class TargetState:
     to one table, different for two tables, known also while the table is
     absent; it holds no secret. ``version`` changes with every write of anybody,
     None where absent. ``owner`` is None where no record of Seeknal's names the table.
+    ``generation`` counts the promotions that this project's environment had in
+    this store (or, where a store keeps no such count, in this table), 0 for none.
     """
 
     exists: bool
@@ -544,6 +618,7 @@ class TargetState:
     columns: tuple[TargetColumn, ...] = ()
     version: str | None = None
     owner: Ownership | None = None
+    generation: int = 0
 
 
 class OwnedKind(enum.Enum):
