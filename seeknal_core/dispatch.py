@@ -24,18 +24,22 @@ from seeknal_core.plugins import PluginHost
 from seeknal_core.structure import nearest, structure
 from seeknal_core.types import (
     BackendOptions,
+    Batch,
     Binding,
+    Checksum,
     Connection,
     ConnectionSpec,
     ExecutionContext,
     Location,
     Mode,
     Owned,
+    Published,
     QualifiedName,
     Snapshot,
     Source,
     SourceSpec,
     SourceStream,
+    Staged,
     Target,
     TargetSpec,
     TargetState,
@@ -259,6 +263,86 @@ class Dispatcher:
             resolved.target.type,
             "inspect_target",
             TargetState,
+            context=context.connected(resolved.connection),
+            target=resolved.target,
+        )
+
+    def stage(
+        self,
+        context: ExecutionContext,
+        resolved: ResolvedTarget,
+        snapshot: Snapshot,
+        promotion: str,
+    ) -> Staged:
+        """Write a snapshot unseen into the target's own store."""
+        return self._calls.call(
+            resolved.target.type,
+            "stage",
+            Staged,
+            context=context.connected(resolved.connection),
+            target=resolved.target,
+            snapshot=snapshot,
+            promotion=promotion,
+        )
+
+    def prepare_publish(
+        self, context: ExecutionContext, connection: Connection, batch: Batch
+    ) -> bool:
+        """Do all fallible work of a publish; tell whether there is something to commit."""
+        return self._calls.call(
+            connection.type,
+            "prepare_publish",
+            bool,
+            context=context.connected(connection),
+            batch=batch,
+        )
+
+    def publish(self, context: ExecutionContext, connection: Connection, batch: Batch) -> Published:
+        """Make a batch visible."""
+        published = self._calls.call(
+            connection.type,
+            "publish",
+            Published,
+            context=context.connected(connection),
+            batch=batch,
+        )
+        if [one.key for one in published.targets] != [target.key for target in batch.targets]:
+            raise self._calls.broken(
+                connection.type, "publish", "did not answer for each target of the batch, in order"
+            )
+        return published
+
+    def revert(
+        self, context: ExecutionContext, connection: Connection, batch: Batch, *, overwrite: bool
+    ) -> bool:
+        """Undo a publish; tell whether there was something to undo."""
+        return self._calls.call(
+            connection.type,
+            "revert",
+            bool,
+            context=context.connected(connection),
+            batch=batch,
+            overwrite=overwrite,
+        )
+
+    def discard(self, context: ExecutionContext, connection: Connection, batch: Batch) -> None:
+        """Throw away what is kept for a batch."""
+        self._calls.call(
+            connection.type,
+            "discard",
+            type(None),
+            context=context.connected(connection),
+            batch=batch,
+        )
+
+    def checksum(self, context: ExecutionContext, resolved: ResolvedTarget) -> Checksum | None:
+        """Sum up a target's rows; None where its backend cannot."""
+        if not self.supports(resolved.target.type, "checksum"):
+            return None
+        return self._calls.call(
+            resolved.target.type,
+            "checksum",
+            Checksum,
             context=context.connected(resolved.connection),
             target=resolved.target,
         )

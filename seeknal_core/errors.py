@@ -122,6 +122,32 @@ class UnknownEnvironment(EnvironmentStateError):
     exit_code = 2
 
 
+class NotApplied(EnvironmentStateError):
+    """An environment is not applied wholly, so it cannot be promoted."""
+
+
+class StalePlan(EnvironmentStateError):
+    """What a plan was made for has moved since: definitions, bindings or the base."""
+
+
+class PromotionFailed(EnvironmentStateError):
+    """Something failed before anything was published."""
+
+    exit_code = 1
+
+
+class VerificationFailed(EnvironmentStateError):
+    """What was staged is not what it should be; nothing was published."""
+
+    exit_code = 4
+
+
+class PromotionInterrupted(EnvironmentStateError):
+    """A promotion stopped between the stores; the same command goes on with it."""
+
+    exit_code = 5
+
+
 class CollisionRefused(EnvironmentStateError):
     """Two targets share one physical table, or a target is another environment's."""
 

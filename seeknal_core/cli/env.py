@@ -11,13 +11,21 @@ from typing import Any
 import attrs
 import click
 
+from seeknal_core.cli.plan import apply, plan
+from seeknal_core.cli.promote import promote, rollback
 from seeknal_core.cli.render import print_table, profile_line
 from seeknal_core.types import redact
 
 
 @click.group()
 def env() -> None:
-    """Look at environments, and clean them up."""
+    """Plan, apply and promote environments; look at them, and clean them up."""
+
+
+env.add_command(plan)
+env.add_command(apply)
+env.add_command(promote)
+env.add_command(rollback)
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -24,7 +24,9 @@ COMMANDS = {
     "init": ("seeknal_core.cli.init", "init", "Make a new project, or a complete example."),
     "run": ("seeknal_core.cli.run", "run", "Bring nodes and their targets up to date."),
     "check": ("seeknal_core.cli.check", "check", "Find every mistake without running anything."),
-    "env": ("seeknal_core.cli.env", "env", "Look at environments, and clean them up."),
+    "plan": ("seeknal_core.cli.plan", "plan", "Show what applying an environment would do."),
+    "promote": ("seeknal_core.cli.promote", "promote", "Bring an environment into production."),
+    "env": ("seeknal_core.cli.env", "env", "Plan, apply, promote, list, delete environments."),
     "gc": ("seeknal_core.cli.gc", "gc", "Remove stored outputs that nothing refers to."),
     "plugins": ("seeknal_core.cli.plugins", "plugins", "Look at the installed backends."),
 }

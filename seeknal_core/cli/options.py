@@ -14,12 +14,32 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def environment_options(function: F) -> F:
-    """Add ``--env``, ``--profile``, ``--vars`` and ``--ignore-unsupported``."""
+    """Add ``--env`` and the options that go with it."""
+    return click.option(
+        "--env", "environment", metavar="NAME", help="Environment; production if left out."
+    )(shared_options(function))
+
+
+def run_options(function: F) -> F:
+    """Add ``--threads`` and ``--fail-fast``."""
+    for option in (
+        click.option("--fail-fast", is_flag=True, help="Start nothing more after a failure."),
+        click.option(
+            "--threads",
+            type=click.IntRange(1, 64),
+            default=4,
+            show_default=True,
+            help="Nodes and targets at a time.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def shared_options(function: F) -> F:
+    """Add ``--profile``, ``--vars`` and ``--ignore-unsupported``."""
     for option in reversed(
         [
-            click.option(
-                "--env", "environment", metavar="NAME", help="Environment; production if left out."
-            ),
             click.option(
                 "--profile", metavar="FILE", help="Use this profile file, whatever the environment."
             ),

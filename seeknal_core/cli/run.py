@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import click
 
-from seeknal_core.cli.options import environment_options, request_from
+from seeknal_core.cli.options import environment_options, request_from, run_options
 from seeknal_core.cli.render import (
     make_reporter,
     output_for,
@@ -43,14 +43,7 @@ from seeknal_core.types import Cancellation, redact
     is_flag=True,
     help="Replace the rows of every selected target, whatever its mode.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="Nodes and targets at a time.",
-)
-@click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure.")
+@run_options
 @click.option(
     "--dry-run", is_flag=True, help="Print what would run and every final name; write nothing."
 )
@@ -108,7 +101,7 @@ def run(
     cancellation = Cancellation()
     with (
         output_for(as_json) as output,
-        _signals(cancellation),
+        signals(cancellation),
         open_session(request, cancellation) as session,
     ):
         if not as_json:
@@ -118,7 +111,7 @@ def run(
         with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
             report = run_project(session, wanted, reporter)
         if as_json:
-            text = json.dumps(_as_mapping(report), ensure_ascii=False, indent=2)
+            text = json.dumps(report_as_mapping(report), ensure_ascii=False, indent=2)
             click.echo(redact(text), file=output)
         else:
             render_report(report, verbose=context.obj["verbose"])
@@ -147,7 +140,8 @@ def _preview(session: Session, wanted: RunRequest, json_output: TextIO | None) -
     return 0
 
 
-def _as_mapping(report: RunReport) -> dict[str, Any]:
+def report_as_mapping(report: RunReport) -> dict[str, Any]:
+    """Return a report as JSON-able values, for ``--json``."""
     return {
         "run_id": report.run_id,
         "environment": report.environment,
@@ -186,7 +180,7 @@ def _as_mapping(report: RunReport) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _signals(cancellation: Cancellation) -> Iterator[None]:
+def signals(cancellation: Cancellation) -> Iterator[None]:
     """Stop in order on the first Ctrl-C (or SIGTERM), at once on the second.
 
     At once is safe: whatever dies, targets are old or new, and state is journalled.

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from seeknal_core.engine.aliases import Aliases
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.errors import EngineError, StateError
 from seeknal_core.types import Snapshot
@@ -74,6 +75,7 @@ class SnapshotStore:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.realpath(root))
+        self.aliases = Aliases(self.root)
         self._lock = threading.Lock()
         self._own: Path | None = None
         self._own_lock: int | None = None
@@ -81,7 +83,7 @@ class SnapshotStore:
     def find(self, node: str, content_key: str) -> Snapshot | None:
         """Return the snapshot stored under a key, or None.
 
-        A folder whose files are missing, of another size than recorded, or
+        Where the key is an alias, the snapshot has the key that it stands for. A folder whose files are missing, of another size than recorded, or
         without a readable footer counts as absent, and is removed.
 
         Args:
@@ -95,7 +97,8 @@ class SnapshotStore:
             if document is None:
                 self._remove(folder)
         if document is None:
-            return None
+            alias = self.aliases.get(content_key)
+            return self.find(node, alias[0]) if alias else None
         try:
             names = [(folder / str(file["name"]), int(file["bytes"])) for file in document["files"]]
             if not names or not all(_is_whole(path, size) for path, size in names):
@@ -133,6 +136,7 @@ class SnapshotStore:
 
         Cheaper than `find`: pyarrow isn't imported; and nothing is removed.
         """
+        content_key = self.resolve(content_key)
         folder = self._folder(content_key)
         document = self._document(folder)
         if document is None:
@@ -145,6 +149,14 @@ class SnapshotStore:
             return bool(files) and all(_is_whole(path, size) for path, size in files)
         except OSError as error:
             raise _unreadable(error, folder) from error
+
+    def resolve(self, content_key: str) -> str:
+        """Return the key that a key is stored under: itself, or what it is an alias of."""
+        if not self._folder(content_key).exists():
+            alias = self.aliases.get(content_key)
+            if alias is not None:
+                return alias[0]
+        return content_key
 
     def digest_of(self, content_key: str) -> str | None:
         """Return the content digest that was given on `commit`; None if there is none."""

@@ -13,6 +13,7 @@ import attrs
 from seeknal_core.dispatch import ResolvedSource
 from seeknal_core.errors import AuditFailed, EngineError
 from seeknal_core.run import keys
+from seeknal_core.run.reuse import Prover
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import source_binding
 from seeknal_core.specs import (
@@ -39,12 +40,16 @@ _TRIES = 3
 
 @attrs.frozen(kw_only=True)
 class Computed:
-    """A node's snapshot and whether it had to be computed."""
+    """A node's snapshot and whether it had to be computed.
+
+    ``proof`` says why stored rows are its own although its inputs changed.
+    """
 
     snapshot: Snapshot
     reused: bool
     binding: str = ""
     read_at: str = ""
+    proof: str = ""
 
 
 class Computer:
@@ -57,8 +62,10 @@ class Computer:
         digests: FileDigests,
         sources: Mapping[str, ResolvedSource],
         warn: Callable[[str], None],
+        prover: Prover,
     ) -> None:
         self._session = session
+        self._prover = prover
         self._store = store
         self._digests = digests
         self._sources = sources
@@ -130,8 +137,13 @@ class Computer:
         from seeknal_core.graph import render
 
         rendered = render(node, self._session.graph.inputs[node.id], self._session.variables)
-        input_keys = [inputs[id].content_key for id in self._session.graph.inputs[node.id]]
-        key = keys.sql_key(self._session, node, rendered.tokens, input_keys)
+        read = {id: inputs[id].content_key for id in self._session.graph.inputs[node.id]}
+        self._prover.note(node.id, read)
+        key = keys.sql_key(self._session, node, rendered.tokens, list(read.values()))
+        if not self._store.contains(key):
+            unaffected = self._unaffected(node, key, read)
+            if unaffected is not None:
+                return unaffected
         return self._stored_or(
             node.id,
             key,
@@ -140,9 +152,21 @@ class Computer:
             ),
         )
 
+    def _unaffected(self, node: SqlNode, key: str, read: Mapping[str, str]) -> Computed | None:
+        """Take stored rows that what changed above provably did not touch."""
+        proof = self._prover.prove(node.id, read)
+        if proof is None:
+            return None
+        found = self._store.find(node.id, proof.stored)
+        if found is None:
+            return None
+        self._store.aliases.put(key, found.content_key, proof.sentence)
+        return Computed(snapshot=found, reused=True, proof=proof.sentence)
+
     def _python(self, node: PythonNode, inputs: Mapping[str, Snapshot]) -> Computed:
-        input_keys = [inputs[id].content_key for id in self._session.graph.inputs[node.id]]
-        key = keys.python_key(self._session, node, input_keys)
+        read = {id: inputs[id].content_key for id in self._session.graph.inputs[node.id]}
+        self._prover.note(node.id, read)
+        key = keys.python_key(self._session, node, list(read.values()))
         return self._stored_or(
             node.id,
             key,
@@ -153,27 +177,29 @@ class Computer:
 
     def _python_source(self, node: PythonNode) -> Computed:
         """Run a Python source each time: what it reads is known to nobody but itself."""
-        return self._by_content(
+        computed = self._by_content(
             node.id,
             "python",
             lambda staging: self.engine().compute_python(
                 node, {}, staging, self._session.variables
             ),
         )
+        return attrs.evolve(computed, binding=keys.local_binding(self._session, node))
 
     def _file_source(self, node: SourceNode) -> Computed:
         """Read files under the key of just the bytes that were read."""
+        binding = keys.local_binding(self._session, node)
         for _ in range(_TRIES):
             read = keys.file_read(self._session, node, self._digests, self.scratch)
             found = self._store.find(node.id, read.content_key)
             if found is not None:
-                return Computed(snapshot=found, reused=True)
+                return Computed(snapshot=found, reused=True, binding=binding)
             with self._store.staging() as staging:
                 self.engine().read_files(read.source, read.files.files, staging)
                 if self._unchanged(node, read):
                     key = read.content_key
                     snapshot = self._store.commit(staging, node.id, key, digest="")
-                    return Computed(snapshot=snapshot, reused=False)
+                    return Computed(snapshot=snapshot, reused=False, binding=binding)
         raise EngineError(
             f"{node.id}: its files change while they are read",
             "wait until they are complete, then run again",

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from queue import SimpleQueue
+from typing import Protocol
 
 import attrs
 
 from seeknal_core.errors import Interrupted, SeeknalError
 from seeknal_core.run.compute import Computed, Computer, missing_snapshot
+from seeknal_core.run.describe import columns_of
 from seeknal_core.run.report import (
     NodeOutcome,
     NodeStatus,
@@ -24,7 +26,7 @@ from seeknal_core.run.scope import Scope
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import Need, Production, TargetCheck, need
 from seeknal_core.specs import AnyNode
-from seeknal_core.state.records import EnvironmentRecord, Journal, NodeRecord, TargetRecord
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
 from seeknal_core.types import Snapshot, redact
 
 #: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
@@ -73,6 +75,28 @@ class _Progress:
     stopping: bool = False
 
 
+def audits_key(node: AnyNode, content_key: str, related: Mapping[str, str]) -> str:
+    """Fingerprint the audits of a node upon just these rows.
+
+    Args:
+        related: the content keys of what its audits look at besides, by node.
+    """
+    from seeknal_core.graph import audits_fingerprint
+    from seeknal_core.run.keys import digest
+
+    return digest("audits", audits_fingerprint(node), content_key, dict(related))
+
+
+class Finished(Protocol):
+    """Hears of each node and target as it is finished; called from several threads."""
+
+    def node(self, id: str, record: NodeRecord) -> None:
+        """A node's snapshot is stored and its audits passed."""
+
+    def target(self, key: str, record: TargetRecord) -> None:
+        """A target is written."""
+
+
 class Executor:
     """Runs the nodes of a scope.
 
@@ -87,7 +111,7 @@ class Executor:
         scope: Scope,
         checks: Mapping[str, TargetCheck],
         computer: Computer,
-        journal: Journal,
+        journal: Finished,
         reporter: Reporter,
         *,
         record: EnvironmentRecord,
@@ -106,6 +130,8 @@ class Executor:
         self._warnings = warnings
         #: Whether tasks were left running after a stop; what they use must not be closed.
         self.abandoned = False
+        #: The output columns of the nodes that ended well, name to type, by node.
+        self.columns: dict[str, Mapping[str, str]] = {}
         self._by_node: dict[str, list[TargetCheck]] = {}
         for check in checks.values():
             self._by_node.setdefault(check.resolved.target.node, []).append(check)
@@ -197,10 +223,11 @@ class Executor:
             if id in self._scope.recorded:
                 return self._recorded(id, started)
             inputs = {input: known[input] for input in self._session.graph.inputs[id]}
-            held = self._record.nodes.get(id)
+            held = self._held(id)
             computed = self._computer.compute(node, inputs, held)
             audits = self._check(node, computed, known, held)
             snapshot = computed.snapshot
+            self.columns[id] = columns_of(snapshot.schema)
             self._journal.node(
                 id,
                 NodeRecord(
@@ -210,6 +237,8 @@ class Executor:
                     binding=computed.binding,
                     read_at=computed.read_at,
                     audits=audits,
+                    inputs={input: found.content_key for input, found in inputs.items()},
+                    proof=computed.proof,
                 ),
             )
         except SeeknalError as error:
@@ -227,9 +256,15 @@ class Executor:
             status=NodeStatus.REUSED if computed.reused else NodeStatus.COMPUTED,
             rows=snapshot.row_count,
             seconds=time.monotonic() - started,
+            detail=f"unaffected: {computed.proof}" if computed.proof else "",
             content_key=snapshot.content_key,
         )
         return _NodeEnd(outcome=outcome, snapshot=snapshot)
+
+    def _held(self, id: str) -> NodeRecord | None:
+        """Return what is known of a node: this environment's own, else its base's."""
+        base = self._production.record
+        return self._record.nodes.get(id) or (base.nodes.get(id) if base else None)
 
     def _recorded(self, id: str, started: float) -> _NodeEnd:
         held = self._scope.recorded[id]
@@ -254,14 +289,10 @@ class Executor:
         held: NodeRecord | None,
     ) -> str:
         """Audit the output unless just these audits passed on just these rows before."""
-        from seeknal_core.graph import audits_fingerprint
-        from seeknal_core.run.keys import digest
-
         # Its inputs and the nodes that relationships compare it with.
         related = dict(sorted(known.items())) if node.audits else {}
-        fingerprint = digest(
-            "audits",
-            audits_fingerprint(node),
+        fingerprint = audits_key(
+            node,
             computed.snapshot.content_key,
             {id: snapshot.content_key for id, snapshot in related.items()},
         )

@@ -99,6 +99,24 @@ def is_remote(node: SourceNode) -> bool:
     return "://" in (node.table or str(node.params.get("path", "")))
 
 
+def local_binding(session: Session, node: SourceNode | PythonNode) -> str:
+    """Digest where a source that no backend reads leads in this environment.
+
+    Of files, their expanded paths; of a Python source, the environment's name if
+    its code asks for it: what else it reads is known to nobody but itself.
+    """
+    if isinstance(node, PythonNode):
+        asks = "env_name" in node.context_names
+        return digest("python", session.environment.name if asks else "")
+    from seeknal_core.graph.templates import expand, expand_value
+
+    table = node.table
+    if table is not None:
+        table = expand(table, session.variables, location=node.location)
+    params = expand_value(dict(node.params), session.variables, location=node.location)
+    return digest("files", table, params)
+
+
 @attrs.frozen(kw_only=True)
 class FileRead:
     """A file source that is about to be read: its files and the key they give."""

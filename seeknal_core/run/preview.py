@@ -170,7 +170,7 @@ class _Predictor:
                 key = self._transform_key(node, [self.known.get(input, "") for input in inputs])
         if volatile:
             return NodeStep(id=id, action=Action.COMPUTE, reason=f"uses {', '.join(volatile)}")
-        self.known[id] = key
+        self.known[id] = self._store.resolve(key)
         if self._store.contains(key):
             return NodeStep(id=id, action=Action.REUSE)
         return NodeStep(id=id, action=Action.COMPUTE, reason=self._why(id))

@@ -5,21 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from queue import SimpleQueue
 
 import attrs
 
-from seeknal_core.dispatch import ResolvedSource
-from seeknal_core.errors import CollisionRefused, ProtectedEnvironment
-from seeknal_core.run.compute import Computer
-from seeknal_core.run.execute import Executor, Options
-from seeknal_core.run.report import NodeOutcome, Reporter, RunReport, TargetOutcome
+from seeknal_core.errors import CollisionRefused, ProtectedEnvironment, StalePlan
+from seeknal_core.run.carry import Ended, Work, carry_out
+from seeknal_core.run.describe import updated_manifest
+from seeknal_core.run.execute import Options
+from seeknal_core.run.keys import digest
+from seeknal_core.run.report import Reporter, RunReport
 from seeknal_core.run.scope import Scope, make_scope
 from seeknal_core.run.session import Session, bind, load_plugins
-from seeknal_core.run.targets import Production, TargetCheck, check_targets, guard
-from seeknal_core.state.records import EnvironmentRecord
-
-Ended = tuple[list[NodeOutcome], list[TargetOutcome]]
+from seeknal_core.run.targets import check_targets, guard
+from seeknal_core.state.manifest import load_manifest, save_manifest
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +58,7 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
         )
         base = production_record(session)
         refuse_protected(session, record)
+        refuse_rolled_back(session, record)
         scope = make_scope(
             session, request.select, request.exclude, record, bindings.sources, is_stored(session)
         )
@@ -72,66 +72,32 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
         refuse_shared_prefix(session)
         others = other_records(session)
         guard(session, checks, others, allow_production=request.allow_production_targets)
-        nodes, targets = _execute(
-            session, scope, request, reporter, record, base, checks, bindings.sources
+        work = Work(
+            scope=scope,
+            checks=checks,
+            sources=bindings.sources,
+            record=record,
+            base=base,
+            options=request.options,
+            all_targets=request.all_targets,
         )
+        base_state = moved_digest(base)
+        with session.state.journal(name) as journal:
+            ended = carry_out(session, work, journal, reporter)
         report = RunReport(
             run_id=session.context.run_id,
             environment=name,
             profile=session.profile.path or "",
             profile_reason=session.profile.reason,
-            nodes=tuple(nodes),
-            targets=tuple(targets),
+            nodes=ended.nodes,
+            targets=ended.targets,
             seconds=time.monotonic() - started,
             interrupted=session.context.cancellation.requested,
         )
-        _save(session, scope, report)
+        save(
+            session, report, ended, base=base, base_state=base_state, whole=is_whole(session, scope)
+        )
     return report
-
-
-def _execute(
-    session: Session,
-    scope: Scope,
-    request: RunRequest,
-    reporter: Reporter,
-    record: EnvironmentRecord,
-    base: EnvironmentRecord | None,
-    checks: Mapping[str, TargetCheck],
-    sources: Mapping[str, ResolvedSource],
-) -> Ended:
-    from seeknal_core.engine.files import FileDigests
-    from seeknal_core.engine.snapshots import SnapshotStore
-
-    warnings: SimpleQueue[str] = SimpleQueue()
-    store = SnapshotStore(session.target_folder / "snapshots")
-    digests = FileDigests(session.target_folder / "state" / "file-digests.json")
-    with store.shared_lock():
-        computer = Computer(session, store, digests, sources, warnings.put)
-        journal = session.state.journal(session.environment.name)
-        try:
-            executor = Executor(
-                session,
-                scope,
-                checks,
-                computer,
-                journal,
-                reporter,
-                record=record,
-                production=Production(record=base, all_targets=request.all_targets),
-                find=store.find,
-                warnings=warnings,
-            )
-            ended = executor.run(request.options)
-        except BaseException:
-            computer.close()
-            raise
-        finally:
-            journal.close()
-            digests.save()
-        if not executor.abandoned:
-            computer.close()
-            store.close()
-        return ended
 
 
 def is_stored(session: Session) -> Callable[[str], bool]:
@@ -154,29 +120,69 @@ def _warn_of_edited_inputs(session: Session, scope: Scope, reporter: Reporter) -
         reporter.warn("nothing is selected: --exclude leaves out all that --select names")
 
 
-def _save(session: Session, scope: Scope, report: RunReport) -> None:
+def is_whole(session: Session, scope: Scope) -> bool:
+    """Tell whether a scope has every node of the project."""
+    return scope.selected == frozenset(session.graph.nodes)
+
+
+def save(
+    session: Session,
+    report: RunReport,
+    ended: Ended,
+    *,
+    base: EnvironmentRecord | None,
+    base_state: str,
+    whole: bool,
+    taken: Mapping[str, NodeRecord] | None = None,
+) -> None:
     """Fold the journal into the record; after a whole run forget nodes that are gone.
 
     Their targets stay on record: the tables are still this environment's.
+
+    Args:
+        base_state: what the base was when the work began (`moved_digest`).
+        taken: references that the environment takes over from its base.
     """
-    record = session.state.load(session.environment.name) or EnvironmentRecord(
-        name=session.environment.name
-    )
-    whole = scope.selected == frozenset(session.graph.nodes)
-    nodes = {
-        id: held for id, held in record.nodes.items() if not whole or id in session.graph.nodes
-    }
+    name = session.environment.name
+    record = session.state.load(name) or EnvironmentRecord(name=name)
+    nodes = {**record.nodes, **(taken or {})}
+    if whole:
+        nodes = {id: held for id, held in nodes.items() if id in session.graph.nodes}
+    before = load_manifest(session.state, name)
     status = "interrupted" if report.interrupted else "failed" if report.failed else "applied"
-    session.state.save(
-        attrs.evolve(
-            record,
-            profile=session.profile.path or "",
-            created_at=record.created_at or _now(),
-            last_run_at=_now(),
-            last_run_id=session.context.run_id,
-            status=status,
-            nodes=nodes,
-        )
+    if status == "applied" and not whole and record.status != "applied":
+        status = record.status or "partial"
+    record = attrs.evolve(
+        record,
+        profile=session.profile.path or "",
+        created_at=record.created_at or _now(),
+        last_run_at=_now(),
+        last_run_id=session.context.run_id,
+        status=status,
+        nodes=nodes,
+        base=base.name if base is not None else "",
+        base_state=base_state,
+        rolled_back="",
+    )
+    others = [load_manifest(session.state, base.name)] if base is not None else []
+    save_manifest(
+        session.state, name, updated_manifest(session, before, record, ended.columns, others)
+    )
+    session.state.save(record)
+
+
+def moved_digest(record: EnvironmentRecord | None) -> str:
+    """Digest what a plan upon an environment depends on: definitions, targets, generation.
+
+    Its data is not in it: a scheduled refresh is not a move.
+    """
+    if record is None:
+        return ""
+    return digest(
+        "state",
+        record.generation,
+        sorted((id, node.definition) for id, node in record.nodes.items()),
+        sorted((key, target.fingerprint) for key, target in record.targets.items()),
     )
 
 
@@ -230,6 +236,24 @@ def refuse_protected(session: Session, record: EnvironmentRecord) -> None:
             f"environment {session.environment.name!r} is protected, and the folder's definitions "
             f"are not the ones it holds: {shown}",
             "promote a verified environment instead of running this one",
+        )
+
+
+def definitions_digest(definitions: Mapping[str, str]) -> str:
+    """Digest all definitions of a project or of a record."""
+    return digest("definitions", dict(definitions))
+
+
+def refuse_rolled_back(session: Session, record: EnvironmentRecord) -> None:
+    """Refuse to run what a rollback has just taken away.
+
+    Raises:
+        StalePlan: the folder's definitions are those that were rolled back.
+    """
+    if record.rolled_back and record.rolled_back == definitions_digest(session.graph.definitions):
+        raise StalePlan(
+            f"the folder's definitions are those that were rolled back in {record.name!r}",
+            "go back to the earlier definitions, or mend them and promote again",
         )
 
 

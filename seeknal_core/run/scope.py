@@ -83,7 +83,7 @@ def make_scope(
         recorded=recorded,
         support=frozenset(support),
         order=order,
-        waits=_waits(graph, order, recorded),
+        waits=waits_of(graph, order, recorded),
     )
 
 
@@ -92,11 +92,16 @@ def compared(graph: Graph, id: str) -> tuple[str, ...]:
     return tuple(audit.to for audit in graph.nodes[id].audits if audit.to and audit.to != id)
 
 
-def _waits(
+def waits_of(
     graph: Graph,
     order: Sequence[str],
     recorded: Mapping[str, NodeRecord],
 ) -> dict[str, frozenset[str]]:
+    """Say what each node of an order waits for; what is recorded waits for nothing.
+
+    Raises:
+        GraphError: audits that wait for one another.
+    """
     waits = {
         id: frozenset() if id in recorded else frozenset((*graph.inputs[id], *compared(graph, id)))
         for id in order

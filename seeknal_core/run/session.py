@@ -99,6 +99,32 @@ class Session:
             return None
 
 
+def sibling(session: Session, name: str, explicit: str | None = None) -> Session:
+    """Return the same project in another environment: its profile, its names.
+
+    Args:
+        name: a canonical name.
+        explicit: a profile file that the user named for it.
+
+    Raises:
+        ConfigError: mistakes in its profile.
+    """
+    choice = config.choose_profile(
+        session.settings, name, explicit=explicit, home=config.seeknal_home()
+    )
+    profile = config.load_profile(choice, session.settings)
+    environment = config.environment_for(session.settings, name, profile)
+    return attrs.evolve(
+        session,
+        environment=environment,
+        profile=profile,
+        variables=attrs.evolve(session.variables, env_name=environment.name),
+        context=attrs.evolve(
+            session.context, environment=environment, profile=profile, adopt=False
+        ),
+    )
+
+
 @contextlib.contextmanager
 def open_session(request: Request, cancellation: Cancellation | None = None) -> Iterator[Session]:
     """Open a project; close everything opened in stores at the end.

@@ -27,6 +27,7 @@ from seeknal_core.state.files import (
     free_name,
     read_document,
     state_error,
+    sync_folder,
     write_atomically,
     write_document,
 )
@@ -42,7 +43,9 @@ class NodeRecord:
 
     ``definition`` and ``content_key`` are fingerprints; ``binding`` tells where
     a source was read; ``read_at`` is when (ISO 8601, UTC); ``audits`` is the
-    fingerprint of the audits that passed on this content key.
+    fingerprint of the audits that passed on this content key. ``inputs`` are the
+    content keys of what it was computed of, by node; ``proof`` says why the stored
+    rows are the node's although its inputs changed, empty where they were computed.
     """
 
     definition: str
@@ -51,6 +54,8 @@ class NodeRecord:
     binding: str = ""
     read_at: str = ""
     audits: str = ""
+    inputs: Mapping[str, str] = attrs.field(factory=dict)
+    proof: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +80,14 @@ class TargetRecord:
 
 @attrs.frozen(kw_only=True)
 class EnvironmentRecord:
-    """Everything remembered of one environment. Times are ISO 8601, UTC."""
+    """Everything remembered of one environment. Times are ISO 8601, UTC.
+
+    ``status`` is ``applied`` (wholly, without a failure), ``failed``,
+    ``interrupted`` or ``partial`` (a selection ran, never all). ``generation``
+    counts the promotions into it. ``base`` names the environment it was planned
+    upon, and ``base_state`` digests what that one was then (`moved_digest`).
+    ``rolled_back`` digests the definitions that a rollback took away.
+    """
 
     name: str
     profile: str = ""
@@ -83,9 +95,21 @@ class EnvironmentRecord:
     last_run_at: str = ""
     last_run_id: str = ""
     status: str = ""
+    generation: int = 0
+    base: str = ""
+    base_state: str = ""
+    rolled_back: str = ""
     nodes: Mapping[str, NodeRecord] = attrs.field(factory=dict)
     targets: Mapping[str, TargetRecord] = attrs.field(factory=dict)
 
+
+_TYPES: Mapping[str, type] = {
+    "rows": int,
+    "generation": int,
+    "nodes": Mapping,
+    "targets": Mapping,
+    "inputs": Mapping,
+}
 
 _R = TypeVar("_R", NodeRecord, TargetRecord, EnvironmentRecord)
 
@@ -120,6 +144,12 @@ class Journal:
     def close(self) -> None:
         """Close the file; what it holds stays."""
         os.close(self._descriptor)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def _append(self, entry: Mapping[str, object]) -> None:
         line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
@@ -181,7 +211,7 @@ class StateStore:
         """Load an environment's record, what a dead command left included."""
         path = self._environments / f"{name}.json"
         data = read_document(path, _VERSION)
-        record = _record(path, data) if data is not None else None
+        record = record_of(data, path) if data is not None else None
         entries = list(self._journal_entries(name))
         if not entries:
             return record
@@ -201,10 +231,42 @@ class StateStore:
             self._journal_path(record.name).unlink()
 
     def forget(self, name: str) -> None:
-        """Remove an environment's record and journal."""
-        for path in (self._environments / f"{name}.json", self._journal_path(name)):
+        """Remove all that is remembered of an environment; its record goes last."""
+        for path in (
+            self.document_path("plans", name),
+            self.document_path("manifests", name),
+            self._journal_path(name),
+            self._environments / f"{name}.json",
+        ):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
+
+    def document_path(self, kind: str, name: str) -> Path:
+        """Return where a document beside the record stands: ``plans``, ``manifests``, ..."""
+        return self._folder / kind / f"{name}.json"
+
+    def read(self, kind: str, name: str) -> Mapping[str, Any] | None:
+        """Read a document beside the record; None where there is none.
+
+        Raises:
+            StateError: it is damaged or newer than this version.
+        """
+        return read_document(self.document_path(kind, name), _VERSION)
+
+    def write(self, kind: str, name: str, data: Mapping[str, object]) -> None:
+        """Write a document beside the record, atomically."""
+        write_document(self.document_path(kind, name), _VERSION, data)
+
+    def remove(self, kind: str, name: str) -> None:
+        """Remove a document beside the record, if it is there."""
+        path = self.document_path(kind, name)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            sync_folder(path.parent)
+
+    def all(self, kind: str) -> tuple[str, ...]:
+        """List the names that have a document of a kind."""
+        return tuple(sorted(p.stem for p in (self._folder / kind).glob("*.json")))
 
     def journal(self, name: str) -> Journal:
         """Open the journal of a command on an environment."""
@@ -239,7 +301,15 @@ class StateStore:
                 continue
 
 
-def _record(path: Path, data: Mapping[str, Any]) -> EnvironmentRecord:
+def record_of(data: Mapping[str, Any], path: Path) -> EnvironmentRecord:
+    """Make a record of a JSON document's values.
+
+    Args:
+        path: where they stood, for the message.
+
+    Raises:
+        StateError: they are no record's.
+    """
     try:
         nodes = {id: _checked(NodeRecord, value) for id, value in data["nodes"].items()}
         targets = {key: _checked(TargetRecord, value) for key, value in data["targets"].items()}
@@ -259,7 +329,7 @@ def _checked(cls: type[_R], value: Mapping[str, Any]) -> _R:
     """
     record = cls(**value)
     for name, found in attrs.asdict(record, recurse=False).items():
-        wanted = int if name == "rows" else Mapping if name in ("nodes", "targets") else str
+        wanted = _TYPES.get(name, str)
         if not isinstance(found, wanted):
             raise TypeError(name)
         if name == "content_key" and not _KEY.fullmatch(str(found)):

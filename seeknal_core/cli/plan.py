@@ -1,0 +1,263 @@
+"""``seeknal env plan`` and ``env apply``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from seeknal_core.cli.options import request_from, run_options, shared_options
+from seeknal_core.cli.render import (
+    make_reporter,
+    output_for,
+    print_table,
+    profile_line,
+    render_report,
+)
+from seeknal_core.environments.plan import Action, Change, NodeStep, Plan, Writing
+from seeknal_core.types import Cancellation, redact
+
+_SHOWN = (
+    Change.ADDED,
+    Change.CHANGED,
+    Change.REMOVED,
+    Change.AFFECTED,
+    Change.UNAFFECTED,
+    Change.REBOUND,
+    Change.CONTENT,
+    Change.METADATA,
+)
+
+
+@click.command()
+@click.argument("name")
+@shared_options
+@click.option("--exit-code", is_flag=True, help="Exit with 3 where there are changes.")
+@click.option("--show-sql", is_flag=True, help="Print the statements of what would be computed.")
+@click.option("--refresh-sources", is_flag=True, help="Read every source anew.")
+@click.option("--all-targets", is_flag=True, help="Want targets that are production's, too.")
+@click.option(
+    "--allow-production-targets",
+    is_flag=True,
+    help="Let this environment write another one's tables.",
+)
+@click.option("--out", type=click.Path(dir_okay=False), help="Save the plan here as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.pass_context
+def plan(
+    context: click.Context,
+    name: str,
+    profile: str | None,
+    variables: Mapping[str, object],
+    ignore_unsupported: bool,
+    exit_code: bool,
+    show_sql: bool,
+    refresh_sources: bool,
+    all_targets: bool,
+    allow_production_targets: bool,
+    out: str | None,
+    as_json: bool,
+) -> int:
+    """Show what applying an environment would do, and save it as a plan.
+
+    Writes nothing but the plan. Sources are taken as production read them;
+    --refresh-sources reads them anew.
+    """
+    from seeknal_core.environments.plan import as_document, save_plan
+    from seeknal_core.environments.planning import PlanRequest, make_plan
+    from seeknal_core.run.session import open_session
+
+    request = request_from(
+        context,
+        environment=name,
+        profile=profile,
+        variables=variables,
+        ignore_unsupported=ignore_unsupported,
+    )
+    given = profile or os.environ.get("SEEKNAL_PROFILE")
+    wanted = PlanRequest(
+        refresh_sources=refresh_sources,
+        all_targets=all_targets,
+        allow_production_targets=allow_production_targets,
+        given_profile=str(Path(given).absolute()) if given else "",
+    )
+    with output_for(as_json) as output, open_session(request) as session:
+        if not as_json:
+            click.echo(profile_line(session))
+        made = make_plan(session, wanted)
+        save_plan(made, session.state.document_path("plans", made.environment))
+        if out:
+            save_plan(made, Path(out))
+        if as_json:
+            document = {**as_document(made), "has_changes": made.has_changes}
+            if show_sql:
+                document["sql"] = _statements(session, made)
+            text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+            click.echo(redact(text), file=output)
+        else:
+            _render(made)
+            for id, statements in _statements(session, made).items() if show_sql else ():
+                click.echo(f"\n-- {id}\n{statements.rstrip()}")
+    return 3 if exit_code and made.has_changes else 0
+
+
+def _statements(session: object, made: Plan) -> dict[str, str]:
+    from seeknal_core.run.describe import statements_of
+    from seeknal_core.run.session import Session
+
+    assert isinstance(session, Session)
+    found = {
+        step.id: ";\n".join(statements_of(session, step.id))
+        for step in made.nodes
+        if step.action in (Action.COMPUTE, Action.DEPENDS)
+    }
+    return {id: text for id, text in found.items() if text}
+
+
+def _render(made: Plan) -> None:
+    for warning in made.warnings:
+        click.echo(redact(f"warning: {warning}"), err=True)
+    shown = [step for step in made.nodes if step.change in _SHOWN or step.action.works]
+    if shown:
+        print_table(
+            ("node", "change", "what happens", "why"),
+            [
+                (step.id, _change(step), _action(step), redact(step.reason))
+                for step in sorted(shown, key=lambda step: list(Change).index(step.change))
+            ],
+        )
+    rest = len(made.nodes) - len(shown)
+    if rest:
+        click.echo(f"{rest} more unchanged, reused")
+    for step in made.nodes:
+        if step.diff:
+            click.echo("\n" + redact(step.diff).rstrip())
+    for source in made.rebound:
+        click.echo(f"{source} is read from another place than in {made.base}")
+    written = [
+        t for t in made.targets if t.writing not in (Writing.KEEP, Writing.SAME_AS_PRODUCTION)
+    ]
+    if written:
+        click.echo()
+        print_table(
+            ("target", "store", "mode", "what happens", "guarantee"),
+            [
+                (
+                    target.name,
+                    target.connection,
+                    target.mode,
+                    target.writing.value + (f": {target.reason}" if target.reason else ""),
+                    target.guarantee,
+                )
+                for target in written
+            ],
+        )
+    same = sum(target.writing is Writing.SAME_AS_PRODUCTION for target in made.targets)
+    if same:
+        click.echo(f"{same} targets same as production, not written")
+    if made.has_changes:
+        click.echo(f"\nplan {made.id} is saved\nNext: seeknal env apply {made.environment}")
+    else:
+        click.echo("no changes")
+
+
+def _change(step: NodeStep) -> str:
+    if step.breaking is None:
+        return step.change.value
+    kind = "breaking" if step.breaking else "additive"
+    columns = f": {', '.join(step.columns)}" if step.columns else ""
+    return f"{step.change.value}, {kind}{columns}"
+
+
+def _action(step: NodeStep) -> str:
+    if step.action is Action.REUSE and step.reused_from:
+        return f"reuse {step.reused_from}'s"
+    return step.action.value
+
+
+@click.command()
+@click.argument("name")
+@click.option("--plan", "plan_file", type=click.Path(dir_okay=False), help="Apply this plan file.")
+@click.option("--profile", metavar="FILE", help="Use this profile file instead of the plan's.")
+@run_options
+@click.option("--force", is_flag=True, help="Plan anew and apply, where something moved.")
+@click.option("--adopt", is_flag=True, help="Take over existing tables that are not ours.")
+@click.option(
+    "--allow-production-targets",
+    is_flag=True,
+    help="Let this environment write another one's tables.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.pass_context
+def apply(
+    context: click.Context,
+    name: str,
+    plan_file: str | None,
+    profile: str | None,
+    threads: int,
+    fail_fast: bool,
+    force: bool,
+    adopt: bool,
+    allow_production_targets: bool,
+    as_json: bool,
+) -> int:
+    """Carry out an environment's plan.
+
+    Refuses, before any write, where definitions, connections or production
+    moved since the plan was made.
+    """
+    from seeknal_core.cli.run import report_as_mapping, signals
+    from seeknal_core.environments.applying import ApplyRequest
+    from seeknal_core.environments.applying import apply as apply_plan
+    from seeknal_core.run.execute import Options
+    from seeknal_core.run.session import open_session
+
+    saved = _saved(context, name, plan_file)
+    request = request_from(
+        context,
+        environment=name,
+        profile=profile or (saved.given_profile or None if saved else None),
+        variables=saved.variables if saved else {},
+        ignore_unsupported=False,
+        adopt=adopt,
+    )
+    wanted = ApplyRequest(
+        plan=Path(plan_file) if plan_file else None,
+        force=force,
+        options=Options(threads=threads, fail_fast=fail_fast),
+        allow_production_targets=allow_production_targets,
+    )
+    cancellation = Cancellation()
+    with (
+        output_for(as_json) as output,
+        signals(cancellation),
+        open_session(request, cancellation) as session,
+    ):
+        if not as_json:
+            click.echo(profile_line(session))
+        with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
+            report = apply_plan(session, wanted, reporter)
+        if as_json:
+            text = json.dumps(report_as_mapping(report), ensure_ascii=False, indent=2)
+            click.echo(redact(text), file=output)
+        else:
+            render_report(report, verbose=context.obj["verbose"])
+    if report.interrupted:
+        return 130
+    return 1 if report.failed else 0
+
+
+def _saved(context: click.Context, name: str, plan_file: str | None) -> Plan | None:
+    """Load the plan for its variables and profile; what is wrong with it is said later."""
+    from seeknal_core import config
+    from seeknal_core.environments.plan import load_plan
+    from seeknal_core.state.records import StateStore
+
+    root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
+    settings, _warnings = config.load_settings(root)
+    state = StateStore(root / "target" / "state")
+    canonical = config.parse_environment_name(name, settings)
+    return load_plan(Path(plan_file) if plan_file else state.document_path("plans", canonical))

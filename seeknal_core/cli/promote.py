@@ -1,0 +1,241 @@
+"""``seeknal env promote``, ``env rollback`` and ``env diff``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import click
+
+from seeknal_core.cli.options import request_from
+from seeknal_core.cli.render import counted, make_reporter, output_for, print_table, profile_line
+from seeknal_core.types import Cancellation, redact
+
+
+def _fraction(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    text = value.strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        raise click.BadParameter("must be a percentage such as 20%") from None
+    if not text.endswith("%") or number < 0:
+        raise click.BadParameter("must be a percentage such as 20%")
+    return number / 100
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination", required=False)
+@click.option("--profile", metavar="FILE", help="The destination's profile file.")
+@click.option("--dry-run", is_flag=True, help="Show what would be promoted; change nothing.")
+@click.option("--ship", is_flag=True, help="Send the environment's rows as they are.")
+@click.option(
+    "--rebuild", is_flag=True, help="Run every promoted node on the destination's sources."
+)
+@click.option(
+    "--verify",
+    type=click.Choice(["counts", "checksum"]),
+    help="What is compared before publishing; checksums up to 2 GiB a snapshot by default.",
+)
+@click.option(
+    "--max-row-change",
+    metavar="PERCENT",
+    callback=_fraction,
+    help="Refuse where a node's rows change by more, such as 20%.",
+)
+@click.option("--full-refresh", is_flag=True, help="Replace the rows of incremental targets.")
+@click.option("--prune", is_flag=True, help="Drop the tables of targets that are gone.")
+@click.option("--force", is_flag=True, help="Go on although the destination moved.")
+@click.option("--adopt", is_flag=True, help="Take over existing tables that are not ours.")
+@click.option("--resume", is_flag=True, help="Go on with what an earlier command began.")
+@click.option(
+    "--abort",
+    is_flag=False,
+    flag_value="undo",
+    type=click.Choice(["undo", "keep", "overwrite"]),
+    help="Undo what an earlier command began; =keep or =overwrite where somebody wrote since.",
+)
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@click.option(
+    "--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Nodes at a time."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.pass_context
+def promote(context: click.Context, /, source: str, destination: str | None, **given: Any) -> int:
+    """Bring an environment's verified result into production, or into DESTINATION.
+
+    Stages every target unseen, compares it with what was verified, and
+    publishes all of them or none. The same command goes on after a crash.
+    """
+    from seeknal_core import config
+    from seeknal_core.cli.run import signals
+    from seeknal_core.environments.promoting import promote as promote_into
+    from seeknal_core.run.session import open_session
+
+    request = request_from(
+        context,
+        environment=destination,
+        profile=given["profile"],
+        variables={},
+        ignore_unsupported=False,
+        adopt=given["adopt"],
+        full_refresh=given["full_refresh"],
+    )
+    cancellation = Cancellation()
+    as_json = given["as_json"]
+    with (
+        output_for(as_json) as output,
+        signals(cancellation),
+        open_session(request, cancellation) as session,
+    ):
+        if not as_json:
+            click.echo(profile_line(session))
+        name = config.parse_environment_name(source, session.settings)
+        wanted = _request(given, session.settings.promote)
+        if wanted.policy.value == "ship" and not given["dry_run"]:
+            _confirm_ship(session, name, yes=given["yes"])
+        with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
+            report = promote_into(session, name, wanted, reporter)
+        if as_json:
+            text = json.dumps(_as_mapping(report), ensure_ascii=False, indent=2)
+            click.echo(redact(text), file=output)
+        else:
+            _render(report)
+    return 1 if report.failed else 0
+
+
+def _request(given: dict[str, Any], default: str) -> Any:
+    from seeknal_core.environments.choosing import Policy
+    from seeknal_core.environments.promoting import PromoteRequest
+    from seeknal_core.errors import ConfigError
+    from seeknal_core.run.execute import Options
+
+    if given["ship"] and given["rebuild"]:
+        raise ConfigError("--ship and --rebuild exclude each other", "choose one of them")
+    policy = Policy.SHIP if given["ship"] else Policy.REBUILD if given["rebuild"] else None
+    return PromoteRequest(
+        policy=policy or Policy(default),
+        verify=given["verify"] or "",
+        max_row_change=given["max_row_change"],
+        dry_run=given["dry_run"],
+        force=given["force"],
+        resume=given["resume"],
+        abort=given["abort"] or "",
+        prune=given["prune"],
+        options=Options(threads=given["threads"]),
+    )
+
+
+def _confirm_ship(session: Any, name: str, *, yes: bool) -> None:
+    """Name the sources whose rows would be sent, and ask."""
+    from seeknal_core.errors import ConfigError
+
+    sources = [id for id, node in session.graph.nodes.items() if node.kind == "source"]
+    click.echo(f"ships {name}'s rows, read from: {', '.join(sources) or 'no source'}", err=True)
+    question = f"Send {name}'s rows to {session.environment.name}?"
+    if not yes and not click.confirm(question, err=True):
+        raise ConfigError("nothing was shipped", "without --ship the destination's rows are used")
+
+
+def _as_mapping(report: Any) -> dict[str, Any]:
+    document: dict[str, Any] = attrs.asdict(report)
+    for node, value in zip(document["nodes"], report.nodes, strict=True):
+        node["rows"] = value.rows.value
+    document["failed"] = report.failed
+    return document
+
+
+def _render(report: Any) -> None:
+    if report.nodes:
+        print_table(
+            ("node", "whose rows", report.source, f"{report.destination} before", "rows"),
+            [
+                (
+                    node.id,
+                    node.rows.value,
+                    f"{node.source_count:,}",
+                    "-" if node.before_count is None else f"{node.before_count:,}",
+                    "-" if node.count is None else f"{node.count:,}",
+                )
+                for node in report.nodes
+            ],
+        )
+    if report.targets:
+        print_table(
+            ("target", "node", "mode", "rows", "guarantee"),
+            [
+                (
+                    target.name,
+                    target.node,
+                    target.mode,
+                    "-" if target.rows is None else f"{target.rows:,}",
+                    redact(target.error) or ("staged" if target.staged else "not staged"),
+                )
+                for target in report.targets
+            ],
+        )
+    for id in report.removed:
+        click.echo(f"removed: {id}")
+    for name in report.left:
+        click.echo(f"stays: {name} is no target any more; --prune drops it")
+    for note in report.notes:
+        click.echo(redact(note), err=True)
+    counts = f"{counted(len(report.nodes), 'node')}, {counted(len(report.targets), 'target')}"
+    closing = f"{report.outcome}: {report.source} into {report.destination}, {counts}"
+    click.echo(f"{closing}, {report.seconds:.1f} s")
+    if report.outcome == "planned":
+        click.echo(f"Next: seeknal env promote {report.source} {report.destination}")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--profile", metavar="FILE", help="Use this profile file.")
+@click.option(
+    "--abort",
+    type=click.Choice(["overwrite"]),
+    help="Undo also where somebody wrote since; their rows are lost.",
+)
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.pass_context
+def rollback(
+    context: click.Context,
+    name: str | None,
+    profile: str | None,
+    abort: str | None,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Undo the last promotion into an environment (production if left out), in all its stores.
+
+    Refused where a target was written since.
+    """
+    from seeknal_core.environments.finishing import rollback as undo
+    from seeknal_core.run.session import open_session
+
+    request = request_from(
+        context, environment=name, profile=profile, variables={}, ignore_unsupported=False
+    )
+    with output_for(as_json) as output, open_session(request) as session:
+        if not as_json:
+            click.echo(profile_line(session))
+        found = undo(session, abort=abort or "")
+        document = {
+            "id": found.id,
+            "source": found.source,
+            "destination": found.destination,
+            "targets": [write.name for write in found.writes],
+        }
+        if as_json:
+            click.echo(json.dumps(document, ensure_ascii=False, indent=2), file=output)
+        else:
+            for write in found.writes:
+                click.echo(f"restored {write.name}")
+            click.echo(
+                f"promotion of {found.source} into {found.destination} is undone, "
+                f"{counted(len(found.writes), 'target')}"
+            )
+    return 0

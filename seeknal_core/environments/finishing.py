@@ -1,0 +1,193 @@
+"""The end of a promotion, and the way back: state, undo data, rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from seeknal_core.environments import promotion as promotions
+from seeknal_core.environments import publishing
+from seeknal_core.environments.promotion import Promotion, Step, Write
+from seeknal_core.errors import BackendError, ConfigError, SeeknalError
+from seeknal_core.run.describe import updated_manifest
+from seeknal_core.run.run import definitions_digest, moved_digest
+from seeknal_core.run.session import Session, load_plugins
+from seeknal_core.state.manifest import load_manifest, save_manifest
+from seeknal_core.state.records import EnvironmentRecord, TargetRecord
+from seeknal_core.types import redact
+
+
+def write_direct(session: Session, promotion: Promotion) -> tuple[Promotion, dict[str, str]]:
+    """Write the targets whose backends cannot stage, after all others are published.
+
+    Returns:
+        The promotion with their versions, and what failed, by key.
+    """
+    from seeknal_core.engine.snapshots import SnapshotStore
+
+    if not promotion.direct:
+        return promotion, {}
+    store = SnapshotStore(session.target_folder / "snapshots")
+    published: dict[str, Mapping[str, Any]] = dict(promotion.published)
+    errors: dict[str, str] = {}
+    with store.shared_lock():
+        for write in promotion.direct:
+            try:
+                snapshot = store.find(write.node, write.content_key)
+                if snapshot is None:
+                    errors[write.key] = "its snapshot is gone"
+                    continue
+                resolved = promotions.resolve(session, write)
+                result = session.dispatcher.materialize(session.context, resolved, snapshot)
+                count = session.dispatcher.count_rows(session.context, resolved)
+            except SeeknalError as error:
+                errors[write.key] = redact(str(error))
+                continue
+            if count != result.rows_after:
+                errors[write.key] = f"holds {count:,} rows, {result.rows_after:,} were written"
+            published[write.key] = {
+                "version": result.version,
+                "rows": result.rows_after,
+                "created": result.created,
+            }
+    return attrs.evolve(promotion, published=published), errors
+
+
+def finish(session: Session, promotion: Promotion) -> tuple[str, ...]:
+    """Move the destination's references, drop the older undo data, keep this one's.
+
+    Every step may be repeated after a crash.
+
+    Returns:
+        Sentences about what could not be tidied.
+    """
+    name = promotion.destination
+    record = _published_record(promotion)
+    source = load_manifest(session.state, promotion.source)
+    manifest = updated_manifest(session, load_manifest(session.state, name), record, {}, [source])
+    save_manifest(session.state, name, manifest)
+    session.state.save(record)
+    _follow(session, promotion, record)
+    notes: list[str] = []
+    last = promotions.load(session.state, name, "last")
+    if last is not None and last.id != promotion.id:
+        try:
+            publishing.discard_all(session, last)
+            promotions.forget_undone(session.state, last)
+        except BackendError as error:
+            notes.append(f"data that undid an earlier promotion is left: {redact(str(error))}")
+    promotions.save(session.state, attrs.evolve(promotion, step=Step.DONE, after=record), "last")
+    promotions.forget(session.state, name)
+    return tuple(notes)
+
+
+def _published_record(promotion: Promotion) -> EnvironmentRecord:
+    """Return the destination's record with the targets as they were published."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    targets = dict(promotion.after.targets)
+    for write in (*promotion.writes, *promotion.direct):
+        result = promotion.published.get(write.key)
+        if result is None:
+            continue
+        targets[write.key] = TargetRecord(
+            node=write.node,
+            name=write.name,
+            type=str(write.spec["type"]),
+            connection=_connection(promotion, write),
+            bindings=write.bindings,
+            identity=write.identity,
+            fingerprint=write.fingerprint,
+            content_key=write.content_key,
+            version=str(result["version"]),
+            rows=int(result["rows"]),
+            written_at=now,
+        )
+    return attrs.evolve(promotion.after, targets=targets)
+
+
+def _connection(promotion: Promotion, write: Write) -> str:
+    for part in promotion.parts:
+        if write in part.writes:
+            return part.connection
+    return str(write.spec["connection"] or "")
+
+
+def _follow(session: Session, promotion: Promotion, record: EnvironmentRecord) -> None:
+    """Let the promoted environment know its base as it is now."""
+    source = session.state.load(promotion.source)
+    if source is None or record.name != session.settings.production:
+        return
+    session.state.save(attrs.evolve(source, base=record.name, base_state=moved_digest(record)))
+
+
+def rollback(session: Session, *, abort: str = "") -> Promotion:
+    """Undo the last promotion into the session's environment, in all its stores.
+
+    Args:
+        abort: ``overwrite`` undoes also where somebody wrote since.
+
+    Raises:
+        ConfigError: there is none to undo.
+        StaleStage: targets were written since; they are named, nothing is undone.
+        PromotionInterrupted: a store stopped answering; the same command goes on.
+    """
+    name = session.environment.name
+    load_plugins(session, list(session.graph.nodes.values()))
+    with session.state.lock(name):
+        found = promotions.load(session.state, name)
+        if found is not None and not found.rollback:
+            promotions.refuse_unfinished(session.state, name)
+        if found is None:
+            found = _to_undo(session, name)
+            if not abort:
+                publishing.refuse_moved(session, found)
+            found = attrs.evolve(found, step=Step.REVERTING, rollback=True)
+            promotions.save(session.state, found)
+        publishing.revert_all(session, found, overwrite=abort == "overwrite")
+        undone = definitions_digest({id: node.definition for id, node in found.after.nodes.items()})
+        _restore(session, found, undone)
+        publishing.discard_all(session, found)
+        promotions.forget_undone(session.state, found)
+        promotions.forget(session.state, name, "last")
+        promotions.forget(session.state, name)
+    return found
+
+
+def _to_undo(session: Session, name: str) -> Promotion:
+    found = promotions.load(session.state, name, "last")
+    if found is None:
+        raise ConfigError(
+            f"there is no promotion into {name!r} to undo",
+            f"what {name!r} holds is shown by: seeknal env show {name}",
+        )
+    if found.direct:
+        listed = ", ".join(write.name for write in found.direct)
+        raise ConfigError(
+            f"{listed} cannot be undone: the backend does not stage",
+            f"promote an earlier state instead: seeknal env promote {found.source} {name}",
+        )
+    return found
+
+
+def _restore(session: Session, found: Promotion, undone: str) -> None:
+    """Put the destination's record back; versions are the stores' after the undoing."""
+    targets = dict(found.before.targets)
+    for write in found.writes:
+        held = targets.get(write.key)
+        if held is None:
+            continue
+        resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
+        state = session.dispatcher.inspect_target(session.context, resolved)
+        if state is not None and state.version is not None:
+            targets[write.key] = attrs.evolve(held, version=state.version)
+    before = attrs.evolve(
+        found.before,
+        targets=targets,
+        rolled_back=undone,
+        generation=found.after.generation + 1,
+    )
+    save_manifest(session.state, before.name, load_manifest(session.state, found.id))
+    session.state.save(before)

@@ -1,0 +1,190 @@
+"""A plan: the frozen list of what an apply does, to be read, reviewed and carried out."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from seeknal_core.errors import OptionError, StateError
+from seeknal_core.state.files import read_document, write_document
+
+_VERSION = 1
+
+
+class Change(enum.Enum):
+    """What became of a node since the environment it is compared with."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+    AFFECTED = "affected from above"
+    UNAFFECTED = "proved unaffected"
+    METADATA = "metadata only"
+    REBOUND = "rebuilt for another binding"
+    CONTENT = "content changed"
+    UNCHANGED = "unchanged"
+
+
+class Action(enum.Enum):
+    """What an apply does for a node."""
+
+    COMPUTE = "compute"
+    READ = "read"
+    CHECK = "check again"
+    REUSE = "reuse"
+    DEPENDS = "compute if an input brings other rows"
+    NONE = "nothing"
+
+    @property
+    def works(self) -> bool:
+        """Whether the node is looked at."""
+        return self not in (Action.REUSE, Action.NONE)
+
+
+class Writing(enum.Enum):
+    """What an apply does for a target."""
+
+    WRITE = "write"
+    DEPENDS = "write if the rows differ"
+    KEEP = "unchanged"
+    SAME_AS_PRODUCTION = "same as production, not written"
+    DROP = "no longer in the project"
+
+
+@attrs.frozen(kw_only=True)
+class NodeStep:
+    """A node of a plan.
+
+    ``breaking`` is None unless the node itself changed; ``columns`` are the columns
+    that the change adds (additive) or touches (breaking). ``content_key`` is the
+    stored snapshot that a reuse takes, or the key of a computation where it is
+    known before. ``reused_from`` names the environment that holds it.
+    """
+
+    id: str
+    change: Change
+    action: Action
+    reason: str = ""
+    breaking: bool | None = None
+    columns: tuple[str, ...] = ()
+    diff: str = ""
+    content_key: str = ""
+    reused_from: str = ""
+    definition: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class TargetStep:
+    """A target of a plan, under its final name.
+
+    ``staged`` tells whether its backend writes unseen first, as a promotion needs;
+    ``atomic_with`` counts the plan's other staged targets of the same connection.
+    ``exists`` is None where it was not asked.
+    """
+
+    key: str
+    node: str
+    type: str
+    connection: str
+    name: str
+    mode: str
+    writing: Writing
+    reason: str = ""
+    staged: bool = False
+    atomic_with: int = 0
+    exists: bool | None = None
+
+    @property
+    def guarantee(self) -> str:
+        """Return in words what a promotion guarantees for it."""
+        if not self.staged:
+            return "not staged"
+        if not self.atomic_with:
+            return "staged"
+        return f"staged, with {self.atomic_with} more of {self.connection}"
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """Everything an apply does, and what it was made upon.
+
+    ``bindings`` digests where each used connection leads, by name;
+    ``definitions`` are the folder's; ``base_state`` is the base's `moved_digest`.
+    ``rebound`` are the sources bound differently than in the base. ``variables``
+    are ``--vars``; ``given_profile`` is the profile file that the user named, if any.
+    """
+
+    id: str
+    project: str
+    environment: str
+    created_at: str
+    profile: str
+    profile_reason: str
+    bindings: Mapping[str, str]
+    definitions: Mapping[str, str]
+    base: str
+    base_state: str
+    nodes: tuple[NodeStep, ...]
+    targets: tuple[TargetStep, ...]
+    rebound: tuple[str, ...] = ()
+    variables: Mapping[str, object] = attrs.field(factory=dict)
+    all_targets: bool = False
+    refresh_sources: bool = False
+    given_profile: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether an apply would do anything but read sources that may be unchanged."""
+        return any(
+            step.change not in (Change.UNCHANGED, Change.METADATA) or step.action is Action.COMPUTE
+            for step in self.nodes
+        ) or any(step.writing is Writing.WRITE for step in self.targets)
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Write a plan as one JSON document, atomically."""
+    write_document(path, _VERSION, as_document(plan))
+
+
+def as_document(plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON-able values."""
+
+    def plain(_: type, __: object, value: object) -> object:
+        return value.value if isinstance(value, enum.Enum) else value
+
+    document = attrs.asdict(plan, value_serializer=plain)
+    for target, step in zip(document["targets"], plan.targets, strict=True):
+        target["guarantee"] = step.guarantee
+    return document
+
+
+def load_plan(path: Path) -> Plan | None:
+    """Read a plan; None where there is none.
+
+    Raises:
+        StateError: it is damaged, or a newer version's.
+    """
+    from seeknal_core.structure import structure
+
+    document = read_document(path, _VERSION)
+    if document is None:
+        return None
+    values = {key: value for key, value in document.items() if key != "schema_version"}
+    targets = values.get("targets")
+    if isinstance(targets, list):
+        values["targets"] = [
+            {key: value for key, value in target.items() if key != "guarantee"}
+            for target in targets
+            if isinstance(target, dict)
+        ]
+    try:
+        return structure(values, Plan)
+    except OptionError as error:
+        raise StateError(
+            f"{path} is no plan of Seeknal's: {error}", "make a new one: seeknal env plan ENV"
+        ) from error

@@ -1,0 +1,228 @@
+"""What is remembered of a promotion, from its first staged row to its rollback.
+
+Two documents per destination: ``<name>.current`` while one is under way, and
+``<name>.last`` while the stores keep what undoes the last one. Every step is
+written down before it is taken.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from seeknal_core.dispatch import ResolvedTarget
+from seeknal_core.errors import PromotionInterrupted, StaleStage, StateError
+from seeknal_core.run.session import Session
+from seeknal_core.run.targets import bindings_digest
+from seeknal_core.state.records import EnvironmentRecord, StateStore, record_of
+from seeknal_core.types import Batch, Connection, Mode, SchemaChange, Staged, TargetSpec
+
+_KIND = "promotions"
+
+
+class Step(enum.Enum):
+    """How far a promotion is. The value is what is written down."""
+
+    STAGING = "staging"
+    VERIFIED = "verified"
+    PUBLISHED = "published"
+    REVERTING = "reverting"
+    DONE = "done"
+
+
+@attrs.frozen(kw_only=True)
+class Write:
+    """A target of a promotion, as it survives a restart.
+
+    ``spec`` is the target as the user wrote it; ``name`` and ``bindings`` prove that
+    it still leads to the same place. ``rows`` are the snapshot's.
+    """
+
+    key: str
+    node: str
+    name: str
+    spec: Mapping[str, Any]
+    bindings: str
+    identity: str
+    fingerprint: str
+    content_key: str
+    rows: int
+    staged: Staged | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Part:
+    """The writes of one connection, which its store publishes together."""
+
+    connection: str
+    generation: int
+    writes: tuple[Write, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Promotion:
+    """A promotion of one environment into another.
+
+    ``direct`` are writes to backends that cannot stage; they come last and outside
+    the promise. ``published`` holds version and rows of each published target.
+    ``before`` and ``after`` are the destination's records. ``rollback`` marks an
+    undoing of a promotion that was done.
+    """
+
+    id: str
+    source: str
+    destination: str
+    started_at: str
+    step: Step
+    parts: tuple[Part, ...]
+    before: EnvironmentRecord
+    after: EnvironmentRecord
+    direct: tuple[Write, ...] = ()
+    published: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    full_refresh: bool = False
+    adopt: bool = False
+    rollback: bool = False
+
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """All staged writes, in the order of their connections."""
+        return tuple(write for part in self.parts for write in part.writes)
+
+
+def load(state: StateStore, destination: str, which: str = "current") -> Promotion | None:
+    """Load the promotion under way into an environment, or the ``last`` one.
+
+    Raises:
+        StateError: the document is damaged.
+    """
+    name = f"{destination}.{which}"
+    data = state.read(_KIND, name)
+    if data is None:
+        return None
+    path = state.document_path(_KIND, name)
+    try:
+        values = {key: value for key, value in data.items() if key != "schema_version"}
+        return Promotion(
+            **{
+                **values,
+                "step": Step(data["step"]),
+                "parts": tuple(_part(part) for part in data["parts"]),
+                "direct": tuple(_write(write) for write in data["direct"]),
+                "before": record_of(data["before"], path),
+                "after": record_of(data["after"], path),
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(
+            f"{path} is damaged: {error}",
+            "keep a copy of it; what the stores hold is shown by: seeknal env status "
+            f"{destination}",
+        ) from error
+
+
+def save(state: StateStore, promotion: Promotion, which: str = "current") -> Promotion:
+    """Write a promotion down, durably."""
+
+    def plain(_: type, __: object, value: object) -> object:
+        return value.value if isinstance(value, enum.Enum) else value
+
+    document = attrs.asdict(promotion, value_serializer=plain)
+    state.write(_KIND, f"{promotion.destination}.{which}", document)
+    return promotion
+
+
+def forget(state: StateStore, destination: str, which: str = "current") -> None:
+    """Remove a promotion's document."""
+    state.remove(_KIND, f"{destination}.{which}")
+
+
+def forget_undone(state: StateStore, promotion: Promotion) -> None:
+    """Remove the manifest that was kept to undo a promotion."""
+    state.remove("manifests", promotion.id)
+
+
+def refuse_unfinished(state: StateStore, environment: str) -> None:
+    """Refuse to touch an environment while a promotion into it is unfinished.
+
+    Raises:
+        PromotionInterrupted: with the command that goes on with it.
+    """
+    found = load(state, environment)
+    if found is None:
+        return
+    what = "rollback of" if found.rollback else f"promotion of {found.source!r} into"
+    raise PromotionInterrupted(f"a {what} {environment!r} is unfinished", resume_command(found))
+
+
+def resume_command(found: Promotion) -> str:
+    """Return the command that goes on with an unfinished promotion."""
+    if found.rollback:
+        return f"seeknal env rollback {found.destination}"
+    return f"seeknal env promote {found.source} {found.destination} --resume (or --abort)"
+
+
+def spec_document(spec: TargetSpec) -> dict[str, Any]:
+    """Return a target as written, in values of JSON."""
+    document = attrs.asdict(spec, filter=attrs.filters.exclude("location", "parts"))
+    document["mode"] = spec.mode.value if spec.mode else None
+    document["on_schema_change"] = spec.on_schema_change.value
+    document["lookback"] = spec.lookback.total_seconds()
+    return document
+
+
+def resolve(session: Session, write: Write) -> ResolvedTarget:
+    """Make a target of what was written down, as the destination's profile has it now.
+
+    Raises:
+        StaleStage: the profile leads elsewhere than when it was written down.
+    """
+    values = dict(write.spec)
+    spec = TargetSpec(
+        **{
+            **values,
+            "mode": Mode(values["mode"]) if values["mode"] else None,
+            "on_schema_change": SchemaChange(values["on_schema_change"]),
+            "lookback": timedelta(seconds=values["lookback"]),
+            "unique_keys": tuple(values["unique_keys"]),
+            "partition_by": tuple(values["partition_by"]),
+        }
+    )
+    session.dispatcher.host.load_backends([spec.type])
+    resolved = session.dispatcher.target(session.context, spec)
+    place = (str(resolved.target.name), bindings_digest(resolved.connection))
+    if place != (write.name, write.bindings):
+        raise StaleStage(
+            f"{session.profile.path or 'the profile'} leads {write.name} elsewhere than when the "
+            "promotion was begun",
+            "bring the profile back to what it was, then run the same command again",
+            target=write.name,
+        )
+    return attrs.evolve(resolved, target=attrs.evolve(resolved.target, staged=write.staged))
+
+
+def batch_of(session: Session, promotion: Promotion, part: Part) -> tuple[Connection, Batch]:
+    """Return a part as its backend receives it."""
+    resolved = [resolve(session, write) for write in part.writes]
+    return resolved[0].connection, Batch(
+        promotion=promotion.id,
+        generation=part.generation,
+        targets=tuple(found.target for found in resolved),
+        content_keys={write.key: write.content_key for write in part.writes},
+    )
+
+
+def _part(data: Mapping[str, Any]) -> Part:
+    return Part(
+        connection=data["connection"],
+        generation=data["generation"],
+        writes=tuple(_write(write) for write in data["writes"]),
+    )
+
+
+def _write(data: Mapping[str, Any]) -> Write:
+    staged = data["staged"]
+    return Write(**{**data, "staged": Staged(**staged) if staged else None})

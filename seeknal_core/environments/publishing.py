@@ -1,0 +1,294 @@
+"""Stage, verify, publish, revert, discard: a promotion's work in the stores.
+
+The stores' order is in ``docs/adr/0006``: those that can prepare do all fallible
+work first and wait; the others publish by compare-and-set; the prepared ones
+commit. Whatever fails before the last commit undoes all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import attrs
+
+from seeknal_core.environments import promotion as promotions
+from seeknal_core.environments.promotion import Part, Promotion, Step, Write
+from seeknal_core.errors import (
+    BackendError,
+    PromotionInterrupted,
+    SeeknalError,
+    StaleStage,
+    Unreachable,
+    VerificationFailed,
+)
+from seeknal_core.run.session import Session
+from seeknal_core.types import Batch, Connection, Mode, Published, Snapshot
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Targets staged and verified at a time; a store's own pool may allow fewer.
+_WORKERS = 4
+
+#: How often a store that does not answer in the middle of a publish is asked again,
+#: and the seconds between two tries.
+_TRIES = 5
+_PAUSE = 1.0
+
+
+def in_parallel(call: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Call for each item, several at a time; raise the first failure after all ended."""
+    listed = list(items)
+    if not listed:
+        return []
+    with ThreadPoolExecutor(min(_WORKERS, len(listed))) as pool:
+        futures = [pool.submit(call, item) for item in listed]
+    return [future.result() for future in futures]
+
+
+def stage_all(
+    session: Session, promotion: Promotion, snapshots: Mapping[str, Snapshot]
+) -> Promotion:
+    """Stage every write of a promotion.
+
+    Args:
+        snapshots: by content key.
+
+    Raises:
+        BackendError: one could not be staged; nothing is visible anywhere.
+    """
+
+    def stage(write: Write) -> Write:
+        session.context.cancellation.check()
+        resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
+        staged = session.dispatcher.stage(
+            session.context, resolved, snapshots[write.content_key], promotion.id
+        )
+        return attrs.evolve(write, staged=staged)
+
+    staged = dict(
+        zip(
+            (write.key for write in promotion.writes),
+            in_parallel(stage, promotion.writes),
+            strict=True,
+        )
+    )
+    return attrs.evolve(
+        promotion,
+        parts=tuple(
+            attrs.evolve(part, writes=tuple(staged[write.key] for write in part.writes))
+            for part in promotion.parts
+        ),
+    )
+
+
+def verify_all(
+    session: Session,
+    promotion: Promotion,
+    snapshots: Mapping[str, Snapshot],
+    *,
+    checksums: Callable[[Snapshot], bool],
+) -> None:
+    """Compare what is staged, as the stores tell it, with the snapshots.
+
+    Args:
+        checksums: whether a snapshot's contents are compared, too.
+
+    Raises:
+        VerificationFailed: with both numbers and names.
+    """
+
+    def verify(write: Write) -> list[str]:
+        session.context.cancellation.check()
+        snapshot = snapshots[write.content_key]
+        resolved = promotions.resolve(session, write)
+        assert write.staged is not None
+        rows = session.dispatcher.count_rows(session.context, resolved)
+        if resolved.target.mode is Mode.APPEND and write.staged.rows == 0 == rows:
+            return []  # the ledger has these rows appended already
+        if rows != snapshot.row_count:
+            return [f"{write.name}: {rows:,} rows staged, {snapshot.row_count:,} in {write.node}"]
+        state = session.dispatcher.inspect_target(session.context, resolved)
+        found = {column.name for column in state.columns} if state else set()
+        wanted = set(snapshot.schema.names)
+        if found != wanted:
+            lacks, more = sorted(wanted - found), sorted(found - wanted)
+            return [
+                f"{write.name}: staged with other columns than {write.node}: "
+                f"lacks {', '.join(lacks) or 'none'}, has besides {', '.join(more) or 'none'}"
+            ]
+        if not checksums(snapshot):
+            return []
+        return _checksum_problems(session, write, snapshot)
+
+    problems = [line for lines in in_parallel(verify, promotion.writes) for line in lines]
+    if problems:
+        raise VerificationFailed(
+            "what was staged is not what it should be; nothing was published:\n"
+            + "\n".join(problems),
+            f"look at the tables named, then: seeknal env promote {promotion.source} "
+            f"{promotion.destination}",
+        )
+
+
+def _checksum_problems(session: Session, write: Write, snapshot: Snapshot) -> list[str]:
+    from seeknal_core.checksums import checksum_of
+
+    staged = session.dispatcher.checksum(session.context, promotions.resolve(session, write))
+    if staged is None:
+        return []
+    wanted = checksum_of(snapshot.reader())
+    return [
+        f"{write.name}: column {name} was staged with other values than {write.node} has"
+        for name, sum in wanted.columns.items()
+        if staged.columns.get(name) != sum
+    ]
+
+
+@attrs.frozen(kw_only=True)
+class _Open:
+    """A part, ready for its hooks."""
+
+    part: Part
+    connection: Connection
+    batch: Batch
+    prepares: bool
+
+
+def _opened(session: Session, promotion: Promotion) -> list[_Open]:
+    found = []
+    for part in promotion.parts:
+        connection, batch = promotions.batch_of(session, promotion, part)
+        prepares = session.dispatcher.supports(connection.type, "prepare_publish")
+        found.append(_Open(part=part, connection=connection, batch=batch, prepares=prepares))
+    return found
+
+
+def publish_all(session: Session, promotion: Promotion) -> Promotion:
+    """Publish every part, or none.
+
+    Raises:
+        StaleStage, BackendError: nothing is published; all was undone and discarded.
+        PromotionInterrupted: a store stopped answering, or somebody wrote meanwhile
+            where it had to be undone; the same command goes on.
+    """
+    parts = _opened(session, promotion)
+    done: dict[str, Published] = {}
+    try:
+        for one in parts:
+            if one.prepares:
+                _patiently(
+                    lambda one=one: session.dispatcher.prepare_publish(  # type: ignore[misc]
+                        session.context, one.connection, one.batch
+                    )
+                )
+        for one in sorted(parts, key=lambda one: one.prepares):
+            done[one.part.connection] = _patiently(
+                lambda one=one: session.dispatcher.publish(  # type: ignore[misc]
+                    session.context, one.connection, one.batch
+                )
+            )
+    except Unreachable as error:
+        raise PromotionInterrupted(
+            f"{error}; the promotion stopped in the middle of publishing",
+            f"when the store is back: {promotions.resume_command(promotion)}",
+        ) from error
+    except SeeknalError as error:
+        give_up(session, promotion)
+        if isinstance(error, BackendError):
+            error.hint = error.hint or f"seeknal env promote {promotion.source}"
+        raise
+    published = {
+        one.key: {"version": one.version, "rows": one.rows_after, "created": one.created}
+        for result in done.values()
+        for one in result.targets
+    }
+    return attrs.evolve(promotion, step=Step.PUBLISHED, published=published)
+
+
+def _patiently(call: Callable[[], R]) -> R:
+    """Call again, a few times, while a store does not answer; hooks allow for it."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return call()
+        except Unreachable:
+            if not left:
+                raise
+            time.sleep(_PAUSE)
+    raise AssertionError("unreachable")
+
+
+def give_up(session: Session, promotion: Promotion, *, overwrite: bool = False) -> None:
+    """Undo whatever was published, discard everything, and forget the promotion.
+
+    Raises:
+        PromotionInterrupted: somebody wrote a published target since, or a store
+            does not answer; what has to be undone stays written down.
+    """
+    promotions.save(session.state, attrs.evolve(promotion, step=Step.REVERTING))
+    revert_all(session, promotion, overwrite=overwrite)
+    discard_all(session, promotion)
+    promotions.forget_undone(session.state, promotion)
+    promotions.forget(session.state, promotion.destination)
+
+
+def revert_all(session: Session, promotion: Promotion, *, overwrite: bool) -> None:
+    """Undo every part that was published, the last one first.
+
+    Raises:
+        PromotionInterrupted: a part could not be undone.
+    """
+    for one in sorted(_opened(session, promotion), key=lambda one: one.prepares, reverse=True):
+        try:
+            _patiently(
+                lambda one=one: session.dispatcher.revert(  # type: ignore[misc]
+                    session.context, one.connection, one.batch, overwrite=overwrite
+                )
+            )
+        except StaleStage as error:
+            raise PromotionInterrupted(
+                f"{error}; it was left alone",
+                "decide whose rows stay: the same command with --abort=keep keeps what is there, "
+                "--abort=overwrite undoes it all the same",
+            ) from error
+        except Unreachable as error:
+            raise PromotionInterrupted(
+                f"{error}; undoing stopped there",
+                f"when the store is back: {promotions.resume_command(promotion)}",
+            ) from error
+
+
+def discard_all(session: Session, promotion: Promotion) -> None:
+    """Throw away what the stores keep for a promotion.
+
+    Raises:
+        BackendError: a store does not answer.
+    """
+    for one in _opened(session, promotion):
+        session.dispatcher.discard(session.context, one.connection, one.batch)
+
+
+def refuse_moved(session: Session, promotion: Promotion) -> None:
+    """Refuse to undo a promotion whose targets were written since; asks, changes nothing.
+
+    Raises:
+        StaleStage: naming every such target and both versions.
+    """
+
+    def look(write: Write) -> str | None:
+        resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
+        state = session.dispatcher.inspect_target(session.context, resolved)
+        wanted = str(promotion.published[write.key]["version"])
+        if state is None or state.version == wanted:
+            return None
+        return f"{write.name}: published as {wanted}, now {state.version or 'missing'}"
+
+    moved: Sequence[str] = [line for line in in_parallel(look, promotion.writes) if line]
+    if moved:
+        raise StaleStage(
+            "targets were written since the promotion, so it is not undone:\n" + "\n".join(moved),
+            f"look at them: seeknal env status {promotion.destination}",
+        )

@@ -1,0 +1,130 @@
+"""Carry out a scope: everything open that an executor needs, and closed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from queue import SimpleQueue
+
+import attrs
+
+from seeknal_core.dispatch import ResolvedSource
+from seeknal_core.run.compute import Computer
+from seeknal_core.run.execute import Executor, Finished, Options
+from seeknal_core.run.report import (
+    NodeOutcome,
+    NodeStatus,
+    Reporter,
+    TargetOutcome,
+    TargetStatus,
+)
+from seeknal_core.run.reuse import Prover, Reference
+from seeknal_core.run.scope import Scope
+from seeknal_core.run.session import Session
+from seeknal_core.run.targets import Production, TargetCheck
+from seeknal_core.state.manifest import load_manifest
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
+
+
+@attrs.frozen(kw_only=True)
+class Work:
+    """What is to be done, and over which records.
+
+    ``record`` is the environment's, ``base`` the one it is based on (None: none).
+    """
+
+    scope: Scope
+    checks: Mapping[str, TargetCheck]
+    sources: Mapping[str, ResolvedSource]
+    record: EnvironmentRecord
+    base: EnvironmentRecord | None
+    options: Options = Options()
+    all_targets: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Ended:
+    """How it ended. ``columns`` are the outputs' columns, name to type, by node."""
+
+    nodes: tuple[NodeOutcome, ...]
+    targets: tuple[TargetOutcome, ...]
+    columns: Mapping[str, Mapping[str, str]]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a node or a target failed."""
+        return any(node.status is NodeStatus.FAILED for node in self.nodes) or any(
+            target.status is TargetStatus.FAILED for target in self.targets
+        )
+
+
+class Kept:
+    """Keeps in memory what an executor finishes, for a promotion that may yet be given up."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, NodeRecord] = {}
+
+    def node(self, id: str, record: NodeRecord) -> None:
+        """Keep a node's record."""
+        self.nodes[id] = record
+
+    def target(self, key: str, record: TargetRecord) -> None:
+        """Nothing is written by an executor that has no targets."""
+
+
+def references(session: Session, *records: EnvironmentRecord | None) -> list[Reference]:
+    """Pair records with their manifests."""
+    return [
+        Reference(record=record, manifest=load_manifest(session.state, record.name))
+        for record in records
+        if record is not None and record.nodes
+    ]
+
+
+def carry_out(
+    session: Session,
+    work: Work,
+    journal: Finished,
+    reporter: Reporter,
+    known: Sequence[Reference] | None = None,
+) -> Ended:
+    """Run a scope's nodes and write its targets; failures are in the outcomes.
+
+    Args:
+        known: what proofs may refer to; by default the work's record and base.
+    """
+    from seeknal_core.engine.files import FileDigests
+    from seeknal_core.engine.snapshots import SnapshotStore
+
+    warnings: SimpleQueue[str] = SimpleQueue()
+    store = SnapshotStore(session.target_folder / "snapshots")
+    digests = FileDigests(session.target_folder / "state" / "file-digests.json")
+    if known is None:
+        known = references(session, work.record, work.base)
+    with store.shared_lock():
+        prover = Prover(session, known)
+        for id, held in work.scope.recorded.items():
+            prover.note(id, held.inputs)
+        computer = Computer(session, store, digests, work.sources, warnings.put, prover)
+        try:
+            executor = Executor(
+                session,
+                work.scope,
+                work.checks,
+                computer,
+                journal,
+                reporter,
+                record=work.record,
+                production=Production(record=work.base, all_targets=work.all_targets),
+                find=store.find,
+                warnings=warnings,
+            )
+            nodes, targets = executor.run(work.options)
+        except BaseException:
+            computer.close()
+            raise
+        finally:
+            digests.save()
+        if not executor.abandoned:
+            computer.close()
+            store.close()
+        return Ended(nodes=tuple(nodes), targets=tuple(targets), columns=dict(executor.columns))

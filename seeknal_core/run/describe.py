@@ -1,0 +1,133 @@
+"""What a node is, in words: the entries of an environment's manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from seeknal_core.run.session import Session, enabled_targets
+from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
+from seeknal_core.state.manifest import Manifest, ManifestNode
+from seeknal_core.state.records import EnvironmentRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def own_definition(session: Session, id: str) -> str:
+    """Return the definition of a node without those of its inputs."""
+    from seeknal_core.graph.fingerprints import definition
+
+    inputs = [(f"{i:04}", name) for i, name in enumerate(session.graph.inputs[id])]
+    return definition(session.graph.nodes[id], inputs, session.variables.vars)
+
+
+def statements_of(session: Session, id: str) -> tuple[str, ...]:
+    """Return a SQL node's statements as they would run now; none for other nodes."""
+    from seeknal_core.graph import render
+
+    node = session.graph.nodes[id]
+    if not isinstance(node, SqlNode):
+        return ()
+    return render(node, session.graph.inputs[id], session.variables).statements
+
+
+def metadata_digest(node: AnyNode) -> str:
+    """Digest what describes a node and changes nothing: tags, description, owner."""
+    text = json.dumps([sorted(node.tags), node.description, node.owner], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def target_fingerprints(session: Session, id: str) -> dict[str, str]:
+    """Return the fingerprints of a node's targets that are switched on, by key."""
+    from seeknal_core.dispatch import target_mode
+    from seeknal_core.graph import target_fingerprint
+
+    return {
+        spec.key: target_fingerprint(spec, target_mode(spec, session.context))
+        for spec in enabled_targets(session, [session.graph.nodes[id]])
+    }
+
+
+def text_of(node: AnyNode) -> str:
+    """Return what the user wrote of a node, for a diff; never a connection's option."""
+    from seeknal_core.graph.fingerprints import is_connection_key
+
+    match node:
+        case SqlNode():
+            return node.sql.strip() + "\n"
+        case PythonNode():
+            try:
+                return inspect.getsource(node.function)
+            except (OSError, TypeError):
+                return f"def {node.function.__qualname__}\n"
+        case SourceNode():
+            shown: dict[str, object] = {"source": node.type, "table": node.table}
+            shown |= {
+                f"params.{key}": value
+                for key, value in sorted(node.params.items())
+                if not is_connection_key(key)
+            }
+            lines = [f"{key}: {value}" for key, value in shown.items() if value is not None]
+            return "\n".join(lines) + "\n"
+
+
+def describe(
+    session: Session, id: str, *, columns: Mapping[str, str], statements: tuple[str, ...]
+) -> ManifestNode:
+    """Describe a node of the project as it stands now."""
+    from seeknal_core.graph import audits_fingerprint
+
+    node = session.graph.nodes[id]
+    return ManifestNode(
+        definition=session.graph.definitions[id],
+        own=own_definition(session, id),
+        text=text_of(node),
+        statements=statements,
+        columns=columns,
+        metadata=metadata_digest(node),
+        audits=audits_fingerprint(node),
+        targets=target_fingerprints(session, id),
+    )
+
+
+def columns_of(schema: pa.Schema) -> dict[str, str]:
+    """Return a snapshot's columns, name to Arrow type."""
+    return {field.name: str(field.type) for field in schema}
+
+
+def updated_manifest(
+    session: Session,
+    before: Manifest,
+    record: EnvironmentRecord,
+    columns: Mapping[str, Mapping[str, str]],
+    others: Iterable[Manifest] = (),
+) -> Manifest:
+    """Bring a manifest up to a record: one entry for each recorded node.
+
+    Args:
+        columns: the output columns of the nodes that were looked at just now.
+        others: manifests that may know the columns and statements of the rest.
+    """
+    found: dict[str, ManifestNode] = {}
+    for id, held in record.nodes.items():
+        if held.definition != session.graph.definitions.get(id):
+            if id in before:
+                found[id] = before[id]
+            continue
+        known = [m[id] for m in (before, *others) if id in m]
+        same = next((node for node in known if node.definition == held.definition), None)
+        if id in columns or same is None:
+            statements = statements_of(session, id)
+            shown = columns.get(id) or (same.columns if same else {})
+            found[id] = describe(session, id, columns=shown, statements=statements)
+        else:
+            found[id] = attrs.evolve(
+                describe(session, id, columns=same.columns, statements=same.statements),
+            )
+    return found
