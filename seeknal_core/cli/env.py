@@ -202,11 +202,13 @@ def _delete(
     from seeknal_core.environments.deleting import delete as drop_all
     from seeknal_core.environments.deleting import take_inventory
     from seeknal_core.environments.listing import recorded
+    from seeknal_core.run.run import refuse_unfinished
     from seeknal_core.run.session import Request, open_session
 
     request = Request(project_dir=context.obj["project_dir"], environment=name, profile=profile)
     with open_session(request) as session, session.state.lock(session.environment.name):
         record = recorded(session.state, session.environment.name)
+        refuse_unfinished(session)
         click.echo(profile_line(session))
         inventory = take_inventory(session, record)
         things = () if keep_targets else inventory.things

@@ -23,6 +23,7 @@ from seeknal_core.run.run import (
     refuse_protected,
     refuse_rolled_back,
     refuse_shared_prefix,
+    refuse_unfinished,
     save,
 )
 from seeknal_core.run.scope import Scope, compared, waits_of
@@ -85,6 +86,7 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
         bindings = bind(session, nodes)
         record = session.state.load(name) or EnvironmentRecord(name=name)
         base = production_record(session)
+        refuse_unfinished(session)
         refuse_protected(session, record)
         refuse_rolled_back(session, record)
         refuse_shared_prefix(session)

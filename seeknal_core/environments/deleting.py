@@ -43,18 +43,12 @@ class Deletion:
     refused: tuple[str, ...]
 
 
-def take_inventory(session: Session, record: EnvironmentRecord) -> Inventory:
-    """List what the environment made, by the stores' ledgers. Changes nothing.
+def owned_things(session: Session) -> list[OwnedThing]:
+    """List what the session's environment made on every connection of its profile.
 
     Raises:
-        ConfigError: the environment is production.
-        BackendError: a store does not answer: what it holds is not known.
+        BackendError: a store does not answer.
     """
-    if session.environment.is_production:
-        raise ConfigError(
-            f"{session.environment.name!r} is production and is never deleted",
-            "name another environment: seeknal env list",
-        )
     things: list[OwnedThing] = []
     seen: set[tuple[str, tuple[str, ...]]] = set()
     for spec in session.profile.connections.values():
@@ -68,6 +62,22 @@ def take_inventory(session: Session, record: EnvironmentRecord) -> Inventory:
             if place not in seen:
                 seen.add(place)
                 things.append(OwnedThing(connection=connection, owned=owned))
+    return things
+
+
+def take_inventory(session: Session, record: EnvironmentRecord) -> Inventory:
+    """List what the environment made, by the stores' ledgers. Changes nothing.
+
+    Raises:
+        ConfigError: the environment is production.
+        BackendError: a store does not answer: what it holds is not known.
+    """
+    if session.environment.is_production:
+        raise ConfigError(
+            f"{session.environment.name!r} is production and is never deleted",
+            "name another environment: seeknal env list",
+        )
+    things = owned_things(session)
     known = {thing.owned.identity for thing in things if thing.owned.identity}
     left = [
         f"{target.name} ({target.connection}): not made by this environment, or out of its profile"

@@ -10,10 +10,11 @@ import attrs
 
 from seeknal_core.environments import promotion as promotions
 from seeknal_core.environments import publishing
+from seeknal_core.environments.deleting import owned_things
 from seeknal_core.environments.promotion import Promotion, Step, Write
 from seeknal_core.errors import BackendError, ConfigError, SeeknalError
 from seeknal_core.run.describe import updated_manifest
-from seeknal_core.run.run import definitions_digest, moved_digest
+from seeknal_core.run.run import definitions_digest, moved_digest, refuse_unfinished
 from seeknal_core.run.session import Session, load_plugins
 from seeknal_core.state.manifest import load_manifest, save_manifest
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
@@ -84,6 +85,42 @@ def finish(session: Session, promotion: Promotion) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def drop_removed(session: Session, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Drop the tables of targets that the project lacks now (``--prune``).
+
+    Returns:
+        What was dropped, and sentences about what stays and why.
+    """
+    from seeknal_core.run.session import bind
+
+    record = session.state.load(name)
+    bound = bind(session, list(session.graph.nodes.values())).targets
+    gone = {
+        held.identity: key
+        for key, held in (record.targets.items() if record else ())
+        if key not in bound
+    }
+    if record is None or not gone:
+        return (), ()
+    used = {held.identity for key, held in record.targets.items() if key in bound}
+    dropped: list[str] = []
+    left: list[str] = []
+    for thing in owned_things(session):
+        key = gone.get(thing.owned.identity)
+        if key is None or thing.owned.identity in used:
+            continue
+        try:
+            session.dispatcher.drop_target(session.context, thing.connection, thing.owned)
+        except BackendError as error:
+            left.append(f"{thing.owned.name} stays: {redact(str(error))}")
+            continue
+        dropped.append(str(thing.owned.name))
+        targets = {k: held for k, held in record.targets.items() if k != key}
+        record = attrs.evolve(record, targets=targets)
+        session.state.save(record)
+    return tuple(dropped), tuple(left)
+
+
 def _published_record(promotion: Promotion) -> EnvironmentRecord:
     """Return the destination's record with the targets as they were published."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -139,7 +176,7 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
     with session.state.lock(name):
         found = promotions.load(session.state, name)
         if found is not None and not found.rollback:
-            promotions.refuse_unfinished(session.state, name)
+            refuse_unfinished(session)
         if found is None:
             found = _to_undo(session, name)
             if not abort:

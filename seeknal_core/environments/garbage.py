@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from seeknal_core.environments import promotion as promotions
+from seeknal_core.environments.plan import load_plan
 from seeknal_core.state.records import StateStore
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore
+
+
+#: How long a plan that nobody applied keeps what it would reuse.
+_PLAN_LIFE = timedelta(days=7)
 
 
 @attrs.frozen(kw_only=True)
@@ -27,7 +33,7 @@ class Garbage:
 def collect(
     snapshots: Path, state: StateStore, now: datetime, *, keep_for: timedelta, dry_run: bool
 ) -> Garbage:
-    """Remove what no environment's record names and no recent run made.
+    """Remove what no record, plan or undo data names and no recent run made.
 
     Args:
         keep_for: outputs younger than this stay: a run that failed half-way wants them.
@@ -42,18 +48,16 @@ def collect(
     if not snapshots.is_dir():
         return Garbage(removed=0, removed_bytes=0, kept=0, kept_bytes=0)
     if dry_run:
-        return _sweep(store, state, now - keep_for, dry_run=True)
+        return _sweep(store, state, now, keep_for, dry_run=True)
     with store.exclusive_lock():
-        return _sweep(store, state, now - keep_for, dry_run=False)
+        return _sweep(store, state, now, keep_for, dry_run=False)
 
 
-def _sweep(store: SnapshotStore, state: StateStore, before: datetime, *, dry_run: bool) -> Garbage:
-    named = {
-        node.content_key
-        for name in state.names()
-        if (record := state.load(name)) is not None
-        for node in record.nodes.values()
-    }
+def _sweep(
+    store: SnapshotStore, state: StateStore, now: datetime, keep_for: timedelta, *, dry_run: bool
+) -> Garbage:
+    before = now - keep_for
+    named = _named(state, now)
     removed, kept = [], []
     for stored in store.stored():
         if stored.content_key in named or stored.stored_at >= before:
@@ -62,9 +66,27 @@ def _sweep(store: SnapshotStore, state: StateStore, before: datetime, *, dry_run
         removed.append(stored.bytes)
         if not dry_run:
             store.remove(stored.content_key)
+    if not dry_run:
+        store.aliases.keep({stored.content_key for stored in store.stored()})
     return Garbage(
         removed=len(removed),
         removed_bytes=sum(removed),
         kept=len(kept),
         kept_bytes=sum(kept),
     )
+
+
+def _named(state: StateStore, now: datetime) -> set[str]:
+    """Return the content keys that records, plans and promotions refer to."""
+    records = [record for name in state.names() if (record := state.load(name)) is not None]
+    for document in state.all("promotions"):
+        environment, _, which = document.rpartition(".")
+        found = promotions.load(state, environment, which)
+        if found is not None:
+            records += [found.before, found.after]
+    named = {node.content_key for record in records for node in record.nodes.values()}
+    for name in state.all("plans"):
+        plan = load_plan(state.document_path("plans", name))
+        if plan is not None and now - datetime.fromisoformat(plan.created_at) < _PLAN_LIFE:
+            named |= {step.content_key for step in plan.nodes}
+    return named

@@ -41,9 +41,31 @@ class Summary:
 def summaries(settings: ProjectSettings, state: StateStore, now: datetime) -> tuple[Summary, ...]:
     """Summarize every recorded environment, production first."""
     production = state.load(settings.production)
-    records = [record for name in state.names() if (record := state.load(name)) is not None]
-    found = [_summary(settings, record, production, now) for record in records]
+    planned = state.all("plans")
+    promoting = _promoting(state)
+    names = dict.fromkeys((*state.names(), *planned))
+    found = [
+        _summary(
+            settings,
+            state.load(name) or EnvironmentRecord(name=name),
+            production,
+            now,
+            planned=name in planned,
+            promoting=name in promoting,
+        )
+        for name in names
+    ]
     return tuple(sorted(found, key=lambda one: (not one.is_production, one.name)))
+
+
+def _promoting(state: StateStore) -> set[str]:
+    """Return the environments that take part in an unfinished promotion."""
+    found: set[str] = set()
+    for name in state.names():
+        document = state.unfinished(name)
+        if document is not None:
+            found |= {name, str(document.get("source"))}
+    return found
 
 
 def recorded(state: StateStore, name: str) -> EnvironmentRecord:
@@ -68,9 +90,13 @@ def _summary(
     record: EnvironmentRecord,
     production: EnvironmentRecord | None,
     now: datetime,
+    *,
+    planned: bool,
+    promoting: bool,
 ) -> Summary:
     is_production = record.name == settings.production
     age = now - _time(record.last_run_at, now)
+    status = "promoting" if promoting else record.status or ("planned" if planned else "")
     mine = {id: node.definition for id, node in record.nodes.items()}
     theirs = {id: node.definition for id, node in production.nodes.items()} if production else None
     compare = None if is_production else theirs
@@ -80,11 +106,11 @@ def _summary(
         profile=record.profile,
         created_at=record.created_at,
         last_run_at=record.last_run_at,
-        status=record.status,
+        status=status,
         nodes=len(record.nodes),
         targets=len(record.targets),
         age=age,
-        expired=not is_production and age > settings.environment_ttl,
+        expired=not (is_production or promoting) and age > settings.environment_ttl,
         changed=None
         if compare is None
         else sum(id in compare and compare[id] != definition for id, definition in mine.items()),

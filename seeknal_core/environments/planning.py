@@ -28,6 +28,7 @@ from seeknal_core.run.run import (
     refuse_protected,
     refuse_rolled_back,
     refuse_shared_prefix,
+    refuse_unfinished,
 )
 from seeknal_core.run.session import Bindings, Session, bind, load_plugins
 from seeknal_core.run.targets import (
@@ -71,6 +72,7 @@ def make_plan(session: Session, request: PlanRequest) -> Plan:
     name = session.environment.name
     record = session.state.load(name) or EnvironmentRecord(name=name)
     base = production_record(session)
+    refuse_unfinished(session)
     refuse_protected(session, record)
     refuse_rolled_back(session, record)
     refuse_shared_prefix(session)
@@ -304,7 +306,8 @@ class _Planner:
                 f"{node.id} now",
             )
         )
-        breaking, columns, reason = True, (), step.reason
+        breaking, reason = True, step.reason
+        columns: tuple[str, ...] = ()
         if statements and isinstance(node, SqlNode):
             change = classify(statements, statements_of(self._session, node.id))
             breaking, columns = not change.additive, tuple(change.columns)

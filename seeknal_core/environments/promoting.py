@@ -12,7 +12,7 @@ import attrs
 from seeknal_core.environments import promotion as promotions
 from seeknal_core.environments import publishing
 from seeknal_core.environments.choosing import Choice, Policy, Rows, Side, choose, differing
-from seeknal_core.environments.finishing import finish, write_direct
+from seeknal_core.environments.finishing import drop_removed, finish, write_direct
 from seeknal_core.environments.promotion import Part, Promotion, Step, Write
 from seeknal_core.errors import (
     ConfigError,
@@ -26,7 +26,7 @@ from seeknal_core.errors import (
 from seeknal_core.run.carry import Ended, Kept, Work, carry_out, references
 from seeknal_core.run.execute import Options
 from seeknal_core.run.report import NodeStatus, Reporter
-from seeknal_core.run.run import is_stored, moved_digest, other_records
+from seeknal_core.run.run import is_stored, moved_digest, other_records, refuse_unfinished
 from seeknal_core.run.scope import Scope, compared, waits_of
 from seeknal_core.run.session import Session, bind, load_plugins, sibling
 from seeknal_core.run.targets import (
@@ -152,7 +152,7 @@ def _recover(session: Session, source_name: str, request: PromoteRequest) -> Pro
             )
         return None
     if found.rollback or found.source != source_name:
-        promotions.refuse_unfinished(session.state, name)
+        refuse_unfinished(session)
     if request.dry_run:
         raise PromotionInterrupted(
             f"a promotion of {found.source!r} into {name!r} is unfinished",
@@ -251,12 +251,21 @@ class _Promoter:
             report = self._report(choice, records, wanted)
             self._refuse_row_change(report)
             self._count_source(choice, records)
-            if not choice.promoted and not wanted and not choice.removed:
+            idle = not choice.promoted and not wanted and not choice.removed
+            if idle and not (self._request.prune and report.left):
                 return attrs.evolve(report, id="", outcome="nothing to promote")
             published = self._publish(self._promotion(choice, records, wanted))
         done = _finished(self._session, published)
-        return attrs.evolve(
+        report = attrs.evolve(
             report, id=done.id, targets=done.targets, notes=done.notes, outcome=done.outcome
+        )
+        if not self._request.prune:
+            return report
+        dropped, left = drop_removed(self._session, self._destination.record.name)
+        return attrs.evolve(
+            report,
+            left=tuple(name for name in report.left if name not in dropped),
+            notes=(*report.notes, *(f"dropped {name}" for name in dropped), *left),
         )
 
     def _refuse_not_applied(self) -> None:

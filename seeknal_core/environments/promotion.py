@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from seeknal_core.dispatch import ResolvedTarget
-from seeknal_core.errors import PromotionInterrupted, StaleStage, StateError
+from seeknal_core.errors import StaleStage, StateError
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import bindings_digest
 from seeknal_core.state.records import EnvironmentRecord, StateStore, record_of
@@ -143,19 +143,6 @@ def forget(state: StateStore, destination: str, which: str = "current") -> None:
 def forget_undone(state: StateStore, promotion: Promotion) -> None:
     """Remove the manifest that was kept to undo a promotion."""
     state.remove("manifests", promotion.id)
-
-
-def refuse_unfinished(state: StateStore, environment: str) -> None:
-    """Refuse to touch an environment while a promotion into it is unfinished.
-
-    Raises:
-        PromotionInterrupted: with the command that goes on with it.
-    """
-    found = load(state, environment)
-    if found is None:
-        return
-    what = "rollback of" if found.rollback else f"promotion of {found.source!r} into"
-    raise PromotionInterrupted(f"a {what} {environment!r} is unfinished", resume_command(found))
 
 
 def resume_command(found: Promotion) -> str:

@@ -8,7 +8,12 @@ from datetime import UTC, datetime
 
 import attrs
 
-from seeknal_core.errors import CollisionRefused, ProtectedEnvironment, StalePlan
+from seeknal_core.errors import (
+    CollisionRefused,
+    PromotionInterrupted,
+    ProtectedEnvironment,
+    StalePlan,
+)
 from seeknal_core.run.carry import Ended, Work, carry_out
 from seeknal_core.run.describe import updated_manifest
 from seeknal_core.run.execute import Options
@@ -57,6 +62,7 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
             name=name, created_at=_now(), profile=session.profile.path or ""
         )
         base = production_record(session)
+        refuse_unfinished(session)
         refuse_protected(session, record)
         refuse_rolled_back(session, record)
         scope = make_scope(
@@ -242,6 +248,26 @@ def refuse_protected(session: Session, record: EnvironmentRecord) -> None:
 def definitions_digest(definitions: Mapping[str, str]) -> str:
     """Digest all definitions of a project or of a record."""
     return digest("definitions", dict(definitions))
+
+
+def refuse_unfinished(session: Session) -> None:
+    """Refuse to touch an environment while a promotion into it, or its undoing, is unfinished.
+
+    Raises:
+        PromotionInterrupted: with the command that goes on with it.
+    """
+    name = session.environment.name
+    found = session.state.unfinished(name)
+    if found is None:
+        return
+    if found.get("rollback"):
+        raise PromotionInterrupted(
+            f"a rollback of {name!r} is unfinished", f"seeknal env rollback {name}"
+        )
+    raise PromotionInterrupted(
+        f"a promotion of {found.get('source')!r} into {name!r} is unfinished",
+        f"seeknal env promote {found.get('source')} {name} --resume (or --abort)",
+    )
 
 
 def refuse_rolled_back(session: Session, record: EnvironmentRecord) -> None:

@@ -264,6 +264,10 @@ class StateStore:
             path.unlink()
             sync_folder(path.parent)
 
+    def unfinished(self, environment: str) -> Mapping[str, Any] | None:
+        """Return what is written down of a promotion into an environment that did not end."""
+        return self.read("promotions", f"{environment}.current")
+
     def all(self, kind: str) -> tuple[str, ...]:
         """List the names that have a document of a kind."""
         return tuple(sorted(p.stem for p in (self._folder / kind).glob("*.json")))

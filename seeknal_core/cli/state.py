@@ -1,0 +1,59 @@
+"""``seeknal state``: the folder that remembers."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+import click
+
+from seeknal_core.cli.options import environment_options, request_from
+from seeknal_core.cli.render import counted, output_for, profile_line
+
+
+@click.group()
+def state() -> None:
+    """Mend what this folder remembers of its environments."""
+
+
+@state.command()
+@environment_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.pass_context
+def recover(
+    context: click.Context,
+    environment: str | None,
+    profile: str | None,
+    variables: dict[str, object],
+    ignore_unsupported: bool,
+    as_json: bool,
+) -> int:
+    """Rebuild a lost record of an environment's targets from the stores' ledgers.
+
+    Changes nothing in a store. What the record knows already stays as it is.
+    """
+    from seeknal_core.environments.recovering import recover as rebuild
+    from seeknal_core.run.session import open_session
+
+    request = request_from(
+        context,
+        environment=environment,
+        profile=profile,
+        variables=variables,
+        ignore_unsupported=ignore_unsupported,
+    )
+    with output_for(as_json) as output, open_session(request) as session:
+        if not as_json:
+            click.echo(profile_line(session))
+        found = rebuild(session)
+        if as_json:
+            click.echo(json.dumps(attrs.asdict(found), indent=2), file=output)
+            return 0
+        for name in found.targets:
+            click.echo(f"found {name}")
+        for name in found.foreign:
+            click.echo(f"not this environment's: {name}")
+        click.echo(f"{counted(len(found.targets), 'target')} recovered")
+        environment_option = "" if session.environment.is_production else f" --env {environment}"
+        click.echo(f"Next: seeknal run{environment_option}")
+    return 0

@@ -1,0 +1,73 @@
+"""``seeknal state recover``: what the stores' ledgers still tell of a lost state folder."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import attrs
+
+from seeknal_core.run.session import Session, bind, load_plugins
+from seeknal_core.run.targets import check_targets
+from seeknal_core.state.records import EnvironmentRecord, TargetRecord
+
+
+@attrs.frozen(kw_only=True)
+class Recovered:
+    """What was found: targets by name, and those that are not this environment's."""
+
+    targets: tuple[str, ...]
+    foreign: tuple[str, ...]
+
+
+def recover(session: Session) -> Recovered:
+    """Rebuild an environment's record of its targets, as far as the record lacks them.
+
+    The ledgers name content keys, not rows: nodes are computed again by the next
+    run, and a target whose content key is found again is not written.
+
+    Raises:
+        BackendError: a store does not answer.
+    """
+    nodes = list(session.graph.nodes.values())
+    load_plugins(session, nodes)
+    name = session.environment.name
+    with session.state.lock(name):
+        session.state.state_id(create=True)
+        checks = check_targets(session, bind(session, nodes).targets.values())
+        record = session.state.load(name) or EnvironmentRecord(
+            name=name, created_at=_now(), status="partial"
+        )
+        found: dict[str, TargetRecord] = {}
+        foreign: list[str] = []
+        for key, check in checks.items():
+            state, target = check.state, check.resolved.target
+            if state is None or not state.exists or key in record.targets:
+                continue
+            owner = state.owner
+            if owner is None or (owner.project, owner.environment) != (session.settings.name, name):
+                foreign.append(str(target.name))
+                continue
+            found[key] = TargetRecord(
+                node=target.node,
+                name=str(target.name),
+                type=target.type,
+                connection=check.resolved.connection.name,
+                bindings=check.bindings,
+                identity=check.identity,
+                fingerprint=check.fingerprint,
+                content_key=owner.content_key,
+                version=state.version or "",
+                rows=session.dispatcher.count_rows(session.context, check.resolved),
+                written_at=_now(),
+            )
+        generation = max(
+            [record.generation, *(c.state.generation for c in checks.values() if c.state)]
+        )
+        session.state.save(
+            attrs.evolve(record, targets={**record.targets, **found}, generation=generation)
+        )
+    return Recovered(targets=tuple(held.name for held in found.values()), foreign=tuple(foreign))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
