@@ -90,7 +90,7 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
         refuse_protected(session, record)
         refuse_rolled_back(session, record)
         refuse_shared_prefix(session)
-        taken = _taken(session, plan, record, base)
+        taken = _taken(plan)
         scope = _scope(session, plan, taken)
         checks = check_targets(session, _to_write(plan, bindings))
         guard(
@@ -193,25 +193,13 @@ def _gone(session: Session, plan: Plan) -> list[str]:
     ]
 
 
-def _taken(
-    session: Session, plan: Plan, record: EnvironmentRecord, base: EnvironmentRecord | None
-) -> dict[str, NodeRecord]:
+def _taken(plan: Plan) -> dict[str, NodeRecord]:
     """Return the references of the nodes that are not touched."""
-    taken: dict[str, NodeRecord] = {}
-    for step in plan.nodes:
-        if step.action is not Action.REUSE:
-            continue
-        for reference in (record, base):
-            held = reference.nodes.get(step.id) if reference else None
-            if held is not None and held.content_key == step.content_key:
-                taken[step.id] = attrs.evolve(held, definition=session.graph.definitions[step.id])
-                break
-        else:
-            raise StalePlan(
-                f"{step.id}: nobody holds the output that {plan.id} reuses any more",
-                f"seeknal env plan {plan.environment}",
-            )
-    return taken
+    return {
+        step.id: step.held
+        for step in plan.nodes
+        if step.action is Action.REUSE and step.held is not None
+    }
 
 
 def _scope(session: Session, plan: Plan, taken: Mapping[str, NodeRecord]) -> Scope:

@@ -11,6 +11,7 @@ import attrs
 
 from seeknal_core.errors import OptionError, StateError
 from seeknal_core.state.files import read_document, write_document
+from seeknal_core.state.records import NodeRecord
 
 _VERSION = 1
 
@@ -62,7 +63,8 @@ class NodeStep:
     ``breaking`` is None unless the node itself changed; ``columns`` are the columns
     that the change adds (additive) or touches (breaking). ``content_key`` is the
     stored snapshot that a reuse takes, or the key of a computation where it is
-    known before. ``reused_from`` names the environment that holds it.
+    known before. ``reused_from`` names the environment that holds it, and ``held``
+    is what it holds: an apply takes that, whatever became of it since.
     """
 
     id: str
@@ -74,7 +76,7 @@ class NodeStep:
     diff: str = ""
     content_key: str = ""
     reused_from: str = ""
-    definition: str = ""
+    held: NodeRecord | None = None
 
 
 @attrs.frozen(kw_only=True)

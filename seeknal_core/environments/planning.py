@@ -252,7 +252,11 @@ class _Planner:
     def _reused(self, blank: NodeStep, held: NodeRecord, name: str) -> NodeStep:
         self._keys[blank.id] = held.content_key
         step = attrs.evolve(
-            blank, action=Action.REUSE, content_key=held.content_key, reused_from=name
+            blank,
+            action=Action.REUSE,
+            content_key=held.content_key,
+            reused_from=name,
+            held=attrs.evolve(held, definition=self._session.graph.definitions[blank.id]),
         )
         if not self._audits_hold(blank.id, held):
             return attrs.evolve(step, action=Action.CHECK, reason="its audits are to be run")
@@ -277,7 +281,6 @@ class _Planner:
         """Say what became of a node since the environment was applied, or since its base."""
         id = node.id
         definition = self._session.graph.definitions[id]
-        step = attrs.evolve(step, definition=definition)
         compared = self._compared
         held = compared.record.nodes.get(id) if compared else None
         if compared is None or held is None:
