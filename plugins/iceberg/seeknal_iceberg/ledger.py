@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Ownership, Snapshot, Target
+from seeknal_core.types import ExecutionContext, Ownership, Target
 
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
@@ -29,6 +29,8 @@ PREFIX = "seeknal."
 WRITE_ID = PREFIX + "write_id"
 #: The mark of a table that we made.
 CREATED = PREFIX + "created"
+#: How many promotions a table had, the last one's number.
+GENERATION = PREFIX + "generation"
 _APPENDED = PREFIX + "appended."
 #: How many appends a table remembers; an older one would be added again.
 REMEMBERED = 1000
@@ -43,21 +45,25 @@ class Entry:
 
     @classmethod
     def of(
-        cls, context: ExecutionContext, target: Target, snapshot: Snapshot, write_id: str
+        cls, context: ExecutionContext, target: Target, content_key: str, rows: int, write_id: str
     ) -> Entry:
-        """Make the entry of a write that is about to be committed."""
+        """Make the entry of a write that is about to be committed.
+
+        Args:
+            content_key, rows: those of the snapshot that is written.
+        """
         return cls(
-            content_key=snapshot.content_key,
+            content_key=content_key,
             values={
                 PREFIX + "project": context.project,
                 PREFIX + "environment": context.environment.name,
                 PREFIX + "state_id": context.state_id,
                 PREFIX + "target": target.key,
                 PREFIX + "mode": target.mode.value,
-                PREFIX + "content_key": snapshot.content_key,
+                PREFIX + "content_key": content_key,
                 WRITE_ID: write_id,
                 PREFIX + "run_id": context.run_id,
-                PREFIX + "rows": str(snapshot.row_count),
+                PREFIX + "rows": str(rows),
             },
         )
 
@@ -78,6 +84,26 @@ def owner(properties: Mapping[str, str]) -> Ownership | None:
         content_key=get(PREFIX + "content_key", ""),
         run_id=get(PREFIX + "run_id", ""),
     )
+
+
+def is_ours(context: ExecutionContext, properties: Mapping[str, str]) -> bool:
+    """Tell whether a table is this project's and environment's."""
+    found = owner(properties)
+    return found is not None and (found.project, found.environment) == (
+        context.project,
+        context.environment.name,
+    )
+
+
+def generation(context: ExecutionContext, properties: Mapping[str, str]) -> int:
+    """Return how many promotions of this project and environment a table had."""
+    number = properties.get(GENERATION, "")
+    return int(number) if number.isdigit() and is_ours(context, properties) else 0
+
+
+def sequence_of(metadata: TableMetadata) -> int:
+    """Return a table's last sequence number, 0 where its format keeps none."""
+    return int(getattr(metadata, "last_sequence_number", 0))
 
 
 def made_by(context: ExecutionContext) -> dict[str, str]:
@@ -104,11 +130,7 @@ def made_at(
     context: ExecutionContext, parts: tuple[str, ...], metadata: TableMetadata
 ) -> str | None:
     """Return the location of a table that this project made in this environment, else None."""
-    found = owner(metadata.properties)
-    if found is None or (found.project, found.environment) != (
-        context.project,
-        context.environment.name,
-    ):
+    if not is_ours(context, metadata.properties):
         return None
     try:
         made = json.loads(metadata.properties.get(CREATED, ""))
@@ -143,12 +165,9 @@ def check_owner(context: ExecutionContext, target: Target, properties: Mapping[s
     Raises:
         WriteRefused: it is somebody else's and ``context.adopt`` is false.
     """
-    found = owner(properties)
-    if found is not None and (found.project, found.environment) == (
-        context.project,
-        context.environment.name,
-    ):
+    if is_ours(context, properties):
         return ""
+    found = owner(properties)
     whose = (
         f"belongs to project {found.project!r}, environment {found.environment!r}"
         if found is not None
@@ -169,15 +188,16 @@ def has_appended(properties: Mapping[str, str], content_key: str) -> bool:
 
 
 def changes(
-    metadata: TableMetadata, entry: Entry, *, replaces: bool, appends: bool
+    properties: Mapping[str, str], sequence: int, entry: Entry, *, replaces: bool, appends: bool
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the properties that a commit sets, and the names of those it removes.
 
     Args:
+        properties: the table's.
+        sequence: the commit's sequence number; tells the age of what is remembered.
         replaces: the write replaces all rows, so that earlier appends are forgotten.
         appends: the write's rows are remembered as appended.
     """
-    properties = metadata.properties
     remembered = {name: value for name, value in properties.items() if name.startswith(_APPENDED)}
     sets = dict(entry.values)
     removes: list[str] = []
@@ -186,7 +206,7 @@ def changes(
         remembered = {}
     if appends or replaces:
         name = _appended(entry.content_key)
-        sets[name] = str(getattr(metadata, "last_sequence_number", 0) + 1)
+        sets[name] = str(sequence)
         removes = [other for other in removes if other != name]
         surplus = len(remembered) + 1 - REMEMBERED
         if surplus > 0:

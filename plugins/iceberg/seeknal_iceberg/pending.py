@@ -19,10 +19,23 @@ from pyarrow.fs import FileSelector, FileType
 from pyiceberg.io import load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
+from seeknal_core.types import ExecutionContext
+from seeknal_iceberg import catalog as catalogs
+
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.io import FileIO
     from pyiceberg.table import Table
+
+
+def folder_of(context: ExecutionContext, parts: tuple[str, ...], kind: str = "pending") -> str:
+    """Return the folder of the notes on a table.
+
+    Args:
+        kind: ``pending`` for writes that commit at once, ``staged`` for those that wait.
+    """
+    place = catalogs.short_hash(catalogs.identity(catalogs.of(context), parts))
+    return os.path.join(context.target_dir, f"iceberg-{kind}", place)
 
 
 class Note:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
@@ -136,19 +136,41 @@ def _existing(context: ExecutionContext, parts: tuple[str, ...]) -> Table:
     return table
 
 
-def count(table: Table) -> int:
+def count(table: Table, snapshot_id: int | None = None) -> int:
     """Count a table's rows by its manifests; reads data files only where rows were deleted."""
-    if table.metadata.current_snapshot_id is None:
+    if snapshot_id is None and table.metadata.current_snapshot_id is None:
         return 0
     first = Schema(table.schema().fields[0])
     total = 0
-    for task in table.scan().plan_files():
+    for task in table.scan(snapshot_id=snapshot_id).plan_files():
         if not task.delete_files:
             total += task.file.record_count
         else:
             batches = task_batches(table.metadata, table.io, first, task)
             total += sum(batch.num_rows for batch in batches)
     return total
+
+
+def rows_after(table: Table, snapshot_id: int | None = None) -> int:
+    """Return a table's rows: from its summary where no deletes are about, else counted.
+
+    Args:
+        snapshot_id: the iceberg_snapshot_id that is meant; None for the current one.
+    """
+    snapshot = (
+        table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
+    )
+    summary = snapshot.summary if snapshot is not None else None
+    known = rows_of(summary.additional_properties) if summary is not None else None
+    return count(table, snapshot_id) if known is None else known
+
+
+def rows_of(summary: Mapping[str, str]) -> int | None:
+    """Return the rows that a snapshot's summary tells, None where it does not."""
+    deletes = ("total-position-deletes", "total-equality-deletes")
+    if "total-records" in summary and all(summary.get(key, "0") == "0" for key in deletes):
+        return int(summary["total-records"])
+    return None
 
 
 def count_rows(context: ExecutionContext, target: Target) -> int:

@@ -147,8 +147,7 @@ def _remove_empty(catalog: Catalog, io: PyArrowFileIO, location: str) -> None:
 
 def forget_writes(context: ExecutionContext, catalog: Catalog, parts: tuple[str, ...]) -> None:
     """Delete what killed writes of a table that is dropped left, and their notes."""
-    identity = catalogs.identity(catalogs.of(context), parts)
-    folder = os.path.join(context.target_dir, "iceberg-pending", catalogs.short_hash(identity))
+    folder = pending.folder_of(context, parts)
     if os.path.isdir(folder):
         for named in pending.discard(folder, catalog):
             io = load_file_io(dict(catalog.properties), named)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pyiceberg.schema import assign_fresh_schema_ids
 from pyiceberg.table import Table, TableProperties
 
 from seeknal_core.errors import NamespaceRefused, WriteRefused
-from seeknal_core.types import ExecutionContext, SchemaChange, Target
-from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import evolution, ledger, partitions
+from seeknal_core.types import SchemaChange, Target
+from seeknal_iceberg import evolution, partitions
 from seeknal_iceberg.connection import IcebergConnection
 from seeknal_iceberg.schema import Column, new_schema
 
@@ -22,34 +21,48 @@ if TYPE_CHECKING:
 
 
 def begin_new(
-    context: ExecutionContext,
+    connection: IcebergConnection,
     catalog: Catalog,
     target: Target,
     columns: Sequence[Column],
     write_id: str,
+    make_namespace: Callable[[bool], None],
 ) -> Transaction:
-    """Begin making a table; nobody sees it before the commit. Its namespace is made at once.
+    """Begin making a table; nobody sees it before the commit.
+
+    Args:
+        make_namespace: called before the catalog is asked, with whether the table's
+            place is known without its namespace.
 
     Raises:
         WriteRefused: ``partition_by`` is wrong.
         NamespaceRefused: the namespace cannot be made.
     """
-    connection, parts = catalogs.of(context), target.name.parts
+    parts = target.name.parts
     # With the ids that the catalog will give, so that the spec names the right columns.
     schema = assign_fresh_schema_ids(new_schema(columns))
     wanted = partitions.parse(target.partition_by, schema, str(target.name))
     _check_levels(connection, target)
-    catalogs.ensure_namespace(catalog, connection, parts[:-1], ledger.made_by(context))
-    # A SQL catalog keeps the levels as one dotted string, but stages a table only
-    # where it is given them so.
-    levels = (".".join(parts[:-1]),) if connection.catalog_type == "sql" else parts[:-1]
+    location = _location(catalog, connection, parts, write_id)
+    make_namespace(location is not None)
     return catalog.create_table_transaction(
-        (*levels, parts[-1]),
+        identifier(connection, parts),
         schema,
-        location=_location(catalog, connection, parts, write_id),
+        location=location,
         partition_spec=partitions.spec_for(wanted, schema),
         properties={TableProperties.FORMAT_VERSION: "2"},
     )
+
+
+def identifier(connection: IcebergConnection, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the name by which a catalog makes a table.
+
+    A SQL catalog keeps the levels as one dotted string, but makes a table only where
+    it is given them so.
+    """
+    if connection.catalog_type != "sql":
+        return parts
+    return (".".join(parts[:-1]), parts[-1])
 
 
 def _check_levels(connection: IcebergConnection, target: Target) -> None:

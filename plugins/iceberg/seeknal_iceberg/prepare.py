@@ -1,0 +1,276 @@
+"""Prepare a write: look at a table, decide, and place files that nobody sees.
+
+What a direct write (`write`) and a staged one (`staging`) have in common. The
+rows end up in a transaction that is not committed here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import attrs
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.manifest import DataFile, ManifestContent
+from pyiceberg.table import Table, TableProperties
+
+from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import evolution, ledger, merge, pending, transactions
+from seeknal_iceberg.files import Layout, Placer, folder_of
+from seeknal_iceberg.schema import columns_of
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Transaction
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What one look at the table decided; ``table`` is None where there is none."""
+
+    table: Table | None
+    changes: evolution.Changes
+    notes: tuple[str, ...] = ()
+
+
+class Preparation:
+    """One write, over all of its attempts, up to its commit.
+
+    Reads the snapshot's keys or interval where the mode has them.
+
+    Args:
+        write_id: a UUID.
+        notes_folder: where the write's files are noted before they are placed.
+
+    Raises:
+        WriteRefused: the snapshot has types or keys that the target cannot take.
+    """
+
+    def __init__(
+        self,
+        context: ExecutionContext,
+        target: Target,
+        snapshot: Snapshot,
+        write_id: str,
+        notes_folder: str,
+    ) -> None:
+        self.context = context
+        self.target = target
+        self.name = str(target.name)
+        self.parts = target.name.parts
+        self.snapshot = snapshot
+        self.write_id = write_id
+        self.connection = catalogs.of(context)
+        self.columns = columns_of(snapshot, self.name)
+        self.mode = Mode.FULL if context.full_refresh else target.mode
+        self.replaced = _replaced(self.mode, target, snapshot)
+        self.placers: list[Placer] = []
+        self.placed: list[DataFile] | None = None
+        self.may_land = False
+        #: The id that its manifests are named by; None for one of its own per attempt.
+        self.commit_id: uuid.UUID | None = None
+        self.catalog = self.open_catalog()
+        self.notes_folder = notes_folder
+        self.note = pending.Note(notes_folder, write_id)
+
+    def open_catalog(self) -> Catalog:
+        """Return the catalog of the write."""
+        return catalogs.open_catalog(self.context)
+
+    def look(self, table: Table | None) -> Plan:
+        """Decide, of a table as it is now, everything that can be refused.
+
+        Raises:
+            WriteRefused: whose table it is, its schema, or its partitioning.
+        """
+        if table is None:
+            changes = evolution.Changes(
+                names=tuple((column.name, column.name) for column in self.columns),
+                exact=all(column.exact for column in self.columns),
+            )
+            return Plan(table=None, changes=changes)
+        notes = []
+        adopted = ledger.check_owner(self.context, self.target, table.properties)
+        if adopted:
+            notes.append(adopted)
+        schema = table.schema()
+        # Also of former partitionings: pyiceberg writes no manifest of a spec whose column is gone.
+        sources = {
+            schema.find_column_name(field.source_id)
+            for spec in table.specs().values()
+            for field in spec.fields
+        }
+        changes = evolution.compare(
+            schema,
+            self.columns,
+            target=self.name,
+            policy=self.target.on_schema_change,
+            replaces=self.mode is Mode.FULL,
+            keep=frozenset(name for name in sources if name),
+        )
+        if changes:
+            notes.append(f"{self.name}: {changes.describe()}")
+        return Plan(table=table, changes=changes, notes=tuple(notes))
+
+    def nothing_to_do(self, table: Table) -> bool:
+        """Tell whether the table holds already what the write would make of it."""
+        if self.mode is Mode.APPEND:
+            return ledger.has_appended(table.properties, self.snapshot.content_key)
+        if self.mode in (Mode.UPSERT_BY_KEY, Mode.INCREMENTAL_BY_TIME):
+            return self.snapshot.row_count == 0
+        return False
+
+    def begin(self, plan: Plan) -> Transaction:
+        """Begin the table as it will be; nobody sees it, and nothing is placed yet.
+
+        Raises:
+            WriteRefused: ``partition_by`` is wrong, or differs where nothing may change.
+        """
+        if plan.table is not None:
+            return transactions.begin(plan.table, self.target, plan.changes)
+        return transactions.begin_new(
+            self.connection,
+            self.catalog,
+            self.target,
+            self.columns,
+            self.write_id,
+            self.make_namespace,
+        )
+
+    def make_namespace(self, located: bool) -> None:
+        """Make the target's namespace, before a table is begun in it.
+
+        Args:
+            located: the table's place is known without the namespace.
+
+        Raises:
+            NamespaceRefused: it is not there and cannot be made.
+        """
+        properties = ledger.made_by(self.context)
+        catalogs.ensure_namespace(self.catalog, self.connection, self.parts[:-1], properties)
+
+    def put_rows(
+        self, transaction: Transaction, plan: Plan, summary: dict[str, str], attempt: int = 0
+    ) -> None:
+        """Place the rows, and put them into the transaction as one Iceberg snapshot.
+
+        Args:
+            summary: goes into that snapshot's summary.
+            attempt: a write that looks again counts up; what fits is kept.
+        """
+        sets: dict[str, str] = {}
+        exact = plan.changes.exact and _reads_by_name(transaction, sets)
+        if sets:
+            transaction.set_properties(sets)
+        placer, commit_id = self._placer(transaction, attempt)
+        if self.placed is None:
+            self.placed = placer.place(self.snapshot, plan.changes.names, exact=exact)
+        removed, remaining = self._removed(transaction, plan, placer)
+        _add_snapshot(transaction, [*self.placed, *remaining], removed, summary, commit_id)
+
+    def _removed(
+        self, transaction: Transaction, plan: Plan, placer: Placer
+    ) -> tuple[tuple[DataFile, ...], list[DataFile]]:
+        """Return the files that go, and new ones with the rows of them that stay."""
+        if plan.table is None:
+            return (), []
+        if self.mode is Mode.FULL:
+            return _all_files(plan.table), []
+        if self.replaced is None:
+            return (), []
+        rewrites = merge.plan(
+            plan.table,
+            self.replaced,
+            dict(plan.changes.names),
+            transaction.table_metadata.schema(),
+        )
+        return rewrites.removed, placer.write(rewrites.remaining)
+
+    def _placer(self, transaction: Transaction, attempt: int) -> tuple[Placer, uuid.UUID]:
+        """Return where to place, and the commit's id; what fits of earlier attempts is kept."""
+        metadata = transaction.table_metadata
+        if self.placers and self.placers[-1].layout != Layout.of(metadata):
+            if not self.may_land:
+                for placer in self.placers:
+                    placer.discard()
+            self.placed = None
+        # Of its own for each attempt: pyiceberg deletes the manifests of one that failed,
+        # while those of an earlier one may be in a commit that is still on its way.
+        commit_id = self.commit_id or uuid.uuid4()
+        self.note.add(
+            folder_of(metadata, self.write_id),
+            f"{metadata.location.rstrip('/')}/metadata",
+            str(commit_id),
+        )
+        placer = Placer(
+            metadata,
+            transaction._table.io,
+            self.write_id,
+            self.name,
+            self.context.cancellation,
+            attempt,
+        )
+        self.placers.append(placer)
+        return placer, commit_id
+
+
+def _replaced(mode: Mode, target: Target, snapshot: Snapshot) -> merge.Replaced | None:
+    if mode is Mode.UPSERT_BY_KEY:
+        return merge.Keys.of(snapshot, target)
+    if mode is Mode.INCREMENTAL_BY_TIME:
+        return merge.Interval.of(snapshot, target)
+    return None
+
+
+def _reads_by_name(transaction: Transaction, sets: dict[str, str]) -> bool:
+    """Tell whether files without field ids can be read in this table; set what that needs."""
+    metadata = transaction.table_metadata
+    if not metadata.spec().is_unpartitioned():
+        return False
+    mapping, wanted = metadata.name_mapping(), metadata.schema().name_mapping
+    if mapping is None:
+        sets[TableProperties.DEFAULT_NAME_MAPPING] = wanted.model_dump_json()
+        return True
+    return evolution.maps_names(mapping.root, wanted.root)
+
+
+def _add_snapshot(
+    transaction: Transaction,
+    added: list[DataFile],
+    removed: tuple[DataFile, ...],
+    summary: dict[str, str],
+    commit_id: uuid.UUID,
+) -> None:
+    """Add one Iceberg snapshot that takes files away and adds others.
+
+    Its manifests are named by the commit's id, so that those of a killed write can be found.
+    """
+    update = transaction.update_snapshot(snapshot_properties=summary)
+    if removed:
+        with update.overwrite(commit_uuid=commit_id) as overwrite:
+            # Without a predicate, pyiceberg looks for the files in no manifest of an
+            # unpartitioned table.
+            overwrite.delete_by_predicate(AlwaysTrue())
+            for file in removed:
+                overwrite.delete_data_file(file)
+            for file in added:
+                overwrite.append_data_file(file)
+        return
+    with update.fast_append() as append:
+        append.commit_uuid = commit_id
+        for file in added:
+            append.append_data_file(file)
+
+
+def _all_files(table: Table) -> tuple[DataFile, ...]:
+    """Return every data file of a table's current snapshot."""
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return ()
+    return tuple(
+        entry.data_file
+        for manifest in snapshot.manifests(table.io)
+        if manifest.content == ManifestContent.DATA
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    )
