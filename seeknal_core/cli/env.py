@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import click
 
 from seeknal_core.cli.plan import apply, plan
 from seeknal_core.cli.promote import promote, rollback
-from seeknal_core.cli.render import print_table, profile_line
+from seeknal_core.cli.reading import diff, project
+from seeknal_core.cli.render import counted, print_table, profile_line
 from seeknal_core.types import redact
 
 
@@ -26,6 +26,7 @@ env.add_command(plan)
 env.add_command(apply)
 env.add_command(promote)
 env.add_command(rollback)
+env.add_command(diff)
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -40,23 +41,23 @@ def list_environments(context: click.Context, as_json: bool) -> int:
     """List the environments that are recorded here, asking no store."""
     from seeknal_core.environments.listing import summaries
 
-    settings, state = _project(context)
+    settings, state = project(context)
     found = summaries(settings, state, datetime.now(UTC))
     if as_json:
-        _echo_json([{**attrs.asdict(one), "age": one.age.total_seconds()} for one in found])
+        _echo_json([_seconds(attrs.asdict(one)) for one in found])
         return 0
     if not found:
         click.echo("no environment yet\nNext: seeknal run --env dev")
         return 0
     print_table(
-        ("environment", "status", "nodes", "targets", "last run", "against production"),
+        ("environment", "state", "profile", "created", "last applied", "against production"),
         [
             (
                 one.name,
-                one.status + (", expired" if one.expired else ""),
-                str(one.nodes),
-                str(one.targets),
-                f"{_ago(one.age)} ago",
+                one.status,
+                _profile_name(one.profile),
+                f"{_ago(one.created_ago)} ago",
+                f"{_ago(one.age)} ago{_expiry(one)}",
                 "production" if one.is_production else _against(one),
             )
             for one in found
@@ -74,7 +75,7 @@ def show(context: click.Context, name: str, as_json: bool) -> int:
     from seeknal_core.config import parse_environment_name
     from seeknal_core.environments.listing import recorded
 
-    settings, state = _project(context)
+    settings, state = project(context)
     record = recorded(state, parse_environment_name(name, settings))
     if as_json:
         _echo_json(attrs.asdict(record))
@@ -152,22 +153,34 @@ def status(
 @_profile
 @_yes
 @click.option("--keep-targets", is_flag=True, help="Forget the environment, drop nothing.")
+@_json
 @click.pass_context
 def delete(
-    context: click.Context, name: str, profile: str | None, yes: bool, keep_targets: bool
+    context: click.Context,
+    name: str,
+    profile: str | None,
+    yes: bool,
+    keep_targets: bool,
+    as_json: bool,
 ) -> int:
     """Delete an environment and the tables that it made.
 
     Drops only what the environment itself made, by the stores' own ledgers;
     lists it first and asks. What isn't its own stays, and is named.
     """
-    return _delete(context, name, profile, yes=yes, keep_targets=keep_targets)
+    if as_json and not yes:
+        raise click.UsageError("--json asks nothing: add --yes")
+    result = _delete(context, name, profile, yes=yes, keep_targets=keep_targets, quiet=as_json)
+    if as_json:
+        _echo_json(result)
+    return 1 if result["refused"] else 0
 
 
 @env.command()
 @_yes
+@_json
 @click.pass_context
-def prune(context: click.Context, yes: bool) -> int:
+def prune(context: click.Context, yes: bool, as_json: bool) -> int:
     """Delete the environments that nobody ran for the project's time to live.
 
     Lists them; --yes deletes. One that fails does not keep the others.
@@ -175,73 +188,101 @@ def prune(context: click.Context, yes: bool) -> int:
     from seeknal_core.environments.listing import summaries
     from seeknal_core.errors import SeeknalError
 
-    settings, state = _project(context)
+    settings, state = project(context)
     expired = [one for one in summaries(settings, state, datetime.now(UTC)) if one.expired]
-    for one in expired:
-        click.echo(f"{one.name}: last run {_ago(one.age)} ago")
-    if not expired:
-        click.echo(f"nothing expired; the time to live is {settings.environment_ttl.days} days")
-        return 0
-    if not yes:
-        click.echo("Next: seeknal env prune --yes deletes them")
-        return 0
-    worst = 0
-    for one in expired:
+    if not as_json:
+        for one in expired:
+            click.echo(f"{one.name}: last run {_ago(one.age)} ago")
+        if not expired:
+            days = settings.environment_ttl.days
+            click.echo(f"nothing expired; the time to live is {counted(days, 'day')}")
+        elif not yes:
+            click.echo("Next: seeknal env prune --yes deletes them")
+    results: list[dict[str, Any]] = []
+    for one in expired if yes else ():
         try:
-            code = _delete(context, one.name, None, yes=True, keep_targets=False)
+            result = _delete(context, one.name, None, yes=True, keep_targets=False, quiet=as_json)
         except SeeknalError as error:
-            click.echo(redact(f"{one.name}: {error}"), err=True)
-            code = 1
-        worst = max(worst, code)
-    return worst
+            result = {"environment": one.name, "error": str(error), "refused": []}
+            if not as_json:
+                click.echo(redact(f"{one.name}: {error}"), err=True)
+        results.append(result)
+    if as_json:
+        _echo_json({"expired": [one.name for one in expired], "deleted": results})
+    return 1 if any(one.get("error") or one["refused"] for one in results) else 0
 
 
 def _delete(
-    context: click.Context, name: str, profile: str | None, *, yes: bool, keep_targets: bool
-) -> int:
+    context: click.Context,
+    name: str,
+    profile: str | None,
+    *,
+    yes: bool,
+    keep_targets: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Delete an environment; say what happens unless `quiet`, and return it."""
     from seeknal_core.environments.deleting import delete as drop_all
-    from seeknal_core.environments.deleting import take_inventory
+    from seeknal_core.environments.deleting import forget_undo, take_inventory
     from seeknal_core.environments.listing import recorded
     from seeknal_core.run.run import refuse_unfinished
     from seeknal_core.run.session import Request, open_session
+
+    def say(line: str, *, err: bool = False) -> None:
+        if not quiet:
+            click.echo(redact(line), err=err)
 
     request = Request(project_dir=context.obj["project_dir"], environment=name, profile=profile)
     with open_session(request) as session, session.state.lock(session.environment.name):
         record = recorded(session.state, session.environment.name)
         refuse_unfinished(session)
-        click.echo(profile_line(session))
+        say(profile_line(session))
         inventory = take_inventory(session, record)
         things = () if keep_targets else inventory.things
+        left = () if keep_targets else inventory.left
         for thing in things:
-            click.echo(f"would drop {thing}" if not yes else f"drops {thing}")
-        for line in inventory.left if not keep_targets else ():
-            click.echo(f"stays: {line}")
-        question = f"Delete environment {record.name} and {len(things)} objects?"
+            say(f"would drop {thing}" if not yes else f"drops {thing}")
+        for line in left:
+            say(f"stays: {line}")
+        question = f"Delete environment {record.name} and {counted(len(things), 'object')}?"
+        document = {
+            "environment": record.name,
+            "profile": session.profile.path,
+            "profile_reason": session.profile.reason,
+            "dropped": [],
+            "refused": [],
+            "left": list(left),
+        }
         if not yes and not click.confirm(question):
-            click.echo("nothing was deleted")
-            return 0
+            say("nothing was deleted")
+            return document
+        if not keep_targets:
+            forget_undo(session)
         result = drop_all(session, things)
     for line in result.refused:
-        click.echo(redact(f"stays: {line}"), err=True)
+        say(f"stays: {line}", err=True)
     if result.refused:
-        click.echo(
+        say(
             f"Next: mend that and run the same command again, or: "
             f"seeknal env delete {record.name} --keep-targets",
             err=True,
         )
-        return 1
-    click.echo(f"environment {record.name} is deleted, {len(result.dropped)} objects dropped")
-    return 0
+    else:
+        dropped = counted(len(result.dropped), "object")
+        say(f"environment {record.name} is deleted, {dropped} dropped")
+    return {**document, "dropped": list(result.dropped), "refused": list(result.refused)}
 
 
-def _project(context: click.Context) -> tuple[Any, Any]:
-    """Read the project file and find the state, without nodes or plugins."""
-    from seeknal_core import config
-    from seeknal_core.state.records import StateStore
+def _profile_name(path: str) -> str:
+    return Path(path).name if path else "-"
 
-    root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
-    settings, _warnings = config.load_settings(root)
-    return settings, StateStore(root / "target" / "state")
+
+def _expiry(one: Any) -> str:
+    if one.expires_in is None:
+        return ""
+    if one.expired:
+        return ", expired"
+    return f", expires in {_ago(one.expires_in)}"
 
 
 def _against(one: Any) -> str:
@@ -266,6 +307,14 @@ def _ago(age: timedelta) -> str:
             count = int(seconds // size)
             return f"{count} {word}{'' if count == 1 else 's'}"
     return "moments"
+
+
+def _seconds(document: dict[str, Any]) -> dict[str, Any]:
+    """Give lengths of time in seconds."""
+    return {
+        key: value.total_seconds() if isinstance(value, timedelta) else value
+        for key, value in document.items()
+    }
 
 
 def _echo_json(document: object) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import attrs
 import click
 
 
@@ -18,9 +20,10 @@ import click
     show_default=True,
     help="Keep every output younger than this.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
-def gc(context: click.Context, dry_run: bool, keep_hours: int) -> int:
-    """Remove stored outputs that no environment refers to.
+def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) -> int:
+    """Remove stored outputs that no environment, plan or undo data refers to.
 
     Refused while another command uses them.
     """
@@ -36,6 +39,9 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int) -> int:
         keep_for=timedelta(hours=keep_hours),
         dry_run=dry_run,
     )
+    if as_json:
+        click.echo(json.dumps({**attrs.asdict(result), "dry_run": dry_run}, indent=2))
+        return 0
     verb = "would remove" if dry_run else "removed"
     click.echo(
         f"{verb} {result.removed} stored outputs ({result.removed_bytes / 1e6:.1f} MB), "

@@ -27,6 +27,7 @@ COMMANDS = {
     "plan": ("seeknal_core.cli.plan", "plan", "Show what applying an environment would do."),
     "promote": ("seeknal_core.cli.promote", "promote", "Bring an environment into production."),
     "env": ("seeknal_core.cli.env", "env", "Plan, apply, promote, list, delete environments."),
+    "query": ("seeknal_core.cli.reading", "query", "Ask an environment's stored outputs."),
     "state": ("seeknal_core.cli.state", "state", "Mend what this folder remembers."),
     "gc": ("seeknal_core.cli.gc", "gc", "Remove stored outputs that nothing refers to."),
     "plugins": ("seeknal_core.cli.plugins", "plugins", "Look at the installed backends."),

@@ -44,6 +44,7 @@ _SHOWN = (
     is_flag=True,
     help="Let this environment write another one's tables.",
 )
+@click.option("--prune", is_flag=True, help="Drop the tables of targets that are gone.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Save the plan here as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
@@ -58,6 +59,7 @@ def plan(
     refresh_sources: bool,
     all_targets: bool,
     allow_production_targets: bool,
+    prune: bool,
     out: str | None,
     as_json: bool,
 ) -> int:
@@ -82,6 +84,7 @@ def plan(
         refresh_sources=refresh_sources,
         all_targets=all_targets,
         allow_production_targets=allow_production_targets,
+        prune=prune,
         given_profile=str(Path(given).absolute()) if given else "",
     )
     with output_for(as_json) as output, open_session(request) as session:

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from seeknal_core.dispatch import ResolvedTarget
+from seeknal_core.environments.finishing import drop_removed
 from seeknal_core.environments.plan import Action, Plan, Writing, load_plan
 from seeknal_core.environments.planning import PlanRequest, bindings_of, make_plan
 from seeknal_core.errors import GraphError, StalePlan, UnknownEnvironment
@@ -121,6 +122,10 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
             interrupted=session.context.cancellation.requested,
         )
         save(session, report, ended, base=base, base_state=plan.base_state, whole=True, taken=taken)
+        if plan.prune and not report.failed and not report.interrupted:
+            dropped, left = drop_removed(session, name)
+            for sentence in (*(f"dropped {one}" for one in dropped), *left):
+                reporter.warn(sentence)
     return report
 
 
@@ -137,6 +142,7 @@ def _current_plan(session: Session, request: ApplyRequest) -> Plan:
         wanted = PlanRequest(
             refresh_sources=plan.refresh_sources,
             all_targets=plan.all_targets,
+            prune=plan.prune,
             allow_production_targets=request.allow_production_targets,
         )
         return make_plan(session, wanted)
@@ -179,7 +185,7 @@ def _targets_of(session: Session, plan: Plan) -> bool:
     planned = {
         (step.key, step.name, step.mode)
         for step in plan.targets
-        if step.writing is not Writing.DROP
+        if step.writing not in (Writing.GONE, Writing.DROP)
     }
     return found != planned
 

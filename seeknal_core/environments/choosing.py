@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from seeknal_core.dispatch import target_mode
 from seeknal_core.run import keys
 from seeknal_core.run.describe import own_definition, target_fingerprints
-from seeknal_core.run.session import Bindings, Session
+from seeknal_core.run.session import Bindings, Session, enabled_targets
 from seeknal_core.run.targets import source_binding
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.manifest import Manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.types import Mode
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore
@@ -109,11 +111,24 @@ class _Chooser:
             self.nodes[id] = attrs.evolve(held, definition=self._graph.definitions[id])
             return
         theirs = self._source.record.nodes[id]
-        if self._ships(id, theirs, reads):
-            self.promoted[id] = Rows.SHIPPED
+        same = self._ships(id, theirs, reads)
+        if same:
             self.nodes[id] = theirs
+        if same and (self._policy is Policy.SHIP or not self._is_incremental(id)):
+            self.promoted[id] = Rows.SHIPPED
         else:
             self.promoted[id] = Rows.REBUILT
+
+    def _is_incremental(self, id: str) -> bool:
+        """Tell whether a target of the node keeps rows that the snapshot lacks.
+
+        Such a node's rows are what it gives over there, unless ``--ship`` says otherwise.
+        """
+        session = self._destination.session
+        return any(
+            target_mode(spec, session.context) is not Mode.FULL
+            for spec in enabled_targets(session, [self._graph.nodes[id]])
+        )
 
     def _reads(self, id: str) -> dict[str, str] | None:
         """Return the content keys of a node's inputs over there; None where one is rebuilt."""

@@ -87,6 +87,24 @@ def take_inventory(session: Session, record: EnvironmentRecord) -> Inventory:
     return Inventory(things=tuple(things), left=tuple(left))
 
 
+def forget_undo(session: Session) -> None:
+    """Throw away what the stores keep to undo the last promotion into the environment.
+
+    Raises:
+        BackendError: a store does not answer.
+    """
+    from seeknal_core.environments import promotion as promotions
+    from seeknal_core.environments import publishing
+
+    name = session.environment.name
+    last = promotions.load(session.state, name, "last")
+    if last is None:
+        return
+    publishing.discard_all(session, last)
+    promotions.forget_undone(session.state, last)
+    promotions.forget(session.state, name, "last")
+
+
 def delete(session: Session, things: Sequence[OwnedThing]) -> Deletion:
     """Drop them, one after the other, and forget the environment if all went.
 

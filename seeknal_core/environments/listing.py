@@ -16,8 +16,9 @@ from seeknal_core.structure import nearest
 class Summary:
     """One environment in a list.
 
-    ``age`` is the time since its last run. ``expired`` tells that it is older
-    than the time to live of the project; production never is.
+    ``age`` is the time since its last run or apply. ``expires_in`` is what is left of
+    the project's time to live, None where it never expires: production, a protected
+    environment, one that takes part in a promotion.
     ``changed`` counts nodes whose definition is not production's, ``only_here``
     and ``only_there`` those that one of the two lacks; None where nothing is
     recorded of production.
@@ -31,7 +32,9 @@ class Summary:
     status: str
     nodes: int
     targets: int
+    created_ago: timedelta
     age: timedelta
+    expires_in: timedelta | None
     expired: bool
     changed: int | None
     only_here: int | None
@@ -100,6 +103,8 @@ def _summary(
     mine = {id: node.definition for id, node in record.nodes.items()}
     theirs = {id: node.definition for id, node in production.nodes.items()} if production else None
     compare = None if is_production else theirs
+    lasting = is_production or promoting or record.protected
+    expires_in = None if lasting else settings.environment_ttl - age
     return Summary(
         name=record.name,
         is_production=is_production,
@@ -109,8 +114,10 @@ def _summary(
         status=status,
         nodes=len(record.nodes),
         targets=len(record.targets),
+        created_ago=now - _time(record.created_at, now),
         age=age,
-        expired=not (is_production or promoting) and age > settings.environment_ttl,
+        expires_in=expires_in,
+        expired=expires_in is not None and expires_in < timedelta(0),
         changed=None
         if compare is None
         else sum(id in compare and compare[id] != definition for id, definition in mine.items()),

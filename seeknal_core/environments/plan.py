@@ -53,7 +53,8 @@ class Writing(enum.Enum):
     DEPENDS = "write if the rows differ"
     KEEP = "unchanged"
     SAME_AS_PRODUCTION = "same as production, not written"
-    DROP = "no longer in the project"
+    GONE = "no longer in the project"
+    DROP = "drop"
 
 
 @attrs.frozen(kw_only=True)
@@ -117,7 +118,8 @@ class Plan:
     ``bindings`` digests where each used connection leads, by name;
     ``definitions`` are the folder's; ``base_state`` is the base's `moved_digest`.
     ``rebound`` are the sources bound differently than in the base. ``variables``
-    are ``--vars``; ``given_profile`` is the profile file that the user named, if any.
+    are ``--vars``; ``prune`` drops tables of targets that the project lacks now, as far
+    as this environment made them; ``given_profile`` is the profile file that the user named, if any.
     """
 
     id: str
@@ -136,6 +138,7 @@ class Plan:
     variables: Mapping[str, object] = attrs.field(factory=dict)
     all_targets: bool = False
     refresh_sources: bool = False
+    prune: bool = False
     given_profile: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -145,7 +148,7 @@ class Plan:
         return any(
             step.change not in (Change.UNCHANGED, Change.METADATA) or step.action is Action.COMPUTE
             for step in self.nodes
-        ) or any(step.writing is Writing.WRITE for step in self.targets)
+        ) or any(step.writing in (Writing.WRITE, Writing.DROP) for step in self.targets)
 
 
 def save_plan(plan: Plan, path: Path) -> None:

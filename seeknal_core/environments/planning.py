@@ -55,6 +55,7 @@ class PlanRequest:
     refresh_sources: bool = False
     all_targets: bool = False
     allow_production_targets: bool = False
+    prune: bool = False
     given_profile: str = ""
 
 
@@ -96,6 +97,7 @@ def make_plan(session: Session, request: PlanRequest) -> Plan:
         variables=dict(session.variables.vars),
         all_targets=request.all_targets,
         refresh_sources=request.refresh_sources,
+        prune=request.prune,
         given_profile=request.given_profile,
         warnings=(*map(str, session.warnings), *map(str, failures), *planner.warnings),
     )
@@ -384,7 +386,8 @@ class _Planner:
         return (*listed, *self._gone())
 
     def _gone(self) -> list[TargetStep]:
-        """Name the recorded targets that the project lacks now; they are not dropped."""
+        """Name the recorded targets that the project lacks now."""
+        prune = self._request.prune
         return [
             TargetStep(
                 key=key,
@@ -393,8 +396,8 @@ class _Planner:
                 connection=held.connection,
                 name=held.name,
                 mode="",
-                writing=Writing.DROP,
-                reason="stays; promote --prune or env delete drops it",
+                writing=Writing.DROP if prune else Writing.GONE,
+                reason="no longer in the project" if prune else "stays; plan --prune drops it",
             )
             for key, held in sorted(self._record.targets.items())
             if key not in self._bindings.targets

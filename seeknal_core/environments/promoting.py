@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -11,30 +12,27 @@ import attrs
 
 from seeknal_core.environments import promotion as promotions
 from seeknal_core.environments import publishing
-from seeknal_core.environments.choosing import Choice, Policy, Rows, Side, choose, differing
+from seeknal_core.environments.auditing import audit_promoted
+from seeknal_core.environments.choosing import Choice, Policy, Side, choose
 from seeknal_core.environments.finishing import drop_removed, finish, write_direct
+from seeknal_core.environments.outcome import PromotedNode, PromotedTarget, PromotionReport
+from seeknal_core.environments.preflight import Preflight
 from seeknal_core.environments.promotion import Part, Promotion, Step, Write
 from seeknal_core.errors import (
+    AuditFailed,
     ConfigError,
-    NotApplied,
     PromotionFailed,
     PromotionInterrupted,
     SeeknalError,
-    StalePlan,
     VerificationFailed,
 )
-from seeknal_core.run.carry import Ended, Kept, Work, carry_out, references
+from seeknal_core.run.carry import Kept, Work, carry_out, references
 from seeknal_core.run.execute import Options
 from seeknal_core.run.report import NodeStatus, Reporter
-from seeknal_core.run.run import is_stored, moved_digest, other_records, refuse_unfinished
+from seeknal_core.run.run import is_stored, refuse_unfinished
 from seeknal_core.run.scope import Scope, compared, waits_of
 from seeknal_core.run.session import Session, bind, load_plugins, sibling
-from seeknal_core.run.targets import (
-    TargetCheck,
-    bindings_digest,
-    check_targets,
-    guard,
-)
+from seeknal_core.run.targets import TargetCheck, bindings_digest
 from seeknal_core.state.manifest import load_manifest, save_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.types import Snapshot
@@ -58,51 +56,6 @@ class PromoteRequest:
     abort: str = ""
     prune: bool = False
     options: Options = Options()
-
-
-@attrs.frozen(kw_only=True)
-class PromotedNode:
-    """A promoted node, and how many rows it has on either side."""
-
-    id: str
-    rows: Rows
-    count: int | None
-    source_count: int
-    before_count: int | None
-
-
-@attrs.frozen(kw_only=True)
-class PromotedTarget:
-    """A target that was, or would be, published; ``staged`` tells whether unseen first."""
-
-    key: str
-    node: str
-    name: str
-    mode: str
-    rows: int | None
-    staged: bool
-    error: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class PromotionReport:
-    """What a promotion did. ``id`` is empty where there was nothing to promote."""
-
-    id: str
-    source: str
-    destination: str
-    nodes: tuple[PromotedNode, ...] = ()
-    targets: tuple[PromotedTarget, ...] = ()
-    removed: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-    outcome: str = "promoted"
-
-    @property
-    def failed(self) -> bool:
-        """Whether a target outside the promise failed."""
-        return any(target.error for target in self.targets)
 
 
 #: Snapshots up to this size are compared by checksum unless told otherwise, in bytes.
@@ -134,11 +87,15 @@ def promote(
             session,
             context=attrs.evolve(session.context, state_id=session.state.state_id(create=True)),
         )
-        recovered = _recover(session, source_name, request)
-        if recovered is not None:
-            return attrs.evolve(recovered, seconds=time.monotonic() - started)
-        report = _Promoter(session, source_name, request, reporter).run()
-    return attrs.evolve(report, seconds=time.monotonic() - started)
+        report = _recover(session, source_name, request)
+        if report is None:
+            report = _Promoter(session, source_name, request, reporter).run()
+    return attrs.evolve(
+        report,
+        profile=session.profile.path,
+        profile_reason=session.profile.reason,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _recover(session: Session, source_name: str, request: PromoteRequest) -> PromotionReport | None:
@@ -220,37 +177,32 @@ class _Promoter:
         self._request = request
         self._reporter = reporter
         self._store = SnapshotStore(session.target_folder / "snapshots")
-        self._again = f"seeknal env promote {source_name} {session.environment.name}"
-        self._source = self._side(sibling(session, source_name), source_name)
-        self._destination = self._side(session, session.environment.name)
-
-    def _side(self, session: Session, name: str) -> Side:
-        record = session.state.load(name) or EnvironmentRecord(name=name)
-        return Side(
-            session=session,
-            record=record,
-            manifest=load_manifest(session.state, name),
-            bindings=bind(session, list(session.graph.nodes.values())),
-        )
+        self._source = _source_side(session, source_name)
+        self._destination = _side(session)
 
     def run(self) -> PromotionReport:
         """Check, rebuild, stage, verify, publish."""
-        self._refuse_not_applied()
-        self._refuse_moved()
-        checks = self._drift()
+        preflight = Preflight(
+            source=self._source, destination=self._destination, force=self._request.force
+        )
+        preflight.refuse_not_applied()
+        preflight.refuse_moved()
+        checks = preflight.check_drift()
         choice = choose(self._source, self._destination, self._store, self._request.policy)
         if self._request.dry_run:
             return self._report(choice, choice.nodes, self._wanted(choice, choice.nodes, checks))
-        records, columns = dict(choice.nodes), dict[str, Mapping[str, str]]()
+        records = dict(choice.nodes)
         with self._store.shared_lock():
             if choice.rebuilt:
-                ended, rebuilt = self._rebuild(choice)
-                records |= rebuilt
-                columns |= ended.columns
+                records |= self._rebuild(choice)
             wanted = self._wanted(choice, records, checks)
             report = self._report(choice, records, wanted)
-            self._refuse_row_change(report)
-            self._count_source(choice, records)
+            if self._request.max_row_change is not None:
+                preflight.refuse_row_change(report, self._request.max_row_change)
+            preflight.count_source(choice.promoted, records)
+            records = audit_promoted(
+                self._destination, choice.promoted, records, self._store, self._reporter
+            )
             idle = not choice.promoted and not wanted and not choice.removed
             if idle and not (self._request.prune and report.left):
                 return attrs.evolve(report, id="", outcome="nothing to promote")
@@ -268,61 +220,7 @@ class _Promoter:
             notes=(*report.notes, *(f"dropped {name}" for name in dropped), *left),
         )
 
-    def _refuse_not_applied(self) -> None:
-        name, record = self._source.record.name, self._source.record
-        mend = f"seeknal env plan {name} && seeknal env apply {name}"
-        if record.status != "applied":
-            found = f"its last command ended {record.status!r}" if record.status else "it never ran"
-            raise NotApplied(f"environment {name!r} is not applied wholly: {found}", mend)
-        others = differing(self._source.session, record, self._source.manifest)
-        if others:
-            raise NotApplied(
-                f"the folder's definitions are not the ones that {name!r} was applied with: "
-                f"{_shown(others)}",
-                mend,
-            )
-
-    def _refuse_moved(self) -> None:
-        """Refuse where the destination's definitions or generation moved since the plan."""
-        record, destination = self._source.record, self._destination.record
-        is_base = record.base == destination.name or (
-            not record.base and destination.name == self._session.settings.production
-        )
-        moved = moved_digest(destination if destination.nodes else None)
-        if is_base and record.base_state != moved and not self._request.force:
-            raise StalePlan(
-                f"{destination.name!r} has moved since {record.name!r} was planned upon it",
-                f"seeknal env plan {record.name} && seeknal env apply {record.name}, "
-                f"then: {self._again} (or --force)",
-            )
-
-    def _drift(self) -> dict[str, TargetCheck]:
-        """Look at all of the destination's targets; refuse what somebody else touched."""
-        checks = check_targets(self._session, self._destination.bindings.targets.values())
-        guard(
-            self._session,
-            checks,
-            other_records(self._session),
-            allow_production=False,
-        )
-        drifted = []
-        for key, held in self._destination.record.targets.items():
-            state = checks[key].state if key in checks else None
-            if state is None or checks[key].identity != held.identity:
-                continue
-            if not state.exists:
-                drifted.append(f"{held.name} is missing in its store")
-            elif state.version != held.version:
-                drifted.append(f"{held.name} was changed by somebody else")
-        if drifted and not self._request.force:
-            name = self._destination.record.name
-            raise StalePlan(
-                f"{name!r} is not as it was written: {_shown(drifted)}",
-                f"seeknal env status {name}; a run mends it, --force promotes over it",
-            )
-        return checks
-
-    def _rebuild(self, choice: Choice) -> tuple[Ended, dict[str, NodeRecord]]:
+    def _rebuild(self, choice: Choice) -> dict[str, NodeRecord]:
         """Run nodes on the destination's sources, into snapshots only."""
         graph = self._session.graph
         rebuilt = set(choice.rebuilt)
@@ -350,13 +248,14 @@ class _Promoter:
         ended = carry_out(self._session, work, kept, self._reporter, known)
         failed = [node for node in ended.nodes if node.status is NodeStatus.FAILED]
         if failed:
-            raise PromotionFailed(
+            audits = failed[0].error == AuditFailed.__name__
+            raise (VerificationFailed if audits else PromotionFailed)(
                 f"rebuilding over {self._destination.record.name!r} failed, nothing was "
                 f"published: {failed[0].id}: {failed[0].detail}",
                 failed[0].hint,
             )
         self._session.context.cancellation.check()
-        return ended, kept.nodes
+        return kept.nodes
 
     def _wanted(
         self,
@@ -385,66 +284,17 @@ class _Promoter:
                 found.append(check)
         return found
 
-    def _refuse_row_change(self, report: PromotionReport) -> None:
-        gate = self._request.max_row_change
-        if gate is None:
-            return
-        beyond = [
-            f"{node.id}: {node.count:,} rows, {node.before_count:,} before"
-            for node in report.nodes
-            if node.count is not None
-            and node.before_count is not None
-            and abs(node.count - node.before_count) > gate * node.before_count
-        ]
-        if beyond:
-            raise VerificationFailed(
-                f"more rows changed than {gate:.0%} allows, nothing was published: "
-                f"{_shown(beyond)}",
-                f"look at them: seeknal env diff {self._source.record.name}; "
-                f"then: {self._again} with a wider --max-row-change",
-            )
-
-    def _count_source(self, choice: Choice, records: Mapping[str, NodeRecord]) -> None:
-        """Refuse to ship what the source environment's own tables do not hold any more."""
-        wrong = []
-        for key, held in self._source.record.targets.items():
-            resolved = self._source.bindings.targets.get(key)
-            if choice.promoted.get(held.node) is not Rows.SHIPPED or resolved is None:
-                continue
-            state = self._session.dispatcher.inspect_target(self._source.session.context, resolved)
-            if state is not None and not state.exists:
-                wrong.append(f"{held.name} is missing; {held.rows:,} rows were written")
-                continue
-            count = self._session.dispatcher.count_rows(self._source.session.context, resolved)
-            if count != held.rows:
-                wrong.append(f"{held.name} holds {count:,} rows; {held.rows:,} were written")
-        if wrong:
-            name = self._source.record.name
-            raise VerificationFailed(
-                f"tables of {name!r} are not what was verified, nothing was published: "
-                f"{_shown(wrong)}",
-                f"seeknal run --env {name} --full-refresh writes them again, then: {self._again}",
-            )
-
     def _promotion(
         self, choice: Choice, records: Mapping[str, NodeRecord], wanted: Sequence[TargetCheck]
     ) -> Promotion:
         supports = self._session.dispatcher.supports
-        by_connection: dict[str, list[TargetCheck]] = {}
+        together: dict[str, list[TargetCheck]] = {}
         direct: list[Write] = []
         for check in wanted:
             if supports(check.resolved.target.type, "stage"):
-                by_connection.setdefault(check.resolved.connection.name, []).append(check)
+                together.setdefault(check.resolved.connection.name, []).append(check)
             else:
                 direct.append(_write(check, records))
-        parts = tuple(
-            Part(
-                connection=name,
-                generation=1 + max(c.state.generation if c.state else 0 for c in found),
-                writes=tuple(_write(check, records) for check in found),
-            )
-            for name, found in sorted(by_connection.items())
-        )
         before = self._destination.record
         now = datetime.now(UTC)
         after = attrs.evolve(
@@ -457,9 +307,20 @@ class _Promoter:
             generation=before.generation + 1,
             nodes={id: records[id] for id in self._session.graph.order},
             rolled_back="",
+            protected=self._session.profile.protected,
+        )
+        id = f"p-{now:%Y%m%dt%H%M%S}-{uuid.uuid4().hex[:8]}"
+        parts = tuple(
+            Part(
+                batch=f"{id}-{number}",
+                connection=name,
+                generation=1 + max(c.state.generation if c.state else 0 for c in found),
+                writes=tuple(_write(check, records) for check in found),
+            )
+            for number, (name, found) in enumerate(sorted(together.items()))
         )
         return Promotion(
-            id=f"p-{now:%Y%m%dt%H%M%S}-{uuid.uuid4().hex[:8]}",
+            id=id,
             source=self._source.record.name,
             destination=before.name,
             started_at=now.isoformat(timespec="seconds"),
@@ -571,5 +432,22 @@ def _write(check: TargetCheck, records: Mapping[str, NodeRecord]) -> Write:
     )
 
 
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
+def _side(session: Session) -> Side:
+    name = session.environment.name
+    return Side(
+        session=session,
+        record=session.state.load(name) or EnvironmentRecord(name=name),
+        manifest=load_manifest(session.state, name),
+        bindings=bind(session, list(session.graph.nodes.values())),
+    )
+
+
+def _source_side(session: Session, name: str) -> Side:
+    """Open the promoted environment by the profile that it was applied with."""
+    record = session.state.load(name)
+    chosen = sibling(session, name)
+    used = record.profile if record is not None else ""
+    if used and used != (chosen.profile.path or "") and os.path.lexists(used):
+        # It was named by --profile then, and is not what the rules would choose now.
+        chosen = sibling(session, name, explicit=used)
+    return _side(chosen)

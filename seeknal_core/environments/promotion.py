@@ -56,8 +56,9 @@ class Write:
 
 @attrs.frozen(kw_only=True)
 class Part:
-    """The writes of one connection, which its store publishes together."""
+    """The writes of one connection, which its store publishes together as ``batch``."""
 
+    batch: str
     connection: str
     generation: int
     writes: tuple[Write, ...]
@@ -191,11 +192,11 @@ def resolve(session: Session, write: Write) -> ResolvedTarget:
     return attrs.evolve(resolved, target=attrs.evolve(resolved.target, staged=write.staged))
 
 
-def batch_of(session: Session, promotion: Promotion, part: Part) -> tuple[Connection, Batch]:
+def batch_of(session: Session, part: Part) -> tuple[Connection, Batch]:
     """Return a part as its backend receives it."""
     resolved = [resolve(session, write) for write in part.writes]
     return resolved[0].connection, Batch(
-        promotion=promotion.id,
+        promotion=part.batch,
         generation=part.generation,
         targets=tuple(found.target for found in resolved),
         content_keys={write.key: write.content_key for write in part.writes},
@@ -204,6 +205,7 @@ def batch_of(session: Session, promotion: Promotion, part: Part) -> tuple[Connec
 
 def _part(data: Mapping[str, Any]) -> Part:
     return Part(
+        batch=data["batch"],
         connection=data["connection"],
         generation=data["generation"],
         writes=tuple(_write(write) for write in data["writes"]),

@@ -25,7 +25,7 @@ from seeknal_core.errors import (
     VerificationFailed,
 )
 from seeknal_core.run.session import Session
-from seeknal_core.types import Batch, Connection, Mode, Published, Snapshot
+from seeknal_core.types import Batch, Cancellation, Connection, Mode, Published, Snapshot
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,21 +61,17 @@ def stage_all(
         BackendError: one could not be staged; nothing is visible anywhere.
     """
 
-    def stage(write: Write) -> Write:
+    def stage(item: tuple[str, Write]) -> Write:
+        batch, write = item
         session.context.cancellation.check()
         resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
         staged = session.dispatcher.stage(
-            session.context, resolved, snapshots[write.content_key], promotion.id
+            session.context, resolved, snapshots[write.content_key], batch
         )
         return attrs.evolve(write, staged=staged)
 
-    staged = dict(
-        zip(
-            (write.key for write in promotion.writes),
-            in_parallel(stage, promotion.writes),
-            strict=True,
-        )
-    )
+    items = [(part.batch, write) for part in promotion.parts for write in part.writes]
+    staged = {write.key: write for write in in_parallel(stage, items)}
     return attrs.evolve(
         promotion,
         parts=tuple(
@@ -161,7 +157,7 @@ class _Open:
 def _opened(session: Session, promotion: Promotion) -> list[_Open]:
     found = []
     for part in promotion.parts:
-        connection, batch = promotions.batch_of(session, promotion, part)
+        connection, batch = promotions.batch_of(session, part)
         prepares = session.dispatcher.supports(connection.type, "prepare_publish")
         found.append(_Open(part=part, connection=connection, batch=batch, prepares=prepares))
     return found
@@ -186,7 +182,7 @@ def publish_all(session: Session, promotion: Promotion) -> Promotion:
                     )
                 )
         for one in sorted(parts, key=lambda one: one.prepares):
-            done[one.part.connection] = _patiently(
+            done[one.part.batch] = _patiently(
                 lambda one=one: session.dispatcher.publish(  # type: ignore[misc]
                     session.context, one.connection, one.batch
                 )
@@ -229,6 +225,10 @@ def give_up(session: Session, promotion: Promotion, *, overwrite: bool = False) 
             does not answer; what has to be undone stays written down.
     """
     promotions.save(session.state, attrs.evolve(promotion, step=Step.REVERTING))
+    # Who asked to stop wants this done: it is what leads back to a consistent state.
+    session = attrs.evolve(
+        session, context=attrs.evolve(session.context, cancellation=Cancellation())
+    )
     revert_all(session, promotion, overwrite=overwrite)
     discard_all(session, promotion)
     promotions.forget_undone(session.state, promotion)

@@ -249,6 +249,7 @@ class Executor:
                     seconds=time.monotonic() - started,
                     detail=redact(str(error)),
                     hint=redact(error.hint),
+                    error=error.__class__.__name__,
                 )
             )
         outcome = NodeOutcome(

@@ -29,7 +29,11 @@ class TargetStatus(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class NodeOutcome:
-    """A node's end. ``seconds`` is wall time; ``detail`` is the reason or the error."""
+    """A node's end.
+
+    ``seconds`` is wall time; ``detail`` is the reason or the error, whose family is
+    ``error``.
+    """
 
     id: str
     status: NodeStatus
@@ -37,6 +41,7 @@ class NodeOutcome:
     seconds: float = 0.0
     detail: str = ""
     hint: str = ""
+    error: str = ""
     content_key: str = ""
 
 

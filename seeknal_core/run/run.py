@@ -169,6 +169,7 @@ def save(
         base=base.name if base is not None else "",
         base_state=base_state,
         rolled_back="",
+        protected=session.profile.protected,
     )
     others = [load_manifest(session.state, base.name)] if base is not None else []
     save_manifest(

@@ -86,7 +86,8 @@ class EnvironmentRecord:
     ``interrupted`` or ``partial`` (a selection ran, never all). ``generation``
     counts the promotions into it. ``base`` names the environment it was planned
     upon, and ``base_state`` digests what that one was then (`moved_digest`).
-    ``rolled_back`` digests the definitions that a rollback took away.
+    ``rolled_back`` digests the definitions that a rollback took away. ``protected``
+    is what its profile said last.
     """
 
     name: str
@@ -99,6 +100,7 @@ class EnvironmentRecord:
     base: str = ""
     base_state: str = ""
     rolled_back: str = ""
+    protected: bool = False
     nodes: Mapping[str, NodeRecord] = attrs.field(factory=dict)
     targets: Mapping[str, TargetRecord] = attrs.field(factory=dict)
 
@@ -106,6 +108,7 @@ class EnvironmentRecord:
 _TYPES: Mapping[str, type] = {
     "rows": int,
     "generation": int,
+    "protected": bool,
     "nodes": Mapping,
     "targets": Mapping,
     "inputs": Mapping,

@@ -1,0 +1,248 @@
+"""``seeknal query`` and ``seeknal env diff``: the stored outputs, without any store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from seeknal_core.cli.render import counted, output_for, print_table
+from seeknal_core.types import Cancellation, redact
+
+
+@click.command()
+@click.argument("sql")
+@click.option("--env", "environment", metavar="NAME", help="Environment; production if left out.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Print at most this many rows; 0 for all.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.pass_context
+def query(
+    context: click.Context, sql: str, environment: str | None, limit: int, as_json: bool
+) -> int:
+    """Answer a SELECT over an environment's stored outputs, by node name.
+
+    \b
+    seeknal query "SELECT * FROM daily_revenue" --env dev
+    seeknal query "SELECT count(*) FROM source.orders"
+    """
+    from seeknal_core.cli.run import signals
+    from seeknal_core.environments.listing import recorded
+    from seeknal_core.environments.reading import opened
+    from seeknal_core.environments.reading import query as ask
+
+    settings, state = project(context)
+    record = recorded(state, _name(environment, settings))
+    cancellation = Cancellation()
+    with (
+        output_for(as_json) as output,
+        signals(cancellation),
+        opened(settings, cancellation) as (engine, store),
+    ):
+        reader = ask(engine, store, record, sql)
+        names, rows, more = _first(reader, limit)
+    if as_json:
+        document = {"environment": record.name, "columns": names, "rows": rows, "more": more}
+        text = json.dumps(document, ensure_ascii=False, indent=2, default=_plain)
+        click.echo(text, file=output)
+        return 0
+    shown = [["" if v is None else str(_plain(v)) for v in row.values()] for row in rows]
+    print_table(names, shown)
+    click.echo(counted(len(rows), "row") + (", there are more: --limit 0" if more else ""))
+    return 0
+
+
+def _first(reader: Any, limit: int) -> tuple[list[str], list[dict[str, Any]], bool]:
+    """Read up to a limit of rows, and tell whether there are more."""
+    rows: list[dict[str, Any]] = []
+    more = False
+    for batch in reader:
+        rows += batch.to_pylist()
+        if limit and len(rows) > limit:
+            rows, more = rows[:limit], True
+            break
+    return list(reader.schema.names), rows, more
+
+
+def _plain(value: object) -> object:
+    """Return a value as text where JSON has no form for it."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("other", required=False)
+@click.option("--key", "key", metavar="COLUMNS", help="Columns that tell rows apart: id,day.")
+@click.option("--select", "select", multiple=True, metavar="NODE", help="Compare these nodes only.")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Show this many keys of each node.",
+)
+@click.option("--exit-code", is_flag=True, help="Exit with 3 where something differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.pass_context
+def diff(
+    context: click.Context,
+    name: str,
+    other: str | None,
+    key: str | None,
+    select: Sequence[str],
+    sample: int,
+    exit_code: bool,
+    as_json: bool,
+) -> int:
+    """Compare an environment with production, or with OTHER: definitions, columns, rows.
+
+    Rows are compared over the stored outputs, by the unique_keys of a node's
+    targets or --key; without a key, as whole rows. No store is asked.
+    """
+    from seeknal_core.cli.run import signals
+    from seeknal_core.environments.diffing import diff as compare
+    from seeknal_core.environments.reading import opened
+
+    settings, state = project(context)
+    here, there = _held(state, _name(name, settings)), _held(state, _name(other, settings))
+    keys = _keys(context, here.record.nodes, key)
+    if select:
+        here, there = _only(here, select), _only(there, select)
+    cancellation = Cancellation()
+    with (
+        output_for(as_json) as output,
+        signals(cancellation),
+        opened(settings, cancellation) as (engine, store),
+    ):
+        found = compare(here, there, keys, engine, store, sample=sample)
+        if as_json:
+            document = {
+                "here": here.record.name,
+                "there": there.record.name,
+                "nodes": [_as_mapping(one) for one in found],
+            }
+            text = json.dumps(document, ensure_ascii=False, indent=2)
+            click.echo(redact(text), file=output)
+        else:
+            _render(found, here.record.name, there.record.name)
+    return 3 if exit_code and found else 0
+
+
+def project(context: click.Context) -> tuple[Any, Any]:
+    """Read the project file and find the state, without nodes or plugins."""
+    from seeknal_core import config
+    from seeknal_core.state.records import StateStore
+
+    root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
+    settings, _warnings = config.load_settings(root)
+    return settings, StateStore(root / "target" / "state")
+
+
+def _name(text: str | None, settings: Any) -> str:
+    from seeknal_core.config import parse_environment_name
+
+    return parse_environment_name(text, settings)
+
+
+def _held(state: Any, name: str) -> Any:
+    from seeknal_core.environments.diffing import Held
+    from seeknal_core.environments.listing import recorded
+    from seeknal_core.state.manifest import load_manifest
+
+    return Held(record=recorded(state, name), manifest=load_manifest(state, name))
+
+
+def _only(held: Any, ids: Sequence[str]) -> Any:
+    from seeknal_core.errors import ConfigError
+    from seeknal_core.structure import nearest
+
+    known = held.record.nodes
+    wanted = {id if "." in id else f"transform.{id}" for id in ids}
+    if held.record.nodes and not wanted & known.keys():
+        first = sorted(wanted)[0]
+        raise ConfigError(f"no node {first!r}", nearest(first, known) or "see: seeknal env show")
+    nodes = {id: node for id, node in known.items() if id in wanted}
+    return attrs.evolve(held, record=attrs.evolve(held.record, nodes=nodes))
+
+
+def _keys(context: click.Context, ids: Sequence[str], given: str | None) -> dict[str, list[str]]:
+    """Return the key of each node: what the user says, else its targets' unique_keys."""
+    if given:
+        columns = [column.strip() for column in given.split(",")]
+        return dict.fromkeys(ids, columns)
+    from seeknal_core.errors import ConfigError
+    from seeknal_core.run.session import Request, open_session
+
+    try:
+        with open_session(Request(project_dir=context.obj["project_dir"])) as session:
+            nodes = session.graph.nodes
+    except ConfigError:
+        # What is stored can be compared although the folder has a mistake now.
+        return {}
+    found = {}
+    for id, node in nodes.items():
+        keys = [list(target.unique_keys) for target in node.targets if target.unique_keys]
+        unique = [list(a.columns) for a in node.audits if a.type == "unique" and a.columns]
+        if keys or unique:
+            found[id] = (keys or unique)[0]
+    return found
+
+
+def _as_mapping(one: Any) -> dict[str, Any]:
+    document: dict[str, Any] = attrs.asdict(one)
+    document["definition"] = one.definition.value
+    if one.rows is not None:
+        document["rows"]["sample"] = [
+            {"change": change, "key": dict(key), "columns": list(columns)}
+            for change, key, columns in one.rows.sample
+        ]
+    return document
+
+
+def _render(found: Sequence[Any], here: str, there: str) -> None:
+    if not found:
+        click.echo(f"{here} and {there} hold the same")
+        return
+    rows = []
+    for one in found:
+        changed = one.rows
+        rows.append(
+            (
+                one.id,
+                one.definition.value,
+                *("-" if n is None else f"{n:,}" for n in (one.count_here, one.count_there)),
+                *(
+                    ("", "", "")
+                    if changed is None
+                    else (
+                        f"{changed.added:,}",
+                        f"{changed.removed:,}",
+                        "-" if changed.changed is None else f"{changed.changed:,}",
+                    )
+                ),
+            )
+        )
+    header = ("node", "definition", f"rows {here}", f"rows {there}", "added", "removed", "changed")
+    print_table(header, rows, numeric=5)
+    for one in found:
+        for column in one.columns:
+            click.echo(
+                f"{one.id}: column {column.name}: {column.there or 'missing'} in {there}, "
+                f"{column.here or 'missing'} in {here}"
+            )
+        for change, key, columns in one.rows.sample if one.rows else ():
+            shown = ", ".join(f"{name}={value}" for name, value in key.items())
+            what = f": {', '.join(columns)}" if columns else ""
+            click.echo(f"{one.id}: {change} {shown}{what}")
+        if one.text:
+            click.echo("\n" + redact(one.text).rstrip())

@@ -1,0 +1,80 @@
+"""Asking an environment's stored outputs, by node name; no store is asked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seeknal_core.errors import EngineError
+from seeknal_core.specs import ProjectSettings
+from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.types import Cancellation, Snapshot
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from seeknal_core.engine import Engine
+    from seeknal_core.engine.snapshots import SnapshotStore
+
+
+@contextlib.contextmanager
+def opened(
+    settings: ProjectSettings, cancellation: Cancellation
+) -> Iterator[tuple[Engine, SnapshotStore]]:
+    """Open the engine and the stored outputs; nobody removes any of them meanwhile."""
+    from seeknal_core.engine import open_engine
+    from seeknal_core.engine.snapshots import SnapshotStore
+
+    target = Path(settings.root) / "target"
+    store = SnapshotStore(target / "snapshots")
+    with store.shared_lock():
+        engine = open_engine(
+            settings.engine,
+            project_root=Path(settings.root),
+            snapshot_root=store.root,
+            scratch=target / "tmp" / "query",
+            cancellation=cancellation,
+        )
+        try:
+            yield engine, store
+        finally:
+            engine.close()
+
+
+def snapshots_of(
+    store: SnapshotStore, record: EnvironmentRecord, ids: Iterable[str]
+) -> dict[str, Snapshot]:
+    """Return what is stored of some nodes of an environment.
+
+    Raises:
+        EngineError: a node's output is gone, or was never stored.
+    """
+    found: dict[str, Snapshot] = {}
+    for id in ids:
+        snapshot = store.find(id, record.nodes[id].content_key)
+        if snapshot is None:
+            raise EngineError(
+                f"the stored output of {id} in {record.name!r} is gone",
+                f"seeknal run --env {record.name}",
+            )
+        found[id] = snapshot
+    return found
+
+
+def named_in(sql: str, record: EnvironmentRecord) -> list[str]:
+    """Return the nodes whose name occurs in a query; the engine decides what it means."""
+    text = sql.casefold()
+    return [id for id in record.nodes if id.partition(".")[2].casefold() in text]
+
+
+def query(
+    engine: Engine, store: SnapshotStore, record: EnvironmentRecord, sql: str
+) -> pa.RecordBatchReader:
+    """Answer one SELECT over an environment's stored outputs.
+
+    Raises:
+        EngineError: the SQL is wrong, or names no node.
+    """
+    return engine.query(sql, snapshots_of(store, record, named_in(sql, record)))
