@@ -7,18 +7,32 @@ that outlives it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from seeknal_core.errors import HookContractError, PluginError, SeeknalError
 from seeknal_core.plugins import PluginHost
-from seeknal_core.types import SourceStream, redact
+from seeknal_core.types import Environment, ExecutionContext, SourceStream, redact
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+
+_COMMAND = re.compile(r"\bseeknal (?:run|check)\b(?! --env)")
+
+
+def in_environment(hint: str, environment: Environment) -> str:
+    """Make the commands in a hint those of this environment.
+
+    A backend writes ``seeknal check --connections``, and whoever works in ``dev``
+    must not be sent to production with it.
+    """
+    if environment.is_production:
+        return hint
+    return _COMMAND.sub(lambda found: f"{found[0]} --env {environment.name}", hint)
 
 
 class HookCalls:
@@ -36,7 +50,9 @@ class HookCalls:
             HookContractError: a result of another type.
         """
         caller = self._host.caller(type, hook)
-        with self._translated(type, hook):
+        context = arguments.get("context")
+        environment = context.environment if isinstance(context, ExecutionContext) else None
+        with self._translated(type, hook, environment):
             result = caller(**arguments)
         wrong_bool = result_type is int and isinstance(result, bool)
         if not isinstance(result, result_type) or wrong_bool:
@@ -46,11 +62,15 @@ class HookCalls:
         return result
 
     @contextmanager
-    def _translated(self, type: str, hook: str) -> Iterator[None]:
+    def _translated(
+        self, type: str, hook: str, environment: Environment | None = None
+    ) -> Iterator[None]:
         """Name plugin and hook in whatever a plugin raises that is no error of ours."""
         try:
             yield
-        except SeeknalError:
+        except SeeknalError as error:
+            if environment is not None:
+                error.hint = in_environment(error.hint, environment)
             raise
         except Exception as error:
             info = self._host.loaded(type).info
@@ -60,13 +80,15 @@ class HookCalls:
                 "run again with --debug for the traceback, and report it to the plugin's authors",
             ) from error
 
-    def checked_stream(self, type: str, stream: SourceStream) -> SourceStream:
+    def checked_stream(
+        self, type: str, stream: SourceStream, environment: Environment
+    ) -> SourceStream:
         """Hold a stream to the hook's contract, which outlives the hook's call."""
 
         def open() -> pa.RecordBatchReader:
             import pyarrow as pa
 
-            with self._translated(type, "read_source"):
+            with self._translated(type, "read_source", environment):
                 reader = stream.open()
             if not isinstance(reader, pa.RecordBatchReader):
                 what = f"opened a {reader.__class__.__name__}, not a RecordBatchReader"
@@ -75,7 +97,7 @@ class HookCalls:
 
         def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
             while True:
-                with self._translated(type, "read_source"):
+                with self._translated(type, "read_source", environment):
                     try:
                         batch = reader.read_next_batch()
                     except StopIteration:
@@ -83,7 +105,7 @@ class HookCalls:
                 yield batch
 
         def close() -> None:
-            with self._translated(type, "read_source"):
+            with self._translated(type, "read_source", environment):
                 stream.close()
 
         return SourceStream(

@@ -163,7 +163,27 @@ class StateError(SeeknalError):
 
 
 class EngineError(SeeknalError):
-    """The engine could not compute a node: bad SQL, a cast, memory, disk."""
+    """The engine could not compute a node: bad SQL, a cast, memory, disk.
+
+    Args:
+        message: as for every error; where ``line`` is known it says ``line 3``.
+        hint: what to mend.
+        line: the line of the node's SQL, from 1; 0 where it is not known.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, line: int = 0) -> None:
+        super().__init__(message, hint)
+        self.line = line
+
+    def placed(self, file: str, first: int) -> str:
+        """Return the message with file and line in place of the line of the SQL.
+
+        Args:
+            first: the line of the file that the SQL starts on.
+        """
+        if not self.line:
+            return self.message
+        return self.message.replace(f"line {self.line}", f"{file}:{first + self.line - 1}", 1)
 
 
 class AuditFailed(SeeknalError):

@@ -53,13 +53,10 @@ def translate(
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     message = " ".join(lines[:3])
     where = f"{node}: "
+    line = 0
     if place:
         line = int(place.group(1)) - wrapper_lines + lines_before
         offset = len(place.group(3)) - len(f"LINE {place.group(1)}: ")
         at = place.group(2)[offset : offset + len(place.group(4))]
         where += f"line {line}" + (f", at {at!r}: " if at else ": ")
-    return EngineError(where + message, f"fix the SQL, then: seeknal run --select {_name(node)}")
-
-
-def _name(node: str) -> str:
-    return node.partition(".")[2] or node
+    return EngineError(where + message, "fix the SQL", line=line)

@@ -308,7 +308,7 @@ class _UserCode:
             text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         return EngineError(
             f"{self._node.id}: {place}: {text}",
-            f"mend the function, then: seeknal run --select {self._node.name}",
+            "mend the function",
         )
 
     def _place(self, trace: types.TracebackType | None) -> str:

@@ -91,7 +91,7 @@ def read_files(
         staging.file().unlink()
     raise EngineError(
         f"{source.id}: the files changed each time they were read",
-        f"wait until they are written, then: seeknal run --select {source.name}",
+        "wait until they are written",
     )
 
 

@@ -19,12 +19,19 @@ class RenderedSql:
     """SQL ready to run.
 
     ``statements`` are the user's own text, the last one gives the output; each name
-    of a node is replaced by the view of that name, ``"kind.name"``. ``tokens`` is
-    the canonical text of the expanded SQL, for the content key.
+    of a node is replaced by the view of that name, ``"kind.name"``. ``lines_before``
+    are the lines of the whole text above each of them. ``tokens`` is the canonical
+    text of the expanded SQL, for the content key.
     """
 
     statements: tuple[str, ...]
+    lines_before: tuple[int, ...]
     tokens: str
+
+    def placed(self) -> tuple[str, ...]:
+        """Return the statements below as many empty lines as stand above them."""
+        pairs = zip(self.lines_before, self.statements, strict=True)
+        return tuple("\n" * lines + text for lines, text in pairs)
 
 
 def render(node: SqlNode, inputs: Sequence[str], variables: templates.Variables) -> RenderedSql:
@@ -60,10 +67,14 @@ def render(node: SqlNode, inputs: Sequence[str], variables: templates.Variables)
             raise GraphError([Problem(message, at.file, at.line, at.column, hint=hint)])
     replacements.sort()
     tokens = tokenize(sql)
-    statements = tuple(
-        _replaced(sql, found[0].start, found[-1].end, replacements) for found in split(tokens)
+    parts = split(tokens)
+    return RenderedSql(
+        statements=tuple(
+            _replaced(sql, each[0].start, each[-1].end, replacements) for each in parts
+        ),
+        lines_before=tuple(sql.count("\n", 0, each[0].start) for each in parts),
+        tokens=canonical(tokens),
     )
-    return RenderedSql(statements=statements, tokens=canonical(tokens))
 
 
 def quote(name: str) -> str:

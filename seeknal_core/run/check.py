@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from seeknal_core.errors import ConfigError, Problem, SeeknalError
+from seeknal_core.errors import ConfigError, EngineError, Problem, SeeknalError
 from seeknal_core.run.session import Session, bind, load_plugins
 from seeknal_core.specs import SqlNode
 
@@ -64,12 +64,16 @@ def _statement_problems(session: Session) -> list[Problem]:
         place = node.sql_location
         try:
             rendered = render(node, session.graph.inputs[node.id], session.variables)
-            check_statements(session.settings.engine, node.id, rendered.statements)
+            check_statements(session.settings.engine, node.id, rendered.placed())
         except ConfigError as error:
             problems += error.problems
         except SeeknalError as error:
             message = error.message.removeprefix(f"{node.id}: ")
-            problems.append(Problem(message, place.file, place.line, path=node.id, hint=error.hint))
+            line = place.line
+            if isinstance(error, EngineError) and error.line:
+                message = message.removeprefix(f"line {error.line}, ")
+                line += error.line - 1
+            problems.append(Problem(message, place.file, line, path=node.id, hint=error.hint))
     return problems
 
 

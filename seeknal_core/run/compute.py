@@ -121,6 +121,17 @@ class Computer:
         Raises:
             SeeknalError: it cannot be computed, in words for the user.
         """
+        try:
+            return self._compute(node, inputs, held)
+        except EngineError as error:
+            # The engine knows no environment, and the hint must not lead to another one.
+            again = self._session.rerun(node.id)
+            hint = f"{error.hint}, then: {again}" if error.hint else again
+            raise EngineError(_placed(error, node), hint.replace("?, then:", "? Then:")) from error
+
+    def _compute(
+        self, node: AnyNode, inputs: Mapping[str, Snapshot], held: NodeRecord | None
+    ) -> Computed:
         match node:
             case SqlNode():
                 return self._sql(node, inputs)
@@ -147,9 +158,7 @@ class Computer:
         return self._stored_or(
             node.id,
             key,
-            lambda staging: self.engine().compute_sql(
-                node.id, rendered.statements, inputs, staging
-            ),
+            lambda staging: self.engine().compute_sql(node.id, rendered.placed(), inputs, staging),
         )
 
     def _unaffected(self, node: SqlNode, key: str, read: Mapping[str, str]) -> Computed | None:
@@ -202,7 +211,7 @@ class Computer:
                     return Computed(snapshot=snapshot, reused=False, binding=binding)
         raise EngineError(
             f"{node.id}: its files change while they are read",
-            "wait until they are complete, then run again",
+            "wait until they are complete",
         )
 
     def _unchanged(self, node: SourceNode, read: keys.FileRead) -> bool:
@@ -342,6 +351,13 @@ class Computer:
         if freshness.warn_after is not None and age > freshness.warn_after:
             warnings.append(f"{said}, older than warn_after")
         return []
+
+
+def _placed(error: EngineError, node: AnyNode) -> str:
+    """Say where in the project's files the SQL is wrong, where it is SQL."""
+    if not isinstance(node, SqlNode):
+        return error.message
+    return error.placed(node.sql_location.file, node.sql_location.line)
 
 
 def missing_snapshot(session: Session, id: str) -> EngineError:

@@ -8,6 +8,7 @@ here and nowhere below: from here on it travels in the `ExecutionContext`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import uuid
@@ -35,6 +36,7 @@ from seeknal_core.types import (
     SourceSpec,
     TargetSpec,
     problem_at,
+    redact,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +63,11 @@ class Request:
 
 @attrs.frozen(kw_only=True)
 class Session:
-    """An opened project in one environment."""
+    """An opened project in one environment.
+
+    ``repeated`` are the options of the command line that another command must have
+    too to mean the same: ``--profile`` and ``--vars``.
+    """
 
     settings: ProjectSettings
     environment: Environment
@@ -72,6 +78,7 @@ class Session:
     context: ExecutionContext
     state: StateStore
     warnings: tuple[Problem, ...]
+    repeated: tuple[str, ...] = ()
 
     @property
     def target_folder(self) -> Path:
@@ -80,8 +87,10 @@ class Session:
 
     def rerun(self, select: str) -> str:
         """Return the command that runs some nodes in this environment, for hints."""
-        environment = "" if self.environment.is_production else f"--env {self.environment.name} "
-        return f"seeknal run {environment}--select {shlex.quote(select)}"
+        environment = () if self.environment.is_production else ("--env", self.environment.name)
+        return redact(
+            shlex.join(("seeknal", "run", *environment, *self.repeated, "--select", select))
+        )
 
     def production_profile(self) -> Profile | None:
         """Return production's profile as it resolves now; None where it has a mistake.
@@ -122,6 +131,7 @@ def sibling(session: Session, name: str, explicit: str | None = None) -> Session
         context=attrs.evolve(
             session.context, environment=environment, profile=profile, adopt=False
         ),
+        repeated=() if explicit is None else ("--profile", explicit),
     )
 
 
@@ -209,7 +219,14 @@ def _open(
             *graph.warnings,
             *_legacy_mode_warning(profile, project.nodes),
         ),
+        repeated=_repeated(request),
     )
+
+
+def _repeated(request: Request) -> tuple[str, ...]:
+    profile = ("--profile", request.profile) if request.profile else ()
+    given = json.dumps(request.variables, ensure_ascii=False) if request.variables else ""
+    return (*profile, *(("--vars", given) if given else ()))
 
 
 def _legacy_mode_warning(profile: Profile, nodes: Sequence[AnyNode]) -> tuple[Problem, ...]:

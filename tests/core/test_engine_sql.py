@@ -258,7 +258,7 @@ def test_a_wrong_column_is_told_with_node_line_and_candidates(lab: Lab) -> None:
         lab.sql('-- first\n\nSELECT\n  amuont\nFROM "source.orders"', source_orders=orders)
     assert caught.value.message.startswith("transform.t: line 4, at 'amuont': Binder Error")
     assert '"amount"' in caught.value.message
-    assert caught.value.hint == "fix the SQL, then: seeknal run --select t"
+    assert caught.value.hint == "fix the SQL"
 
 
 def test_lines_are_counted_through_all_statements_of_a_text(lab: Lab) -> None:

@@ -1,14 +1,17 @@
 """A backend whose store is a folder of Parquet files: one per table.
 
 Small enough to read, real enough for whole runs in tests of the core: it keeps
-its rows between processes, replaces a table in one rename and has a ledger.
+its rows between processes, replaces a table in one rename, has a ledger, and
+stages what is to be promoted beside its tables.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +21,14 @@ import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seeknal_core.errors import BackendError, WriteRefused
+from seeknal_core.checksums import checksum_of
+from seeknal_core.errors import BackendError, StaleStage, WriteRefused
 from seeknal_core.hookspecs import hookimpl
 from seeknal_core.structure import structure
 from seeknal_core.types import (
     BackendOptions,
+    Batch,
+    Checksum,
     Connection,
     ConnectionSpec,
     ExecutionContext,
@@ -30,12 +36,16 @@ from seeknal_core.types import (
     Owned,
     OwnedKind,
     Ownership,
+    Published,
+    PublishedTarget,
     QualifiedName,
     Secret,
     Snapshot,
     Source,
     SourceStream,
+    Staged,
     Target,
+    TargetColumn,
     TargetSpec,
     TargetState,
     WriteResult,
@@ -97,24 +107,45 @@ def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedNam
 @hookimpl
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
     path = _path(context, target.name.parts)
+    _check(context, target, path)
+    version = uuid.uuid4().hex
+    table = _table(context, target, snapshot, version, generation=_generation(path))
+    created = not path.exists()
+    _put(table, path)
+    return WriteResult(
+        rows_written=0 if _appended(context, target, snapshot, path) else snapshot.row_count,
+        rows_after=table.num_rows,
+        version=version,
+        created=created,
+    )
+
+
+def _check(context: ExecutionContext, target: Target, path: Path) -> None:
     connection = context.connection
     assert isinstance(connection, FolderConnection)
     if connection.options.fail_on == target.name.parts[-1]:
         raise WriteRefused(f"{target.name} is told to fail", target=str(target.name))
-    ledger = _ledger(path)
-    if path.exists() and not context.adopt and not _ours(ledger, context):
+    if path.exists() and not context.adopt and not _ours(_ledger(path), context):
         raise WriteRefused(
             f"{target.name} exists and is not this project's", "run again with --adopt"
         )
-    rows = snapshot.reader().read_all()
-    written = rows.num_rows
+
+
+def _appended(context: ExecutionContext, target: Target, snapshot: Snapshot, path: Path) -> bool:
+    appends = target.mode is Mode.APPEND and not context.full_refresh and path.exists()
+    return appends and snapshot.content_key in _ledger(path).get("before", [])
+
+
+def _table(
+    context: ExecutionContext, target: Target, snapshot: Snapshot, version: str, *, generation: int
+) -> pa.Table:
+    """Return the whole file as it will be: rows, and the ledger in its metadata."""
+    path = _path(context, target.name.parts)
+    rows, before = snapshot.reader().read_all(), _ledger(path).get("appended", [])
     if target.mode is Mode.APPEND and not context.full_refresh and path.exists():
-        if snapshot.content_key in ledger.get("appended", []):
-            written, rows = 0, pq.read_table(path)
-        else:
-            rows = pa.concat_tables([pq.read_table(path), rows], promote_options="permissive")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    version = uuid.uuid4().hex
+        there = pq.read_table(path)
+        again = snapshot.content_key in before
+        rows = there if again else pa.concat_tables([there, rows], promote_options="permissive")
     entry = {
         "project": context.project,
         "environment": context.environment.name,
@@ -122,22 +153,28 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
         "content_key": snapshot.content_key,
         "run_id": context.run_id,
         "version": version,
-        "appended": [*ledger.get("appended", []), snapshot.content_key],
+        "generation": generation,
+        "before": before,
+        "appended": [*before, snapshot.content_key],
     }
     # One file holds rows and ledger, so that one rename publishes both.
-    table = rows.replace_schema_metadata({"ledger": json.dumps(entry)})
-    temporary = path.with_suffix(f".{version}.tmp")
+    return rows.replace_schema_metadata({"ledger": json.dumps(entry)})
+
+
+def _put(table: pa.Table, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     pq.write_table(table, temporary)
-    created = not path.exists()
     os.replace(temporary, path)
-    return WriteResult(
-        rows_written=written, rows_after=rows.num_rows, version=version, created=created
-    )
+
+
+def _generation(path: Path) -> int:
+    return int(_ledger(path).get("generation", 0))
 
 
 @hookimpl
 def count_rows(context: ExecutionContext, target: Target) -> int:
-    path = _path(context, target.name.parts)
+    path = _readable(context, target)
     if not path.exists():
         raise BackendError(f"{target.name} does not exist")
     count: int = pq.read_metadata(path).num_rows
@@ -146,13 +183,107 @@ def count_rows(context: ExecutionContext, target: Target) -> int:
 
 @hookimpl
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
-    path = _path(context, target.name.parts)
+    path = _readable(context, target)
     ledger = _ledger(path)
     fields = ("project", "environment", "state_id", "content_key", "run_id")
     owner = Ownership(**{key: ledger[key] for key in fields}) if ledger else None
+    columns = pq.read_schema(path) if path.exists() else ()
     return TargetState(
-        exists=path.exists(), identity=str(path), version=ledger.get("version"), owner=owner
+        exists=path.exists(),
+        identity=str(path),
+        columns=tuple(TargetColumn(name=one.name, type=str(one.type)) for one in columns),
+        version=ledger.get("version"),
+        owner=owner,
+        generation=_generation(path),
     )
+
+
+@hookimpl
+def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
+    """Keep the rows as they arrived, and beside them the file as it will be."""
+    path = _path(context, target.name.parts)
+    _check(context, target, path)
+    folder = _stage(context, target, promotion)
+    _put(snapshot.reader().read_all(), folder / "rows.parquet")
+    table = _table(context, target, snapshot, uuid.uuid4().hex, generation=_generation(path) + 1)
+    _put(table, folder / "new.parquet")
+    base = _ledger(path).get("version")
+    return Staged(promotion=promotion, base=base, rows=snapshot.row_count)
+
+
+@hookimpl
+def publish(context: ExecutionContext, batch: Batch) -> Published:
+    for target in batch.targets:
+        path, folder = _path(context, target.name.parts), _stage(context, target, batch.promotion)
+        new = _ledger(folder / "new.parquet")["version"]
+        found = _ledger(path).get("version")
+        assert target.staged is not None
+        if found not in (new, target.staged.base):
+            raise StaleStage(f"{target.name} was {target.staged.base} and is {found}")
+    done = []
+    for target in batch.targets:
+        path, folder = _path(context, target.name.parts), _stage(context, target, batch.promotion)
+        table = pq.read_table(folder / "new.parquet")
+        version = _ledger(folder / "new.parquet")["version"]
+        if _ledger(path).get("version") != version:
+            if path.exists():
+                _put(pq.read_table(path), folder / "old.parquet")
+            _put(table, path)
+        created = not (folder / "old.parquet").exists()
+        done.append(
+            PublishedTarget(
+                key=target.key, version=version, rows_after=table.num_rows, created=created
+            )
+        )
+    return Published(targets=tuple(done))
+
+
+@hookimpl
+def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
+    undone = False
+    for target in batch.targets:
+        path, folder = _path(context, target.name.parts), _stage(context, target, batch.promotion)
+        new, old = folder / "new.parquet", folder / "old.parquet"
+        found = _ledger(path).get("version")
+        if not new.exists() or found != _ledger(new)["version"]:
+            if old.exists() and not overwrite and found != _ledger(old).get("version"):
+                raise StaleStage(f"{target.name} is {found}")
+            continue
+        undone = True
+        if old.exists():
+            _put(pq.read_table(old), path)
+        else:
+            path.unlink()
+    return undone
+
+
+@hookimpl
+def discard(context: ExecutionContext, batch: Batch) -> None:
+    for target in batch.targets:
+        shutil.rmtree(_stage(context, target, batch.promotion), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _stages(context).rmdir()
+
+
+@hookimpl
+def checksum(context: ExecutionContext, target: Target) -> Checksum:
+    return checksum_of(pq.read_table(_readable(context, target)).to_reader())
+
+
+def _stages(context: ExecutionContext) -> Path:
+    return _path(context, ("stage",)).parent / ".staged"
+
+
+def _stage(context: ExecutionContext, target: Target, promotion: str) -> Path:
+    place = hashlib.sha256(f"{promotion} {target.key}".encode()).hexdigest()[:16]
+    return _stages(context) / place
+
+
+def _readable(context: ExecutionContext, target: Target) -> Path:
+    """Return the file that a call is about: the table's, or what is staged for it."""
+    if target.staged is None:
+        return _path(context, target.name.parts)
+    return _stage(context, target, target.staged.promotion) / "rows.parquet"
 
 
 @hookimpl
@@ -209,7 +340,8 @@ def _ours(ledger: dict[str, Any], context: ExecutionContext) -> bool:
 def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
     assert isinstance(context.connection, FolderConnection)
     root = Path(context.project_root, context.connection.options.path).resolve()
-    tables = [path for path in sorted(root.rglob("*.parquet")) if _ours(_ledger(path), context)]
+    files = (path for path in sorted(root.rglob("*.parquet")) if ".staged" not in path.parts)
+    tables = [path for path in files if _ours(_ledger(path), context)]
     return tuple(
         Owned(
             kind=OwnedKind.TABLE,

@@ -1,0 +1,102 @@
+"""What a failure tells: where in the user's own files, and what to type next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.cli import Cli, write
+
+SPLIT = """\
+kind: transform
+name: split
+description: >
+  Two statements.
+transform: |
+  -- what is large
+  CREATE TEMP TABLE large AS
+    SELECT * FROM source.orders;
+
+  /* and what it sums
+     up to */
+  SELECT customer, sum(amuont) AS total
+  FROM large GROUP BY ALL
+"""
+
+
+def test_wrong_sql_is_placed_in_its_file_whatever_stands_above_it(
+    seeknal: Cli, project: Path
+) -> None:
+    write(project, {"seeknal/split.yml": SPLIT})
+    result = seeknal("run", code=1)
+    assert "transform.split: failed: seeknal/split.yml:12, at 'amuont': Binder Error" in result.err
+    node = next(
+        each
+        for each in seeknal("run", "--json", code=1).json()["nodes"]
+        if each["id"] == "transform.split"
+    )
+    assert "seeknal/split.yml:12" in node["detail"]
+
+
+def test_check_gives_the_line_of_what_the_engine_cannot_parse(seeknal: Cli, project: Path) -> None:
+    write(project, {"seeknal/split.yml": SPLIT.replace("FROM large GROUP", "FORM large GROUP")})
+    (problem,) = seeknal("check", "--json", code=2).json()["error"]["problems"]
+    assert (problem["file"], problem["line"]) == ("seeknal/split.yml", 13)
+    write(project, {"seeknal/split.yml": "", "seeknal/split.sql": "/* ---\n--- */\n\nSELECT 1 +\n"})
+    (project / "seeknal" / "split.yml").unlink()
+    (problem,) = seeknal("check", "--json", code=2).json()["error"]["problems"]
+    assert (problem["file"], problem["line"]) == ("seeknal/split.sql", 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "again"),
+    [
+        ((), "seeknal run --select transform.totals"),
+        (("--env", "dev"), "seeknal run --env dev --select transform.totals"),
+        (
+            ("--env", "dev", "--profile", "my profile.yml", "--vars", '{"k": 1}'),
+            "seeknal run --env dev --profile 'my profile.yml' --vars '{\"k\": 1}' "
+            "--select transform.totals",
+        ),
+    ],
+)
+def test_the_next_command_is_of_the_same_environment_and_profile(
+    seeknal: Cli, project: Path, arguments: tuple[str, ...], again: str
+) -> None:
+    profile = (project / "profiles.yml").read_text()
+    write(project, {"my profile.yml": profile + "namespace: {prefix: true}\n"})
+    path = project / "seeknal" / "totals.sql"
+    path.write_text(path.read_text().replace("sum(amount)", "sum(amuont)"))
+    result = seeknal("run", *arguments, code=1)
+    assert f"Next: fix the SQL, then: {again}\n" in result.err
+
+
+def test_the_next_command_of_a_missing_file_and_of_a_python_node(
+    seeknal: Cli, project: Path
+) -> None:
+    write(
+        project,
+        {
+            "seeknal/broken.py": (
+                "from seeknal_core.pipeline import transform\n\n"
+                "@transform(name='broken', inputs=['source.orders'])\n"
+                "def broken(ctx):\n    return 1 / 0\n"
+            )
+        },
+    )
+    result = seeknal("run", "--env", "dev", code=1)
+    assert "mend the function, then: seeknal run --env dev --select transform.broken" in result.err
+    (project / "data" / "orders.csv").rename(project / "data" / "order.csv")
+    result = seeknal("run", "--env", "dev", code=1)
+    again = "seeknal run --env dev --select source.orders"
+    assert f"did you mean 'data/order.csv'? Then: {again}" in result.err
+
+
+def test_a_backends_command_is_of_the_environment_too(seeknal: Cli, project: Path) -> None:
+    profile = (project / "profiles.yml").read_text().replace("./lake,", "./lake, fail_on: totals,")
+    write(project, {"profiles.yml": profile})
+    assert "Next: seeknal check --env dev --connections\n" in (
+        seeknal("run", "--env", "dev", code=1).err
+    )
+    assert "Next: seeknal check --connections\n" in seeknal("run", code=1).err
