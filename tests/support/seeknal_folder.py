@@ -124,7 +124,8 @@ def _check(context: ExecutionContext, target: Target, path: Path) -> None:
     connection = context.connection
     assert isinstance(connection, FolderConnection)
     if connection.options.fail_on == target.name.parts[-1]:
-        raise WriteRefused(f"{target.name} is told to fail", target=str(target.name))
+        hint = "seeknal check --connections"
+        raise WriteRefused(f"{target.name} is told to fail", hint, target=str(target.name))
     if path.exists() and not context.adopt and not _ours(_ledger(path), context):
         raise WriteRefused(
             f"{target.name} exists and is not this project's", "run again with --adopt"
