@@ -26,6 +26,7 @@ them. A field's metadata may hold:
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import re
@@ -48,6 +49,16 @@ T = TypeVar("T")
 
 _DURATION = re.compile(r"(\d+)\s*([smhdw])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Filled(str):
+    """Text in quotes that variables filled in: ``"${PGPORT}"``.
+
+    Variables hold text only, and inside ``{ }`` a reference needs its quotes, so where
+    a number or a truth value is meant such text may be one. It is text everywhere else.
+    """
+
+    __slots__ = ()
 
 
 class Mistake(ValueError):
@@ -192,6 +203,8 @@ def _converter() -> Converter:
 
 def _scalar(cls: type, name: str, *also: type) -> Callable[[object, object], Any]:
     def check(value: object, _: object) -> Any:
+        if isinstance(value, Filled) and cls is not str:
+            value = _meant(value, cls)
         if isinstance(value, bool) is (cls is bool) and isinstance(value, (cls, *also)):
             return cls(value)
         if cls is str and isinstance(value, (bool, int, float, date)):
@@ -199,6 +212,16 @@ def _scalar(cls: type, name: str, *also: type) -> Callable[[object, object], Any
         raise Mistake("is empty" if value is None else f"is {kind_of(value)}, not {name}")
 
     return check
+
+
+def _meant(text: Filled, cls: type) -> object:
+    """Return the number or truth value that a text stands for, or the text."""
+    if cls is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text) if text.isascii() and "_" not in text else text
+    return text
 
 
 def _secret(value: object, _: object) -> Secret:
@@ -225,6 +248,7 @@ _SCALARS: dict[type, Callable[[object, object], Any]] = {
 
 def _one_of(value: object, known: Mapping[object, Any]) -> Any:
     # By type too: True would pass for 1.
+    value = str(value) if isinstance(value, Filled) else value
     for word, result in known.items():
         if type(word) is type(value) and word == value:
             return result
@@ -319,6 +343,8 @@ def _union_hook(cls: Any, converter: Converter) -> Callable[[object, object], An
     def hook(value: object, _: object) -> Any:
         if value is None and optional:
             return None
+        if isinstance(value, Filled) and str in members:
+            return str(value)
         tries: list[Mistake | _Mistakes] = []
         for member in members:
             try:

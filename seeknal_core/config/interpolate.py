@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from seeknal_core.config.yaml import Expand, Scalar, resolve_plain
 from seeknal_core.errors import OptionError, Problem
-from seeknal_core.structure import join
+from seeknal_core.structure import Filled, join
 from seeknal_core.types import Secret
 
 _REFERENCE = re.compile(r"\$\$|\$\{(?:(\w+)(?::-?([^}]*))?\})?")
@@ -67,7 +67,8 @@ def expander(variables: Mapping[str, str]) -> Expand:
     """Return the function that expands the scalars of a profile.
 
     A scalar without quotes that is one reference and nothing else is read as
-    YAML reads it (``port: ${PGPORT:5432}`` is a number); in quotes it stays text.
+    YAML reads it (``port: ${PGPORT:5432}`` is a number); in quotes it is text, which
+    may be a number where one is meant (`Filled`).
     Values under a key that `looks_secret` are remembered for redaction.
     """
 
@@ -75,11 +76,10 @@ def expander(variables: Mapping[str, str]) -> Expand:
         text = scalar.text
         value = expand_text(text, variables) if "$" in text else text
         remember(scalar.path, value)
-        if scalar.plain and value != text:
-            match = _REFERENCE.fullmatch(text)
-            if match is not None and match[1] and not looks_secret(_last(scalar.path)):
-                return resolve_plain(value)
-        return value
+        match = _REFERENCE.fullmatch(text)
+        if match is None or not match[1] or looks_secret(_last(scalar.path)):
+            return value
+        return resolve_plain(value) if scalar.plain else Filled(value)
 
     return expand
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import attrs
 import pytest
 
 from seeknal_core.config import (
@@ -17,6 +18,7 @@ from seeknal_core.config import (
 )
 from seeknal_core.errors import ConfigError
 from seeknal_core.specs import ProjectSettings
+from seeknal_core.structure import Filled, structure
 from seeknal_core.types import Mode, Profile, redact
 
 
@@ -192,7 +194,7 @@ def test_prefixes(
     ("written", "value"),
     [
         ("${PORT}", 5433),
-        ('"${PORT}"', "5433"),
+        ('"${PORT}"', Filled("5433")),
         ("${NONE:5432}", 5432),
         ("${NONE:-5432}", 5432),
         ("${EMPTY:5432}", 5432),
@@ -241,6 +243,20 @@ def test_a_password_of_digits_stays_text(tmp_path: Path) -> None:
     profile = load(tmp_path, text, {"PW": "0123", "P": "1"})
     assert option(profile, "password") == "0123"
     assert option(profile, "port") == 1
+
+
+def test_a_number_in_quotes_may_come_from_a_variable(tmp_path: Path) -> None:
+    """Inside braces a reference needs its quotes."""
+
+    @attrs.frozen(kw_only=True)
+    class Options:
+        port: int
+        user: str
+
+    text = 'connections:\n  w: {type: x, port: "${P}", user: "${U}"}\n'
+    profile = load(tmp_path, text, {"P": "6000", "U": "1234"})
+    options = structure(profile.connections["w"].options, Options)
+    assert (options.port, options.user) == (6000, "1234")
 
 
 def test_secrets_of_the_file_are_redacted_from_then_on(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from seeknal_core.errors import OptionError
-from seeknal_core.structure import Mistake, duration, nearest, structure
+from seeknal_core.structure import Filled, Mistake, duration, nearest, structure
 from seeknal_core.types import Mode, Secret
 
 
@@ -222,3 +222,24 @@ def test_no_durations(text: str) -> None:
 def test_nearest_is_silent_about_the_far_away() -> None:
     assert nearest("tabel", ["table", "type"]) == "did you mean 'table'?"
     assert nearest("zebra", ["table", "type"]) == ""
+
+
+def test_text_that_variables_filled_in_may_be_what_the_field_is() -> None:
+    given = {
+        "host": Filled("10"),
+        "port": Filled("5433"),
+        "ratio": Filled("0.25"),
+        "embedded": Filled("True"),
+        "password": Filled("0123"),
+        "mode": Filled("append"),
+        "level": Filled("high"),
+        "properties": {"key": Filled("42")},
+    }
+    options = structure(given, Options)
+    assert (options.host, options.port, options.ratio) == ("10", 5433, 0.25)
+    assert (options.embedded, options.mode, options.level) == (True, Mode.APPEND, "high")
+    assert options.password is not None and options.password.reveal() == "0123"
+    assert options.properties == {"key": "42"}
+    for key in ("port", "ratio", "embedded"):
+        assert len(mistakes({"host": "h", key: Filled("1_0x")})) == 1
+        assert len(mistakes({"host": "h", key: "1"})) == 1
