@@ -21,6 +21,8 @@ class Collector:
 
     def add(self, document: Document, path: str, message: str, hint: str = "") -> None:
         """Note a mistake at `path` of `document`."""
+        if path in document.broken:
+            return
         self.problems.append(document.problem(path, message, hint))
 
     def structure(

@@ -118,7 +118,7 @@ class NodeReader:
     def _documents(self, path: Path) -> list[Document]:
         file = relative(path, self._root)
         try:
-            documents = parse(read_text(path, file), file)
+            documents = parse(read_text(path, file), file, problems=self._collector.problems)
         except ConfigError as error:
             self._collector.problems += error.problems
             return []
@@ -167,7 +167,7 @@ class NodeReader:
         # Blanks in front keep lines and columns as they are in the file.
         start, end = header.span("yaml")
         before = re.sub(r"[^\n]", " ", text[:start])
-        documents = parse(before + text[start:end], file)
+        documents = parse(before + text[start:end], file, problems=self._collector.problems)
         if len(documents) > 1:
             raise ConfigError(
                 [documents[1].problem("", "a second document", "one node a SQL file")]

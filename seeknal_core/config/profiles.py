@@ -139,8 +139,10 @@ def load_profile(
         return Profile(path=None, reason=choice.reason, convention=choice.convention)
     file = relative(choice.path, Path(settings.root))
     expand = expander(os.environ if variables is None else variables)
-    document = parse_one(read_text(choice.path, file), file, expand=expand)
     collector = Collector()
+    document = parse_one(
+        read_text(choice.path, file), file, expand=expand, problems=collector.problems
+    )
     assert isinstance(document.value, Mapping)
     reader = _Reader(document, document.value, collector)
     profile = reader.read(choice)

@@ -187,7 +187,11 @@ def _check_unique(nodes: Sequence[AnyNode], collector: Collector) -> None:
 
 def _read_settings(root: Path, collector: Collector) -> ProjectSettings | None:
     try:
-        document = parse_one(read_text(root / PROJECT_FILE, PROJECT_FILE), PROJECT_FILE)
+        document = parse_one(
+            read_text(root / PROJECT_FILE, PROJECT_FILE),
+            PROJECT_FILE,
+            problems=collector.problems,
+        )
     except ConfigError as error:
         collector.problems += error.problems
         return None

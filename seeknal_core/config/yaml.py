@@ -59,12 +59,14 @@ class Document:
     """One YAML document.
 
     ``places`` maps a path (``targets[0].table``) to where its key stands, or, in
-    a list, its item; the document's own path is empty.
+    a list, its item; the document's own path is empty. At the paths of ``broken``
+    stands what could not be read: None, and a mistake that is told already.
     """
 
     file: str
     value: object
     places: Mapping[str, Place]
+    broken: frozenset[str] = frozenset()
 
     def place(self, path: str) -> Place:
         """Return the place of `path`, or of the nearest thing around it that has one."""
@@ -87,7 +89,11 @@ class Document:
 
     def problems(self, error: OptionError) -> list[Problem]:
         """Give the mistakes of a structured mapping their places in this document."""
-        return [self.problem(each.path, each.message, each.hint) for each in error.problems]
+        return [
+            self.problem(each.path, each.message, each.hint)
+            for each in error.problems
+            if each.path not in self.broken
+        ]
 
 
 def read_text(path: Path, file: str) -> str:
@@ -126,17 +132,25 @@ def _unreadable(file: str, message: str) -> ConfigError:
     return ConfigError([Problem(message, file)])
 
 
-def parse(text: str, file: str, *, expand: Expand | None = None) -> list[Document]:
+def parse(
+    text: str,
+    file: str,
+    *,
+    expand: Expand | None = None,
+    problems: list[Problem] | None = None,
+) -> list[Document]:
     """Parse all documents of a text; documents without a value are left out.
 
     Args:
         file: how messages name it.
         expand: called with each string scalar; may raise `OptionError`, whose
             problems get the scalar's place.
+        problems: takes the mistakes that leave documents to look further at:
+            duplicate keys, keys that are no scalars, tags of languages, a failed
+            `expand`. None: they are raised.
 
     Raises:
-        ConfigError: the text is not YAML, or the documents hold duplicate keys,
-            keys that are no scalars, tags of languages, or a failed `expand`.
+        ConfigError: the text is not YAML, or holds such mistakes.
     """
     try:
         _check_depth(text)
@@ -144,33 +158,56 @@ def parse(text: str, file: str, *, expand: Expand | None = None) -> list[Documen
     except yaml.YAMLError as error:
         raise ConfigError([_syntax_problem(error, text, file)]) from None
     documents: list[Document] = []
-    problems: list[Problem] = []
+    found: list[Problem] = []
     for node in nodes:
         builder = _Builder(file, expand)
         value = builder.build(node, "")
-        problems += builder.problems
+        found += builder.problems
         if value is not None:
             builder.places.setdefault("", _place(node))
-            documents.append(Document(file=file, value=value, places=builder.places))
-    if problems:
-        raise ConfigError(problems)
+            documents.append(
+                Document(
+                    file=file,
+                    value=value,
+                    places=builder.places,
+                    broken=frozenset(builder.broken),
+                )
+            )
+    if found and problems is None:
+        raise ConfigError(found)
+    if problems is not None:
+        problems += found
     return documents
 
 
-def parse_one(text: str, file: str, *, expand: Expand | None = None) -> Document:
+def parse_one(
+    text: str,
+    file: str,
+    *,
+    expand: Expand | None = None,
+    problems: list[Problem] | None = None,
+) -> Document:
     """Parse a file that holds one mapping.
+
+    Args:
+        problems: as for `parse`.
 
     Raises:
         ConfigError: as `parse`; or there are several documents, or no mapping.
     """
-    documents = parse(text, file, expand=expand)
+    found: list[Problem] = []
+    documents = parse(text, file, expand=expand, problems=found)
     if not documents:
-        raise ConfigError([Problem("is empty", file)])
-    if len(documents) > 1:
-        extra = documents[1].problem("", "a second document", "remove the '---' line")
-        raise ConfigError([extra])
-    if not isinstance(documents[0].value, Mapping):
-        raise ConfigError([documents[0].problem("", "is not a mapping", "write key: value")])
+        found.append(Problem("is empty", file))
+    elif len(documents) > 1:
+        found.append(documents[1].problem("", "a second document", "remove the '---' line"))
+    elif not isinstance(documents[0].value, Mapping):
+        found.append(documents[0].problem("", "is not a mapping", "write key: value"))
+    elif problems is not None:
+        problems += found
+        return documents[0]
+    if found:
+        raise ConfigError(found)
     return documents[0]
 
 
@@ -241,6 +278,7 @@ class _Builder:
         self.expand = expand
         self.places: dict[str, Place] = {}
         self.problems: list[Problem] = []
+        self.broken: set[str] = set()
         self._open: set[int] = set()
         self._count = 0
         self._overflown = False
@@ -255,9 +293,11 @@ class _Builder:
             return self._scalar(node, path)
         if id(node) in self._open:
             self.problem(node, path, "an alias inside of what it stands for")
+            self.broken.add(path)
             return None
         if len(self._open) >= _MAX_DEPTH:
             self.problem(node, path[:40], "nested too deeply")
+            self.broken.add(path)
             return None
         if self._count > _MAX_VALUES:
             if not self._overflown:
@@ -334,6 +374,7 @@ class _Builder:
             return _resolve(tag, node)
         except (ValueError, ArithmeticError):
             self.problem(node, path, f"is no {tag}", "put quotes around it")
+            self.broken.add(path)
             return None
 
     def _string(self, node: yaml.ScalarNode, path: str) -> object:
@@ -345,11 +386,13 @@ class _Builder:
         except OptionError as error:
             for each in error.problems:
                 self.problem(node, path, each.message, each.hint)
+            self.broken.add(path)
             return None
 
     def _bad_tag(self, node: yaml.Node, path: str) -> None:
         hint = "put quotes around a value that starts with !"
         self.problem(node, path, "a tag that is not allowed", hint)
+        self.broken.add(path)
 
 
 def _resolve(tag: str, node: yaml.ScalarNode) -> object:

@@ -512,3 +512,17 @@ def test_fields_in_two_places_are_refused(root: Path) -> None:
     write(root, "f.yml", "owner: me\n")
     (found,) = refusal(root, "/* ---\nname: x\n--- */\nSELECT 1", "f.sql")
     assert "keep the fields here or in seeknal/f.yml" in found
+
+
+def test_mistakes_of_every_kind_are_told_at_once(root: Path) -> None:
+    """What is wrong with the YAML itself hides nothing that is wrong with the node."""
+    text = (
+        "kind: source\nname: a\nname: b\nsource: !secret csv\ntable: x.csv\ntagz: [x]\n"
+        "---\nkind: sorce\nname: c\n"
+    )
+    assert [line.partition(":")[2] for line in refusal(root, text)] == [
+        "3:1: name: is written twice, first on line 2",
+        "4:9: source: a tag that is not allowed; put quotes around a value that starts with !",
+        "6:1: tagz: unknown field; did you mean 'tags'?",
+        "8:1: kind: is not one of source, transform; did you mean 'source'?",
+    ]

@@ -401,3 +401,9 @@ def test_a_profile_that_is_a_link_to_itself_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "a: 1\n---\nb: 1\n"])
 def test_a_profile_that_is_no_mapping_is_one_mistake(tmp_path: Path, text: str) -> None:
     assert len(refusal(tmp_path, text)) == 1
+
+
+def test_a_missing_variable_hides_no_other_mistake(tmp_path: Path) -> None:
+    text = "connections:\n  w: {type: '${T}', password: '${PW}'}\nconections: {}\nprotected: 1\n"
+    told = [line.split(":")[1] for line in refusal(tmp_path, text)]
+    assert told == ["2", "2", "3", "4"]
