@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import attrs
 import pyarrow as pa
 
 from seeknal_core.types import (
+    Batch,
     ConnectionSpec,
     ExecutionContext,
     Mode,
+    Published,
     Snapshot,
     Source,
     Target,
@@ -23,6 +26,53 @@ from seeknal_core.types import (
 )
 from seeknal_iceberg import plugin
 from support.contexts import make_context, make_snapshot
+
+
+class Promotion:
+    """The hooks of one promotion, with everything through JSON between two calls."""
+
+    def __init__(self, bench: Bench, name: str, generation: int) -> None:
+        self.bench = bench
+        self.name = name
+        self.generation = generation
+        self.targets: list[Target] = []
+        self.content_keys: dict[str, str] = {}
+
+    def stage(self, target: Target, rows: Snapshot | pa.Table | Mapping[str, Any]) -> Target:
+        """Stage rows for a target, and return it as the other hooks receive it."""
+        snapshot = rows if isinstance(rows, Snapshot) else self.bench.snapshot(rows)
+        staged = plugin.stage(self.bench.context, target, snapshot, self.name)
+        data = json.loads(json.dumps(staged.data))
+        target = attrs.evolve(target, staged=attrs.evolve(staged, data=data))
+        self.targets = [other for other in self.targets if other.key != target.key] + [target]
+        self.content_keys[target.key] = snapshot.content_key
+        return target
+
+    def forget(self) -> None:
+        """Forget what was staged, as a process does that died before it could note it."""
+        self.targets = [attrs.evolve(target, staged=None) for target in self.targets]
+
+    @property
+    def batch(self) -> Batch:
+        """What publish, revert and discard receive."""
+        return Batch(
+            promotion=self.name,
+            generation=self.generation,
+            targets=tuple(self.targets),
+            content_keys=self.content_keys,
+        )
+
+    def publish(self, bench: Bench | None = None) -> Published:
+        """Publish all."""
+        return plugin.publish((bench or self.bench).context, self.batch)
+
+    def revert(self, bench: Bench | None = None, *, overwrite: bool = False) -> bool:
+        """Undo all."""
+        return plugin.revert((bench or self.bench).context, self.batch, overwrite)
+
+    def discard(self, bench: Bench | None = None) -> None:
+        """Throw away what is kept."""
+        plugin.discard((bench or self.bench).context, self.batch)
 
 
 class Bench:
@@ -92,11 +142,32 @@ class Bench:
         """Count a target's rows."""
         return plugin.count_rows(self.context, target)
 
+    def promotion(self, name: str = "p-1", generation: int = 1) -> Promotion:
+        """Begin a promotion."""
+        return Promotion(self, name, generation)
+
     def table(self, target: Target) -> Any:
         """Load a target's table with pyiceberg."""
         from seeknal_iceberg.catalog import open_catalog
 
         return open_catalog(self.context).load_table(target.name.parts)
+
+    def files(self) -> list[str]:
+        """List all files and folders of the warehouse but the metadata.json of tables."""
+        root = self.root / "warehouse"
+        found = [path.relative_to(self.root) for path in [root, *root.rglob("*")] if path.exists()]
+        return sorted(str(path) for path in found if not path.name.endswith(".metadata.json"))
+
+    def metadata_files(self) -> dict[str, bytes]:
+        """Return the metadata.json of all tables."""
+        found = (self.root / "warehouse").rglob("*.metadata.json")
+        return {str(path): path.read_bytes() for path in found}
+
+    def notes(self) -> list[str]:
+        """List what the backend remembers in the tool's own folder."""
+        root = self.root / "target"
+        found = [path for path in root.rglob("*") if path.is_file() or "staged" in path.name]
+        return sorted(str(path.relative_to(root)) for path in found)
 
     def data_files(self) -> Iterator[Path]:
         """Return the data files below the project's folder, snapshots left out."""

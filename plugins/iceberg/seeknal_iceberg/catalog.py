@@ -13,19 +13,23 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.catalog.rest.response import _handle_non_200_response
 from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
     ForbiddenError,
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
 )
-from requests import PreparedRequest, Response, Session
+from pyiceberg.table import CommitTableRequest
+from requests import HTTPError, PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 from sqlalchemy.exc import IntegrityError
 
@@ -33,6 +37,7 @@ from seeknal_core.errors import BackendError, NamespaceRefused
 from seeknal_core.types import ExecutionContext, Secret
 from seeknal_iceberg.connection import IcebergConnection
 from seeknal_iceberg.failures import check_hint, sentence, translating
+from seeknal_iceberg.naming import quote as quoted
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -43,6 +48,9 @@ HTTP_TIMEOUT = (5.0, 60.0)
 SQLITE_TIMEOUT = 30
 #: Seconds to connect to, and to wait for, an object store, where the profile says nothing.
 STORAGE_TIMEOUTS = {"s3.connect-timeout": "5", "s3.request-timeout": "60"}
+
+#: The endpoint of commits to several tables.
+_TRANSACTIONS = "transactions/commit"
 
 
 class _Timed(HTTPAdapter):
@@ -63,6 +71,39 @@ class TimedRestCatalog(RestCatalog):
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Timed())
         super()._config_headers(session)
+
+    def commit_tables(self, changes: Sequence[CommitTableRequest]) -> None:
+        """Commit changes of several tables at once: all of them, or none.
+
+        pyiceberg 0.12 has no call for it; the endpoint is the specification's
+        ``POST /v1/{prefix}/transactions/commit``.
+
+        Raises:
+            CommitFailedException: a table is not as it was required to be.
+            CommitStateUnknownException: the server failed in the middle.
+        """
+        body = {"table-changes": [json.loads(change.model_dump_json()) for change in changes]}
+        response = self._post(body)
+        try:
+            response.raise_for_status()
+        except HTTPError as error:
+            unknown = dict.fromkeys((500, 502, 504), CommitStateUnknownException)
+            _handle_non_200_response(
+                error, {404: NoSuchTableError, 409: CommitFailedException, **unknown}
+            )
+
+    def commits_tables(self) -> bool:
+        """Ask whether `commit_tables` will be answered: by a commit of nothing."""
+        response = self._post({"table-changes": []})
+        # A server may refuse a commit of nothing, but knows the endpoint then.
+        return response.ok or response.status_code in (400, 422)
+
+    def _post(self, body: Any) -> Response:
+        response = self._session.post(self.url(_TRANSACTIONS), json=body)
+        if response.status_code in (401, 419):  # as pyiceberg does with an expired token
+            self._refresh_token()
+            response = self._session.post(self.url(_TRANSACTIONS), json=body)
+        return response
 
 
 def of(context: ExecutionContext) -> IcebergConnection:
@@ -88,6 +129,25 @@ def open_catalog(context: ExecutionContext) -> Catalog:
     connection = of(context)
     key = ("iceberg-catalog", connection, threading.get_ident())
     return context.resources.get(key, lambda: _open(connection), _close)
+
+
+def open_unmade(context: ExecutionContext) -> Catalog:
+    """Return the call's catalog, or one in memory in place of an embedded one not made yet.
+
+    The latter knows where tables would be, and forgets what is done in it.
+    """
+    connection = of(context)
+    if not absent(connection):
+        return open_catalog(context)
+    key = ("iceberg-unmade", connection, threading.get_ident())
+    return context.resources.get(key, lambda: _open_unmade(connection), _close)
+
+
+def _open_unmade(connection: IcebergConnection) -> Catalog:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    properties = {**properties_of(connection), "uri": "sqlite:///:memory:"}
+    return SqlCatalog(connection.catalog_name, **properties)
 
 
 def _close(catalog: Catalog) -> None:
@@ -176,6 +236,28 @@ def load(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
         return None
 
 
+def existing(context: ExecutionContext, parts: tuple[str, ...]) -> Table:
+    """Return a table that has to be there.
+
+    Raises:
+        BackendError: it is not.
+    """
+    connection = of(context)
+    name = quoted(parts)
+    table = None
+    if not absent(connection):
+        catalog = open_catalog(context)
+        with translating(connection, name):
+            table = load(catalog, parts)
+    if table is None:
+        raise BackendError(
+            f"there is no table {name} in the catalog of connection {connection.name!r}",
+            "check its name and the connection",
+            target=name,
+        )
+    return table
+
+
 def ensure_namespace(
     catalog: Catalog,
     connection: IcebergConnection,
@@ -205,6 +287,14 @@ def ensure_namespace(
                 f"the namespace {'.'.join(levels)} cannot be made: {sentence(error)}",
                 f"ask for the right to create it, or create it; then {check_hint(connection)}",
             ) from error
+
+
+def missing_levels(catalog: Catalog, levels: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the levels of a namespace that are not there, outer ones first."""
+    if _exists(catalog, levels):
+        return []
+    every = [levels[:depth] for depth in range(1, len(levels) + 1)]
+    return [level for level in every if not _exists(catalog, level)]
 
 
 def _exists(catalog: Catalog, levels: tuple[str, ...]) -> bool:

@@ -147,17 +147,25 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
     with translating(connection, name):
         catalog = catalogs.open_catalog(context)
         if owned.kind is OwnedKind.TABLE:
-            return _drop_table(context, catalog, parts, name)
-        return _drop_namespace(context, catalog, parts, name)
+            return drop_made(context, catalog, parts, name)
+        return drop_namespace(context, catalog, parts)
 
 
 def _refused(name: str, why: str, hint: str) -> WriteRefused:
     return WriteRefused(f"{name} {why}", hint, target=name)
 
 
-def _drop_table(context: ExecutionContext, catalog: Catalog, parts: Parts, name: str) -> bool:
+def drop_made(context: ExecutionContext, catalog: Catalog, parts: Parts, name: str) -> bool:
+    """Drop a table that this project and environment made, with its files.
+
+    Returns:
+        Whether it was there, or files of it were.
+
+    Raises:
+        WriteRefused: it is not theirs any more, or another table shares its place.
+    """
     table = catalogs.load(catalog, parts)
-    finished = _finish_earlier(context, catalog, parts)
+    finished = finish_drop(context, catalog, parts)
     if table is None:
         return finished
     location = ledger.made_at(context, parts, table.metadata)
@@ -208,7 +216,7 @@ def _drop_with_files(
     return True
 
 
-def _finish_earlier(context: ExecutionContext, catalog: Catalog, parts: Parts) -> bool:
+def finish_drop(context: ExecutionContext, catalog: Catalog, parts: Parts) -> bool:
     """Delete the files of a table that an earlier call dropped; tell whether there were any."""
     note = removal.Note.find(context, parts)
     if note is None:
@@ -246,7 +254,13 @@ def _check_nobody_within(
             )
 
 
-def _drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts, name: str) -> bool:
+def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -> bool:
+    """Drop a namespace that this project and environment made; tell whether it was there.
+
+    Raises:
+        WriteRefused: it is not theirs, or holds something.
+    """
+    name = quote(levels)
     try:
         properties = catalog.load_namespace_properties(levels)
         # Not every catalog looks at the levels below when it drops one.

@@ -104,6 +104,11 @@ class Placer:
         self._written.append(path)
         return path
 
+    @property
+    def number(self) -> int:
+        """How many files were placed."""
+        return len(self._written)
+
     def place(
         self, snapshot: Snapshot, names: Sequence[tuple[str, str]], *, exact: bool
     ) -> list[DataFile]:

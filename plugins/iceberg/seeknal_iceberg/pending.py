@@ -12,9 +12,10 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
 from pyarrow.fs import FileSelector, FileType
 from pyiceberg.io import load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 
-def folder_of(context: ExecutionContext, parts: tuple[str, ...], kind: str = "pending") -> str:
+def notes_folder(context: ExecutionContext, parts: tuple[str, ...], kind: str = "pending") -> str:
     """Return the folder of the notes on a table.
 
     Args:
@@ -36,6 +37,41 @@ def folder_of(context: ExecutionContext, parts: tuple[str, ...], kind: str = "pe
     """
     place = catalogs.short_hash(catalogs.identity(catalogs.of(context), parts))
     return os.path.join(context.target_dir, f"iceberg-{kind}", place)
+
+
+#: The most bytes of a note.
+_MOST = 1024 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Noted:
+    """What a note says; nothing where there is none, or it was never written."""
+
+    there: bool = False
+    folders: list[str] = attrs.field(factory=list)
+    ids: list[str] = attrs.field(factory=list)
+    namespaces: list[tuple[str, ...]] = attrs.field(factory=list)
+
+
+def _parsed(text: bytes) -> Noted:
+    try:
+        found = json.loads(text)
+    except ValueError:  # killed before it was written: no file was placed
+        return Noted(there=True)
+    return Noted(
+        there=True,
+        folders=[str(each) for each in found.get("folders", ())],
+        ids=[str(each) for each in found.get("ids", ())],
+        namespaces=[tuple(levels) for levels in found.get("namespaces", ())],
+    )
+
+
+def _opened(path: str) -> int:
+    while True:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        # Another thread removes the folder when its own note was the last one.
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
 
 class Note:
@@ -47,21 +83,38 @@ class Note:
     """
 
     def __init__(self, folder: str, write_id: str) -> None:
-        os.makedirs(folder, exist_ok=True)
         self._path = os.path.join(folder, f"{write_id}.json")
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptor = _opened(self._path)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._write_id = write_id
-        self._folders: list[str] = []
-        self._ids = [write_id]
+        # What is noted already stays: a publish adds to the note of its staging.
+        noted = _parsed(os.pread(self._descriptor, _MOST, 0))
+        self._folders = noted.folders
+        self._ids = noted.ids or [write_id]
+        self._namespaces = noted.namespaces
 
     def add(self, data: str, metadata: str, commit_id: str) -> None:
         """Note, durably, a folder for data files, one for manifests, and the manifests' id."""
         for folder in (data, metadata):
             if folder not in self._folders:
                 self._folders.append(folder)
-        self._ids.append(commit_id)
-        noted = {"write_id": self._write_id, "folders": self._folders, "ids": self._ids}
+        if commit_id not in self._ids:
+            self._ids.append(commit_id)
+        self._save()
+
+    def add_namespaces(self, namespaces: Iterable[tuple[str, ...]]) -> None:
+        """Note, durably, namespaces that are about to be made."""
+        self._namespaces += [levels for levels in namespaces if levels not in self._namespaces]
+        self._save()
+
+    def _save(self) -> None:
+        noted: dict[str, object] = {
+            "write_id": self._write_id,
+            "folders": self._folders,
+            "ids": self._ids,
+        }
+        if self._namespaces:
+            noted["namespaces"] = self._namespaces
         text = json.dumps(noted).encode()
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))
@@ -77,6 +130,26 @@ class Note:
         os.close(self._descriptor)
 
 
+def read_staged(context: ExecutionContext, parts: tuple[str, ...], write_id: str) -> Noted:
+    """Return what is noted of a staged write."""
+    path = os.path.join(notes_folder(context, parts, "staged"), f"{write_id}.json")
+    try:
+        with open(path, "rb") as file:
+            return _parsed(file.read())
+    except FileNotFoundError:
+        return Noted()
+
+
+def forget_staged(context: ExecutionContext, parts: tuple[str, ...], write_id: str) -> None:
+    """Remove the note of a staged write, and the folders that held only it."""
+    folder = notes_folder(context, parts, "staged")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, f"{write_id}.json"))
+    for emptied in (folder, os.path.dirname(folder)):
+        with contextlib.suppress(OSError):
+            os.rmdir(emptied)
+
+
 def clean(folder: str, table: Table) -> None:
     """Delete what dead writes of a target left, and their notes.
 
@@ -86,9 +159,7 @@ def clean(folder: str, table: Table) -> None:
     if not os.path.isdir(folder) or not isinstance(table.io, PyArrowFileIO):
         return
     for path, note in _dead(folder):
-        ids, folders = note.get("ids"), note.get("folders")
-        if isinstance(ids, list) and isinstance(folders, list):
-            _delete(table, table.io, [str(each) for each in ids], [str(each) for each in folders])
+        delete(table.io, table, note.folders, note.ids)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
@@ -101,23 +172,15 @@ def discard(folder: str, catalog: Catalog) -> list[str]:
     """
     named: list[str] = []
     for path, note in _dead(folder):
-        ids, folders = note.get("ids"), note.get("folders")
-        if isinstance(ids, list) and isinstance(folders, list):
-            named += [str(each) for each in folders]
-            for each in folders:
-                io = load_file_io(dict(catalog.properties), str(each))
-                if not isinstance(io, PyArrowFileIO):
-                    continue
-                for file in _list(io, str(each)):
-                    if any(str(id) in file for id in ids):
-                        with contextlib.suppress(FileNotFoundError):
-                            io.delete(file)
+        named += note.folders
+        for each in note.folders:
+            delete(load_file_io(dict(catalog.properties), each), None, [each], note.ids)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     return named
 
 
-def _dead(folder: str) -> Iterator[tuple[str, dict[str, object]]]:
+def _dead(folder: str) -> Iterator[tuple[str, Noted]]:
     for entry in sorted(os.listdir(folder)):
         path = os.path.join(folder, entry)
         try:
@@ -126,22 +189,31 @@ def _dead(folder: str) -> Iterator[tuple[str, dict[str, object]]]:
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            text = os.read(descriptor, 1024 * 1024)
+            text = os.read(descriptor, _MOST)
         except BlockingIOError:
             continue
         finally:
             os.close(descriptor)
-        try:
-            note = json.loads(text)
-        except ValueError:  # killed before it was written: no file was placed
-            note = {}
-        yield path, note if isinstance(note, dict) else {}
+        yield path, _parsed(text)
 
 
-def _delete(table: Table, io: FileIO, ids: list[str], folders: list[str]) -> None:
+def delete(
+    io: FileIO,
+    table: Table | None,
+    folders: Iterable[str],
+    ids: Sequence[str],
+    since: int | None = None,
+) -> None:
+    """Delete the files in some folders whose names hold an id, and that no snapshot names.
+
+    Args:
+        table: None where there is none that could name them.
+        since: the sequence number after which the first file was placed; 0 and None
+            for not known.
+    """
     listed = (path for folder in folders for path in _list(io, folder))
     found = [path for path in listed if any(each in path for each in ids)]
-    used = referenced(table) if found else frozenset()
+    used = referenced(table, since) if found and table is not None else frozenset()
     for path in found:
         if path not in used:
             with contextlib.suppress(FileNotFoundError):
@@ -149,7 +221,8 @@ def _delete(table: Table, io: FileIO, ids: list[str], folders: list[str]) -> Non
 
 
 def _list(io: FileIO, folder: str) -> list[str]:
-    assert isinstance(io, PyArrowFileIO)
+    if not isinstance(io, PyArrowFileIO):
+        return []  # other file systems of pyiceberg's cannot list
     scheme, netloc, path = io.parse_location(folder, io.properties)
     selector = FileSelector(path, allow_not_found=True, recursive=False)
     return [
@@ -159,11 +232,17 @@ def _list(io: FileIO, folder: str) -> list[str]:
     ]
 
 
-def referenced(table: Table) -> frozenset[str]:
-    """Return the data files and manifests that any snapshot of the table names."""
+def referenced(table: Table, since: int | None = None) -> frozenset[str]:
+    """Return the data files and manifests that any snapshot of the table names.
+
+    Args:
+        since: only snapshots of a higher sequence number are looked at.
+    """
     used: set[str] = set()
     manifests = {}
     for snapshot in table.metadata.snapshots:
+        if since and (snapshot.sequence_number or since + 1) <= since:
+            continue
         used.add(snapshot.manifest_list)
         for manifest in snapshot.manifests(table.io):
             manifests[manifest.manifest_path] = manifest

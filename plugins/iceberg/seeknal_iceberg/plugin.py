@@ -9,16 +9,20 @@ from __future__ import annotations
 from seeknal_core.hookspecs import hookimpl
 from seeknal_core.types import (
     BackendOptions,
+    Batch,
     Binding,
+    Checksum,
     Connection,
     ConnectionSpec,
     ExecutionContext,
     Owned,
+    Published,
     QualifiedName,
     Snapshot,
     Source,
     SourceSpec,
     SourceStream,
+    Staged,
     Target,
     TargetSpec,
     TargetState,
@@ -93,6 +97,46 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
     from seeknal_iceberg import read
 
     return read.inspect(context, target)
+
+
+@hookimpl
+def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
+    """Place a snapshot's rows unseen under the table's location; see `staging.stage`."""
+    from seeknal_iceberg import staging
+
+    return staging.stage(context, target, snapshot, promotion)
+
+
+@hookimpl
+def publish(context: ExecutionContext, batch: Batch) -> Published:
+    """Commit what is staged by compare-and-set; see `publishing`."""
+    from seeknal_iceberg import publishing
+
+    return publishing.publish(context, batch)
+
+
+@hookimpl
+def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
+    """Bring tables back to what they were before a publish; see `reverting`."""
+    from seeknal_iceberg import reverting
+
+    return reverting.revert(context, batch, overwrite)
+
+
+@hookimpl
+def discard(context: ExecutionContext, batch: Batch) -> None:
+    """Delete what is kept for a promotion; see `discarding`."""
+    from seeknal_iceberg import discarding
+
+    discarding.discard(context, batch)
+
+
+@hookimpl
+def checksum(context: ExecutionContext, target: Target) -> Checksum:
+    """Sum up a table's rows, or those that are staged; see `reading.checksum`."""
+    from seeknal_iceberg import reading
+
+    return reading.checksum(context, target)
 
 
 @hookimpl

@@ -20,7 +20,7 @@ from seeknal_core.types import (
     TargetState,
 )
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import ledger
+from seeknal_iceberg import ledger, reading
 from seeknal_iceberg.connection import IcebergSourceOptions
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.naming import quote
@@ -54,7 +54,7 @@ def open_source(context: ExecutionContext, source: Source) -> SourceStream:
             "write table: namespace.table, with params.columns and params.filter",
             target=name,
         )
-    table = _existing(context, source.parts)
+    table = catalogs.existing(context, source.parts)
     known = [field.name for field in table.schema().fields]
     for column in source.columns or ():
         if column not in known:
@@ -119,23 +119,6 @@ def _parse_filter(text: str | None, table: Table, name: str) -> BooleanExpressio
     return expression
 
 
-def _existing(context: ExecutionContext, parts: tuple[str, ...]) -> Table:
-    connection = catalogs.of(context)
-    name = quote(parts)
-    table = None
-    if not catalogs.absent(connection):
-        catalog = catalogs.open_catalog(context)
-        with translating(connection, name):
-            table = catalogs.load(catalog, parts)
-    if table is None:
-        raise BackendError(
-            f"there is no table {name} in the catalog of connection {connection.name!r}",
-            "check its name and the connection",
-            target=name,
-        )
-    return table
-
-
 def count(table: Table, snapshot_id: int | None = None) -> int:
     """Count a table's rows by its manifests; reads data files only where rows were deleted."""
     if snapshot_id is None and table.metadata.current_snapshot_id is None:
@@ -174,12 +157,14 @@ def rows_of(summary: Mapping[str, str]) -> int | None:
 
 
 def count_rows(context: ExecutionContext, target: Target) -> int:
-    """Count a target's rows.
+    """Count a target's rows, or those that are staged for it.
 
     Raises:
         BackendError: it does not exist or cannot be read.
     """
-    table = _existing(context, target.name.parts)
+    if target.staged is not None:
+        return reading.count(context, target, target.staged)
+    table = catalogs.existing(context, target.name.parts)
     with translating(catalogs.of(context), str(target.name)):
         return count(table)
 
@@ -188,6 +173,9 @@ def inspect(context: ExecutionContext, target: Target) -> TargetState:
     """Tell what stands where a target is; makes nothing, not even an embedded catalog."""
     connection = catalogs.of(context)
     identity = catalogs.identity(connection, target.name.parts)
+    if target.staged is not None:
+        columns = reading.columns(context, target, target.staged)
+        return TargetState(exists=True, identity=identity, columns=columns)
     if catalogs.absent(connection):
         return TargetState(exists=False, identity=identity)
     catalog = catalogs.open_catalog(context)
@@ -204,6 +192,7 @@ def inspect(context: ExecutionContext, target: Target) -> TargetState:
         ),
         version=version_of(table.metadata),
         owner=ledger.owner(table.properties),
+        generation=ledger.generation(context, table.properties),
     )
 
 

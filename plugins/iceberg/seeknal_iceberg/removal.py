@@ -18,6 +18,7 @@ from seeknal_iceberg import pending
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.io import FileIO
     from pyiceberg.table import Table
 
 _FOLDER = "iceberg-dropped"
@@ -123,13 +124,15 @@ def finish(context: ExecutionContext, catalog: Catalog, note: Note) -> None:
         scheme, netloc, path = io.parse_location(note.location, io.properties)
         with contextlib.suppress(FileNotFoundError):
             io.fs_by_scheme(scheme, netloc).delete_dir(path)
-        _remove_empty(catalog, io, os.path.dirname(note.location))
+        remove_empty(catalog, io, os.path.dirname(note.location))
     forget_writes(context, catalog, note.parts)
     note.remove(context)
 
 
-def _remove_empty(catalog: Catalog, io: PyArrowFileIO, location: str) -> None:
+def remove_empty(catalog: Catalog, io: FileIO, location: str) -> None:
     """Remove a local folder and those around it, up to the warehouse, as far as they are empty."""
+    if not isinstance(io, PyArrowFileIO):
+        return
     scheme, _, folder = io.parse_location(location, io.properties)
     warehouse = str(catalog.properties.get("warehouse", ""))
     if scheme != "file" or not warehouse:
@@ -147,11 +150,9 @@ def _remove_empty(catalog: Catalog, io: PyArrowFileIO, location: str) -> None:
 
 def forget_writes(context: ExecutionContext, catalog: Catalog, parts: tuple[str, ...]) -> None:
     """Delete what killed writes of a table that is dropped left, and their notes."""
-    folder = pending.folder_of(context, parts)
+    folder = pending.notes_folder(context, parts)
     if os.path.isdir(folder):
         for named in pending.discard(folder, catalog):
-            io = load_file_io(dict(catalog.properties), named)
-            if isinstance(io, PyArrowFileIO):
-                _remove_empty(catalog, io, named)
+            remove_empty(catalog, load_file_io(dict(catalog.properties), named), named)
     with contextlib.suppress(OSError):
         os.rmdir(folder)

@@ -37,7 +37,7 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
         WriteRefused, NamespaceRefused, Unreachable: see the hook's contract.
         StaleStage: other writers changed the table again and again meanwhile.
     """
-    folder = pending.folder_of(context, target.name.parts)
+    folder = pending.notes_folder(context, target.name.parts)
     with translating(catalogs.of(context), str(target.name)):
         write = _Write(context, target, snapshot, str(uuid.uuid4()), folder)
         try:

@@ -1,0 +1,263 @@
+"""Publish what is staged: new tables first, then the existing ones, by compare-and-set.
+
+Nobody reads a new table yet, and dropping it undoes it, so those come first.
+The existing tables of a catalog that can do it change in one commit. Elsewhere
+they change one after the other, and where one has moved meanwhile those before
+it are brought back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+    ValidationException,
+)
+from pyiceberg.io import load_file_io
+from pyiceberg.table import StagedTable
+
+from seeknal_core.errors import BackendError, StaleStage, Unreachable
+from seeknal_core.types import Batch, ExecutionContext, Published, PublishedTarget, Target
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import ledger, outcome, pending, reverting, together, transactions, updates
+from seeknal_iceberg.commit import OutcomeUnknown
+from seeknal_iceberg.failures import translate, translating
+from seeknal_iceberg.read import rows_after, rows_of, version_of
+from seeknal_iceberg.waiting import Waiting
+
+if TYPE_CHECKING:
+    from pyiceberg.io import FileIO
+    from pyiceberg.table import Table
+
+#: Seconds between the looks for a commit whose answer was lost.
+LOOKS = (0.2, 0.5, 1.0, 2.0)
+#: The commit has surely not landed: somebody else was faster.
+_MOVED = (CommitFailedException, ValidationException, TableAlreadyExistsError, NoSuchTableError)
+
+
+def publish(context: ExecutionContext, batch: Batch) -> Published:
+    """Carry out the hook of the same name."""
+    with translating(catalogs.of(context)):
+        return _Publish(context, batch).run()
+
+
+@attrs.define(kw_only=True)
+class _Item:
+    target: Target
+    waiting: Waiting
+    table: Table | None
+
+    @property
+    def name(self) -> str:
+        return str(self.target.name)
+
+
+class _Publish:
+    """One publish: look at all tables, refuse, commit, and undo what cannot stay."""
+
+    def __init__(self, context: ExecutionContext, batch: Batch) -> None:
+        self.context = context
+        self.batch = batch
+        self.connection = catalogs.of(context)
+        self.catalog = catalogs.open_catalog(context)
+        self.items = [self._load(target) for target in batch.targets]
+
+    def _load(self, target: Target) -> _Item:
+        assert target.staged is not None
+        return _Item(
+            target=target,
+            waiting=Waiting.of(target.staged),
+            table=catalogs.load(self.catalog, target.name.parts),
+        )
+
+    def run(self) -> Published:
+        """Publish all, or leave all as they were."""
+        open = [item for item in self.items if not self._is_done(item)]
+        try:
+            for item in open:
+                self._check(item)
+            created = [item for item in open if item.waiting.created]
+            changed = [item for item in open if not item.waiting.created]
+            for item in created:
+                self._commit([item])
+            if changed and together.at_once(self.context, self.catalog):
+                self._commit(changed)
+            else:
+                for item in changed:
+                    self._commit([item])
+        except Unreachable:
+            raise  # it may have gone through: the same call again finds out
+        except BackendError:
+            reverting.undo(self.context, self.catalog, self.batch, overwrite=False)
+            raise
+        return Published(targets=tuple(self._published(item) for item in self.items))
+
+    def _is_done(self, item: _Item) -> bool:
+        """Tell whether a table holds already what its target's publish makes of it."""
+        table, waiting = item.table, item.waiting
+        if table is None:
+            return False
+        if waiting.snapshot_id is None:
+            if str(table.metadata.table_uuid) != waiting.uuid:
+                return False
+            content_key = self.batch.content_keys[item.target.key]
+            return not waiting.appends or ledger.has_appended(table.properties, content_key)
+        return outcome.is_published(table.metadata, waiting, self.batch.promotion)
+
+    def _check(self, item: _Item) -> None:
+        """Refuse a target that is not as it was when it was staged.
+
+        Raises:
+            StaleStage: it has moved, was promoted, or its staged files are gone.
+        """
+        why = self._moved(item)
+        if why:
+            raise StaleStage(f"{item.name} {why}", target=item.name)
+        io = item.table.io if item.table is not None else self._io(item)
+        if not io.new_input(item.waiting.snapshot().manifest_list).exists():
+            raise StaleStage(
+                f"{item.name}: what was staged is gone from {item.waiting.location}",
+                target=item.name,
+            )
+
+    def _moved(self, item: _Item) -> str:
+        table, waiting = item.table, item.waiting
+        before = waiting.before
+        if before is None:
+            return "" if table is None else "was made by somebody else since it was staged"
+        if table is None:
+            return "is gone; it was there when it was staged"
+        metadata = table.metadata
+        if str(metadata.table_uuid) != waiting.uuid:
+            return "is another table now than when it was staged"
+        assert item.target.staged is not None
+        base, version = item.target.staged.base, version_of(metadata)
+        if waiting.snapshot_id is None or version != base:
+            return f"was written since it was staged: version {base} then, {version} now"
+        if (metadata.current_schema_id, metadata.default_spec_id) != (
+            before.schema_id,
+            before.spec_id,
+        ):
+            return "has another schema or partitioning than when it was staged"
+        if ledger.sequence_of(metadata) != before.sequence:
+            return "was written, on a branch, since it was staged"
+        promotions = ledger.generation(self.context, table.properties)
+        if promotions >= self.batch.generation:
+            return (
+                f"was promoted meanwhile: {promotions} promotions there, "
+                f"this one would be number {self.batch.generation}"
+            )
+        return ""
+
+    def _io(self, item: _Item) -> FileIO:
+        return load_file_io(dict(self.catalog.properties), item.waiting.location)
+
+    def _commit(self, items: Sequence[_Item]) -> None:
+        """Commit for some targets at once, and know what became of it.
+
+        Raises:
+            StaleStage, BackendError: none of them landed.
+            Unreachable: it is not known whether they did.
+        """
+        changes = [self._change(item) for item in items]
+        try:
+            together.commit(self.context, self.catalog, changes)
+        except _MOVED as error:
+            if not self._landed(items):
+                name = items[0].name if len(items) == 1 else "a table of the batch"
+                raise StaleStage(
+                    f"{name} was changed by somebody else while it was published",
+                    target=items[0].name,
+                ) from error
+        # A lost answer looks like any failure of any library below; the tables decide.
+        except Exception as error:
+            if not self._looked_for(items, error):
+                raise
+
+    def _looked_for(self, items: Sequence[_Item], error: Exception) -> bool:
+        """Look for a commit whose answer was not understood."""
+        known = translate(error, self.connection, items[0].name)
+        unanswered = isinstance(known, Unreachable) or isinstance(
+            error, CommitStateUnknownException
+        )
+        looked = False
+        for pause in LOOKS if unanswered else LOOKS[:1]:
+            time.sleep(pause)
+            try:
+                if self._landed(items):
+                    return True
+                looked = True
+            # Whatever fails here, it only means that there is no answer yet.
+            except Exception:  # noqa: BLE001
+                continue
+        if looked and not unanswered:
+            return False
+        raise OutcomeUnknown(
+            f"{items[0].name}: the catalog did not answer while it was published; whether it "
+            "went through is not known",
+            target=items[0].name,
+        ) from error
+
+    def _landed(self, items: Sequence[_Item]) -> bool:
+        for item in items:
+            item.table = catalogs.load(self.catalog, item.target.name.parts)
+        return all(self._is_done(item) for item in items)
+
+    def _change(self, item: _Item) -> together.Change:
+        if item.table is not None:
+            requirements, made = updates.to_publish(
+                self.context, self.batch, item.target, item.waiting, item.table.metadata
+            )
+            return together.Change(table=item.table, requirements=requirements, updates=made)
+        self._make_namespace(item)
+        parts = item.target.name.parts
+        requirements, made = updates.to_publish(
+            self.context, self.batch, item.target, item.waiting, None
+        )
+        table = StagedTable(
+            identifier=transactions.identifier(self.connection, parts),
+            metadata=item.waiting.new_metadata(),
+            metadata_location=f"{item.waiting.metadata_folder}/unknown",
+            io=self._io(item),
+            catalog=self.catalog,
+        )
+        return together.Change(table=table, requirements=requirements, updates=made)
+
+    def _make_namespace(self, item: _Item) -> None:
+        parts = item.target.name.parts
+        missing = catalogs.missing_levels(self.catalog, parts[:-1])
+        if missing:
+            folder = pending.notes_folder(self.context, parts, "staged")
+            note = pending.Note(folder, item.waiting.write_id)
+            try:
+                note.add_namespaces(missing)
+            finally:
+                note.close()
+            catalogs.ensure_namespace(
+                self.catalog, self.connection, parts[:-1], ledger.made_by(self.context)
+            )
+
+    def _published(self, item: _Item) -> PublishedTarget:
+        waiting, table = item.waiting, item.table
+        if waiting.snapshot_id is None:
+            assert table is not None
+            version, rows = version_of(table.metadata), rows_after(table)
+        else:
+            version = waiting.version
+            summary = waiting.snapshot().summary
+            known = rows_of(summary.additional_properties) if summary is not None else None
+            rows = known if known is not None else self._count(item)
+        return PublishedTarget(
+            key=item.target.key, version=version, rows_after=rows, created=waiting.created
+        )
+
+    def _count(self, item: _Item) -> int:
+        table = catalogs.existing(self.context, item.target.name.parts)
+        return rows_after(table, item.waiting.snapshot_id)

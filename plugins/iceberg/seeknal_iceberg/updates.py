@@ -1,0 +1,183 @@
+"""The metadata updates by which a staged write is published, undone and forgotten."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import Summary
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertCreate,
+    AssertCurrentSchemaId,
+    AssertDefaultSpecId,
+    AssertRefSnapshotId,
+    RemovePropertiesUpdate,
+    RemoveSnapshotRefUpdate,
+    RemoveSnapshotsUpdate,
+    SetCurrentSchemaUpdate,
+    SetDefaultSpecUpdate,
+    SetPropertiesUpdate,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
+)
+
+from seeknal_core.types import Batch, ExecutionContext, Target
+from seeknal_iceberg import ledger
+from seeknal_iceberg.waiting import Before, Waiting, is_changed_by_publish, same_table, undo_tag
+
+if TYPE_CHECKING:
+    from pyiceberg.table.metadata import TableMetadata
+
+Commit = tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]
+
+
+def to_publish(
+    context: ExecutionContext,
+    batch: Batch,
+    target: Target,
+    waiting: Waiting,
+    metadata: TableMetadata | None,
+) -> Commit:
+    """Return the commit that publishes a staged write.
+
+    Args:
+        metadata: the table's as it is; None where the commit makes it.
+    """
+    entry = ledger.Entry.of(
+        context, target, batch.content_keys[target.key], waiting.rows, waiting.write_id
+    )
+    generation = {ledger.GENERATION: str(batch.generation)}
+    snapshot = waiting.snapshot()
+    sets, removes = ledger.changes(
+        metadata.properties if metadata is not None else {},
+        snapshot.sequence_number or 1,
+        entry,
+        replaces=waiting.replaces,
+        appends=waiting.appends,
+    )
+    sets |= generation
+    if waiting.mark:
+        sets[ledger.CREATED] = waiting.mark
+    made: list[TableUpdate] = []
+    for update in waiting.updates:
+        if isinstance(update, AddSnapshotUpdate):
+            update = _published_now(update, entry.summary() | generation)
+        made.append(update)
+    made.append(SetPropertiesUpdate(updates=sets))
+    if removes:
+        made.append(RemovePropertiesUpdate(removals=list(removes)))
+    if waiting.before is None:
+        return (AssertCreate(),), tuple(made)
+    if waiting.before.snapshot_id is not None:
+        made.append(_tag(batch.promotion, waiting.before.snapshot_id))
+    return _unmoved(waiting, waiting.before), tuple(made)
+
+
+def _published_now(update: AddSnapshotUpdate, summary: dict[str, str]) -> AddSnapshotUpdate:
+    """Complete a staged snapshot; its time is that of its publish."""
+    snapshot = update.snapshot
+    assert snapshot.summary is not None
+    values = {**snapshot.summary.additional_properties, **summary}
+    completed = snapshot.model_copy(
+        update={
+            "summary": Summary(operation=snapshot.summary.operation, **values),
+            "timestamp_ms": int(time.time() * 1000),
+        }
+    )
+    return AddSnapshotUpdate(snapshot=completed)
+
+
+def _unmoved(waiting: Waiting, before: Before) -> tuple[TableRequirement, ...]:
+    """Return what has to hold for a staged write to be published."""
+    ours: list[TableRequirement] = [
+        same_table(waiting.uuid),
+        head_is(before.snapshot_id),
+        cast(Any, AssertCurrentSchemaId)(current_schema_id=before.schema_id),
+        cast(Any, AssertDefaultSpecId)(default_spec_id=before.spec_id),
+    ]
+    kinds = {each.type for each in ours}
+    return (*ours, *(each for each in waiting.requirements if each.type not in kinds))
+
+
+def head_is(snapshot_id: int | None, ref: str = MAIN_BRANCH) -> AssertRefSnapshotId:
+    """Return the requirement that a reference leads to an iceberg_snapshot_id, or is not there."""
+    # pyiceberg's models have aliases that mypy takes for the arguments' names.
+    return cast(
+        "AssertRefSnapshotId", cast(Any, AssertRefSnapshotId)(ref=ref, snapshot_id=snapshot_id)
+    )
+
+
+def _tag(promotion: str, snapshot_id: int) -> SetSnapshotRefUpdate:
+    made = cast(Any, SetSnapshotRefUpdate)(
+        ref_name=undo_tag(promotion), type=SnapshotRefType.TAG, snapshot_id=snapshot_id
+    )
+    return cast("SetSnapshotRefUpdate", made)
+
+
+def to_revert(
+    promotion: str, waiting: Waiting, before: Before, metadata: TableMetadata, *, forget: bool
+) -> Commit:
+    """Return the commit that undoes a publish.
+
+    Args:
+        metadata: the table's as it is; its current snapshot is what must not move.
+        forget: the published snapshot leaves the table's history, too.
+    """
+    made: list[TableUpdate] = []
+    any_model = cast(Any, RemoveSnapshotRefUpdate)
+    if before.main is not None:
+        made.append(_main(before))
+    elif MAIN_BRANCH in metadata.refs:
+        made.append(any_model(ref_name=MAIN_BRANCH))
+    if metadata.current_schema_id != before.schema_id:
+        made.append(cast(Any, SetCurrentSchemaUpdate)(schema_id=before.schema_id))
+    if metadata.default_spec_id != before.spec_id:
+        made.append(cast(Any, SetDefaultSpecUpdate)(spec_id=before.spec_id))
+    sets = {
+        name: value
+        for name, value in before.properties.items()
+        if metadata.properties.get(name) != value
+    }
+    removes = [
+        name
+        for name in metadata.properties
+        if is_changed_by_publish(name) and name not in before.properties
+    ]
+    if sets:
+        made.append(SetPropertiesUpdate(updates=sets))
+    if removes:
+        made.append(RemovePropertiesUpdate(removals=removes))
+    if undo_tag(promotion) in metadata.refs:
+        made.append(any_model(ref_name=undo_tag(promotion)))
+    listed = any(each.snapshot_id == waiting.snapshot_id for each in metadata.snapshots)
+    if forget and listed:
+        made.append(cast(Any, RemoveSnapshotsUpdate)(snapshot_ids=[waiting.snapshot_id]))
+    return (same_table(waiting.uuid), head_is(metadata.current_snapshot_id)), tuple(made)
+
+
+def _main(before: Before) -> SetSnapshotRefUpdate:
+    """Return the update that brings the main branch back, with its settings for expiry."""
+    assert before.main is not None
+    values = {name: value for name, value in before.main.items() if name != "snapshot-id"}
+    made = SetSnapshotRefUpdate.model_validate(
+        {
+            "ref-name": MAIN_BRANCH,
+            "snapshot-id": before.snapshot_id,
+            **values,
+            "type": SnapshotRefType.BRANCH,
+        }
+    )
+    return made
+
+
+def to_untag(promotion: str, metadata: TableMetadata) -> Commit:
+    """Return the commit that lets a promotion's undo data go."""
+    tag = undo_tag(promotion)
+    requirements = (
+        same_table(str(metadata.table_uuid)),
+        head_is(metadata.refs[tag].snapshot_id, tag),
+    )
+    return requirements, (cast(Any, RemoveSnapshotRefUpdate)(ref_name=tag),)
