@@ -48,6 +48,17 @@ SELECT EXISTS (SELECT FROM {schema}.targets WHERE project <> %s OR environment <
     OR EXISTS (SELECT FROM {schema}.schemas WHERE project <> %s AND name <> %s)
 """
 
+_OTHER_PROMOTIONS: LiteralString = """
+SELECT EXISTS (SELECT FROM {schema}.promotions WHERE project <> %s OR environment <> %s)
+"""
+
+# What alone makes a ledger worth keeping: the schemas table names the ledger's own.
+_RECORDS: LiteralString = """
+SELECT EXISTS (SELECT FROM {schema}.targets) OR EXISTS (SELECT FROM {schema}.appended)
+    OR EXISTS (SELECT FROM {schema}.promotions) OR EXISTS (SELECT FROM {schema}.promotion_targets)
+    OR EXISTS (SELECT FROM {schema}.schemas WHERE name <> %s)
+"""
+
 _REFERENCES: LiteralString = """
 SELECT confrelid::bigint, conrelid::bigint FROM pg_catalog.pg_constraint
 WHERE contype = 'f' AND confrelid <> conrelid
@@ -116,6 +127,10 @@ def _others(context: ExecutionContext, ledger: Ledger) -> bool:
         ledger._sql(_OTHERS),
         [context.project, context.environment.name, context.project, ledger.schema],
     ).fetchone()
+    if row and not row[0] and "promotions" in ledger.tables():
+        row = ledger.conn.execute(
+            ledger._sql(_OTHER_PROMOTIONS), [context.project, context.environment.name]
+        ).fetchone()
     return bool(row and row[0])
 
 
@@ -295,8 +310,7 @@ def _end_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
         return False
     if not _others(context, ledger):
         # Nobody may write a record between the look and the end.
-        for table in TABLES:
-            locks.lock(context, ledger.conn, qualified(ledger.schema, table), locks.EVERYBODY)
+        _lock_ledger(context, ledger)
         if not _others(context, ledger):
             return _drop_ledger(ledger)
     mine = [context.project, context.environment.name]
@@ -315,15 +329,50 @@ def _end_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
         ledger._sql("DELETE FROM {schema}.schemas WHERE project = %s AND name <> %s"),
         [context.project, ledger.schema],
     )
+    for table in ("promotions", "promotion_targets"):
+        if table in ledger.tables():
+            ledger.conn.execute(
+                ledger._sql(
+                    f"DELETE FROM {{schema}}.{table} WHERE project = %s AND environment = %s"
+                ),
+                mine,
+            )
     return False
+
+
+def _lock_ledger(context: ExecutionContext, ledger: Ledger) -> None:
+    for table in ledger.tables():
+        locks.lock(context, ledger.conn, qualified(ledger.schema, table), locks.EVERYBODY)
+
+
+def end_if_empty(context: ExecutionContext, ledger: Ledger) -> bool:
+    """Drop the ledger where it records nothing and holds nothing; tell whether it went.
+
+    Whoever is about to write into it makes it again, or keeps it: who made a table in
+    it, in a transaction that is still open, holds its schema.
+    """
+    if _recorded(ledger) or _leftovers(ledger) or _foreign_in_ledger(ledger):
+        return False
+    try:
+        with ledger.conn.transaction():
+            _lock_ledger(context, ledger)
+            return not _recorded(ledger) and not _leftovers(ledger) and _drop_ledger(ledger)
+    except (pg.DependentObjectsStillExist, *locks.BUSY):
+        return False
+
+
+def _recorded(ledger: Ledger) -> bool:
+    row = ledger.conn.execute(ledger._sql(_RECORDS), [ledger.schema]).fetchone()
+    return bool(row and row[0])
 
 
 def _drop_ledger(ledger: Ledger) -> bool:
     conn = ledger.conn
     if _foreign_in_ledger(ledger):
         # It is listed from now on, and dropping it says what it holds.
-        for table in ("appended", "targets"):
-            conn.execute(ledger._sql(f"DELETE FROM {{schema}}.{table}"))
+        for table in ("appended", "targets", "promotions", "promotion_targets"):
+            if table in ledger.tables():
+                conn.execute(ledger._sql(f"DELETE FROM {{schema}}.{table}"))
         return False
     row = conn.execute(
         ledger._sql(
@@ -332,7 +381,7 @@ def _drop_ledger(ledger: Ledger) -> bool:
         ),
         [ledger.schema],
     ).fetchone()
-    for table in (*_leftovers(ledger), *TABLES):
+    for table in (*_leftovers(ledger), *ledger.tables()):
         conn.execute(sql.SQL("DROP TABLE {} RESTRICT").format(sql.Identifier(ledger.schema, table)))
     # A schema that was made for us is left as it was, empty.
     if row and row[0]:

@@ -21,11 +21,11 @@ from seeknal_postgres.tables import Table, TableColumn, identifier
 class Change:
     """What a write must do to a table's columns before its rows.
 
-    ``add`` are new columns; ``widen`` maps columns to their wider types;
-    ``rewrites`` names those for which the server writes the whole table anew.
+    ``add`` are new columns and their types; ``widen`` maps columns to their wider
+    types; ``rewrites`` names those for which the server writes the whole table anew.
     """
 
-    add: tuple[Column, ...] = ()
+    add: tuple[tuple[str, PgType], ...] = ()
     widen: tuple[tuple[str, PgType], ...] = ()
     rewrites: tuple[str, ...] = ()
 
@@ -76,7 +76,28 @@ def plan_change(
             "cast the column in the SQL, or write to another table",
             target=str(target.name),
         )
-    return Change(add=tuple(add), widen=tuple(widen), rewrites=tuple(rewrites))
+    return Change(
+        add=tuple((column.name, column.type) for column in add),
+        widen=tuple(widen),
+        rewrites=tuple(rewrites),
+    )
+
+
+def change_between(table: Table, staged: Table, rewrites: Sequence[str]) -> Change:
+    """Return what `plan_change` planned, by the columns that were staged for the table."""
+    add: list[tuple[str, PgType]] = []
+    widen: list[tuple[str, PgType]] = []
+    for column in staged.columns:
+        old = table.column(column.name)
+        if old is None:
+            add.append((column.name, column.type))
+        elif old.declared != column.declared:
+            widen.append((column.name, column.type))
+    return Change(
+        add=tuple(add),
+        widen=tuple(widen),
+        rewrites=tuple(name for name, _ in widen if name in rewrites),
+    )
 
 
 def _fits(column: Column, old: TableColumn, snapshot: Snapshot) -> Fit | None:
@@ -136,8 +157,8 @@ def _differences(
 def apply_change(conn: Conn, target: Target, change: Change) -> None:
     """Carry out a change. The caller holds the table's ACCESS EXCLUSIVE lock."""
     actions: list[sql.Composable] = [
-        sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(column.name), type_sql(column.type))
-        for column in change.add
+        sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), type_sql(kind))
+        for name, kind in change.add
     ]
     actions += [
         sql.SQL("ALTER COLUMN {} TYPE {}").format(sql.Identifier(name), type_sql(kind))

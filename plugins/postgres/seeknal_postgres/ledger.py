@@ -14,7 +14,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.errors import NamespaceRefused
-from seeknal_core.types import ExecutionContext, Ownership, Snapshot, Target
+from seeknal_core.types import ExecutionContext, Ownership, Target
 from seeknal_postgres.errors import said
 from seeknal_postgres.naming import ledger_schema, quote
 from seeknal_postgres.pool import Conn, Pool, connection_of
@@ -36,9 +36,22 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS {schema}.schemas (
         name text PRIMARY KEY, schema_oid bigint NOT NULL, project text NOT NULL,
         at timestamptz NOT NULL DEFAULT now())""",
+    """CREATE TABLE IF NOT EXISTS {schema}.promotions (
+        project text NOT NULL, environment text NOT NULL, promotion text NOT NULL,
+        generation bigint NOT NULL, state text NOT NULL, state_id text NOT NULL,
+        run_id text NOT NULL, results jsonb NOT NULL DEFAULT '[]',
+        at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (project, environment, promotion))""",
+    """CREATE UNIQUE INDEX IF NOT EXISTS promotions_generation
+        ON {schema}.promotions (project, environment, generation) WHERE state = 'published'""",
+    """CREATE TABLE IF NOT EXISTS {schema}.promotion_targets (
+        project text NOT NULL, environment text NOT NULL, promotion text NOT NULL,
+        target_key text NOT NULL, schema_name text NOT NULL, table_name text NOT NULL,
+        plan jsonb NOT NULL, target jsonb, appended jsonb,
+        PRIMARY KEY (project, environment, promotion, target_key))""",
 )
 #: The ledger's own tables.
-TABLES = ("targets", "appended", "schemas")
+TABLES = ("targets", "appended", "schemas", "promotions", "promotion_targets")
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +86,21 @@ class Ledger:
             "SELECT to_regclass(%s) IS NOT NULL", [f"{quote(self.schema)}.targets"]
         ).fetchone()
         return bool(row and row[0])
+
+    def complete(self) -> bool:
+        """Whether all tables of the ledger are there: an earlier version made fewer."""
+        return len(self.tables()) == len(TABLES)
+
+    def tables(self) -> tuple[str, ...]:
+        """Return which of the ledger's own tables are there."""
+        rows = self.conn.execute(
+            "SELECT c.relname::text FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname = ANY(%s) AND c.relkind = 'r'",
+            [self.schema, list(TABLES)],
+        ).fetchall()
+        found = {row[0] for row in rows}
+        return tuple(table for table in TABLES if table in found)
 
     def siblings(self, stem: str) -> list[Ledger]:
         """Return the ledgers of other environments in this database that the role may read."""
@@ -121,7 +149,7 @@ class Ledger:
         self,
         context: ExecutionContext,
         target: Target,
-        snapshot: Snapshot,
+        content_key: str,
         *,
         oid: int,
         rows: int,
@@ -148,13 +176,13 @@ class Ledger:
             ),
             [
                 schema, table, oid, context.project, context.environment.name, context.state_id,
-                target.key, target.node, snapshot.content_key, context.run_id, target.mode.value,
+                target.key, target.node, content_key, context.run_id, target.mode.value,
                 rows, created, version,
             ],
         )  # fmt: skip
 
     def claim_append(
-        self, context: ExecutionContext, target: Target, snapshot: Snapshot, oid: int
+        self, context: ExecutionContext, target: Target, content_key: str, rows: int, oid: int
     ) -> bool:
         """Take the right to add a content key's rows to a table; False where it was taken.
 
@@ -171,7 +199,18 @@ class Ledger:
                 " rows = excluded.rows, at = now() WHERE a.table_oid <> excluded.table_oid"
                 " RETURNING 1"
             ),
-            [*target.name.parts, oid, snapshot.content_key, context.run_id, snapshot.row_count],
+            [*target.name.parts, oid, content_key, context.run_id, rows],
+        ).fetchone()
+        return row is not None
+
+    def appended(self, target: Target, content_key: str, oid: int) -> bool:
+        """Tell whether a content key's rows are written down as added to a table."""
+        row = self.conn.execute(
+            self._sql(
+                "SELECT 1 FROM {schema}.appended WHERE schema_name = %s AND table_name = %s"
+                " AND content_key = %s AND table_oid = %s"
+            ),
+            [*target.name.parts, content_key, oid],
         ).fetchone()
         return row is not None
 
@@ -186,28 +225,49 @@ class Ledger:
 def ensure(context: ExecutionContext, pool: Pool, conn: Conn, target: Target) -> Ledger:
     """Make the ledger and the target's schema where they are missing, each once a command.
 
-    Both in short transactions of their own, under an advisory lock, so that many
+    Each in short transactions of their own, under an advisory lock, so that many
     threads and processes may come at once and none waits for another's rows.
 
     Raises:
         NamespaceRefused: the role may not create what is missing.
+    """
+    ledger = ensure_ledger(context, pool, conn)
+    schema = target.name.parts[0]
+    if f"schema {schema}" not in pool.done:
+        with conn.transaction():
+            make_schema(context, ledger, schema)
+        pool.done.add(f"schema {schema}")
+    return ledger
+
+
+def ensure_ledger(context: ExecutionContext, pool: Pool, conn: Conn) -> Ledger:
+    """Make the ledger where it or a table of it is missing, once a command.
+
+    Raises:
+        NamespaceRefused: the role may not create it.
     """
     ledger = Ledger.of(context, conn)
     if ledger.schema not in pool.done:
         with conn.transaction():
             _create_ledger(context, ledger)
         pool.done.add(ledger.schema)
-    schema = target.name.parts[0]
-    if f"schema {schema}" not in pool.done:
-        with conn.transaction():
-            if not schema_exists(conn, schema) and _create_schema(conn, schema):
-                ledger.record_schema(context, schema)
-        pool.done.add(f"schema {schema}")
     return ledger
 
 
+def make_schema(context: ExecutionContext, ledger: Ledger, schema: str) -> bool:
+    """Make a schema where it is missing, and write down that it is ours.
+
+    Returns:
+        Whether it was missing.
+    """
+    if schema_exists(ledger.conn, schema) or not _create_schema(ledger.conn, schema):
+        return False
+    ledger.record_schema(context, schema)
+    return True
+
+
 def _create_ledger(context: ExecutionContext, ledger: Ledger) -> None:
-    if ledger.exists():
+    if ledger.complete():
         return
     made = not schema_exists(ledger.conn, ledger.schema) and _create_schema(
         ledger.conn, ledger.schema

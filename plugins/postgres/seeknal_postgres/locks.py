@@ -6,6 +6,8 @@ up after two seconds, lets the others pass, and tries again.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 import tenacity
@@ -52,28 +54,58 @@ def lock(context: ExecutionContext, conn: Conn, name: QualifiedName, mode: Liter
         ) from error
 
 
-def patience(context: ExecutionContext) -> tenacity.Retrying:
-    """Return how long, and how often, a busy table is tried again."""
+def patience(context: ExecutionContext, most: float = math.inf) -> tenacity.Retrying:
+    """Return how long, and how often, a busy table is tried again.
+
+    Args:
+        most: seconds, where that is less than the connection's ``lock_wait``.
+    """
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(BUSY),
-        stop=tenacity.stop_after_delay(connection_of(context).lock_wait),
+        stop=tenacity.stop_after_delay(min(connection_of(context).lock_wait, most)),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.5),
         reraise=True,
     )
 
 
+def lock_all(conn: Conn, wanted: Mapping[QualifiedName, LiteralString]) -> None:
+    """Lock several tables in the order of their names, each for `WRITERS` or `EVERYBODY`.
+
+    One try, in one round trip: who comes for the same tables in the same way never
+    deadlocks with this.
+    """
+    if not wanted:
+        return
+    conn.execute(
+        sql.SQL("; ").join(
+            sql.SQL("LOCK TABLE {} IN {} MODE").format(identifier(name), sql.SQL(wanted[name]))
+            for name in sorted(wanted, key=lambda name: name.parts)
+        )
+    )
+
+
 def _holders(conn: Conn, name: QualifiedName) -> str:
+    found = holders(conn, [name])
+    return f" by {found[name]}" if name in found else ""
+
+
+def holders(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, str]:
+    """Say who else holds locks on tables that a writer waits for, as far as the role may see."""
     rows: list[Any] = conn.execute(
-        "SELECT DISTINCT l.pid, a.usename::text, a.application_name, a.state"
+        "SELECT DISTINCT n.nspname::text, c.relname::text, l.pid, a.usename::text,"
+        " a.application_name, a.state"
         " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
         " JOIN pg_catalog.pg_class c ON c.oid = l.relation"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = %s AND l.granted AND l.pid <> pg_backend_pid()"
-        " ORDER BY l.pid LIMIT 5",
-        list(name.parts),
+        " JOIN unnest(%s::text[], %s::text[]) AS w(schema, name)"
+        " ON w.schema = n.nspname AND w.name = c.relname"
+        " WHERE l.granted AND l.pid <> pg_backend_pid()"
+        " ORDER BY 1, 2, l.pid",
+        [[name.parts[0] for name in wanted], [name.parts[1] for name in wanted]],
     ).fetchall()
-    who = [
-        f"pid {pid} ({', '.join(word for word in (user, application, state) if word)})"
-        for pid, user, application, state in rows
-    ]
-    return f" by {', '.join(who)}" if who else ""
+    by_parts = {name.parts: name for name in wanted}
+    found: dict[QualifiedName, list[str]] = {}
+    for schema, table, pid, *about in rows:
+        words = ", ".join(word for word in about if word)
+        found.setdefault(by_parts[schema, table], []).append(f"pid {pid} ({words})")
+    return {name: ", ".join(who[:5]) for name, who in found.items()}

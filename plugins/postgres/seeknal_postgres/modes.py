@@ -21,10 +21,11 @@ _TIMES = ("date", "timestamp without time zone", "timestamp with time zone")
 
 @attrs.frozen(kw_only=True)
 class Rows:
-    """A snapshot's staged rows and the table they go to.
+    """Staged rows and the table they go to.
 
-    ``key`` tells rows apart; None where nothing does, and rows are then replaced
-    as a whole. ``enforced`` says whether an index of the table sees to it.
+    ``source`` holds the rows: a temporary table, or one that waits in the ledger's
+    schema. ``key`` tells rows apart; None where nothing does, and rows are then
+    replaced as a whole. ``enforced`` says whether an index of the table sees to it.
     """
 
     target: Target
@@ -33,17 +34,25 @@ class Rows:
     mode: Mode
     key: tuple[str, ...] | None
     enforced: bool
-    time: Column | None
+    time: str | None
+    source: sql.Identifier
 
     @classmethod
-    def of(cls, target: Target, table: Table, columns: Sequence[Column], mode: Mode) -> Rows:
+    def of(
+        cls,
+        target: Target,
+        table: Table,
+        columns: Sequence[str],
+        mode: Mode,
+        source: sql.Identifier = ROWS,
+    ) -> Rows:
         """Choose the key: the declared one, else the table's own.
 
         Raises:
             WriteRefused: foreign keys point at the table, and the snapshot has no
                 key of it, so that its rows could only be replaced as a whole.
         """
-        given = tuple(column.name for column in columns)
+        given = tuple(columns)
         key: tuple[str, ...] | None = None
         if mode is not Mode.APPEND:
             known = (target.unique_keys,) if target.unique_keys else table.keys
@@ -56,7 +65,6 @@ class Rows:
                 "select the key's columns, or name them: unique_keys: [id]",
                 target=str(target.name),
             )
-        time = next((c for c in columns if c.name == target.time_column), None)
         return cls(
             target=target,
             table=table,
@@ -64,48 +72,88 @@ class Rows:
             mode=mode,
             key=key,
             enforced=any(set(k) <= set(key or ()) for k in table.keys),
-            time=time if mode is Mode.INCREMENTAL_BY_TIME else None,
+            time=target.time_column if mode is Mode.INCREMENTAL_BY_TIME else None,
+            source=source,
         )
 
-    def check(self, conn: Conn) -> None:
+    def check(self, conn: Conn, columns: Sequence[Column]) -> None:
         """Check what the mode asks of the staged rows.
+
+        Args:
+            columns: the snapshot's.
 
         Raises:
             WriteRefused: NULL or repeated keys, NULL time.
         """
         if self.key is not None:
-            check_keys(conn, self.target, ROWS, self.key)
+            check_keys(conn, self.target, self.source, self.key)
         if self.time is not None:
-            check_time(conn, self.target, ROWS, [self.time])
+            check_time(conn, self.target, self.source, columns)
+
+    def decided(self, conn: Conn) -> Rows:
+        """Return how the rows are replaced, once the table's own rows were looked at.
+
+        Rows that the declared key does not tell apart are replaced as a whole.
+        """
+        if self.key is None or self.mode is Mode.UPSERT_BY_KEY or self.table.referenced_by:
+            return self
+        return attrs.evolve(self, key=None) if self.repeats(conn) else self
 
     def apply(self, conn: Conn) -> None:
         """Change the table's rows by the staged ones."""
-        scope = self._scope(conn)
-        if scope is None:
+        rows = self.decided(conn)
+        rows.remove(conn)
+        rows.fill(conn)
+
+    def remove(self, conn: Conn) -> None:
+        """Delete what the staged rows replace or no longer hold. Follows `decided`."""
+        gone = self.gone(conn)
+        if gone is not None:
+            self.delete(conn, gone)
+
+    def fill(self, conn: Conn) -> None:
+        """Update what really changed and insert what is new. Follows `remove`."""
+        if self.mode is Mode.APPEND or self.key is None:
+            self.insert(conn, sql.SQL("TRUE"))
             return
-        if self.mode is Mode.APPEND:
-            self._insert(conn, sql.SQL("TRUE"))
-        elif self.key is None or self._ambiguous(conn):
-            self._delete(conn, scope)
-            self._insert(conn, sql.SQL("TRUE"))
-        else:
-            self._by_key(conn, scope)
+        try:
+            with conn.transaction():
+                self.update(conn)
+        except pg.UniqueViolation:
+            # A unique value moves from one key to another: no order of updates does it.
+            if self.table.referenced_by:
+                raise
+            conn.execute(
+                sql.SQL("DELETE FROM {} AS t USING {} AS s WHERE {} AND {}").format(
+                    identifier(self.target.name), self.source, self.same_key(), self.changed()
+                )
+            )
+        self.insert(conn, self.absent())
 
     def delete_all(self, conn: Conn) -> None:
         """Delete all rows of the table."""
-        self._delete(conn, sql.SQL("TRUE"))
+        self.delete(conn, sql.SQL("TRUE"))
 
-    def _scope(self, conn: Conn) -> sql.Composable | None:
-        """Return which of the table's rows the snapshot replaces, None for nothing to do."""
-        if self.mode is Mode.UPSERT_BY_KEY:
-            return sql.SQL("FALSE")
+    def gone(self, conn: Conn) -> sql.Composable | None:
+        """Return which of the table's rows (``t``) are deleted, None for none."""
+        scope = self.scope(conn)
+        if scope is None or self.key is None:
+            return scope
+        return sql.SQL("{} AND NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(
+            scope, self.source, self.same_key()
+        )
+
+    def scope(self, conn: Conn) -> sql.Composable | None:
+        """Return which of the table's rows the snapshot stands for, None for none."""
+        if self.mode in (Mode.APPEND, Mode.UPSERT_BY_KEY):
+            return None
         if self.time is None:
             return sql.SQL("TRUE")
-        column = sql.Identifier(self.time.name)
+        column = sql.Identifier(self.time)
         bounds: Any = conn.execute(
             sql.SQL(
                 "SELECT date_trunc('day', min({0}) - %s)::text, max({0})::text FROM {1}"
-            ).format(column, ROWS),
+            ).format(column, self.source),
             [self.target.lookback],
         ).fetchone()
         if bounds[1] is None:
@@ -114,9 +162,9 @@ class Rows:
             column, sql.Literal(bounds[0]), sql.Literal(bounds[1])
         )
 
-    def _ambiguous(self, conn: Conn) -> bool:
+    def repeats(self, conn: Conn) -> bool:
         """Whether the table has rows that the declared key doesn't tell apart."""
-        if self.enforced or self.mode is Mode.UPSERT_BY_KEY or self.table.referenced_by:
+        if self.enforced:
             return False
         assert self.key is not None
         row: Any = conn.execute(
@@ -126,59 +174,57 @@ class Rows:
         ).fetchone()
         return bool(row[0])
 
-    def _delete(self, conn: Conn, scope: sql.Composable) -> None:
+    def delete(self, conn: Conn, scope: sql.Composable) -> None:
+        """Delete those of the table's rows (``t``) that a condition chooses."""
         conn.execute(
             sql.SQL("DELETE FROM {} AS t WHERE {}").format(identifier(self.target.name), scope)
         )
 
-    def _insert(self, conn: Conn, which: sql.Composable) -> None:
-        listed = names(self.columns)
+    def insert(self, conn: Conn, which: sql.Composable) -> None:
+        """Insert those of the staged rows (``s``) that a condition chooses."""
         conn.execute(
             sql.SQL(
                 "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s WHERE {}"
-            ).format(identifier(self.target.name), listed, names(self.columns, "s"), ROWS, which)
+            ).format(
+                identifier(self.target.name),
+                names(self.columns),
+                names(self.columns, "s"),
+                self.source,
+                which,
+            )
         )
 
-    def _same_key(self) -> sql.Composed:
+    def same_key(self) -> sql.Composed:
+        """Return the condition that ``t`` and ``s`` have one key."""
         assert self.key is not None
         return sql.SQL(" AND ").join(
             sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in self.key
         )
 
-    def _by_key(self, conn: Conn, scope: sql.Composable) -> None:
-        """Delete what vanished, update what really changed, insert what is new."""
-        same, into = self._same_key(), identifier(self.target.name)
-        if self.mode is not Mode.UPSERT_BY_KEY:
-            gone = sql.SQL("{} AND NOT EXISTS (SELECT FROM {} AS s WHERE {})")
-            self._delete(conn, gone.format(scope, ROWS, same))
-        try:
-            with conn.transaction():
-                self._update(conn, same)
-        except pg.UniqueViolation:
-            # A unique value moves from one key to another: no order of updates does it.
-            if self.table.referenced_by:
-                raise
-            conn.execute(
-                sql.SQL("DELETE FROM {} AS t USING {} AS s WHERE {} AND {}").format(
-                    into, ROWS, same, self._changed()
-                )
-            )
-        absent = sql.SQL("NOT EXISTS (SELECT FROM {} AS t WHERE {})").format(into, same)
-        self._insert(conn, absent)
+    def absent(self) -> sql.Composed:
+        """Return the condition that the table has no row with the key of ``s``."""
+        return sql.SQL("NOT EXISTS (SELECT FROM {} AS t WHERE {})").format(
+            identifier(self.target.name), self.same_key()
+        )
 
-    def _values(self) -> list[str]:
+    def values(self) -> list[str]:
+        """Return the columns that are not of the key."""
         return [name for name in self.columns if name not in (self.key or ())]
 
-    def _changed(self) -> sql.Composed:
-        # Row images compare exactly, and any type: json has no equality, and to
-        # numeric's own 1.0 and 1.00 are one.
-        values = self._values()
+    def changed(self) -> sql.Composed:
+        """Return the condition that ``t`` and ``s`` differ beside the key.
+
+        Row images compare exactly, and any type: json has no equality, and to
+        numeric's own 1.0 and 1.00 are one.
+        """
+        values = self.values()
         return sql.SQL("ROW({})::record *<> ROW({})::record").format(
             names(values, "t"), names(values, "s")
         )
 
-    def _update(self, conn: Conn, same: sql.Composed) -> None:
-        values = self._values()
+    def update(self, conn: Conn) -> None:
+        """Update the table's rows that differ from the staged ones of their key."""
+        values = self.values()
         if not values:
             return
         pairs = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in values]
@@ -186,9 +232,9 @@ class Rows:
             sql.SQL("UPDATE {} AS t SET {} FROM {} AS s WHERE {} AND {}").format(
                 identifier(self.target.name),
                 sql.SQL(", ").join(pairs),
-                ROWS,
-                same,
-                self._changed(),
+                self.source,
+                self.same_key(),
+                self.changed(),
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import attrs
@@ -45,6 +45,7 @@ class Pool:
         self._slots = threading.BoundedSemaphore(LIMIT)
         self._lock = threading.Lock()
         self._idle: list[Conn] = []
+        self._held: dict[str, tuple[Conn, ExitStack]] = {}
 
     @contextmanager
     def take(self, context: ExecutionContext) -> Iterator[Conn]:
@@ -62,8 +63,31 @@ class Pool:
         finally:
             self._slots.release()
 
+    def hold(self, context: ExecutionContext, key: str) -> Conn:
+        """Lend a connection, and the transaction it begins, until `let_go` of the key."""
+        with ExitStack() as stack:
+            conn = stack.enter_context(self.take(context))
+            with self._lock:
+                self._held[key] = (conn, stack.pop_all())
+        return conn
+
+    def held(self, key: str) -> Conn | None:
+        """Return the connection that is held under a key."""
+        with self._lock:
+            found = self._held.get(key)
+        return found[0] if found is not None else None
+
+    def let_go(self, key: str) -> None:
+        """Roll back what is held under a key, if anything, and take the connection back."""
+        with self._lock:
+            found = self._held.pop(key, None)
+        if found is not None:
+            found[1].close()
+
     def close(self) -> None:
-        """Close what is idle; lent connections are closed when they come back."""
+        """Roll back what is held, close what is idle; what is lent, when it comes back."""
+        for key in list(self._held):
+            self.let_go(key)
         with self._lock:
             idle, self._idle = self._idle, []
         for conn in idle:

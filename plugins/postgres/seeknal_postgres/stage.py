@@ -1,9 +1,9 @@
-"""Rows on their way: a temporary table, or a file beside the project."""
+"""Rows on their way: a table, temporary or not, or a file beside the project."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +18,7 @@ from seeknal_postgres.pgtypes import PgType
 from seeknal_postgres.pool import Conn
 from seeknal_postgres.tables import Table, identifier, names
 
-#: The snapshot's rows, of the table's own types. Both vanish with the transaction.
+#: The rows of a direct write, of the table's own types. Both vanish with the transaction.
 ROWS = sql.Identifier("pg_temp", "_seeknal_rows")
 _RAW = sql.Identifier("pg_temp", "_seeknal_raw")
 _CHUNK = 2**20
@@ -47,29 +47,36 @@ def stage(
     columns: Sequence[Column],
     table: Table | None = None,
     change: Change | None = None,
-) -> None:
-    """Put the snapshot into the temporary table `ROWS`, typed as the table's columns.
+    *,
+    into: sql.Identifier = ROWS,
+    sent: Mapping[str, str] | None = None,
+) -> int:
+    """Put the snapshot into a new table, typed as the table's columns.
 
     Args:
         table: the table as it stands, None where it is to be made.
         change: what will be done to it before it takes the rows.
+        into: `ROWS`, which is temporary, or a table that stays. Where no table is
+            there yet, the rows of one that stays are frozen.
+        sent: names of further columns, by column, that keep its values as they are
+            sent, before the cast to the table's type.
+
+    Returns:
+        The rows staged.
     """
     declared = _declared(columns, table, change or Change())
     old = {column.name: table.column(column.name) if table else None for column in columns}
-    straight = all(direct(column, old[column.name]) for column in columns)
-    fields = [
-        sql.SQL("{} {}").format(
-            sql.Identifier(column.name),
-            type_sql(declared[column.name][0] if straight else column.sent),
-        )
+    straight = not sent and all(direct(column, old[column.name]) for column in columns)
+    stays, name = into is not ROWS, str(target.name)
+    fields = {
+        column.name: type_sql(declared[column.name][0] if straight else column.sent)
         for column in columns
-    ]
-    into = ROWS if straight else _RAW
-    conn.execute(
-        sql.SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(into, sql.SQL(", ").join(fields))
-    )
+    }
+    raw = into if straight else _RAW
+    _make(conn, raw, fields, stays=straight and stays)
+    copied = copy_statement(raw, columns, freeze=straight and stays)
     with conn.cursor() as cursor:
-        copy_in(context, cursor, copy_statement(into, columns), columns, snapshot, str(target.name))
+        rows = copy_in(context, cursor, copied, columns, snapshot, name)
     if not straight:
         casts = [
             sql.SQL("{} AS {}").format(
@@ -77,12 +84,47 @@ def stage(
             )
             for column in columns
         ]
-        conn.execute(
-            sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} AS r").format(
-                ROWS, sql.SQL(", ").join(casts), _RAW
-            )
-        )
-    conn.execute(sql.SQL("ANALYZE {}").format(ROWS))
+        casts += [
+            sql.SQL("{} AS {}").format(sql.Identifier("r", column), sql.Identifier(further))
+            for column, further in (sent or {}).items()
+        ]
+        query = sql.SQL("SELECT {} FROM {} AS r").format(sql.SQL(", ").join(casts), _RAW)
+        if stays and table is None:
+            _make(conn, into, {k: type_sql(v[0]) for k, v in declared.items()}, stays=True)
+            through_file(context, conn, query, copy_statement(into, columns, freeze=True))
+        else:
+            conn.execute(_creation(into, stays, sql.SQL("AS {}").format(query)))
+    conn.execute(sql.SQL("ANALYZE {}").format(into))
+    return rows
+
+
+def make_empty(conn: Conn, into: sql.Identifier, columns: Sequence[str], table: Table) -> None:
+    """Make a table that stays, with columns of an existing one and no rows."""
+    query = sql.SQL("AS SELECT {} FROM {} WHERE FALSE").format(
+        names(columns), identifier(table.name)
+    )
+    conn.execute(_creation(into, True, query))
+
+
+def _make(conn: Conn, into: sql.Identifier, fields: Mapping[str, sql.SQL], *, stays: bool) -> None:
+    listed = [sql.SQL("{} {}").format(sql.Identifier(k), kind) for k, kind in fields.items()]
+    conn.execute(
+        _creation(into, stays, sql.SQL("({})").format(sql.SQL(", ").join(listed)), listed=True)
+    )
+
+
+def _creation(
+    into: sql.Identifier, stays: bool, what: sql.Composed, *, listed: bool = False
+) -> sql.Composed:
+    """Return the CREATE TABLE of a list of columns, or of a query."""
+    if stays:
+        return sql.SQL("CREATE TABLE {} {}").format(into, what)
+    shape = (
+        "CREATE TEMP TABLE {} {} ON COMMIT DROP"
+        if listed
+        else "CREATE TEMP TABLE {} ON COMMIT DROP {}"
+    )
+    return sql.SQL(shape).format(into, what)
 
 
 def _declared(
@@ -135,18 +177,11 @@ def _feed(context: ExecutionContext, conn: Conn, file: IO[bytes], into: sql.Comp
             copy.write(chunk)
 
 
-def rewrite(
-    context: ExecutionContext, conn: Conn, target: Target, table: Table, change: Change
-) -> None:
-    """Change a column's type although the server writes the whole table anew for it.
-
-    A rewritten table looks empty to transactions with an older snapshot
-    (https://www.postgresql.org/docs/current/mvcc-caveats.html). So its rows go
-    through a file and come back frozen, visible to everybody: whoever began earlier
-    sees the rows from before this write. The caller holds the ACCESS EXCLUSIVE lock.
+def refuse_move(target: Target, table: Table, change: Change) -> None:
+    """Refuse to write a table anew where something hangs on it that this would set off.
 
     Raises:
-        WriteRefused: something hangs on the table that such a move would set off.
+        WriteRefused: naming the columns and what is in the way.
     """
     reason = (
         f"{table.referenced_by[0].table} refers to it" if table.referenced_by
@@ -162,6 +197,17 @@ def rewrite(
             f"change it at a quiet time: ALTER TABLE {target.name} ALTER COLUMN … TYPE …",
             target=str(target.name),
         )
+
+
+def rewrite(
+    context: ExecutionContext, conn: Conn, target: Target, table: Table, change: Change
+) -> None:
+    """Change a column's type although the server writes the whole table anew for it.
+
+    Raises:
+        WriteRefused: something hangs on the table that such a move would set off.
+    """
+    refuse_move(target, table, change)
     widened = dict(change.widen)
     kept = [column for column in table.columns if not column.generated]
     values = [
@@ -173,12 +219,37 @@ def rewrite(
         for column in kept
     ]
     name = identifier(target.name)
+    query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(values), name)
+    move(
+        context,
+        conn,
+        name,
+        [column.name for column in kept],
+        query,
+        lambda: apply_change(conn, target, change),
+    )
+
+
+def move(
+    context: ExecutionContext,
+    conn: Conn,
+    table: sql.Identifier,
+    columns: Sequence[str],
+    query: sql.Composed,
+    alter: Callable[[], object],
+) -> None:
+    """Replace a table's rows by a query's, while `alter` makes the server write it anew.
+
+    A rewritten table looks empty to transactions with an older snapshot
+    (https://www.postgresql.org/docs/current/mvcc-caveats.html). So the rows go
+    through a file and come back frozen, visible to everybody: whoever began earlier
+    sees these rows. The caller holds the ACCESS EXCLUSIVE lock.
+    """
     with _scratch(context) as file:
-        query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(values), name)
         _drain(context, conn, query, file)
-        conn.execute(sql.SQL("DELETE FROM {}").format(name))
-        apply_change(conn, target, change)
+        conn.execute(sql.SQL("DELETE FROM {}").format(table))
+        alter()
         into = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE)").format(
-            name, names([column.name for column in kept])
+            table, names(columns)
         )
         _feed(context, conn, file, into)

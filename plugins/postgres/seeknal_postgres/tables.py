@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -40,10 +41,20 @@ class TableColumn:
 
 @attrs.frozen(kw_only=True)
 class ForeignKey:
-    """A foreign key that points at the table."""
+    """A foreign key that points at the table.
+
+    ``table`` is the pointing table as printed, ``parts`` its name, ``oid`` its oid.
+    ``columns`` hold what stands in ``refers_to`` of the table. ``acts`` tells whether
+    deleting a row changes or deletes those that point at it.
+    """
 
     name: str
     table: str
+    parts: tuple[str, ...]
+    oid: int
+    columns: tuple[str, ...]
+    refers_to: tuple[str, ...]
+    acts: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -103,25 +114,33 @@ def find_oid(conn: Conn, name: QualifiedName) -> int | None:
     Raises:
         WriteRefused: something else than a table bears the name.
     """
-    row = conn.execute(
-        "SELECT c.oid::bigint, c.relkind::text FROM pg_catalog.pg_class c"
-        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = %s",
-        list(name.parts),
-    ).fetchone()
-    if row is None:
-        return None
-    if row[1] not in ("r", "p"):
-        raise WriteRefused(
-            f"{name} is {_KINDS.get(row[1], 'no table')}, not a table",
-            "write to another table",
-            target=str(name),
-        )
-    return int(row[0])
+    return _find_oids(conn, [name]).get(name)
+
+
+def _find_oids(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, int]:
+    """Return the oids of the tables that are there."""
+    rows = conn.execute(
+        "SELECT w.place, c.oid::bigint, c.relkind::text"
+        " FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w(schema, name, place)"
+        " JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema"
+        " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name",
+        [[name.parts[0] for name in wanted], [name.parts[1] for name in wanted]],
+    ).fetchall()
+    found = {}
+    for place, oid, kind in rows:
+        name = wanted[place - 1]
+        if kind not in ("r", "p"):
+            raise WriteRefused(
+                f"{name} is {_KINDS.get(kind, 'no table')}, not a table",
+                "write to another table",
+                target=str(name),
+            )
+        found[name] = int(oid)
+    return found
 
 
 _COLUMNS = """
-SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+SELECT a.attrelid::bigint, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
        a.attidentity::text <> '', a.attgenerated::text <> '', a.atthasdef,
        CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
        t.typtype = 'e' OR coalesce(e.typtype = 'e', false) OR coalesce(b.typtype = 'e', false)
@@ -129,14 +148,15 @@ FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
-WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attnum
+WHERE a.attrelid = ANY(%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum
 """
 
 # Only what is always enforced counts as a key: a partial, deferrable or
 # expression index, or one with NULLs, doesn't tell two rows apart.
 _KEYS = """
-SELECT array(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, place)
+SELECT i.indrelid::bigint,
+       array(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, place)
              JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num
              WHERE k.place <= i.indnkeyatts ORDER BY k.place),
        i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND
@@ -144,39 +164,87 @@ SELECT array(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALIT
                    JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num
                    WHERE k.place <= i.indnkeyatts AND NOT a.attnotnull)
 FROM pg_catalog.pg_index i
-WHERE i.indrelid = %s AND i.indisunique
+WHERE i.indrelid = ANY(%s::oid[]) AND i.indisunique
 ORDER BY i.indisprimary DESC, i.indexrelid
 """
 
 _REFERENCES = """
-SELECT conname::text, conrelid::regclass::text FROM pg_catalog.pg_constraint
-WHERE confrelid = %s AND contype = 'f' AND conparentid = 0 ORDER BY 2, 1
+SELECT f.confrelid::bigint, f.conname::text, f.conrelid::regclass::text, n.nspname::text,
+       c.relname::text, f.conrelid::bigint,
+       array(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY k(num, place)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.num
+             ORDER BY k.place),
+       array(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY k(num, place)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.num
+             ORDER BY k.place),
+       f.confdeltype IN ('c', 'n', 'd')
+FROM pg_catalog.pg_constraint f
+JOIN pg_catalog.pg_class c ON c.oid = f.conrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE f.confrelid = ANY(%s::oid[]) AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 3, 2
+"""
+
+_KIND_OF = """
+SELECT c.oid::bigint, c.relkind = 'p', EXISTS (SELECT FROM pg_catalog.pg_trigger
+       WHERE tgrelid = c.oid AND NOT tgisinternal)
+FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s::oid[])
 """
 
 
 def describe(conn: Conn, name: QualifiedName) -> Table | None:
     """Return the table of that name as it stands, or None."""
-    oid = find_oid(conn, name)
-    if oid is None:
-        return None
-    kind: Any = conn.execute(
-        "SELECT relkind = 'p', EXISTS (SELECT FROM pg_catalog.pg_trigger"
-        " WHERE tgrelid = c.oid AND NOT tgisinternal) FROM pg_catalog.pg_class c WHERE oid = %s",
-        [oid],
-    ).fetchone()
-    indexes = conn.execute(_KEYS, [oid]).fetchall()
-    return Table(
-        oid=oid,
-        name=name,
-        partitioned=kind[0],
-        triggers=kind[1],
-        columns=tuple(_column(row) for row in conn.execute(_COLUMNS, [oid])),
-        keys=tuple(tuple(columns) for columns, usable in indexes if usable),
-        unique=len(indexes),
-        referenced_by=tuple(
-            ForeignKey(name=row[0], table=row[1]) for row in conn.execute(_REFERENCES, [oid])
-        ),
-    )
+    return describe_all(conn, [name]).get(name)
+
+
+def describe_all(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, Table]:
+    """Return the tables of those names that are there, in a few queries for all of them.
+
+    Raises:
+        WriteRefused: something else than a table bears one of the names.
+    """
+    oids = _find_oids(conn, wanted)
+    if not oids:
+        return {}
+    listed = [list(oids.values())]
+    columns: dict[int, list[TableColumn]] = defaultdict(list)
+    for oid, *row in conn.execute(_COLUMNS, listed):
+        columns[oid].append(_column(tuple(row)))
+    keys: dict[int, list[tuple[tuple[str, ...], bool]]] = defaultdict(list)
+    for oid, key, usable in conn.execute(_KEYS, listed):
+        keys[oid].append((tuple(key), usable))
+    pointing: dict[int, list[ForeignKey]] = defaultdict(list)
+    for oid, name, table, schema, bare, other, held, referred, acts in conn.execute(
+        _REFERENCES, listed
+    ):
+        pointing[oid].append(
+            ForeignKey(
+                name=name,
+                table=table,
+                parts=(schema, bare),
+                oid=other,
+                columns=tuple(held),
+                refers_to=tuple(referred),
+                acts=acts,
+            )
+        )
+    kinds = {
+        oid: (partitioned, triggers)
+        for oid, partitioned, triggers in conn.execute(_KIND_OF, listed)
+    }
+    return {
+        name: Table(
+            oid=oid,
+            name=name,
+            partitioned=kinds[oid][0],
+            triggers=kinds[oid][1],
+            columns=tuple(columns[oid]),
+            keys=tuple(key for key, usable in keys[oid] if usable),
+            unique=len(keys[oid]),
+            referenced_by=tuple(pointing[oid]),
+        )
+        for name, oid in oids.items()
+        if oid in kinds
+    }
 
 
 def _column(row: tuple[Any, ...]) -> TableColumn:
@@ -207,6 +275,26 @@ def version_of(conn: Conn, name: QualifiedName, oid: int) -> tuple[int, str]:
     """Return a table's row count and version token, in one pass over the table."""
     row: Any = conn.execute(sql.SQL(_VERSION).format(table=identifier(name))).fetchone()
     return int(row[0]), f"{oid}:{row[0]}:{row[1]}"
+
+
+def versions_of(
+    conn: Conn, oids: Mapping[QualifiedName, int]
+) -> dict[QualifiedName, tuple[int, str]]:
+    """Return what `version_of` gives for each of several tables, by one statement."""
+    if not oids:
+        return {}
+    listed = list(oids)
+    asked = [
+        sql.SQL("SELECT {}, v.* FROM ({}) AS v").format(
+            sql.Literal(place), sql.SQL(_VERSION).format(table=identifier(name))
+        )
+        for place, name in enumerate(listed)
+    ]
+    found = {}
+    for place, rows, token in conn.execute(sql.SQL(" UNION ALL ").join(asked)):
+        name = listed[place]
+        found[name] = (int(rows), f"{oids[name]}:{rows}:{token}")
+    return found
 
 
 def fresh_version(conn: Conn, oid: int, rows: int) -> str:

@@ -7,10 +7,11 @@ inserted, never truncated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 import tenacity
 from psycopg import errors as pg
-from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.structure import nearest
@@ -20,17 +21,16 @@ from seeknal_postgres import locks
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
-from seeknal_postgres.evolve import Change, apply_change, direct, plan_change, type_sql
+from seeknal_postgres.evolve import Change, apply_change, direct, plan_change
 from seeknal_postgres.ledger import Ledger
 from seeknal_postgres.modes import Rows, check_keys, check_time
 from seeknal_postgres.pool import Conn, connection_of, pool_of
-from seeknal_postgres.stage import ROWS, copy_statement, rewrite, stage, through_file
+from seeknal_postgres.stage import copy_statement, rewrite, stage
 from seeknal_postgres.tables import (
     Table,
     describe,
     fresh_version,
     identifier,
-    names,
     settle,
     version_of,
 )
@@ -60,7 +60,7 @@ class Write:
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
     """Carry out the hook of the same name."""
     columns = columns_of(snapshot.schema, str(target.name))
-    _check_named_columns(target, columns)
+    check_named_columns(target, columns)
     pool = pool_of(context)
     with pool.take(context) as conn, translated(context, str(target.name), writing=True):
         book = ledgers.ensure(context, pool, conn, target)
@@ -88,7 +88,12 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
             ) from error
 
 
-def _check_named_columns(target: Target, columns: tuple[Column, ...]) -> None:
+def check_named_columns(target: Target, columns: Sequence[Column]) -> None:
+    """Refuse a mode whose columns are not named, or not in the snapshot.
+
+    Raises:
+        WriteRefused: naming what is missing.
+    """
     known = [column.name for column in columns]
     if target.mode is Mode.UPSERT_BY_KEY and not target.unique_keys:
         raise WriteRefused(
@@ -121,13 +126,17 @@ def _attempt(write: Write) -> WriteResult:
         table = describe(write.conn, write.target.name)
         if table is None:
             return _create(write)
-        _check_owner(write, table)
+        check_owner(write.context, write.ledger, write.target, table)
         return _change(write, table)
 
 
-def _check_owner(write: Write, table: Table) -> None:
-    context = write.context
-    record = write.ledger.find(*write.target.name.parts)
+def check_owner(context: ExecutionContext, ledger: Ledger, target: Target, table: Table) -> None:
+    """Refuse a table that is not this project's and environment's, unless it is adopted.
+
+    Raises:
+        WriteRefused: saying whose it is.
+    """
+    record = ledger.find(*target.name.parts)
     if record is not None and record.oid == table.oid:
         owner = record.owner
         if (owner.project, owner.environment) == (context.project, context.environment.name):
@@ -137,34 +146,18 @@ def _check_owner(write: Write, table: Table) -> None:
         whose = "exists already and was not made by this project and environment"
     if not context.adopt:
         raise WriteRefused(
-            f"{write.target.name} {whose}",
+            f"{target.name} {whose}",
             "run with --adopt to take the table over, or write to another one",
-            target=str(write.target.name),
+            target=str(target.name),
         )
 
 
 def _create(write: Write) -> WriteResult:
     conn, target, columns = write.conn, write.target, write.columns
-    fields = [
-        sql.SQL("{} {}").format(sql.Identifier(column.name), type_sql(column.type))
-        for column in columns
-    ]
-    statement = sql.SQL("CREATE TABLE {} ({})").format(
-        identifier(target.name), sql.SQL(", ").join(fields)
-    )
     try:
-        conn.execute(statement)
+        stage(write.context, conn, target, write.snapshot, columns, into=identifier(target.name))
     except (pg.DuplicateTable, pg.UniqueViolation) as error:
         raise _Moved from error
-    into = copy_statement(identifier(target.name), columns, freeze=True)
-    if all(direct(column, None) for column in columns):
-        with conn.cursor() as cursor:
-            copy_in(write.context, cursor, into, columns, write.snapshot, str(target.name))
-    else:
-        stage(write.context, conn, target, write.snapshot, columns)
-        listed = names([column.name for column in columns])
-        query = sql.SQL("SELECT {} FROM {}").format(listed, ROWS)
-        through_file(write.context, conn, query, into)
     if target.unique_keys:
         check_keys(conn, target, identifier(target.name), target.unique_keys)
     if write.mode is Mode.INCREMENTAL_BY_TIME:
@@ -173,14 +166,14 @@ def _create(write: Write) -> WriteResult:
     assert table is not None
     if target.mode in (Mode.APPEND, Mode.FULL):
         write.ledger.forget_appends(target)
-        write.ledger.claim_append(write.context, target, write.snapshot, table.oid)
+        _claim(write, table)
     return _finish(write, table, created=True, rows_written=write.snapshot.row_count)
 
 
 def _change(write: Write, table: Table) -> WriteResult:
     conn, target = write.conn, write.target
     change = plan_change(target, table, write.columns, write.snapshot, write.mode)
-    rows = Rows.of(target, table, write.columns, write.mode)
+    rows = Rows.of(target, table, [column.name for column in write.columns], write.mode)
     straight = (
         rows.key is None
         and not change
@@ -189,10 +182,10 @@ def _change(write: Write, table: Table) -> WriteResult:
     )
     if not straight:
         stage(write.context, conn, target, write.snapshot, write.columns, table, change)
-        rows.check(conn)
+        rows.check(conn, write.columns)
     _lock(write, table, change)
     if write.mode is Mode.APPEND:
-        claimed = write.ledger.claim_append(write.context, target, write.snapshot, table.oid)
+        claimed = _claim(write, table)
         if not claimed:
             return _finish(write, table, created=False, rows_written=0)
     if change:
@@ -210,7 +203,7 @@ def _change(write: Write, table: Table) -> WriteResult:
         rows.apply(conn)
     if write.mode is Mode.FULL:
         write.ledger.forget_appends(target)
-        write.ledger.claim_append(write.context, target, write.snapshot, table.oid)
+        _claim(write, table)
     return _finish(write, table, created=False, rows_written=write.snapshot.row_count)
 
 
@@ -225,6 +218,13 @@ def _lock(write: Write, table: Table, change: Change) -> None:
         raise _Moved
 
 
+def _claim(write: Write, table: Table) -> bool:
+    snapshot = write.snapshot
+    return write.ledger.claim_append(
+        write.context, write.target, snapshot.content_key, snapshot.row_count, table.oid
+    )
+
+
 def _finish(write: Write, table: Table, *, created: bool, rows_written: int) -> WriteResult:
     # What a deferred constraint would say at the commit, it says now.
     write.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -236,7 +236,7 @@ def _finish(write: Write, table: Table, *, created: bool, rows_written: int) -> 
     write.ledger.record_write(
         write.context,
         write.target,
-        write.snapshot,
+        write.snapshot.content_key,
         oid=table.oid,
         rows=rows,
         created=created,
