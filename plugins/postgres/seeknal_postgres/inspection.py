@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from psycopg import errors as pg
 
-from seeknal_core.types import ExecutionContext, Ownership, Target, TargetColumn, TargetState
+from seeknal_core.errors import BackendError
+from seeknal_core.types import (
+    ExecutionContext,
+    Ownership,
+    QualifiedName,
+    Target,
+    TargetColumn,
+    TargetState,
+)
 from seeknal_postgres import tables
 from seeknal_postgres.errors import translated
 from seeknal_postgres.ledger import Ledger
+from seeknal_postgres.naming import ledger_schema
+from seeknal_postgres.places import Places
 from seeknal_postgres.pool import Conn, connection_of, pool_of
+from seeknal_postgres.promotions import generation_of
 
 
 def count_rows(context: ExecutionContext, target: Target) -> int:
     """Carry out the hook of the same name."""
     with pool_of(context).take(context) as conn, translated(context, str(target.name)):
         tables.settle(conn)
-        if tables.find_oid(conn, target.name) is None:
-            raise tables.missing(target.name)
-        return tables.count(conn, target.name)
+        name = staged_name(context, target) or target.name
+        if tables.find_oid(conn, name) is None:
+            raise _unstaged(target) if target.staged else tables.missing(target.name)
+        return tables.count(conn, name)
+
+
+def staged_name(context: ExecutionContext, target: Target) -> QualifiedName | None:
+    """Return the table of what is staged for a target, None where none is meant."""
+    if target.staged is None:
+        return None
+    schema = ledger_schema(connection_of(context).state_schema, context.environment.name)
+    return Places.of(context, schema, target.staged.promotion, target.key).stage
+
+
+def _unstaged(target: Target) -> BackendError:
+    return BackendError(
+        f"{target.name}: nothing is staged for it",
+        "promote again: its rows have to be staged anew",
+        target=str(target.name),
+    )
 
 
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
@@ -28,37 +57,68 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
         tables.settle(conn)
         identity = tables.store_identity(conn, connection_of(context).place)
         identity += f"/{target.name}"
+        if target.staged is not None:
+            return _inspect_staged(context, conn, target, identity)
         table = tables.describe(conn, target.name)
         if table is None:
-            return TargetState(exists=False, identity=identity)
+            generation, _ = _recorded_state(context, conn, target, None)
+            return TargetState(exists=False, identity=identity, generation=generation)
+        version = tables.version_of(conn, target.name, table.oid)[1]
+        generation, owner = _recorded_state(context, conn, target, table.oid)
         return TargetState(
             exists=True,
             identity=identity,
             columns=tuple(
                 TargetColumn(name=column.name, type=column.declared) for column in table.columns
             ),
-            version=tables.version_of(conn, target.name, table.oid)[1],
-            owner=_owner(context, conn, target, table.oid),
+            version=version,
+            owner=owner,
+            generation=generation,
         )
 
 
-def _owner(context: ExecutionContext, conn: Conn, target: Target, oid: int) -> Ownership | None:
-    """Return whose the table is, by this environment's ledger or by one beside it.
+def _inspect_staged(
+    context: ExecutionContext, conn: Conn, target: Target, identity: str
+) -> TargetState:
+    name = staged_name(context, target)
+    table = tables.describe(conn, name) if name is not None else None
+    assert target.staged is not None
+    sent = target.staged.data.get("sent")
+    hidden = set(sent.values()) if isinstance(sent, Mapping) else set()
+    return TargetState(
+        exists=table is not None,
+        identity=identity,
+        columns=tuple(
+            TargetColumn(name=column.name, type=column.declared)
+            for column in (table.columns if table is not None else ())
+            if column.name not in hidden
+        ),
+    )
 
-    A table of production that the state folder knows nothing of is still
-    production's: its own ledger says so, where this role may read it.
+
+def _recorded_state(
+    context: ExecutionContext, conn: Conn, target: Target, oid: int | None
+) -> tuple[int, Ownership | None]:
+    """Return how many promotions there were, and whose the table is.
+
+    That is told by this environment's ledger or by one beside it: a table of production
+    that the state folder knows nothing of is still production's, as its own ledger says
+    where this role may read it.
     """
-    own = Ledger.of(context, conn)
+    own, generation = Ledger.of(context, conn), 0
     try:
-        if own.exists() and (found := _recorded(own, target, oid)) is not None:
-            return found
-        for ledger in own.siblings(connection_of(context).state_schema):
-            if (found := _recorded(ledger, target, oid)) is not None:
-                return found
+        if own.exists():
+            generation = generation_of(context, own)
+            if oid is not None and (found := _recorded(own, target, oid)) is not None:
+                return generation, found
+        if oid is not None:
+            for ledger in own.siblings(connection_of(context).state_schema):
+                if (found := _recorded(ledger, target, oid)) is not None:
+                    return generation, found
     except pg.InsufficientPrivilege:
         # A role that may not read the records owns nothing by them.
-        return None
-    return None
+        return generation, None
+    return generation, None
 
 
 def _recorded(ledger: Ledger, target: Target, oid: int) -> Ownership | None:

@@ -17,14 +17,18 @@ from seeknal_postgres.connection import TYPE, PostgresConnection, PostgresOption
 
 if TYPE_CHECKING:
     from seeknal_core.types import (
+        Batch,
+        Checksum,
         ConnectionSpec,
         ExecutionContext,
         Owned,
+        Published,
         QualifiedName,
         Snapshot,
         Source,
         SourceSpec,
         SourceStream,
+        Staged,
         Target,
         TargetSpec,
         TargetState,
@@ -142,6 +146,54 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
     from seeknal_postgres import inspection
 
     return inspection.inspect_target(context, target)
+
+
+@hookimpl
+def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
+    """Write the snapshot into a table of the ledger's schema."""
+    from seeknal_postgres import staging
+
+    return staging.stage(context, target, snapshot, promotion)
+
+
+@hookimpl
+def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
+    """Do all of a publish but its commit, in one transaction that stays open."""
+    from seeknal_postgres import publishing
+
+    return publishing.prepare_publish(context, batch)
+
+
+@hookimpl
+def publish(context: ExecutionContext, batch: Batch) -> Published:
+    """Make all tables of the batch hold what is staged, in one transaction."""
+    from seeknal_postgres import publishing
+
+    return publishing.publish(context, batch)
+
+
+@hookimpl
+def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
+    """Bring all tables of the batch back, in one transaction."""
+    from seeknal_postgres import reverting
+
+    return reverting.revert(context, batch, overwrite)
+
+
+@hookimpl
+def discard(context: ExecutionContext, batch: Batch) -> None:
+    """Drop the tables that hold what is staged, and what undoes the publish."""
+    from seeknal_postgres import reverting
+
+    reverting.discard(context, batch)
+
+
+@hookimpl
+def checksum(context: ExecutionContext, target: Target) -> Checksum:
+    """Sum up the table's rows, or what is staged, read from the server."""
+    from seeknal_postgres import inspection, sums
+
+    return sums.checksum(context, target, inspection.staged_name(context, target))
 
 
 @hookimpl

@@ -1,0 +1,292 @@
+"""Making a batch visible: one transaction, which may be held open before its commit."""
+
+from __future__ import annotations
+
+import attrs
+import psycopg
+from psycopg import errors as pg
+from psycopg import sql
+
+from seeknal_core.errors import StaleStage
+from seeknal_core.types import (
+    Batch,
+    ExecutionContext,
+    Mode,
+    Published,
+    PublishedTarget,
+    QualifiedName,
+)
+from seeknal_postgres import locks, undo
+from seeknal_postgres.batches import (
+    PUBLISH_WAIT,
+    Part,
+    grant_defaults,
+    key_of,
+    lock,
+    moved,
+    parts_of,
+    patiently,
+)
+from seeknal_postgres.errors import translated
+from seeknal_postgres.evolve import apply_change
+from seeknal_postgres.ledger import Ledger, make_schema
+from seeknal_postgres.modes import Rows
+from seeknal_postgres.pool import Conn, connection_of, pool_of
+from seeknal_postgres.promotions import Book
+from seeknal_postgres.stage import rewrite
+from seeknal_postgres.staging import durable, shape_of
+from seeknal_postgres.tables import Table, settle, versions_of
+from seeknal_postgres.undo import Kind, Undo
+
+
+@attrs.frozen(kw_only=True)
+class _Publish:
+    """One publish within its transaction."""
+
+    context: ExecutionContext
+    batch: Batch
+    conn: Conn
+    ledger: Ledger
+    book: Book
+
+
+def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
+    """Carry out the hook of the same name."""
+    pool, key = pool_of(context), key_of(context, batch)
+    held = pool.held(key)
+    if held is not None:
+        if _is_open(held):
+            return True
+        pool.let_go(key)
+    conn = pool.hold(context, key)
+    try:
+        with translated(context, connection_of(context).place, writing=True):
+            open = patiently(
+                context, conn, batch, lambda: _prepare(context, conn, batch), PUBLISH_WAIT
+            )
+    except BaseException:
+        pool.let_go(key)
+        raise
+    if not open:
+        pool.let_go(key)
+    return open
+
+
+def _is_open(conn: Conn) -> bool:
+    """Whether a held transaction still waits for its commit."""
+    try:
+        conn.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
+
+
+def publish(context: ExecutionContext, batch: Batch) -> Published:
+    """Carry out the hook of the same name."""
+    pool, key = pool_of(context), key_of(context, batch)
+    if pool.held(key) is None and not prepare_publish(context, batch):
+        with pool.take(context) as conn, translated(context, connection_of(context).place):
+            settle(conn)
+            book = Book(context=context, ledger=Ledger.of(context, conn), promotion=batch.promotion)
+            return _published(batch, book)
+    held = pool.held(key)
+    assert held is not None
+    try:
+        # Whether a commit without an answer happened, the next call's INSERT tells.
+        with translated(context, connection_of(context).place):
+            book = Book(context=context, ledger=Ledger.of(context, held), promotion=batch.promotion)
+            found = _published(batch, book)
+            held.commit()
+    finally:
+        pool.let_go(key)
+    return found
+
+
+def _published(batch: Batch, book: Book) -> Published:
+    results = book.results()
+    return Published(targets=tuple(results[target.key] for target in batch.targets))
+
+
+def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
+    """Do all but the commit. The transaction is open afterwards."""
+    settle(conn)
+    durable(conn)
+    _keep_open(conn)
+    ledger = Ledger.of(context, conn)
+    if not ledger.complete():
+        raise _unstaged(context, batch)
+    book = Book(context=context, ledger=ledger, promotion=batch.promotion)
+    if not book.publish(batch.generation):
+        return False
+    work = _Publish(context=context, batch=batch, conn=conn, ledger=ledger, book=book)
+    parts = _locked(work)
+    rows = {
+        part.target.key: _rows(conn, part, part.table) for part in parts if part.table is not None
+    }
+    _keep_undo(work, parts, rows)
+    _apply(work, parts, rows)
+    # What a deferred constraint would say at the commit, it says now.
+    conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    _record(work, parts)
+    context.cancellation.check()
+    return True
+
+
+def _keep_open(conn: Conn) -> None:
+    """Let the transaction wait for other stores, whatever the role's limits are."""
+    conn.execute(
+        "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings"
+        " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+    )
+
+
+def _unstaged(context: ExecutionContext, batch: Batch) -> StaleStage:
+    return StaleStage(
+        f"what promotion {batch.promotion} staged in {connection_of(context).place} is gone",
+        "promote again: its rows have to be staged anew",
+        target=connection_of(context).place,
+    )
+
+
+def _locked(work: _Publish) -> list[Part]:
+    """Lock the tables and see that each is as it was staged upon."""
+    conn, batch = work.conn, work.batch
+    lock(
+        conn,
+        {
+            part.target.name: locks.EVERYBODY if part.change else locks.WRITERS
+            for part in parts_of(work.context, work.ledger, batch)
+            if part.table is not None
+        },
+        "staged",
+    )
+    parts = parts_of(work.context, work.ledger, batch)
+    there = {part.target.name: part.table.oid for part in parts if part.table is not None}
+    versions = versions_of(conn, there)
+    for part in parts:
+        staged, found = part.target.staged, versions.get(part.target.name)
+        if staged is None or part.staged is None:
+            raise _unstaged(work.context, batch)
+        now = found[1] if found is not None else None
+        if now != staged.base:
+            raise moved(part.target, staged.base, now, "staged")
+        if shape_of(part.table) != part.data.get("shape"):
+            raise StaleStage(
+                f"{part.target.name}: its columns, keys or foreign keys were changed since it "
+                f"was staged (its rows were not: version {now})",
+                "promote again",
+                target=str(part.target.name),
+            )
+    return parts
+
+
+def _rows(conn: Conn, part: Part, table: Table) -> Rows:
+    rows = Rows.of(part.target, table, part.columns, part.mode, part.places.rows)
+    return rows.decided(conn)
+
+
+def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
+    plans: list[tuple[Part, Undo]] = []
+    missing = _missing_schemas(work.conn, parts)
+    made: set[str] = set()
+    for part in parts:
+        staged = part.target.staged
+        assert staged is not None
+        assert part.staged is not None
+        if part.table is None:
+            schema = part.target.name.parts[0]
+            if schema in missing - made and make_schema(work.context, work.ledger, schema):
+                made.add(schema)
+            found = Undo(kind=Kind.CREATED, oid=part.staged.oid, schema_made=schema in made)
+        elif part.known:
+            found = Undo(kind=Kind.NOTHING, oid=part.table.oid, base=staged.base)
+        else:
+            found = undo.capture(
+                work.conn, part.places, rows[part.target.key], part.change, staged.base
+            )
+        plans.append((part, found))
+    work.book.keep([(part.target, found.document()) for part, found in plans])
+
+
+def _missing_schemas(conn: Conn, parts: list[Part]) -> set[str]:
+    wanted = {part.target.name.parts[0] for part in parts if part.table is None}
+    rows = conn.execute(
+        "SELECT nspname::text FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", [list(wanted)]
+    )
+    return wanted - {row[0] for row in rows}
+
+
+def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
+    """Change columns, then rows: those that point at others go first and come last."""
+    conn = work.conn
+    by_key = {part.target.key: part for part in parts}
+    for part in parts:
+        if part.table is None:
+            _make(conn, part)
+        elif part.change and not part.known:
+            if part.change.rewrites:
+                rewrite(work.context, conn, part.target, part.table, part.change)
+            else:
+                apply_change(conn, part.target, part.change)
+    changed = {
+        part.target.key: part.table for part in parts if part.table is not None and not part.known
+    }
+    # Whose rows are all kept or written anew may lose some on the way.
+    ours = {table.oid for key, table in changed.items() if by_key[key].mode is Mode.FULL}
+    order = undo.by_reference(changed)
+    for key in order:
+        gone = rows[key].gone(conn)
+        if gone is None:
+            continue
+        undo.refuse_orphans(conn, by_key[key].target, changed[key], gone, ours)
+        rows[key].delete(conn, gone)
+    for key in reversed(order):
+        rows[key].fill(conn)
+
+
+def _make(conn: Conn, part: Part) -> None:
+    """Move a stage table to where the target is to be."""
+    schema, table = part.target.name.parts
+    stage = part.places.stage.parts
+    moved_to = sql.Identifier(schema, stage[1])
+    try:
+        conn.execute(
+            sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(
+                sql.Identifier(*stage), sql.Identifier(schema)
+            )
+        )
+        conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved_to, sql.Identifier(table)))
+    except (pg.DuplicateTable, pg.UniqueViolation) as error:
+        raise moved(part.target, None, "(made by somebody else)", "staged") from error
+    grant_defaults(conn, part.target.name)
+
+
+def _record(work: _Publish, parts: list[Part]) -> None:
+    """Write down who wrote what, and what each target is from now on."""
+    oids: dict[QualifiedName, int] = {}
+    for part in parts:
+        table = part.table or part.staged
+        assert table is not None
+        oids[part.target.name] = table.oid
+    versions = versions_of(work.conn, oids)
+    results = []
+    for part in parts:
+        target, oid = part.target, oids[part.target.name]
+        rows, version = versions[target.name]
+        created = part.table is None
+        results.append(
+            PublishedTarget(key=target.key, version=version, rows_after=rows, created=created)
+        )
+        staged = target.staged
+        assert staged is not None
+        content_key = work.batch.content_keys[target.key]
+        if not part.known:
+            if part.mode is Mode.FULL or created:
+                work.ledger.forget_appends(target)
+            if part.mode in (Mode.FULL, Mode.APPEND):
+                work.ledger.claim_append(work.context, target, content_key, staged.rows, oid)
+        work.ledger.record_write(
+            work.context, target, content_key,
+            oid=oid, rows=rows, created=created, version=version,
+        )  # fmt: skip
+    work.book.save_results(results)

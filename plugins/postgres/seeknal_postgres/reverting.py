@@ -1,0 +1,236 @@
+"""Undoing a publish, and throwing away what was kept for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import LiteralString
+
+import attrs
+from psycopg import errors as pg
+from psycopg import sql
+
+from seeknal_core.errors import StaleStage, WriteRefused
+from seeknal_core.types import Batch, ExecutionContext, QualifiedName, Target
+from seeknal_postgres import cleanup, locks
+from seeknal_postgres.batches import key_of, lock, moved, patiently
+from seeknal_postgres.errors import said, translated
+from seeknal_postgres.ledger import Ledger
+from seeknal_postgres.places import Places, claim, drop
+from seeknal_postgres.pool import Conn, connection_of, pool_of
+from seeknal_postgres.promotions import REVERTED, Book
+from seeknal_postgres.staging import durable
+from seeknal_postgres.tables import Table, describe_all, identifier, settle, versions_of
+from seeknal_postgres.undo import Kind, Restore, Undo, by_reference, refuse_orphans
+
+
+@attrs.frozen(kw_only=True)
+class _Undoing:
+    """One undoing within its transaction: plans and tables by target key."""
+
+    context: ExecutionContext
+    batch: Batch
+    overwrite: bool
+    conn: Conn
+    ledger: Ledger
+    book: Book
+    plans: Mapping[str, Undo]
+    tables: Mapping[str, Table]
+
+    def targets(self, *kinds: Kind) -> list[Target]:
+        """Return the targets whose plan is of one of the kinds."""
+        return [target for target in self.batch.targets if self.plans[target.key].kind in kinds]
+
+
+def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
+    """Carry out the hook of the same name."""
+    pool, place = pool_of(context), connection_of(context).place
+    pool.let_go(key_of(context, batch))
+    with pool.take(context) as conn, translated(context, place, writing=True):
+
+        def attempt() -> bool:
+            with conn.transaction():
+                return _revert(context, conn, batch, overwrite)
+
+        undone = patiently(context, conn, batch, attempt, connection_of(context).lock_wait)
+    # Whoever writes later in this command looks again.
+    for target in batch.targets:
+        pool.done.discard(f"schema {target.name.parts[0]}")
+    return undone
+
+
+def _revert(context: ExecutionContext, conn: Conn, batch: Batch, overwrite: bool) -> bool:
+    settle(conn)
+    durable(conn)
+    ledger = Ledger.of(context, conn)
+    if not ledger.complete():
+        return False  # nothing was ever staged here
+    book = Book(context=context, ledger=ledger, promotion=batch.promotion)
+    if book.bar() or book.state() == REVERTED:
+        return False
+    kept = book.kept()
+    if any(target.key not in kept for target in batch.targets):
+        place = connection_of(context).place
+        raise WriteRefused(
+            f"what undoes promotion {batch.promotion} in {place} was thrown away",
+            "it cannot be undone any more: promote an earlier state instead",
+            target=place,
+        )
+    plans = {target.key: Undo.of(kept[target.key]) for target in batch.targets}
+    work = _Undoing(
+        context=context,
+        batch=batch,
+        overwrite=overwrite,
+        conn=conn,
+        ledger=ledger,
+        book=book,
+        plans=plans,
+        tables=_locked(conn, batch, plans),
+    )
+    _refuse_moved(work)
+    _restore(work)
+    conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    _drop_created(work)
+    _restore_records(work)
+    book.mark_reverted()
+    context.cancellation.check()
+    return True
+
+
+def _locked(conn: Conn, batch: Batch, plans: Mapping[str, Undo]) -> dict[str, Table]:
+    """Lock the tables that are there, and return them as they are under the lock."""
+    wanted = [target.name for target in batch.targets]
+    there = describe_all(conn, wanted)
+    modes: dict[QualifiedName, LiteralString] = {}
+    for target in batch.targets:
+        plan = plans[target.key]
+        if target.name in there:
+            strong = plan.kind is Kind.CREATED or plan.added or plan.widened
+            modes[target.name] = locks.EVERYBODY if strong else locks.WRITERS
+    lock(conn, modes, "published")
+    there = describe_all(conn, wanted)
+    return {target.key: there[target.name] for target in batch.targets if target.name in there}
+
+
+def _refuse_moved(work: _Undoing) -> None:
+    """Refuse what somebody wrote, dropped, or made anew since it was published."""
+    given = {key: result.version for key, result in work.book.results().items()}
+    now = versions_of(work.conn, {table.name: table.oid for table in work.tables.values()})
+    problems = []
+    for target in work.batch.targets:
+        found = now[target.name][1] if target.name in now else None
+        if found != given[target.key]:
+            problems.append(moved(target, given[target.key], found, "published"))
+    if problems and not work.overwrite:
+        raise StaleStage(
+            "; ".join(problem.message for problem in problems),
+            problems[0].hint,
+            target=problems[0].target,
+        )
+    for target in work.batch.targets:
+        table, plan = work.tables.get(target.key), work.plans[target.key]
+        if table is None and plan.kind is Kind.CREATED:
+            continue
+        if table is None or table.oid != plan.oid:
+            how = "dropped and made anew" if table is not None else "dropped"
+            raise WriteRefused(
+                f"{target.name} was {how} by somebody else since it was published, and cannot "
+                "be brought back",
+                "keep what is there, or bring the table back yourself",
+                target=str(target.name),
+            )
+
+
+def _restore(work: _Undoing) -> None:
+    """Bring columns and rows back: tables that point at others first, filled last."""
+    conn = work.conn
+    restores = {
+        target.key: Restore(
+            context=work.context,
+            conn=conn,
+            target=target,
+            places=Places.of(work.context, work.ledger.schema, work.batch.promotion, target.key),
+            undo=work.plans[target.key],
+            table=work.tables[target.key],
+        )
+        for target in work.targets(Kind.WHOLE, Kind.KEYED, Kind.INTERVAL, Kind.ADDED)
+    }
+    for restore in restores.values():
+        restore.alter()
+    ours = {table.oid for table in work.tables.values()}
+    order = by_reference({key: work.tables[key] for key in restores})
+    for key in order:
+        restore = restores[key]
+        doomed = restore.doomed()
+        if doomed is not None and not work.overwrite:
+            refuse_orphans(conn, restore.target, restore.table, doomed, ours)
+        restore.remove()
+    for key in reversed(order):
+        restores[key].fill()
+
+
+def _drop_created(work: _Undoing) -> None:
+    """Drop the tables that the publish made, and the schemas that it made for them."""
+    created = [t for t in work.targets(Kind.CREATED) if t.key in work.tables]
+    if created:
+        listed = sql.SQL(", ").join(identifier(target.name) for target in created)
+        try:
+            work.conn.execute(sql.SQL("DROP TABLE {} RESTRICT").format(listed))
+        except pg.DependentObjectsStillExist as error:
+            names = ", ".join(str(target.name) for target in created)
+            raise WriteRefused(
+                f"{names} cannot be dropped again: {said(error)}",
+                "drop what depends on it yourself, then run again",
+                target=names,
+            ) from error
+    made = [t.name.parts[0] for t in work.targets(Kind.CREATED) if work.plans[t.key].schema_made]
+    for schema in sorted(set(made)):
+        _drop_schema(work, schema)
+
+
+def _drop_schema(work: _Undoing, schema: str) -> None:
+    conn, ledger = work.conn, work.ledger
+    ours = conn.execute(
+        ledger._sql(
+            "SELECT 1 FROM {schema}.schemas s JOIN pg_catalog.pg_namespace n"
+            " ON n.oid = s.schema_oid AND n.nspname = s.name WHERE s.name = %s"
+        ),
+        [schema],
+    ).fetchone()
+    if ours is not None:
+        try:
+            with conn.transaction():
+                conn.execute(sql.SQL("DROP SCHEMA {} RESTRICT").format(sql.Identifier(schema)))
+        except pg.DependentObjectsStillExist:
+            return  # somebody uses it; it stays written down as ours
+    conn.execute(ledger._sql("DELETE FROM {schema}.schemas WHERE name = %s"), [schema])
+
+
+def _restore_records(work: _Undoing) -> None:
+    kept = work.targets(Kind.WHOLE, Kind.KEYED, Kind.INTERVAL, Kind.ADDED)
+    now = versions_of(work.conn, {t.name: work.plans[t.key].oid for t in kept})
+    work.book.restore_records([(t, work.plans[t.key].base or "", now[t.name][1]) for t in kept])
+
+
+def discard(context: ExecutionContext, batch: Batch) -> None:
+    """Carry out the hook of the same name."""
+    pool, place = pool_of(context), connection_of(context).place
+    pool.let_go(key_of(context, batch))
+    with pool.take(context) as conn, translated(context, place, writing=True):
+        ledger = Ledger.of(context, conn)
+
+        def attempt() -> bool:
+            with conn.transaction():
+                settle(conn)
+                if not ledger.complete():
+                    return False  # nothing was ever staged here
+                places = [
+                    Places.of(context, ledger.schema, batch.promotion, target.key)
+                    for target in batch.targets
+                ]
+                claim(conn, places)
+                drop(conn, [name for each in places for name in each.all])
+                Book(context=context, ledger=ledger, promotion=batch.promotion).forget()
+                return cleanup.end_if_empty(context, ledger)
+
+        if patiently(context, conn, batch, attempt, connection_of(context).lock_wait):
+            pool.done.discard(ledger.schema)

@@ -1,0 +1,297 @@
+"""Writing a snapshot beside its target, unseen, for a promotion to publish.
+
+Whatever can be refused is refused here: first the target is looked at and the
+server asked, by EXPLAIN, whether it would let us; then the rows are written into a
+table of the ledger's schema. Nothing but the stage table is held meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, LiteralString
+
+import attrs
+from psycopg import errors as pg
+from psycopg import sql
+
+from seeknal_core.errors import NamespaceRefused, WriteRefused
+from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
+from seeknal_postgres import ledger as ledgers
+from seeknal_postgres import locks, sums
+from seeknal_postgres.columns import Column, columns_of
+from seeknal_postgres.errors import translated
+from seeknal_postgres.evolve import Change, plan_change
+from seeknal_postgres.ledger import Ledger
+from seeknal_postgres.modes import Rows, check_keys, check_time
+from seeknal_postgres.naming import quote
+from seeknal_postgres.places import Places, claim, drop
+from seeknal_postgres.pool import Conn, Pool, pool_of
+from seeknal_postgres.stage import make_empty, refuse_move
+from seeknal_postgres.stage import stage as put
+from seeknal_postgres.tables import Table, describe, identifier, names, settle, version_of
+from seeknal_postgres.write import check_named_columns, check_owner
+
+
+@attrs.frozen(kw_only=True)
+class Work:
+    """One staging under way."""
+
+    context: ExecutionContext
+    conn: Conn
+    target: Target
+    snapshot: Snapshot
+    columns: tuple[Column, ...]
+    ledger: Ledger
+    places: Places
+
+    @property
+    def mode(self) -> Mode:
+        """The mode in force: a full refresh replaces all rows."""
+        return Mode.FULL if self.context.full_refresh else self.target.mode
+
+    @property
+    def names(self) -> list[str]:
+        """The snapshot's columns."""
+        return [column.name for column in self.columns]
+
+
+@attrs.frozen(kw_only=True)
+class Found:
+    """What stands where the target will be, and what a publish will do to it.
+
+    ``known`` tells that the rows were appended before.
+    """
+
+    table: Table | None = None
+    version: str | None = None
+    change: Change = Change()
+    known: bool = False
+
+
+def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
+    """Carry out the hook of the same name."""
+    columns = columns_of(snapshot.schema, str(target.name))
+    check_named_columns(target, columns)
+    pool = pool_of(context)
+    with pool.take(context) as conn, translated(context, str(target.name), writing=True):
+        try:
+            work = _begun(context, pool, conn, target, snapshot, columns, promotion)
+            return _staged(work, promotion)
+        except (pg.InvalidSchemaName, pg.UndefinedTable):
+            # Somebody ended an empty ledger between our look and our table.
+            pool.done.discard(Ledger.of(context, conn).schema)
+            work = _begun(context, pool, conn, target, snapshot, columns, promotion)
+            return _staged(work, promotion)
+
+
+def _begun(
+    context: ExecutionContext,
+    pool: Pool,
+    conn: Conn,
+    target: Target,
+    snapshot: Snapshot,
+    columns: tuple[Column, ...],
+    promotion: str,
+) -> Work:
+    ledger = ledgers.ensure_ledger(context, pool, conn)
+    return Work(
+        context=context,
+        conn=conn,
+        target=target,
+        snapshot=snapshot,
+        columns=columns,
+        ledger=ledger,
+        places=Places.of(context, ledger.schema, promotion, target.key),
+    )
+
+
+def _staged(work: Work, promotion: str) -> Staged:
+    patience = locks.patience(work.context)
+    found = patience(_look, work)
+    sent = sums.sent_columns(work.columns, found.table)
+    rows = locks.patience(work.context)(_write, work, found, sent)
+    data: dict[str, object] = {
+        "table": str(work.places.stage),
+        "mode": work.mode.value,
+        "shape": shape_of(found.table),
+        "rewrites": list(found.change.rewrites),
+        "known": found.known,
+        "sent": dict(sent),
+        "read": sums.read_types(work.columns, found.table),
+    }
+    return Staged(promotion=promotion, base=found.version, rows=rows, data=data)
+
+
+def shape_of(table: Table | None) -> str:
+    """Return a digest of all that the plan for a table was made upon."""
+    return hashlib.sha256(repr(table).encode()).hexdigest()[:32] if table else ""
+
+
+def _look(work: Work) -> Found:
+    """Look at the target and refuse what would be refused later; hold no lock afterwards."""
+    work.context.cancellation.check()
+    conn, target = work.conn, work.target
+    with conn.transaction(force_rollback=True):
+        settle(conn)
+        table = describe(conn, target.name)
+        if table is None:
+            _refuse_no_room(work)
+            return Found()
+        check_owner(work.context, work.ledger, target, table)
+        change = plan_change(target, table, work.columns, work.snapshot, work.mode)
+        rows = Rows.of(target, table, work.names, work.mode)
+        if change:
+            _refuse_change(work, table, change)
+        _refuse_rights(work, table, rows)
+        known = work.mode is Mode.APPEND and work.ledger.appended(
+            target, work.snapshot.content_key, table.oid
+        )
+        version = version_of(conn, target.name, table.oid)[1]
+        return Found(table=table, version=version, change=change, known=known)
+
+
+def _refuse_no_room(work: Work) -> None:
+    """Refuse where the role may not make the table, or the schema for it."""
+    schema = work.target.name.parts[0]
+    row: Any = work.conn.execute(
+        "SELECT has_database_privilege(current_database(), 'CREATE'), current_user,"
+        " (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace"
+        "  WHERE nspname = %s)",
+        [schema],
+    ).fetchone()
+    database, user, there = row
+    if there or (there is None and database):
+        return
+    if there is None:
+        raise NamespaceRefused(
+            f"schema {quote(schema)} is missing and the role may not create schemas",
+            f"let its owner run: CREATE SCHEMA {quote(schema)} AUTHORIZATION {quote(user)}",
+            target=schema,
+        )
+    raise WriteRefused(
+        f"{work.target.name}: the role may not create tables in schema {quote(schema)}",
+        f"let its owner run: GRANT CREATE ON SCHEMA {quote(schema)} TO {quote(user)}",
+        target=str(work.target.name),
+    )
+
+
+_DEPENDENT: LiteralString = """
+SELECT DISTINCT pg_describe_object('pg_catalog.pg_class'::regclass, r.ev_class, 0)
+FROM pg_catalog.pg_depend d
+JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
+JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass
+  AND d.refclassid = 'pg_catalog.pg_class'::regclass
+  AND d.refobjid = %s AND a.attname = ANY(%s)
+ORDER BY 1
+"""
+
+
+def _refuse_change(work: Work, table: Table, change: Change) -> None:
+    """Refuse a change of columns that could not be made, or not be undone."""
+    conn, name = work.conn, work.target.name
+    owner: Any = conn.execute(
+        "SELECT pg_has_role(relowner, 'USAGE'), relowner::regrole::text"
+        " FROM pg_catalog.pg_class WHERE oid = %s",
+        [table.oid],
+    ).fetchone()
+    if not owner[0]:
+        columns = ", ".join(repr(column) for column, _ in (*change.add, *change.widen))
+        raise WriteRefused(
+            f"{name}: must be owner of the table to change its columns ({columns})",
+            f"write as its owner, {owner[1]}, or change the columns yourself",
+            target=str(name),
+        )
+    if not change.widen:
+        return
+    # Any type that is given back is a rewrite, whatever the widening was.
+    refuse_move(work.target, table, change)
+    widened = [column for column, _ in change.widen]
+    views = [row[0] for row in conn.execute(_DEPENDENT, [table.oid, widened])]
+    if views:
+        listed = ", ".join(f"{column!r} to {kind}" for column, kind in change.widen)
+        raise WriteRefused(
+            f"{name}: column {listed} cannot change its type: {', '.join(views)} uses it",
+            "drop the view, promote, and make the view anew",
+            target=str(name),
+        )
+
+
+def _refuse_rights(work: Work, table: Table, rows: Rows) -> None:
+    """Let the server plan what publishing and undoing will do, which checks all rights.
+
+    EXPLAIN sets off no trigger, and refuses like the statement itself: privileges,
+    row-level security, a missing replica identity.
+    """
+    conn, into = work.conn, identifier(table.name)
+    there = [name for name in work.names if table.column(name) is not None]
+    statements = [sql.SQL("EXPLAIN DELETE FROM {}").format(into)]
+    if there:
+        statements.append(
+            sql.SQL(
+                "EXPLAIN INSERT INTO {0} ({1}) OVERRIDING SYSTEM VALUE SELECT {1} FROM {0}"
+            ).format(into, names(there))
+        )
+    values = [name for name in there if name not in (rows.key or ())]
+    if rows.key is not None and values:
+        pairs = [sql.SQL("{0} = {0}").format(sql.Identifier(name)) for name in values]
+        statements.append(
+            sql.SQL("EXPLAIN UPDATE {} SET {}").format(into, sql.SQL(", ").join(pairs))
+        )
+    for statement in statements:
+        conn.execute(statement)
+
+
+def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
+    """Make the stage table anew and fill it."""
+    work.context.cancellation.check()
+    conn, places = work.conn, work.places
+    with conn.transaction():
+        settle(conn)
+        durable(conn)
+        claim(conn, [places])
+        drop(conn, places.all)
+        if found.known:
+            assert found.table is not None
+            there = [name for name in work.names if found.table.column(name) is not None]
+            make_empty(conn, places.rows, there, found.table)
+            return 0
+        rows = put(
+            work.context, conn, work.target, work.snapshot, work.columns,
+            found.table, found.change, into=places.rows, sent=sent,
+        )  # fmt: skip
+        _close(conn, places)
+        _check(work, found)
+        work.context.cancellation.check()
+        return rows
+
+
+def _check(work: Work, found: Found) -> None:
+    target, columns = work.target, work.columns
+    if found.table is not None:
+        rows = Rows.of(target, found.table, work.names, work.mode, work.places.rows)
+        rows.check(work.conn, columns)
+        return
+    if target.unique_keys:
+        check_keys(work.conn, target, work.places.rows, target.unique_keys)
+    if work.mode is Mode.INCREMENTAL_BY_TIME:
+        check_time(work.conn, target, work.places.rows, columns)
+
+
+def durable(conn: Conn) -> None:
+    """Let this transaction's commit wait for the disk, whatever the role's settings are."""
+    conn.execute(
+        "SELECT set_config('synchronous_commit', 'on', true)"
+        " WHERE current_setting('synchronous_commit') = 'off'"
+    )
+
+
+def _close(conn: Conn, places: Places) -> None:
+    """Take from everybody what the role's default privileges may have given."""
+    row: Any = conn.execute(
+        "SELECT relacl IS NOT NULL FROM pg_catalog.pg_class WHERE oid = %s::regclass",
+        [str(places.stage)],
+    ).fetchone()
+    if row[0]:
+        conn.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC").format(places.rows))

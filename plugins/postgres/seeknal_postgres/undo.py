@@ -1,0 +1,340 @@
+"""What is kept of a table when it is published over, and how that is brought back."""
+
+from __future__ import annotations
+
+import enum
+import graphlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import attrs
+from psycopg import sql
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import ExecutionContext, Mode, Target
+from seeknal_postgres.evolve import Change, type_sql
+from seeknal_postgres.modes import Rows
+from seeknal_postgres.pgtypes import PgType
+from seeknal_postgres.places import Places
+from seeknal_postgres.pool import Conn
+from seeknal_postgres.stage import move, refuse_move
+from seeknal_postgres.tables import Table, identifier, names
+
+
+class Kind(enum.Enum):
+    """What a publish did to a table, and so what brings it back."""
+
+    #: The table was made: it is dropped.
+    CREATED = "created"
+    #: Nothing was changed.
+    NOTHING = "nothing"
+    #: All rows were replaced: all were kept.
+    WHOLE = "whole"
+    #: Rows were deleted, updated and inserted by key: the former two were kept, and
+    #: the keys of the last.
+    KEYED = "keyed"
+    #: The rows of an interval were replaced: those of the interval were kept.
+    INTERVAL = "interval"
+    #: Rows were added: the stage table's keys, or the transaction's number, tell them.
+    ADDED = "added"
+
+
+@attrs.frozen(kw_only=True)
+class Undo:
+    """How one target is brought back. Kept in the ledger, as values of JSON.
+
+    ``oid`` is the table's and ``base`` its version before the publish. ``columns``
+    are those that rows are kept with: all but generated ones. ``fixed`` are
+    identity columns that an UPDATE cannot set, and the publish did not. ``added``
+    are new columns, ``widened`` the types that others had. ``xid`` numbers the
+    transaction that published. ``schema_made`` tells whether it made the schema.
+    """
+
+    kind: Kind
+    oid: int
+    base: str | None = None
+    columns: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    widened: tuple[tuple[str, str], ...] = ()
+    xid: str = ""
+    schema_made: bool = False
+
+    def document(self) -> dict[str, object]:
+        """Return the values to keep."""
+        document = attrs.asdict(self)
+        document["kind"] = self.kind.value
+        return document
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Undo:
+        """Return what `document` made values of."""
+        lists = {k: tuple(document[k]) for k in ("columns", "key", "fixed", "added")}
+        widened = tuple((name, kind) for name, kind in document["widened"])
+        return cls(**{**document, **lists, "widened": widened, "kind": Kind(document["kind"])})
+
+
+def capture(conn: Conn, places: Places, rows: Rows, change: Change, base: str | None) -> Undo:
+    """Keep what undoes a publish, just before it happens, under the table's lock.
+
+    Args:
+        rows: as they were `decided`.
+
+    Raises:
+        WriteRefused: what would have to be done to bring the table back is not done
+            while foreign keys point at it.
+    """
+    table = rows.table
+    columns = tuple(column.name for column in table.columns if not column.generated)
+    found = Undo(
+        kind=_kind(conn, rows, change),
+        oid=table.oid,
+        base=base,
+        columns=columns,
+        key=rows.key or (),
+        fixed=tuple(c.name for c in table.columns if c.identity and c.name not in rows.columns),
+        added=tuple(name for name, _ in change.add),
+        widened=tuple((name, _declared(table, name)) for name, _ in change.widen),
+    )
+    if found.kind is Kind.WHOLE:
+        if table.referenced_by:
+            raise WriteRefused(
+                f"{rows.target.name}: its rows could not be brought back one by one while "
+                f"{table.referenced_by[0].table} refers to it",
+                "give it a unique index over the key, or change its columns at a quiet time",
+                target=str(rows.target.name),
+            )
+        _keep(conn, places, rows, columns, sql.SQL("TRUE"))
+    elif found.kind is Kind.INTERVAL:
+        _keep(conn, places, rows, columns, rows.scope(conn) or sql.SQL("FALSE"))
+    elif found.kind is Kind.KEYED:
+        _keep_keyed(conn, places, rows, columns)
+    elif found.kind is Kind.ADDED:
+        key = next((k for k in table.keys if set(k) <= set(rows.columns)), ())
+        return attrs.evolve(found, key=key, xid=_xid(conn))
+    return found
+
+
+def _declared(table: Table, name: str) -> str:
+    column = table.column(name)
+    assert column is not None
+    return column.declared
+
+
+def _kind(conn: Conn, rows: Rows, change: Change) -> Kind:
+    # A trigger may change the rest of a row whose new column alone is set.
+    if change.widen or (change.add and rows.table.triggers and rows.mode is not Mode.APPEND):
+        return Kind.WHOLE
+    if rows.mode is Mode.APPEND:
+        return Kind.ADDED
+    if rows.mode is Mode.UPSERT_BY_KEY and rows.repeats(conn):
+        return Kind.WHOLE
+    if rows.key is not None:
+        return Kind.KEYED
+    return Kind.INTERVAL if rows.time is not None else Kind.WHOLE
+
+
+def _xid(conn: Conn) -> str:
+    row: Any = conn.execute("SELECT pg_current_xact_id()::xid::text").fetchone()
+    return str(row[0])
+
+
+def _keep(
+    conn: Conn, places: Places, rows: Rows, columns: tuple[str, ...], which: sql.Composable
+) -> None:
+    conn.execute(
+        sql.SQL("CREATE TABLE {} AS SELECT {} FROM {} AS t WHERE {}").format(
+            identifier(places.undo), names(columns, "t"), identifier(rows.target.name), which
+        )
+    )
+
+
+def _keep_keyed(conn: Conn, places: Places, rows: Rows, columns: tuple[str, ...]) -> None:
+    """Keep the rows that are deleted or updated, and the keys of those that are inserted."""
+    gone = rows.gone(conn) if rows.mode is not Mode.UPSERT_BY_KEY else None
+    table, kept = identifier(rows.target.name), names(columns, "t")
+    query = sql.SQL("SELECT {} FROM {} AS t WHERE {}").format(kept, table, gone or sql.SQL("FALSE"))
+    # A column that is new to the table vanishes with the undoing: no row is kept for it.
+    old = attrs.evolve(rows, columns=tuple(name for name in rows.columns if name in columns))
+    if old.values():
+        query += sql.SQL(" UNION ALL SELECT {} FROM {} AS t JOIN {} AS s ON {} WHERE {}").format(
+            kept, table, rows.source, rows.same_key(), old.changed()
+        )
+    conn.execute(sql.SQL("CREATE TABLE {} AS {}").format(identifier(places.undo), query))
+    assert rows.key is not None
+    conn.execute(
+        sql.SQL("CREATE TABLE {} AS SELECT {} FROM {} AS s WHERE {}").format(
+            identifier(places.keys), names(rows.key, "s"), rows.source, rows.absent()
+        )
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Restore:
+    """The bringing back of one target that exists before and after.
+
+    Called in this order, each for all targets of a batch: `alter`, `remove` (those
+    that point at others first), `fill` (those that are pointed at first).
+
+    ``table`` is the table as it stands.
+    """
+
+    context: ExecutionContext
+    conn: Conn
+    target: Target
+    places: Places
+    undo: Undo
+    table: Table
+
+    @property
+    def _rows(self) -> Rows:
+        return Rows(
+            target=self.target,
+            table=self.table,
+            columns=self.undo.columns,
+            mode=Mode.FULL,
+            key=self.undo.key or None,
+            enforced=True,
+            time=None,
+            source=identifier(self.places.undo),
+        )
+
+    def _interval(self) -> sql.Composable:
+        """Return the interval that was replaced, by the staged rows."""
+        staged = attrs.evolve(
+            self._rows,
+            mode=Mode.INCREMENTAL_BY_TIME,
+            key=None,
+            time=self.target.time_column,
+            source=self.places.rows,
+        )
+        return staged.scope(self.conn) or sql.SQL("FALSE")
+
+    def _match(self, relation: sql.Identifier) -> sql.Composed:
+        return sql.SQL("EXISTS (SELECT FROM {} AS s WHERE {})").format(
+            relation, self._rows.same_key()
+        )
+
+    def doomed(self) -> sql.Composable | None:
+        """Return which rows (``t``) go and do not come back, None for none."""
+        if self.undo.widened or self.undo.kind in (Kind.NOTHING, Kind.CREATED):
+            return None
+        if self.undo.kind is Kind.WHOLE:
+            return sql.SQL("TRUE")
+        if self.undo.kind is Kind.INTERVAL:
+            return self._interval()
+        if self.undo.kind is Kind.KEYED:
+            return self._match(identifier(self.places.keys))
+        if self.undo.key:
+            return self._match(self.places.rows)
+        return sql.SQL("t.xmin = {}::xid").format(sql.Literal(self.undo.xid))
+
+    def alter(self) -> None:
+        """Take new columns away and give others the types that they had.
+
+        Raises:
+            WriteRefused: something hangs on the table that a move would set off.
+        """
+        undo, table = self.undo, identifier(self.target.name)
+        actions = [sql.SQL("DROP COLUMN {}").format(sql.Identifier(name)) for name in undo.added]
+        actions += [
+            sql.SQL("ALTER COLUMN {0} TYPE {1} USING {0}::{1}").format(
+                sql.Identifier(name), type_sql(kind)
+            )
+            for name, kind in undo.widened
+        ]
+        if not actions:
+            return
+        statement = sql.SQL("ALTER TABLE {} {}").format(table, sql.SQL(", ").join(actions))
+        if not undo.widened:
+            self.conn.execute(statement)
+            return
+        back = Change(widen=tuple((name, PgType.parse(kind)) for name, kind in undo.widened))
+        refuse_move(self.target, self.table, back)
+        query = sql.SQL("SELECT {} FROM {}").format(
+            names(undo.columns), identifier(self.places.undo)
+        )
+        move(
+            self.context,
+            self.conn,
+            table,
+            undo.columns,
+            query,
+            lambda: self.conn.execute(statement),
+        )
+
+    def remove(self) -> None:
+        """Delete the rows that are brought back, or go."""
+        doomed = self.doomed()
+        if doomed is None:
+            return
+        self._rows.delete(self.conn, doomed)
+        if self.undo.kind is Kind.KEYED and not self.table.referenced_by:
+            self._rows.delete(self.conn, self._match(identifier(self.places.undo)))
+
+    def fill(self) -> None:
+        """Bring back the rows that were kept."""
+        rows, undo = self._rows, self.undo
+        if undo.widened or undo.kind in (Kind.NOTHING, Kind.CREATED, Kind.ADDED):
+            return
+        if undo.kind is Kind.KEYED and self.table.referenced_by:
+            settable = tuple(name for name in undo.columns if name not in undo.fixed)
+            attrs.evolve(rows, columns=settable).update(self.conn)
+            rows.insert(self.conn, rows.absent())
+        else:
+            rows.insert(self.conn, sql.SQL("TRUE"))
+
+
+def refuse_orphans(
+    conn: Conn, target: Target, table: Table, doomed: sql.Composable, ours: Collection[int]
+) -> None:
+    """Refuse to delete rows on which the server would delete or change somebody's own.
+
+    A foreign key with ON DELETE CASCADE or SET NULL does so, and no undoing brings
+    those rows back.
+
+    Args:
+        ours: oids of tables whose rows are kept and brought back, too.
+
+    Raises:
+        WriteRefused: naming the table that refers to such rows.
+    """
+    for key in table.referenced_by:
+        if not key.acts or key.oid == table.oid or key.oid in ours:
+            continue
+        joined = sql.SQL(" AND ").join(
+            sql.SQL("c.{} = t.{}").format(sql.Identifier(held), sql.Identifier(referred))
+            for held, referred in zip(key.columns, key.refers_to, strict=True)
+        )
+        row: Any = conn.execute(
+            sql.SQL("SELECT EXISTS (SELECT FROM {} AS t JOIN {} AS c ON {} WHERE {})").format(
+                identifier(target.name), sql.Identifier(*key.parts), joined, doomed
+            )
+        ).fetchone()
+        if row[0]:
+            raise WriteRefused(
+                f"{target.name}: rows that would go are referred to by {key.table} "
+                f"({key.name}), which would lose or change rows of its own for good",
+                f"keep those rows, or delete what refers to them in {key.table} first",
+                target=str(target.name),
+            )
+
+
+def by_reference(tables: Mapping[str, Table]) -> list[str]:
+    """Return the keys of tables, those that point at others of them before these.
+
+    Where they point in a circle the order is that of the keys.
+    """
+    by_oid = {table.oid: key for key, table in tables.items()}
+    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter(
+        dict.fromkeys(sorted(tables), ())
+    )
+    for key, table in tables.items():
+        for pointing in table.referenced_by:
+            if pointing.oid in by_oid and pointing.oid != table.oid:
+                sorter.add(key, by_oid[pointing.oid])
+    try:
+        return list(sorter.static_order())
+    except graphlib.CycleError:
+        return sorted(tables)
