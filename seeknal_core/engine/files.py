@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import attrs
@@ -74,6 +74,27 @@ def resolve_files(source: SourceNode, root: Path, scratch: Path) -> ResolvedFile
     return ResolvedFiles(
         files=tuple(path for _, path in labelled), labels=tuple(label for label, _ in labelled)
     )
+
+
+def check_rows(source: SourceNode, rows: int) -> None:
+    """Refuse more rows than the source's ``max_rows``."""
+    if source.max_rows is not None and rows > source.max_rows:
+        raise EngineError(
+            f"{source.id}: more than {source.max_rows:,} rows (max_rows)",
+            "name fewer files, or raise max_rows",
+        )
+
+
+def check_bytes(source: SourceNode, files: Sequence[Path]) -> None:
+    """Refuse files that are larger together than the source's ``max_bytes``."""
+    if source.max_bytes is None:
+        return
+    size = sum(path.stat().st_size for path in files)
+    if size > source.max_bytes:
+        raise EngineError(
+            f"{source.id}: {size:,} bytes, more than {source.max_bytes:,} (max_bytes)",
+            "name fewer files, or raise max_bytes",
+        )
 
 
 def _label(path: Path, root: Path) -> str:

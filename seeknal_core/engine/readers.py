@@ -23,6 +23,7 @@ import duckdb
 
 from seeknal_core.engine import parquet, quoting
 from seeknal_core.engine.columns import READ_AS
+from seeknal_core.engine.files import check_rows
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.snapshots import Staging
 from seeknal_core.errors import ConfigError, EngineError, Problem
@@ -108,9 +109,12 @@ def _read(
         return f"SELECT * FROM {_FUNCTIONS[source.type]}({', '.join(arguments)})"
 
     try:
-        return parquet.copy_query(
-            source.id, cursor, scan(_declared(source, scan({}), cursor)), staging
-        )
+        query = scan(_declared(source, scan({}), cursor))
+        if source.max_rows is not None:
+            query += f" LIMIT {source.max_rows + 1}"
+        output = parquet.copy_query(source.id, cursor, query, staging)
+        check_rows(source, output.row_count)
+        return output
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
         raise _unreadable(source, files, error) from None
 

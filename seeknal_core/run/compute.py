@@ -197,11 +197,15 @@ class Computer:
 
     def _file_source(self, node: SourceNode) -> Computed:
         """Read files under the key of just the bytes that were read."""
+        from seeknal_core.engine.files import check_bytes, check_rows
+
         binding = keys.local_binding(self._session, node)
         for _ in range(_TRIES):
             read = keys.file_read(self._session, node, self._digests, self.scratch)
+            check_bytes(node, read.files.files)
             found = self._store.find(node.id, read.content_key)
             if found is not None:
+                check_rows(node, found.row_count)
                 return Computed(snapshot=found, reused=True, binding=binding)
             with self._store.staging() as staging:
                 self.engine().read_files(read.source, read.files.files, staging)

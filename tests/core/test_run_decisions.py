@@ -275,3 +275,25 @@ def test_a_node_that_does_not_stop_is_abandoned_after_ctrl_c(seeknal: Cli, proje
     assert "Traceback" not in err
     (project / "seeknal" / "stuck.py").unlink()
     seeknal("run")
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ("max_rows: 2", "source.orders: failed: more than 2 rows (max_rows)"),
+        ("max_bytes: 20", "source.orders: failed: 61 bytes, more than 20 (max_bytes)"),
+    ],
+)
+def test_a_limit_bounds_a_file_source_read_before_or_not(
+    seeknal: Cli, project: Path, limit: str, told: str
+) -> None:
+    path = project / "seeknal" / "orders.yml"
+    unlimited = path.read_text()
+    path.write_text(f"{unlimited}{limit}\n")
+    assert told in seeknal("run", code=1).err
+    path.write_text(unlimited)
+    seeknal("run")
+    path.write_text(f"{unlimited}{limit}\n")
+    assert told in seeknal("run", code=1).err
+    path.write_text(f"{unlimited}{limit}00\n")
+    seeknal("run")
