@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def _first(reader: Any, limit: int) -> tuple[list[str], list[dict[str, Any]], bo
 
 def _plain(value: object) -> object:
     """Return a value as text where JSON has no form for it."""
+    if isinstance(value, Decimal) and value.as_tuple().exponent == 0:
+        return int(value)
     return value.hex() if isinstance(value, bytes) else str(value)
 
 

@@ -309,6 +309,10 @@ class _Promoter:
             rolled_back="",
             protected=self._session.profile.protected,
         )
+        source = self._source.record
+        if source.base and source.base != before.name:
+            # What the promoted environment was planned upon, this one is now.
+            after = attrs.evolve(after, base=source.base, base_state=source.base_state)
         id = f"p-{now:%Y%m%dt%H%M%S}-{uuid.uuid4().hex[:8]}"
         parts = tuple(
             Part(
