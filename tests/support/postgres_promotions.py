@@ -136,3 +136,81 @@ def leftovers(db: Database) -> list[str]:
         " AND (relname LIKE 'stage\\_%' OR relname LIKE 'undo\\_%') ORDER BY 1"
     )
     return [row[0] for row in found]
+
+
+_CATALOG = {
+    "schemas": "SELECT n.nspname::text, n.nspowner, n.nspacl::text FROM pg_namespace n WHERE {ours}",
+    "relations": (
+        "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relowner,"
+        " c.relacl::text, c.reloptions::text, c.relrowsecurity, c.relreplident::text"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {ours}"
+    ),
+    "columns": (
+        "SELECT a.attrelid, a.attname::text, a.attnum, format_type(a.atttypid, a.atttypmod),"
+        " a.attnotnull, a.attidentity::text, a.attgenerated::text, a.attacl::text,"
+        " pg_get_expr(d.adbin, d.adrelid)"
+        " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
+        " WHERE {ours} AND a.attnum > 0 AND NOT a.attisdropped"
+    ),
+    "constraints": (
+        "SELECT f.oid, f.conname::text, pg_get_constraintdef(f.oid), f.convalidated"
+        " FROM pg_constraint f JOIN pg_namespace n ON n.oid = f.connamespace WHERE {ours}"
+    ),
+    "indexes": (
+        "SELECT i.indexrelid, i.indisvalid, pg_get_indexdef(i.indexrelid) FROM pg_index i"
+        " JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE {ours}"
+    ),
+    "views": (
+        "SELECT c.oid, pg_get_viewdef(c.oid) FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {ours} AND c.relkind IN ('v', 'm')"
+    ),
+    "policies": "SELECT polrelid, polname::text, pg_get_expr(polqual, polrelid) FROM pg_policy",
+    "triggers": (
+        "SELECT t.oid, t.tgname::text, t.tgenabled::text FROM pg_trigger t"
+        " JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE {ours}"
+    ),
+    "comments": "SELECT objoid, objsubid, description FROM pg_description WHERE objoid >= 16384",
+    "published": "SELECT prpubid, prrelid FROM pg_publication_rel",
+    "statistics": "SELECT stxrelid, stxname::text FROM pg_statistic_ext",
+    "grants by default": "SELECT oid, defaclacl::text FROM pg_default_acl",
+}
+_OURS = "n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', '_seeknal_prod')"
+
+
+def catalog(db: Database) -> dict[str, list[Any]]:
+    """Return all that the catalogs say of what is not Seeknal's own."""
+    return {
+        what: sorted(db.rows(query.replace("{ours}", _OURS)), key=repr)
+        for what, query in _CATALOG.items()
+    }
+
+
+def contents(db: Database) -> dict[str, list[str]]:
+    """Return the rows of every table and materialized view that is not Seeknal's own."""
+    found = db.rows(
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c"
+        f" JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_OURS} AND c.relkind IN ('r', 'm')"
+    )
+    return {
+        name: sorted(row[0] for row in db.rows(f"SELECT t::text FROM {name} AS t"))
+        for (name,) in found
+    }
+
+
+def ledger(db: Database) -> dict[str, list[Any]]:
+    """Return what the ledger says of targets; versions follow the rows that they are of."""
+    return {
+        table: sorted(
+            db.rows(f"SELECT (to_jsonb(t) - 'version')::text FROM _seeknal_prod.{table} AS t")
+        )
+        for table in ("targets", "appended", "schemas")
+    }
+
+
+def everything(db: Database) -> dict[str, Any]:
+    """Return catalogs, rows and records."""
+    return {**catalog(db), "rows": contents(db), **ledger(db)}
