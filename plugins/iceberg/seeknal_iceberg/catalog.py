@@ -7,16 +7,14 @@ catalog holds one HTTP session), so each thread has its own, kept in
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
 
+import attrs
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.rest.response import _handle_non_200_response
@@ -35,17 +33,17 @@ from sqlalchemy.exc import IntegrityError
 
 from seeknal_core.errors import BackendError, NamespaceRefused
 from seeknal_core.types import ExecutionContext, Secret
+from seeknal_iceberg import embedded
 from seeknal_iceberg.connection import IcebergConnection
 from seeknal_iceberg.failures import check_hint, sentence, translating
 from seeknal_iceberg.naming import quote as quoted
 
 if TYPE_CHECKING:
+    from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.table import Table
 
 #: Seconds to connect, and to wait for a byte, of a catalog over HTTP.
 HTTP_TIMEOUT = (5.0, 60.0)
-#: Seconds that a SQLite catalog waits for another process's lock.
-SQLITE_TIMEOUT = 30
 #: Seconds to connect to, and to wait for, an object store, where the profile says nothing.
 STORAGE_TIMEOUTS = {"s3.connect-timeout": "5", "s3.request-timeout": "60"}
 
@@ -120,6 +118,28 @@ def absent(connection: IcebergConnection) -> bool:
     return connection.sqlite_file is not None and not os.path.exists(connection.sqlite_file)
 
 
+@attrs.define(kw_only=True)
+class _Opened:
+    """An open catalog, and which file it is in where it is SQLite's."""
+
+    catalog: Catalog
+    inode: int = 0
+
+    def follow(self, file: str) -> None:
+        """Leave a file that was removed, the catalog being empty; make it again if needed.
+
+        SQLite itself refuses to write to a file that is no more there.
+        """
+        inode = embedded.inode_of(file)
+        if inode and inode == self.inode:
+            return
+        if self.inode:
+            cast("SqlCatalog", self.catalog).engine.dispose()
+        if not inode:
+            embedded.make_again(cast("SqlCatalog", self.catalog), file)
+        self.inode = embedded.inode_of(file)
+
+
 def open_catalog(context: ExecutionContext) -> Catalog:
     """Return this thread's catalog of the call's connection.
 
@@ -128,7 +148,12 @@ def open_catalog(context: ExecutionContext) -> Catalog:
     """
     connection = of(context)
     key = ("iceberg-catalog", connection, threading.get_ident())
-    return context.resources.get(key, lambda: _open(connection), _close)
+    opened = context.resources.get(
+        key, lambda: _Opened(catalog=_open(connection)), lambda opened: _close(opened.catalog)
+    )
+    if connection.sqlite_file is not None:
+        opened.follow(connection.sqlite_file)
+    return opened.catalog
 
 
 def open_unmade(context: ExecutionContext) -> Catalog:
@@ -140,14 +165,9 @@ def open_unmade(context: ExecutionContext) -> Catalog:
     if not absent(connection):
         return open_catalog(context)
     key = ("iceberg-unmade", connection, threading.get_ident())
-    return context.resources.get(key, lambda: _open_unmade(connection), _close)
-
-
-def _open_unmade(connection: IcebergConnection) -> Catalog:
-    from pyiceberg.catalog.sql import SqlCatalog
-
-    properties = {**properties_of(connection), "uri": "sqlite:///:memory:"}
-    return SqlCatalog(connection.catalog_name, **properties)
+    return context.resources.get(
+        key, lambda: embedded.open_in_memory(connection, properties_of(connection)), _close
+    )
 
 
 def _close(catalog: Catalog) -> None:
@@ -189,7 +209,7 @@ def _open(connection: IcebergConnection) -> Catalog:
     properties = properties_of(connection)
     with translating(connection):
         if connection.sqlite_file is not None:
-            return _open_sqlite(connection, connection.sqlite_file, properties)
+            return embedded.open_file(connection, connection.sqlite_file, properties)
         if connection.catalog_type == "rest":
             return TimedRestCatalog(connection.catalog_name, **properties)
         from pyiceberg.catalog import load_catalog
@@ -197,35 +217,6 @@ def _open(connection: IcebergConnection) -> Catalog:
         return load_catalog(
             connection.catalog_name, **{**properties, "type": connection.catalog_type}
         )
-
-
-def _open_sqlite(connection: IcebergConnection, file: str, properties: dict[str, Any]) -> Catalog:
-    from pyiceberg.catalog.sql import SqlCatalog
-
-    try:
-        os.makedirs(os.path.dirname(file), exist_ok=True)
-    except OSError as error:
-        raise BackendError(
-            f"the folder of the catalog {file} cannot be made: {error.strerror}",
-            check_hint(connection),
-        ) from None
-    # As a URI of SQLite's, quoted for it and once more for SQLAlchemy, which unquotes:
-    # a folder may have a question mark in its name.
-    uri = f"sqlite:///file:{quote(quote(file))}?uri=true&timeout={SQLITE_TIMEOUT}"
-    properties["uri"] = uri
-    # Two processes that both find no tables would both make them, and one fail.
-    with _locked(file + ".lock"):
-        return SqlCatalog(connection.catalog_name, **properties)
-
-
-@contextlib.contextmanager
-def _locked(path: str) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def load(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:

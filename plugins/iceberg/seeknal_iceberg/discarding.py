@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from pyiceberg.io import load_file_io
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Batch, ExecutionContext, Target
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import cleanup, pending, removal, together, updates
+from seeknal_iceberg import cleanup, embedded, pending, removal, together, updates
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.files import folder_of
 from seeknal_iceberg.waiting import Waiting, undo_tag, write_id_of
@@ -39,8 +40,16 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
         catalog = catalogs.open_unmade(context)
         tables = {target.key: catalogs.load(catalog, target.name.parts) for target in batch.targets}
         _untag(context, catalog, batch, tables)
+        notes = []
         for target in batch.targets:
-            _discard(context, catalog, target, batch.promotion, tables[target.key])
+            context.cancellation.check()
+            write_id = write_id_of(context, target, batch.promotion)
+            note = pending.read_staged(context, target.name.parts, write_id)
+            _discard(context, catalog, target, write_id, note, tables[target.key])
+            notes.append((target.name.parts, write_id, note))
+        _unmake(context, [path for _, _, note in notes for path in note.made])
+        for parts, write_id, _ in notes:
+            pending.forget_staged(context, parts, write_id)
 
 
 def _untag(
@@ -93,11 +102,10 @@ def _discard(
     context: ExecutionContext,
     catalog: Catalog,
     target: Target,
-    promotion: str,
+    write_id: str,
+    note: pending.Noted,
     table: Table | None,
 ) -> None:
-    write_id = write_id_of(context, target, promotion)
-    note = pending.read_staged(context, target.name.parts, write_id)
     folders, ids = list(note.folders), {write_id, *note.ids}
     since = None
     if target.staged is not None:
@@ -119,7 +127,6 @@ def _discard(
     if target.staged is not None and Waiting.of(target.staged).created and table is None:
         cleanup.finish_drop(context, catalog, target.name.parts)
     _drop_namespaces(context, catalog, note.namespaces)
-    pending.forget_staged(context, target.name.parts, write_id)
 
 
 def discard_files(context: ExecutionContext, target: Target, write_id: str) -> None:
@@ -131,6 +138,7 @@ def discard_files(context: ExecutionContext, target: Target, write_id: str) -> N
     table = catalogs.load(catalog, target.name.parts)
     _delete(catalog, table, note.folders, note.ids, None)
     _drop_namespaces(context, catalog, note.namespaces)
+    _unmake(context, note.made)
     pending.forget_staged(context, target.name.parts, write_id)
 
 
@@ -165,3 +173,15 @@ def _drop_namespaces(
         # Another target's tables may be in it by now, or somebody's.
         with contextlib.suppress(WriteRefused, NamespaceNotEmptyError):
             cleanup.drop_namespace(context, catalog, levels)
+
+
+def _unmake(context: ExecutionContext, made: Sequence[str]) -> None:
+    """Remove a local catalog and folders that were made for what is discarded, if empty."""
+    if not made:
+        return
+    connection = catalogs.of(context)
+    if connection.sqlite_file in made:
+        embedded.remove_unused(connection)
+    for path in sorted(set(made), key=len, reverse=True):
+        with contextlib.suppress(OSError):  # not empty, or not a folder
+            os.rmdir(path)

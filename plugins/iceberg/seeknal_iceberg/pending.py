@@ -51,6 +51,7 @@ class Noted:
     folders: list[str] = attrs.field(factory=list)
     ids: list[str] = attrs.field(factory=list)
     namespaces: list[tuple[str, ...]] = attrs.field(factory=list)
+    made: list[str] = attrs.field(factory=list)
 
 
 def _parsed(text: bytes) -> Noted:
@@ -63,6 +64,7 @@ def _parsed(text: bytes) -> Noted:
         folders=[str(each) for each in found.get("folders", ())],
         ids=[str(each) for each in found.get("ids", ())],
         namespaces=[tuple(levels) for levels in found.get("namespaces", ())],
+        made=[str(each) for each in found.get("made", ())],
     )
 
 
@@ -92,6 +94,7 @@ class Note:
         self._folders = noted.folders
         self._ids = noted.ids or [write_id]
         self._namespaces = noted.namespaces
+        self._made = noted.made
 
     def add(self, data: str, metadata: str, commit_id: str) -> None:
         """Note, durably, a folder for data files, one for manifests, and the manifests' id."""
@@ -107,6 +110,11 @@ class Note:
         self._namespaces += [levels for levels in namespaces if levels not in self._namespaces]
         self._save()
 
+    def add_made(self, paths: Iterable[str]) -> None:
+        """Note, durably, a local catalog and folders that are about to be made."""
+        self._made += [path for path in paths if path not in self._made]
+        self._save()
+
     def _save(self) -> None:
         noted: dict[str, object] = {
             "write_id": self._write_id,
@@ -115,6 +123,8 @@ class Note:
         }
         if self._namespaces:
             noted["namespaces"] = self._namespaces
+        if self._made:
+            noted["made"] = self._made
         text = json.dumps(noted).encode()
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))

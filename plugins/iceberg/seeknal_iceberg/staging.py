@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import discarding, ledger, pending, reading
+from seeknal_iceberg import discarding, embedded, ledger, pending, reading
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.files import folder_of
 from seeknal_iceberg.prepare import Plan, Preparation
@@ -61,6 +61,9 @@ class _Staging(Preparation):
         """Look, place, and keep what the commit will say."""
         self.commit_id = uuid.UUID(self.write_id)
         self.context.cancellation.check()
+        missing = embedded.not_there_yet(self.connection)
+        if missing:
+            self.note.add_made(missing)
         plan = self.look(catalogs.load(self.catalog, self.parts))
         table = plan.table
         base = version_of(table.metadata) if table is not None else None
