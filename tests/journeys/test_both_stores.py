@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,15 @@ import pytest
 from support.cli import Cli, write
 from support.journeys import (
     CUSTOMERS,
+    DEVELOPMENT,
     ORDERS,
+    PRODUCTION,
+    Rows,
     expected,
+    iceberg_mark,
     iceberg_rows,
     postgres_connection,
+    postgres_marks,
     postgres_rows,
     profile,
     seed_iceberg,
@@ -53,18 +57,32 @@ def assert_contents(
     catalog: dict[str, str],
     prefix: str = "",
     orders: list[tuple[int, int, int, str]] = ORDERS,
+    rows: Rows = PRODUCTION,
 ) -> None:
     for table, schema in POSTGRES.items():
-        assert postgres_rows(dsn, f"{prefix}{schema}.{table}") == expected(table, orders), table
+        found = postgres_rows(dsn, f"{prefix}{schema}.{table}")
+        assert found and found == expected(table, orders, rows), table
     for table, namespace in ICEBERG.items():
         found = iceberg_rows(catalog, f"{prefix}{namespace}.{table}")
-        assert found == expected(table, orders), table
+        assert found and found == expected(table, orders, rows), table
 
 
-def everything(dsn: dict[str, object], catalog: dict[str, str], prefix: str = "") -> list[Any]:
-    found: list[Any] = [postgres_rows(dsn, f"{prefix}{s}.{t}") for t, s in POSTGRES.items()]
-    found += [iceberg_rows(catalog, f"{prefix}{n}.{t}") for t, n in ICEBERG.items()]
+def marks(dsn: dict[str, object], catalog: dict[str, str], prefix: str) -> list[Any]:
+    """Return what tells that no row was written again, not even by an equal one."""
+    found: list[Any] = [postgres_marks(dsn, f"{prefix}{s}.{t}") for t, s in POSTGRES.items()]
+    found += [iceberg_mark(catalog, f"{prefix}{n}.{t}") for t, n in ICEBERG.items()]
     return found
+
+
+def assert_a_second_run_writes_nothing(
+    seeknal: Cli, *arguments: str, at: tuple[dict[str, object], dict[str, str], str]
+) -> None:
+    before = marks(*at)
+    report = seeknal("run", *arguments, "--json").json()
+    assert {node["status"] for node in report["nodes"]} == {"reused"}
+    assert {target["status"] for target in report["targets"]} == {"unchanged"}
+    assert len(report["nodes"]) == 9 and len(report["targets"]) == len(POSTGRES) + len(ICEBERG)
+    assert marks(*at) == before
 
 
 @pytest.fixture
@@ -86,25 +104,29 @@ def test_production_dev_by_convention_and_dev_by_its_own_profile(
     postgres_server: PostgresStore,
     tmp_path: Path,
 ) -> None:
+    """Nine nodes, all modes, both stores; dev's own hold none of production's rows."""
     dsn, catalog = stores
-    seeknal("run", "--env", "dev")
-    assert_contents(dsn, catalog, "dev_")
-    seeknal("run")
-    assert_contents(dsn, catalog)
-
-    before = everything(dsn, catalog)
-    report = seeknal("run", "--json").json()
-    assert {node["status"] for node in report["nodes"]} == {"reused"}
-    assert {target["status"] for target in report["targets"]} == {"unchanged"}
-    assert everything(dsn, catalog) == before
-
     other = postgres_server.create_database()
     connection, properties = local(tmp_path / "devlake")
-    seed_postgres(other)
-    seed_iceberg(properties)
+    seed_postgres(other, DEVELOPMENT)
+    seed_iceberg(properties, rows=DEVELOPMENT)
+
+    seeknal("run", "--env", "dev")
+    assert_contents(dsn, catalog, "dev_")
+    assert_a_second_run_writes_nothing(seeknal, "--env", "dev", at=(dsn, catalog, "dev_"))
+    seeknal("run")
+    assert_contents(dsn, catalog)
+    assert_a_second_run_writes_nothing(seeknal, at=(dsn, catalog, ""))
+
+    before = marks(dsn, catalog, "dev_"), marks(dsn, catalog, "")
     write(shop, {"profiles-dev.yml": profile(other, connection)})
     seeknal("run", "--env", "dev")
-    assert_contents(other, properties)
+    assert_contents(other, properties, rows=DEVELOPMENT)
+    assert_a_second_run_writes_nothing(seeknal, "--env", "dev", at=(other, properties, ""))
+    assert (marks(dsn, catalog, "dev_"), marks(dsn, catalog, "")) == before
+    # What dev computed of its own rows is nothing to production.
+    assert_a_second_run_writes_nothing(seeknal, at=(dsn, catalog, ""))
+    assert_contents(dsn, catalog)
     postgres_server.drop_database(other)
 
 
@@ -169,21 +191,31 @@ def test_a_changed_source_table_is_noticed(
     assert CUSTOMERS[0][1] not in {row[0] for row in postgres_rows(dsn, "totals")}
 
 
-@pytest.mark.parametrize("moment", [0.8, 1.4, 2.0])
+@pytest.mark.parametrize(
+    ("line", "times"),
+    [("transform.enriched: computed", 1), ("written", 1), ("written", 4), ("written", 7)],
+)
 def test_a_killed_run_leaves_every_target_old_or_new_and_the_next_finishes(
     seeknal: Cli,
     shop: Path,
     stores: tuple[dict[str, object], dict[str, str]],
-    moment: float,
+    line: str,
+    times: int,
 ) -> None:
     dsn, catalog = stores
     seeknal("run")
     orders = [*ORDERS, (6, 3, 11, "2026-03-01 23:59:59")]
     write_orders(shop, orders)
-    running = seeknal.start("run")
-    time.sleep(moment)
+    running = seeknal.start("run", "--threads", "2")
+    assert running.stdout is not None
+    seen = 0
+    while seen < times:
+        said = running.stdout.readline()
+        assert said, "the run ended before it was killed"
+        seen += line in said
     running.send_signal(signal.SIGKILL)
     running.communicate()
+    assert running.returncode == -signal.SIGKILL
     for table in ("enriched", "daily"):
         old_or_new = (expected(table), expected(table, orders))
         assert postgres_rows(dsn, f"analytics.{table}") in old_or_new
@@ -203,18 +235,24 @@ def test_a_wrong_password_is_one_message_without_the_password(
 ) -> None:
     dsn, _ = stores
     document = json.loads((shop / "profiles.yml").read_text())
-    # The server of the tests trusts its loopback: a role that cannot log in serves instead.
+    role = f"locked_out_{dsn['dbname']}"
+    # A server that trusts its loopback takes any password, but not this role's.
     with psycopg.connect(**dsn) as connection:  # type: ignore[arg-type]
-        connection.execute("DROP ROLE IF EXISTS locked_out")
-        connection.execute("CREATE ROLE locked_out NOLOGIN")
-    document["connections"]["warehouse"] |= {"user": "locked_out", "password": "hunter2-xyz"}
+        connection.execute(f"CREATE ROLE {role} NOLOGIN PASSWORD 'another'")
+    document["connections"]["warehouse"] |= {"user": role, "password": "hunter2-xyz"}
     write(shop, {"profiles.yml": json.dumps(document)})
-    result = seeknal("run", code=1)
-    assert result.err.count("Error:") == 1 and "Next:" in result.err
-    assert "locked_out" in result.err
-    assert "hunter2-xyz" not in result.said
+    for option in ((), ("-v",), ("--debug",), ("--json",)):
+        running = seeknal.start("run", *option)
+        out, err = running.communicate(timeout=120)
+        assert running.returncode == 1
+        assert err.count("Error:") - err.count("OperationalError:") == 1 and "Next:" in err
+        assert role in err
+        assert ("Traceback" in err) is (option == ("--debug",))
+        assert "hunter2-xyz" not in out + err
     for path in (shop / "target").rglob("*"):
         assert not path.is_file() or b"hunter2-xyz" not in path.read_bytes(), path
+    with psycopg.connect(**dsn) as connection:  # type: ignore[arg-type]
+        connection.execute(f"DROP ROLE {role}")
 
 
 def test_a_server_that_is_down_is_one_message_and_the_run_can_be_repeated(

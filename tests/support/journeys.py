@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import psycopg
 
 from support.cli import write
@@ -128,13 +130,35 @@ RATES = [("AT", "1.10"), ("DE", "1.00"), ("IE", "0.95"), ("XX", "0")]
 STOCK = [("beans", 3, "a"), ("beans", 4, "b"), ("filters", 1, "c")]
 
 
+@attrs.frozen(kw_only=True)
+class Rows:
+    """What one environment's stores hold; the orders come from a file that all share."""
+
+    customers: Sequence[tuple[int, str, str]] = tuple(CUSTOMERS)
+    rates: Sequence[tuple[str, str]] = tuple(RATES)
+    stock: Sequence[tuple[str, int, str]] = tuple(STOCK)
+
+
+PRODUCTION = Rows()
+#: None of these rows is production's: who reads the wrong store is found out.
+DEVELOPMENT = Rows(
+    customers=((1, "Test A", "XX"), (2, "Test B", "DE"), (3, "Test C", "DE")),
+    rates=(("DE", "2.00"), ("XX", "3.50")),
+    stock=(("samples", 9007199254740993, "z"), ("samples", 1, "z")),
+)
+
+
 def write_orders(root: Path, orders: list[tuple[int, int, int, str]]) -> None:
     """Write the CSV file."""
     lines = ["order_id,customer_id,amount,ordered_at", *(",".join(map(str, o)) for o in orders)]
     write(root, {"data/orders.csv": "\n".join(lines) + "\n"})
 
 
-def expected(table: str, orders: list[tuple[int, int, int, str]] = ORDERS) -> list[tuple[Any, ...]]:
+def expected(
+    table: str,
+    orders: list[tuple[int, int, int, str]] = ORDERS,
+    rows: Rows = PRODUCTION,
+) -> list[tuple[Any, ...]]:
     """Return the rows a table should hold, by DuckDB's own answer."""
     import duckdb
 
@@ -144,27 +168,27 @@ def expected(table: str, orders: list[tuple[int, int, int, str]] = ORDERS) -> li
         )
         db.executemany("INSERT INTO orders VALUES (?, ?, ?, ?)", orders)
         db.execute("CREATE TABLE customers (customer_id BIGINT, name VARCHAR, country VARCHAR)")
-        db.executemany("INSERT INTO customers VALUES (?, ?, ?)", CUSTOMERS)
+        db.executemany("INSERT INTO customers VALUES (?, ?, ?)", rows.customers)
         db.execute("CREATE TABLE rates (country VARCHAR, rate DECIMAL(6,2))")
-        db.executemany("INSERT INTO rates VALUES (?, ?)", RATES)
+        db.executemany("INSERT INTO rates VALUES (?, ?)", rows.rates)
         db.execute("DELETE FROM rates WHERE rate = 0")
-        db.execute("CREATE TABLE stock (item VARCHAR, pieces INTEGER, shelf VARCHAR)")
-        db.executemany("INSERT INTO stock VALUES (?, ?, ?)", STOCK)
+        db.execute("CREATE TABLE stock (item VARCHAR, pieces BIGINT, shelf VARCHAR)")
+        db.executemany("INSERT INTO stock VALUES (?, ?, ?)", rows.stock)
         return sorted(db.execute(EXPECTED[table]).fetchall(), key=str)
 
 
-def seed_postgres(dsn: dict[str, object]) -> None:
+def seed_postgres(dsn: dict[str, object], rows: Rows = PRODUCTION) -> None:
     """Put the source tables into a database."""
     with psycopg.connect(**dsn) as connection:  # type: ignore[arg-type]
         connection.execute("CREATE SCHEMA raw")
         connection.execute("CREATE TABLE raw.customers (customer_id int8, name text, country text)")
         connection.execute("CREATE TABLE raw.rates (country text, rate numeric(6,2))")
         with connection.cursor() as cursor:
-            cursor.executemany("INSERT INTO raw.customers VALUES (%s, %s, %s)", CUSTOMERS)
-            cursor.executemany("INSERT INTO raw.rates VALUES (%s, %s)", RATES)
+            cursor.executemany("INSERT INTO raw.customers VALUES (%s, %s, %s)", rows.customers)
+            cursor.executemany("INSERT INTO raw.rates VALUES (%s, %s)", rows.rates)
 
 
-def seed_iceberg(options: dict[str, str], namespace: str = "raw") -> None:
+def seed_iceberg(options: dict[str, str], namespace: str = "raw", rows: Rows = PRODUCTION) -> None:
     """Put the source table into a catalog."""
     import pyarrow as pa
     from pyiceberg.catalog import load_catalog
@@ -173,9 +197,9 @@ def seed_iceberg(options: dict[str, str], namespace: str = "raw") -> None:
     catalog.create_namespace_if_not_exists(namespace)
     data = pa.table(
         {
-            "item": [row[0] for row in STOCK],
-            "pieces": pa.array([row[1] for row in STOCK], pa.int32()),
-            "shelf": [row[2] for row in STOCK],
+            "item": [row[0] for row in rows.stock],
+            "pieces": pa.array([row[1] for row in rows.stock], pa.int64()),
+            "shelf": [row[2] for row in rows.stock],
         }
     )
     table = catalog.create_table(f"{namespace}.stock", data.schema)
@@ -218,3 +242,21 @@ def iceberg_rows(options: dict[str, str], table: str) -> list[tuple[Any, ...]]:
 
     data = load_catalog("default", **options).load_table(table).scan().to_arrow()
     return sorted((tuple(row.values()) for row in data.to_pylist()), key=str)
+
+
+def postgres_marks(dsn: dict[str, object], table: str) -> list[tuple[Any, ...]]:
+    """Return a table's rows with the transaction that wrote each and its place on disk."""
+    with psycopg.connect(**dsn) as connection:  # type: ignore[arg-type]
+        found = connection.execute(
+            f"SELECT tableoid::int8, xmin::text, ctid::text, t.* FROM {table} AS t"
+        )
+        return sorted(found.fetchall(), key=str)
+
+
+def iceberg_mark(options: dict[str, str], table: str) -> tuple[object, ...]:
+    """Return a table's id and the snapshot that readers see."""
+    from pyiceberg.catalog import load_catalog
+
+    found = load_catalog("default", **options).load_table(table)
+    current = found.current_snapshot()
+    return found.metadata.table_uuid, current and current.snapshot_id, found.metadata_location
