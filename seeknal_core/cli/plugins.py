@@ -99,6 +99,11 @@ def _guarantees(hooks: frozenset[str]) -> list[str]:
         if "inspect_target" in hooks
         else "adoption and missing tables are not noticed"
     )
+    lines.append(
+        "promotion: staged unseen, verified, and published with all others"
+        if "stage" in hooks
+        else "promotion: not staged; written last, outside of all or nothing"
+    )
     return lines
 
 

@@ -202,7 +202,22 @@ def counted(count: int, word: str) -> str:
 
 
 def render_report(report: RunReport, *, verbose: bool) -> None:
-    """Print the closing tables and one sentence."""
+    """Print the closing tables and one sentence; what was left as it was, only if asked."""
+    nodes = [node for node in report.nodes if verbose or node.status is not NodeStatus.REUSED]
+    if nodes:
+        print_table(
+            ("node", "status", "rows", "seconds"),
+            [
+                (
+                    node.id,
+                    node.status.value,
+                    "" if node.rows is None else f"{node.rows:,}",
+                    f"{node.seconds:.2f}",
+                )
+                for node in nodes
+            ],
+            numeric=2,
+        )
     quiet = () if verbose else (TargetStatus.CURRENT, TargetStatus.SAME_AS_PRODUCTION)
     shown = [target for target in report.targets if target.status not in quiet]
     if shown:

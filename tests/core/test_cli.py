@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 
 from seeknal_core import __version__
 from support.cli import Cli, write
+from support.distributions import install
 
 HEAVY = (
     "duckdb",
@@ -269,3 +273,53 @@ def test_a_mistake_in_params_is_not_called_one_of_the_connection(
     assert "seeknal/inline.yml" in result.err
     assert "source.inline.params.max_rows: unknown" in result.err
     assert "connections.lake" not in result.err
+
+
+def test_the_end_of_a_run_is_a_table_of_what_ran(seeknal: Cli) -> None:
+    lines = [line.split() for line in seeknal("run").out.splitlines()]
+    assert ["node", "status", "rows", "seconds"] in lines
+    assert ["transform.totals", "computed", "2"] in [line[:3] for line in lines]
+    assert ["sales.big", "transform.big", "full", "written"] in [line[:4] for line in lines]
+    # The second time nothing ran, and there is nothing to tell but that.
+    assert len(seeknal("run").out.splitlines()) == 2
+    assert ["transform.totals", "reused", "2"] in [
+        line.split()[:3] for line in seeknal("run", "-v").out.splitlines()
+    ]
+
+
+def test_progress_is_drawn_on_a_terminal_and_nowhere_else(seeknal: Cli) -> None:
+    assert "\x1b" not in seeknal("run").said
+    master, slave = pty.openpty()
+    running = subprocess.Popen(
+        seeknal.command("run", "--full-refresh"),
+        cwd=seeknal.cwd,
+        env=seeknal.environment(TERM="xterm"),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    said = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while found := os.read(master, 65536):
+            said += found
+    assert running.wait(60) == 0
+    os.close(master)
+    assert b"3/3" in said and b"\x1b[" in said
+    assert said.index(b"project shop") < said.index(b"3/3") < said.rindex(b"done in")
+
+
+def test_plugins_show_says_whether_targets_are_staged(seeknal: Cli, folder_site: Path) -> None:
+    install(
+        folder_site,
+        distribution="seeknal-plain",
+        module="seeknal_plain",
+        source=(
+            "import seeknal_folder\n"
+            "staging = {'stage', 'publish', 'prepare_publish', 'revert', 'discard'}\n"
+            "globals().update({k: v for k, v in vars(seeknal_folder).items() if k not in staging})\n"
+        ),
+        entry_points={"seeknal.backends": {"plain": "seeknal_plain"}},
+    )
+    assert "promotion: staged" in seeknal("plugins", "show", "folder").out
+    assert "promotion: not staged" in seeknal("plugins", "show", "plain").out
