@@ -166,6 +166,10 @@ def _back(array: pa.Array, field: pa.Field, what: str) -> pa.Array:
             return array.cast(pa.decimal128(38, 0)).cast(kind)
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
+        if pa.types.is_duration(kind):
+            array = array.cast(pa.duration("us"))
+        elif pa.types.is_nested(kind) and pa.types.is_duration(kind.value_type):
+            array = array.cast(pa.list_(pa.duration("us")))
         return array.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise BackendError(
