@@ -48,7 +48,7 @@ def test_an_existing_table_has_the_files_it_had(
 
 
 @pytest.mark.parametrize("ends", ["stage", "died", "publish", "publish elsewhere"])
-@pytest.mark.parametrize("table", ["sales.new", "sales.north.new", "eu.north.new"])
+@pytest.mark.parametrize("table", ["sales.new", "lake.sales.north.new", "lake.eu.north.new"])
 def test_a_new_table_leaves_neither_files_nor_namespaces(
     bench: Bench, ends: str, table: str
 ) -> None:
@@ -73,7 +73,7 @@ def test_a_new_table_leaves_neither_files_nor_namespaces(
 @pytest.mark.parametrize("ends", ["stage", "died", "publish", "publish elsewhere"])
 def test_a_catalog_that_was_made_for_nothing_goes(bench: Bench, ends: str) -> None:
     promotion = bench.promotion()
-    for table in ("sales.a", "sales.b", "eu.north.c"):
+    for table in ("sales.a", "sales.b", "lake.eu.north.c"):
         promotion.stage(bench.target(table), FIRST)
     assert not (bench.root / "warehouse" / "catalog.db").exists()
     other = bench.other()
@@ -106,7 +106,7 @@ def test_a_catalog_that_somebody_uses_meanwhile_stays(bench: Bench) -> None:
 def test_a_namespace_that_somebody_uses_meanwhile_stays(bench: Bench) -> None:
     bench.write(bench.target("first.t"), FIRST)
     promotion = bench.promotion()
-    promotion.stage(bench.target("sales.north.new"), FIRST)
+    promotion.stage(bench.target("lake.sales.north.new"), FIRST)
     promotion.publish()
     bench.write(bench.target("sales.theirs"), NEXT)
     promotion.revert()
@@ -212,7 +212,7 @@ def test_on_a_rest_catalog_nothing_is_left_either(
     for ends in ("stage", "died", "publish"):
         promotion = rest.promotion(f"p-{ends}")
         promotion.stage(old, NEXT)
-        promotion.stage(rest.target(f"{lake_namespace}.north.new"), NEXT)
+        promotion.stage(rest.target(f"lake.{lake_namespace}.north.new"), NEXT)
         assert files() != before
         if ends == "publish":
             promotion.publish()

@@ -92,7 +92,7 @@ def test_a_new_table_is_not_there_before_its_publish_nor_after_its_undoing(
 ) -> None:
     bench, namespace = any_bench
     fields, rows, _ = MODES[mode]
-    target = bench.target(f"{namespace}.north.orders", mode, **fields)
+    target = bench.target(f"lake.{namespace}.north.orders", mode, **fields)
     promotion = bench.promotion()
     staged = promotion.stage(target, rows)
     assert staged.staged is not None

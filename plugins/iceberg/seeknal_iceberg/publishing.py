@@ -23,7 +23,7 @@ from pyiceberg.exceptions import (
 from pyiceberg.io import load_file_io
 from pyiceberg.table import StagedTable
 
-from seeknal_core.errors import BackendError, StaleStage, Unreachable
+from seeknal_core.errors import StaleStage, Unreachable
 from seeknal_core.types import Batch, ExecutionContext, Published, PublishedTarget, Target
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger, outcome, pending, reverting, together, transactions, updates
@@ -94,7 +94,8 @@ class _Publish:
                     self._commit([item])
         except Unreachable:
             raise  # it may have gone through: the same call again finds out
-        except BackendError:
+        # Whatever it was, no table of the batch stays changed alone.
+        except Exception:
             reverting.undo(self.context, self.catalog, self.batch, overwrite=False)
             raise
         return Published(targets=tuple(self._published(item) for item in self.items))
