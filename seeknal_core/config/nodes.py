@@ -249,10 +249,10 @@ def _read_transform(
     fields = collector.structure(document, value, _TransformDocument)
     if fields is None:
         return None
-    place = document.place("transform")
     location = sql.location if sql is not None else document.location("transform")
-    if sql is None and place.block:
-        location = attrs.evolve(location, line=place.line + 1, column=1)
+    start = document.place("transform").text
+    if sql is None and start is not None:
+        location = attrs.evolve(location, line=start[0], column=start[1])
     if not fields.transform.strip():
         collector.add(document, "transform", "holds no SQL")
     for index, entry in enumerate(fields.inputs):

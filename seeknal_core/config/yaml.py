@@ -34,11 +34,15 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class Place(NamedTuple):
-    """Where a value stands, from 1. ``block``: it is a block scalar (``|``, ``>``)."""
+    """Where a value, or its key, stands, from 1.
+
+    ``text`` is the line and column where a scalar's text itself starts: behind the
+    key, inside quotes, below the ``|`` of a block.
+    """
 
     line: int
     column: int
-    block: bool = False
+    text: tuple[int, int] | None = None
 
 
 class Scalar(NamedTuple):
@@ -160,7 +164,7 @@ def parse(
     documents: list[Document] = []
     found: list[Problem] = []
     for node in nodes:
-        builder = _Builder(file, expand)
+        builder = _Builder(file, expand, text)
         value = builder.build(node, "")
         found += builder.problems
         if value is not None:
@@ -266,15 +270,15 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
 
 def _place(node: yaml.Node) -> Place:
     mark = node.start_mark
-    block = isinstance(node, yaml.ScalarNode) and node.style in ("|", ">")
-    return Place(mark.line + 1, mark.column + 1, block)
+    return Place(mark.line + 1, mark.column + 1)
 
 
 class _Builder:
     """Makes plain values of one document's nodes."""
 
-    def __init__(self, file: str, expand: Expand | None) -> None:
+    def __init__(self, file: str, expand: Expand | None, text: str) -> None:
         self.file = file
+        self._text = text
         self.expand = expand
         self.places: dict[str, Place] = {}
         self.problems: list[Problem] = []
@@ -343,7 +347,9 @@ class _Builder:
                 continue
             place = _place(key_node)
             first[key] = place.line
-            self.places[below] = place._replace(block=_place(value_node).block)
+            if isinstance(value_node, yaml.ScalarNode):
+                place = place._replace(text=self._start(value_node))
+            self.places[below] = place
             values[key] = self.build(value_node, below)
         for source in merged:
             self._merge(source, path, values)
@@ -376,6 +382,17 @@ class _Builder:
             self.problem(node, path, f"is no {tag}", "put quotes around it")
             self.broken.add(path)
             return None
+
+    def _start(self, node: yaml.ScalarNode) -> tuple[int, int]:
+        """Return where a scalar's text starts."""
+        line, column, _ = _place(node)
+        if node.style not in ("|", ">"):
+            return line, column + (1 if node.style else 0)
+        written = node.value.lstrip("\n").partition("\n")[0]
+        for found in self._text.split("\n")[line:]:
+            if found.strip():
+                return line + 1, found.find(written) + 1 if node.style == "|" else 1
+        return line + 1, 1
 
     def _string(self, node: yaml.ScalarNode, path: str) -> object:
         if self.expand is None:

@@ -118,7 +118,23 @@ def test_a_transform_knows_where_its_sql_starts(root: Path) -> None:
     text = "kind: transform\nname: t\ninputs:\n- ref: source.a\ntransform: |\n  SELECT 1\n"
     node = one(root, text, SqlNode)
     assert (node.sql, node.inputs) == ("SELECT 1\n", ("source.a",))
-    assert str(node.sql_location) == "seeknal/n.yml:6:1"
+    assert str(node.sql_location) == "seeknal/n.yml:6:3"
+
+
+@pytest.mark.parametrize(
+    ("written", "place"),
+    [
+        ("transform: SELECT 1", "3:12"),
+        ("transform: 'SELECT 1'", "3:13"),
+        ('transform:\n  "SELECT 1"', "4:4"),
+        ("transform:\n    |\n    SELECT 1", "5:5"),
+        ("transform: |\n\n     SELECT 1", "4:6"),
+        ("transform: |2\n     SELECT 1", "4:3"),
+    ],
+)
+def test_sql_starts_where_its_first_letter_stands(root: Path, written: str, place: str) -> None:
+    text = f"kind: transform\nname: t\n{written}\n"
+    assert str(one(root, text, SqlNode).sql_location) == f"seeknal/n.yml:{place}"
 
 
 def test_several_nodes_stand_in_a_file_and_files_in_any_folder(root: Path) -> None:

@@ -34,7 +34,7 @@ def test_each_value_knows_its_place() -> None:
     document = parse_one("a:\n  - b: 1\n    c.d: 2\nsql: |\n  SELECT 1\n", "f.yml")
     assert document.place("a[0].c.d")[:2] == (3, 5)
     assert document.place("a[0]")[:2] == (2, 5)
-    assert document.place("sql") == (4, 1, True)
+    assert document.place("sql") == (4, 1, (5, 3))
 
 
 def test_a_path_that_is_not_there_has_the_place_around_it() -> None:

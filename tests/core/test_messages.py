@@ -100,3 +100,18 @@ def test_a_backends_command_is_of_the_environment_too(seeknal: Cli, project: Pat
         seeknal("run", "--env", "dev", code=1).err
     )
     assert "Next: seeknal check --connections\n" in seeknal("run", code=1).err
+
+
+def test_a_wrong_reference_is_placed_at_its_column(seeknal: Cli, project: Path) -> None:
+    write(
+        project,
+        {
+            "seeknal/inline.yml": "kind: transform\nname: i\ntransform: SELECT 1 FROM source.ordres\n",
+            "seeknal/block.yml": (
+                "kind: transform\nname: b\ntransform: |\n  SELECT 1\n    FROM ref('source.ordres')\n"
+            ),
+        },
+    )
+    problems = seeknal("check", "--json", code=2).json()["error"]["problems"]
+    found = {(each["file"], each["line"], each["column"]) for each in problems}
+    assert found == {("seeknal/inline.yml", 3, 26), ("seeknal/block.yml", 5, 10)}
