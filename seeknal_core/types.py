@@ -165,7 +165,8 @@ class Profile:
     come from the legacy ``materialization`` section; the latter names the
     entry of ``connections`` that was made from its ``catalog``.
     ``prefix`` is the explicit ``namespace: {prefix: ...}`` (None: not given).
-    ``warnings`` are about what the file holds to no effect.
+    ``warnings`` are about what the file holds to no effect. ``given`` tells that the
+    user named the file, where otherwise a rule chose it.
     """
 
     path: str | None
@@ -179,6 +180,7 @@ class Profile:
     prefix: str | bool | None = None
     protected: bool = False
     warnings: tuple[Problem, ...] = ()
+    given: bool = False
 
     def of_type(self, type: str) -> tuple[str, ...]:
         """Return the names of the connections of one (canonical) type, as written in the file."""

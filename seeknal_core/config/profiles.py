@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 
+from seeknal_core.config.checks import check_file_params
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.environment import conventional_prefix
 from seeknal_core.config.files import relative
@@ -42,12 +43,13 @@ class ProfileChoice:
 
     ``path`` is None where there is none. ``reason`` is shown to the user.
     ``convention``: it is the default one and the environment is not production,
-    so names get the environment's prefix.
+    so names get the environment's prefix. ``given``: the user named it.
     """
 
     path: Path | None
     reason: str
     convention: bool = False
+    given: bool = False
 
 
 def seeknal_home() -> Path | None:
@@ -82,7 +84,7 @@ def choose_profile(
         path = Path(explicit).expanduser().absolute()
         if not os.path.lexists(path):
             raise ConfigError(f"{given_by} {explicit}: no such file", "name a profile that exists")
-        return ProfileChoice(path=path, reason=f"{given_by} {explicit}")
+        return ProfileChoice(path=path, reason=f"{given_by} {explicit}", given=True)
     folders = [(Path(settings.root), "in the project")]
     if home is not None:
         folders.append((home, f"in {_shown(home)}"))
@@ -182,6 +184,7 @@ class _Reader:
             materialization_enabled=enabled,
             prefix=self._prefix(),
             protected=protected is True,
+            given=choice.given,
         )
 
     def _add(self, path: str, message: str, hint: str = "") -> None:
@@ -252,15 +255,16 @@ class _Reader:
                 self._add(path, f"means the same type as {written[type]!r}")
             written[type] = word
             found[type] = self._section(path, value)
-            self._check_default_connection(path, type, found[type])
+            if type in FILE_TYPES:
+                check_file_params(self._document, found[type], type, path, self._collector)
+            else:
+                self._check_default_connection(path, found[type])
         return found
 
-    def _check_default_connection(
-        self, path: str, type: str, defaults: Mapping[str, object]
-    ) -> None:
+    def _check_default_connection(self, path: str, defaults: Mapping[str, object]) -> None:
         name = defaults.get("connection")
         known = self._value.get("connections")
-        if name is None or type in FILE_TYPES:
+        if name is None:
             return
         if not isinstance(name, str):
             self._add(join(path, "connection"), f"is {kind_of(name)}, not a connection's name")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -308,6 +307,7 @@ class _Promoter:
             nodes={id: records[id] for id in self._session.graph.order},
             rolled_back="",
             protected=self._session.profile.protected,
+            given_profile=(self._session.profile.path or "") if self._session.profile.given else "",
         )
         source = self._source.record
         if source.base and source.base != before.name:
@@ -449,9 +449,4 @@ def _side(session: Session) -> Side:
 def _source_side(session: Session, name: str) -> Side:
     """Open the promoted environment by the profile that it was applied with."""
     record = session.state.load(name)
-    chosen = sibling(session, name)
-    used = record.profile if record is not None else ""
-    if used and used != (chosen.profile.path or "") and os.path.lexists(used):
-        # It was named by --profile then, and is not what the rules would choose now.
-        chosen = sibling(session, name, explicit=used)
-    return _side(chosen)
+    return _side(sibling(session, name, explicit=record.given_profile or None if record else None))

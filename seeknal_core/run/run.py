@@ -170,6 +170,7 @@ def save(
         base_state=base_state,
         rolled_back="",
         protected=session.profile.protected,
+        given_profile=(session.profile.path or "") if session.profile.given else "",
     )
     others = [load_manifest(session.state, base.name)] if base is not None else []
     save_manifest(

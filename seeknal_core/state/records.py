@@ -87,7 +87,8 @@ class EnvironmentRecord:
     counts the promotions into it. ``base`` names the environment it was planned
     upon, and ``base_state`` digests what that one was then (`moved_digest`).
     ``rolled_back`` digests the definitions that a rollback took away. ``protected``
-    is what its profile said last.
+    is what its profile said last, and ``given_profile`` is that file where the user
+    named it.
     """
 
     name: str
@@ -101,6 +102,7 @@ class EnvironmentRecord:
     base_state: str = ""
     rolled_back: str = ""
     protected: bool = False
+    given_profile: str = ""
     nodes: Mapping[str, NodeRecord] = attrs.field(factory=dict)
     targets: Mapping[str, TargetRecord] = attrs.field(factory=dict)
 
