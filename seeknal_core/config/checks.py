@@ -1,4 +1,4 @@
-"""Declared columns and audits of a node."""
+"""Declared columns and audits of a node, and the params of sources that are files."""
 
 from __future__ import annotations
 
@@ -37,6 +37,18 @@ _AUDIT_FIELDS: Mapping[str, tuple[str, ...]] = {
 
 
 @attrs.frozen(kw_only=True)
+class _FileParams:
+    path: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class _CsvParams(_FileParams):
+    delimiter: str | None = attrs.field(default=None, metadata={"aliases": ("delim",)})
+    header: bool | None = None
+    skip: int | None = None
+
+
+@attrs.frozen(kw_only=True)
 class _ColumnDocument:
     description: str = ""
     dtype: str | None = attrs.field(default=None, metadata={"aliases": ("data_type",)})
@@ -61,6 +73,25 @@ class _AuditDocument:
     column: str | None = None
     to: str | None = None
     field: str | None = None
+
+
+def check_file_params(
+    document: Document, params: Mapping[str, object], type: str, path: str, collector: Collector
+) -> None:
+    """Collect the mistakes in the params of a source that is a file.
+
+    Args:
+        type: one of ``FILE_TYPES``.
+        path: where they stand in the document.
+    """
+    cls = _CsvParams if type == "csv" else _FileParams
+    fields = collector.structure(document, params, cls, path)
+    if not isinstance(fields, _CsvParams):
+        return
+    if fields.delimiter == "":
+        collector.add(document, join(path, "delimiter"), "is empty")
+    if fields.skip is not None and fields.skip < 0:
+        collector.add(document, join(path, "skip"), "is negative")
 
 
 def read_columns(

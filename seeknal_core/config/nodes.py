@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import attrs
 
-from seeknal_core.config.checks import read_audits, read_columns
+from seeknal_core.config.checks import check_file_params, read_audits, read_columns
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.targets import read_targets
 from seeknal_core.config.yaml import Document
@@ -206,10 +206,9 @@ def _read_source(
 
 
 def _check_file(document: Document, fields: _SourceDocument, collector: Collector) -> None:
+    check_file_params(document, fields.params, canonical_type(fields.source), "params", collector)
     path = fields.params.get("path")
-    if path is not None and not isinstance(path, str):
-        collector.add(document, "params.path", "is not a string")
-    elif fields.table and path:
+    if fields.table and path:
         collector.add(document, "params.path", "stands beside 'table'", "keep one of the two")
     elif not fields.table and not path:
         hint = "write table: and a path or glob relative to the project"

@@ -108,13 +108,21 @@ def local_binding(session: Session, node: SourceNode | PythonNode) -> str:
     if isinstance(node, PythonNode):
         asks = "env_name" in node.context_names
         return digest("python", session.environment.name if asks else "")
+    expanded = _expanded(session, node)
+    return digest("files", expanded.table, dict(expanded.params))
+
+
+def _expanded(session: Session, node: SourceNode) -> SourceNode:
+    """Return a file source with its templates expanded and ``source_defaults`` merged in."""
     from seeknal_core.graph.templates import expand, expand_value
 
     table = node.table
     if table is not None:
         table = expand(table, session.variables, location=node.location)
     params = expand_value(dict(node.params), session.variables, location=node.location)
-    return digest("files", table, params)
+    assert isinstance(params, dict)
+    defaults = session.profile.source_defaults.get(node.type, {})
+    return attrs.evolve(node, table=table, params={**defaults, **params})
 
 
 @attrs.frozen(kw_only=True)
@@ -133,17 +141,11 @@ def file_read(session: Session, node: SourceNode, digests: FileDigests, scratch:
         EngineError: no file matches, or one cannot be read.
     """
     from seeknal_core.engine.files import resolve_files
-    from seeknal_core.graph.templates import expand, expand_value
 
-    table = node.table
-    if table is not None:
-        table = expand(table, session.variables, location=node.location)
-    params = expand_value(dict(node.params), session.variables, location=node.location)
-    assert isinstance(params, dict)
-    source = attrs.evolve(node, table=table, params=params)
+    source = _expanded(session, node)
     files = resolve_files(source, Path(session.settings.root), scratch)
     contents = [
         (label, digests.digest(path)) for label, path in zip(files.labels, files.files, strict=True)
     ]
-    key = digest("files", session.graph.definitions[node.id], params, contents)
+    key = digest("files", session.graph.definitions[node.id], dict(source.params), contents)
     return FileRead(source=source, files=files, content_key=key)

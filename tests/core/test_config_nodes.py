@@ -542,3 +542,22 @@ def test_mistakes_of_every_kind_are_told_at_once(root: Path) -> None:
         "6:1: tagz: unknown field; did you mean 'tags'?",
         "8:1: kind: is not one of source, transform; did you mean 'source'?",
     ]
+
+
+def test_the_params_of_a_file_are_checked_before_anything_runs(root: Path) -> None:
+    text = (
+        "kind: source\nname: a\nsource: csv\ntable: a.csv\n"
+        "params: {delimeter: ';', header: 'yes', skip: -1}\n"
+        "---\nkind: source\nname: b\nsource: csv\ntable: a.csv\n"
+        "params: {delim: ';', delimiter: ','}\n"
+        "---\nkind: source\nname: c\nsource: json\ntable: a.json\nparams: {skip: 1}\n"
+        "---\nkind: source\nname: d\nsource: csv\ntable: a.csv\nparams: {delimiter: '', skip: -1}\n"
+    )
+    assert [line.partition(":")[2] for line in refusal(root, text)] == [
+        "5:10: params.delimeter: unknown field; did you mean 'delimiter'?",
+        "5:26: params.header: is a string, not true or false",
+        "11:22: params.delimiter: means the same as 'delim'",
+        "17:10: params.skip: unknown field",
+        "23:10: params.delimiter: is empty",
+        "23:25: params.skip: is negative",
+    ]

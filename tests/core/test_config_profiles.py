@@ -407,3 +407,10 @@ def test_a_missing_variable_hides_no_other_mistake(tmp_path: Path) -> None:
     text = "connections:\n  w: {type: '${T}', password: '${PW}'}\nconections: {}\nprotected: 1\n"
     told = [line.split(":")[1] for line in refusal(tmp_path, text)]
     assert told == ["2", "2", "3", "4"]
+
+
+def test_the_defaults_of_files_are_checked(tmp_path: Path) -> None:
+    text = "source_defaults:\n  csv: {delimeter: ';'}\n"
+    assert refusal(tmp_path, text) == [
+        "profiles.yml:2:9: source_defaults.csv.delimeter: unknown field; did you mean 'delimiter'?"
+    ]

@@ -297,3 +297,14 @@ def test_a_limit_bounds_a_file_source_read_before_or_not(
     assert told in seeknal("run", code=1).err
     path.write_text(f"{unlimited}{limit}00\n")
     seeknal("run")
+
+
+def test_a_profiles_defaults_reach_sources_that_are_files(seeknal: Cli, project: Path) -> None:
+    path = project / "data" / "orders.csv"
+    path.write_text("a comment; with semicolons; in it\n" + path.read_text())
+    assert "source.orders" in seeknal("run", code=1).err
+    profile = (project / "profiles.yml").read_text()
+    write(project, {"profiles.yml": profile + "source_defaults:\n  csv: {skip: 1}\n"})
+    seeknal("run")
+    nodes, _ = statuses(seeknal)
+    assert set(nodes.values()) == {"reused"}
