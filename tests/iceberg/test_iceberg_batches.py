@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,7 @@ def test_a_lost_answer_is_looked_for_in_the_tables(
     if call == "publish" and not landed:
         with pytest.raises(Unreachable):
             four.promotion.publish()
+        assert four.seen()[0::2] == OLD[0::2]
     if call == "publish":
         four.promotion.publish()
         assert four.seen() == NEW
@@ -336,6 +338,39 @@ def test_a_lost_answer_is_looked_for_in_the_tables(
         four.promotion.revert()
         assert four.states() == four.before
     assert lost == []
+
+
+@pytest.mark.parametrize("call", ["revert", "discard"])
+def test_a_commit_that_is_still_on_its_way_is_waited_for(
+    rest: Bench, lake_namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr("seeknal_iceberg.publishing.LOOKS", (0.05,))
+    target = rest.target(f"{lake_namespace}.t")
+    rest.write(target, {"id": [1]})
+    promotion = rest.promotion()
+    promotion.stage(target, {"id": [2]})
+    late: list[threading.Timer] = []
+    original = RestCatalog.commit_table
+
+    def commit_table(self: Any, *args: Any) -> Any:
+        if late:
+            return original(self, *args)
+        late.append(threading.Timer(1.5, original, (self, *args)))
+        late[0].start()
+        raise requests.exceptions.ReadTimeout("no answer")
+
+    monkeypatch.setattr(RestCatalog, "commit_table", commit_table)
+    with pytest.raises(Unreachable):
+        promotion.publish()
+    other = rest.other()
+    if call == "revert":
+        assert promotion.revert(other)
+        assert ids(rest, target) == [1]
+    promotion.discard(other)
+    late[0].join()
+    assert ids(rest, target) == ([1] if call == "revert" else [2])
+    assert rest.notes() == []
+    other.close()
 
 
 KILLED = """

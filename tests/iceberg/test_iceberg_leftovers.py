@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.fs as fs
 import pytest
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.errors import Interrupted, WriteRefused
 from seeknal_core.types import Mode
 from seeknal_iceberg import plugin
 from support.iceberg import Bench
@@ -184,6 +184,30 @@ def test_files_that_a_later_snapshot_names_are_never_deleted(bench: Bench, expir
     if expired:
         assert [row["id"] for row in bench.rows(target)] == [1, 2, 3]
     assert table.scan(snapshot_id=later.snapshot_id).to_arrow().num_rows == 3
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_what_somebody_stopped_is_undone_and_gone_all_the_same(
+    bench: Bench, published: bool
+) -> None:
+    target = bench.target()
+    bench.write(target, FIRST)
+    before, rows = bench.files(), bench.rows(target)
+    promotion = bench.promotion()
+    promotion.stage(target, NEXT)
+    promotion.stage(bench.target("sales.new"), NEXT)
+    if published:
+        promotion.publish()
+    bench.context.cancellation.request()
+    with pytest.raises(Interrupted):
+        bench.promotion("p-2").stage(target, NEXT)
+    promotion.revert()
+    promotion.discard()
+    reader = bench.other()
+    assert reader.rows(target) == rows
+    reader.close()
+    assert bench.files() == before
+    assert bench.notes() == []
 
 
 def test_on_a_rest_catalog_nothing_is_left_either(

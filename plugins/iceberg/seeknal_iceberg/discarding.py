@@ -19,7 +19,7 @@ from pyiceberg.io import load_file_io
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Batch, ExecutionContext, Target
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import cleanup, embedded, pending, removal, together, updates
+from seeknal_iceberg import cleanup, embedded, outcome, pending, removal, together, updates
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.files import folder_of
 from seeknal_iceberg.waiting import Waiting, undo_tag, write_id_of
@@ -36,13 +36,14 @@ _MOVED = (CommitFailedException, ValidationException)
 
 def discard(context: ExecutionContext, batch: Batch) -> None:
     """Carry out the hook of the same name."""
+    context = outcome.unstoppable(context)
     with translating(catalogs.of(context)):
         catalog = catalogs.open_unmade(context)
+        outcome.settle(context, catalog, batch)
         tables = {target.key: catalogs.load(catalog, target.name.parts) for target in batch.targets}
         _untag(context, catalog, batch, tables)
         notes = []
         for target in batch.targets:
-            context.cancellation.check()
             write_id = write_id_of(context, target, batch.promotion)
             note = pending.read_staged(context, target.name.parts, write_id)
             _discard(context, catalog, target, write_id, note, tables[target.key])
@@ -144,6 +145,7 @@ def discard_files(context: ExecutionContext, target: Target, write_id: str) -> N
 
 def try_again(context: ExecutionContext, target: Target, write_id: str) -> None:
     """Discard what a staging that failed has placed; where that fails, too, its note stays."""
+    context = outcome.unstoppable(context)
     # Whatever kept the write from being staged may keep its files from being deleted.
     with contextlib.suppress(Exception):
         discard_files(context, target, write_id)

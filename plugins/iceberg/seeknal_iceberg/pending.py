@@ -45,13 +45,17 @@ _MOST = 1024 * 1024
 
 @attrs.frozen(kw_only=True)
 class Noted:
-    """What a note says; nothing where there is none, or it was never written."""
+    """What a note says; nothing where there is none, or it was never written.
+
+    ``sent`` is when a commit was sent whose outcome is not known, in seconds since 1970.
+    """
 
     there: bool = False
     folders: list[str] = attrs.field(factory=list)
     ids: list[str] = attrs.field(factory=list)
     namespaces: list[tuple[str, ...]] = attrs.field(factory=list)
     made: list[str] = attrs.field(factory=list)
+    sent: float = 0.0
 
 
 def _parsed(text: bytes) -> Noted:
@@ -65,6 +69,7 @@ def _parsed(text: bytes) -> Noted:
         ids=[str(each) for each in found.get("ids", ())],
         namespaces=[tuple(levels) for levels in found.get("namespaces", ())],
         made=[str(each) for each in found.get("made", ())],
+        sent=float(found.get("sent", 0.0)),
     )
 
 
@@ -95,6 +100,7 @@ class Note:
         self._ids = noted.ids or [write_id]
         self._namespaces = noted.namespaces
         self._made = noted.made
+        self._sent = noted.sent
 
     def add(self, data: str, metadata: str, commit_id: str) -> None:
         """Note, durably, a folder for data files, one for manifests, and the manifests' id."""
@@ -115,6 +121,11 @@ class Note:
         self._made += [path for path in paths if path not in self._made]
         self._save()
 
+    def set_sent(self, sent: float) -> None:
+        """Note, durably, when a commit was sent, or by 0 that its outcome is known."""
+        self._sent = sent
+        self._save()
+
     def _save(self) -> None:
         noted: dict[str, object] = {
             "write_id": self._write_id,
@@ -125,6 +136,8 @@ class Note:
             noted["namespaces"] = self._namespaces
         if self._made:
             noted["made"] = self._made
+        if self._sent:
+            noted["sent"] = self._sent
         text = json.dumps(noted).encode()
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))
@@ -138,6 +151,12 @@ class Note:
     def close(self) -> None:
         """Let go of the note, removed or not."""
         os.close(self._descriptor)
+
+    def __enter__(self) -> Note:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def read_staged(context: ExecutionContext, parts: tuple[str, ...], write_id: str) -> Noted:

@@ -96,9 +96,19 @@ class _Publish:
             raise  # it may have gone through: the same call again finds out
         # Whatever it was, no table of the batch stays changed alone.
         except Exception:
-            reverting.undo(self.context, self.catalog, self.batch, overwrite=False)
+            unstopped = outcome.unstoppable(self.context)
+            reverting.undo(unstopped, self.catalog, self.batch, overwrite=False)
             raise
+        for item in self.items:
+            self._forget_note(item)
         return Published(targets=tuple(self._published(item) for item in self.items))
+
+    def _forget_note(self, item: _Item) -> None:
+        """Remove a note, unless undoing needs to know of namespaces or folders made for this."""
+        parts, write_id = item.target.name.parts, item.waiting.write_id
+        note = pending.read_staged(self.context, parts, write_id)
+        if note.there and not note.namespaces and not note.made:
+            pending.forget_staged(self.context, parts, write_id)
 
     def _is_done(self, item: _Item) -> bool:
         """Tell whether a table holds already what its target's publish makes of it."""
@@ -168,6 +178,25 @@ class _Publish:
             Unreachable: it is not known whether they did.
         """
         changes = [self._change(item) for item in items]
+        self._note_sent(items, time.time())
+        try:
+            self._send(items, changes)
+        except Unreachable:
+            raise  # the notes stay: what undoes or discards it waits for the outcome
+        except Exception:
+            self._note_sent(items, 0.0)
+            raise
+        self._note_sent(items, 0.0)
+
+    def _note_sent(self, items: Sequence[_Item], sent: float) -> None:
+        """Note that a commit is on its way, where another process carries it out."""
+        if self.connection.catalog_type == "sql":
+            return
+        for item in items:
+            with outcome.note_of(self.context, item.target, item.waiting) as note:
+                note.set_sent(sent)
+
+    def _send(self, items: Sequence[_Item], changes: Sequence[together.Change]) -> None:
         try:
             together.commit(self.context, self.catalog, changes)
         except _MOVED as error:
@@ -179,8 +208,9 @@ class _Publish:
                 ) from error
         # A lost answer looks like any failure of any library below; the tables decide.
         except Exception as error:
-            if not self._looked_for(items, error):
-                raise
+            if self._looked_for(items, error):
+                return
+            raise (translate(error, self.connection, items[0].name) or error) from error
 
     def _looked_for(self, items: Sequence[_Item], error: Exception) -> bool:
         """Look for a commit whose answer was not understood."""
@@ -235,12 +265,8 @@ class _Publish:
         parts = item.target.name.parts
         missing = catalogs.missing_levels(self.catalog, parts[:-1])
         if missing:
-            folder = pending.notes_folder(self.context, parts, "staged")
-            note = pending.Note(folder, item.waiting.write_id)
-            try:
+            with outcome.note_of(self.context, item.target, item.waiting) as note:
                 note.add_namespaces(missing)
-            finally:
-                note.close()
             catalogs.ensure_namespace(
                 self.catalog, self.connection, parts[:-1], ledger.made_by(self.context)
             )

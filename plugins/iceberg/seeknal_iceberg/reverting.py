@@ -32,11 +32,14 @@ _MOVED = (CommitFailedException, ValidationException, NoSuchTableError)
 
 def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
     """Carry out the hook of the same name."""
+    context = outcome.unstoppable(context)
     connection = catalogs.of(context)
     if catalogs.absent(connection):
         return False
     with translating(connection):
-        return undo(context, catalogs.open_catalog(context), batch, overwrite=overwrite)
+        catalog = catalogs.open_catalog(context)
+        outcome.settle(context, catalog, batch)
+        return undo(context, catalog, batch, overwrite=overwrite)
 
 
 @attrs.frozen(kw_only=True)
@@ -102,7 +105,6 @@ def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite
 def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> list[_Item]:
     found = []
     for target in batch.targets:
-        context.cancellation.check()
         if target.staged is None:
             continue
         waiting = Waiting.of(target.staged)
