@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from seeknal_core.run.session import Session
 from seeknal_core.run.targets import source_binding
 from seeknal_core.specs import (
     AnyNode,
-    ChangePolicy,
     Freshness,
     PythonNode,
     Severity,
@@ -229,6 +228,8 @@ class Computer:
     def _store_source(
         self, node: SourceNode, resolved: ResolvedSource, held: NodeRecord | None
     ) -> Computed:
+        from seeknal_core.engine.files import check_rows
+
         binding = source_binding(resolved)
         assumed = self._assumed_unchanged(node, binding, held)
         if assumed is not None:
@@ -252,20 +253,16 @@ class Computer:
                 computed = self._stored_or(node.id, key, store)
             else:
                 computed = self._by_content(node.id, stream.identity, store, asked)
+        # Stored by a node of the same name that had a higher limit, or none.
+        check_rows(node, computed.snapshot.row_count)
         return attrs.evolve(computed, binding=binding, read_at=read_at)
 
     def _assumed_unchanged(
         self, node: SourceNode, binding: str, held: NodeRecord | None
     ) -> Computed | None:
         """Return what the environment holds where the user says not to look again."""
-        if node.changes is ChangePolicy.ALWAYS_READ or held is None:
+        if held is None or not keys.is_assumed_unchanged(self._session, node, binding, held):
             return None
-        if held.definition != self._session.graph.definitions[node.id] or held.binding != binding:
-            return None
-        if node.changes is ChangePolicy.ASSUME_UNCHANGED:
-            age = datetime.now(UTC) - datetime.fromisoformat(held.read_at)
-            if age > (node.assume_unchanged_for or timedelta(0)):
-                return None
         snapshot = self._store.find(node.id, held.content_key)
         if snapshot is None:
             return None

@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 from seeknal_core.run.session import Session
-from seeknal_core.specs import PythonNode, SourceNode, SqlNode
+from seeknal_core.specs import ChangePolicy, PythonNode, SourceNode, SqlNode
+from seeknal_core.state.records import NodeRecord
 from seeknal_core.types import Source
 
 if TYPE_CHECKING:
@@ -67,6 +69,25 @@ def python_key(session: Session, node: PythonNode, inputs: Sequence[str]) -> str
         list(inputs),
         volatile_part(session, node.id),
     )
+
+
+def is_assumed_unchanged(
+    session: Session, node: SourceNode, binding: str, held: NodeRecord
+) -> bool:
+    """Tell whether the user says not to look at a store's source again (``changes:``).
+
+    Args:
+        binding: where the source leads now.
+        held: what is recorded of it.
+    """
+    if node.changes is ChangePolicy.ALWAYS_READ:
+        return False
+    if held.definition != session.graph.definitions[node.id] or held.binding != binding:
+        return False
+    if node.changes is ChangePolicy.NEVER:
+        return True
+    age = datetime.now(UTC) - datetime.fromisoformat(held.read_at)
+    return age <= (node.assume_unchanged_for or timedelta(0))
 
 
 def asked_of(source: Source) -> Mapping[str, object]:

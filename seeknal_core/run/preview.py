@@ -32,9 +32,10 @@ from seeknal_core.run.targets import (
     fallback_identity,
     guard,
     need,
+    source_binding,
 )
 from seeknal_core.specs import PythonNode, SourceNode, SqlNode
-from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 
 
 class Action(enum.Enum):
@@ -114,9 +115,10 @@ def preview(session: Session, request: RunRequest) -> Preview:
         allow_production=request.allow_production_targets,
         connect=False,
     )
-    predictor = _Predictor(session, bindings, scope, record)
+    base = production_record(session)
+    predictor = _Predictor(session, bindings, scope, record, base)
     nodes = tuple(predictor.step(id) for id in scope.order)
-    production = Production(record=production_record(session), all_targets=request.all_targets)
+    production = Production(record=base, all_targets=request.all_targets)
     targets = tuple(
         _target_step(
             session, check, predictor.known.get(check.resolved.spec.node), record, production
@@ -135,6 +137,7 @@ class _Predictor:
         bindings: Bindings,
         scope: Scope,
         record: EnvironmentRecord | None,
+        base: EnvironmentRecord | None,
     ) -> None:
         from seeknal_core.engine.files import FileDigests
         from seeknal_core.engine.snapshots import SnapshotStore
@@ -143,6 +146,7 @@ class _Predictor:
         self._bindings = bindings
         self._scope = scope
         self._record = record
+        self._base = base
         self._store = SnapshotStore(session.target_folder / "snapshots")
         self._digests = FileDigests(session.target_folder / "state" / "file-digests.json")
         self.known: dict[str, str] = {}
@@ -155,6 +159,9 @@ class _Predictor:
         node = self._session.graph.nodes[id]
         volatile = self._session.graph.volatile.get(id)
         match node:
+            case SourceNode() if (held := self._assumed(node)) is not None:
+                self.known[id] = held.content_key
+                return NodeStep(id=id, action=Action.REUSE, reason=f"changes: {node.changes.value}")
             case SourceNode() if id in self._bindings.sources or keys.is_remote(node):
                 return NodeStep(id=id, action=Action.READ, reason=f"from {node.type}")
             case SourceNode():
@@ -174,6 +181,18 @@ class _Predictor:
         if self._store.contains(key):
             return NodeStep(id=id, action=Action.REUSE)
         return NodeStep(id=id, action=Action.COMPUTE, reason=self._why(id))
+
+    def _assumed(self, node: SourceNode) -> NodeRecord | None:
+        """Return what is recorded of a store's source that the run will not look at again."""
+        resolved = self._bindings.sources.get(node.id)
+        held = self._record.nodes.get(node.id) if self._record else None
+        if held is None and self._base is not None:
+            held = self._base.nodes.get(node.id)
+        if resolved is None or held is None:
+            return None
+        binding = source_binding(resolved)
+        assumed = keys.is_assumed_unchanged(self._session, node, binding, held)
+        return held if assumed and self._store.contains(held.content_key) else None
 
     def _transform_key(self, node: SqlNode | PythonNode, inputs: Sequence[str]) -> str:
         if isinstance(node, PythonNode):

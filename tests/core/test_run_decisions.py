@@ -308,3 +308,31 @@ def test_a_profiles_defaults_reach_sources_that_are_files(seeknal: Cli, project:
     seeknal("run")
     nodes, _ = statuses(seeknal)
     assert set(nodes.values()) == {"reused"}
+
+
+@pytest.mark.parametrize("changes", ["never", "assume-unchanged 1h"])
+def test_a_dry_run_reads_no_source_that_the_run_would_not(
+    seeknal: Cli, project: Path, changes: str
+) -> None:
+    write(project, {"seeknal/more.yml": f"changes: {changes}\n" + SOURCE.format(params="")})
+    store(project / "lake" / "raw" / "more.parquet", x=[1])
+    seeknal("run")
+    for environment in ((), ("--env", "dev", "--profile", "profiles.yml")):
+        document = seeknal(
+            "run", "--dry-run", "--allow-production-targets", *environment, "--json"
+        ).json()
+        assert {node["action"] for node in document["nodes"]} == {"reuse"}
+    store(project / "lake" / "raw" / "more.parquet", x=[1, 2])
+    nodes, _ = statuses(seeknal)
+    assert set(nodes.values()) == {"reused"}
+
+
+def test_a_lowered_limit_holds_for_rows_that_are_stored(seeknal: Cli, project: Path) -> None:
+    write(project, {"seeknal/more.yml": SOURCE.format(params="params: {exact: true}\n")})
+    store(project / "lake" / "raw" / "more.parquet", x=[1, 2])
+    seeknal("run")
+    write(
+        project,
+        {"seeknal/more.yml": "max_rows: 1\n" + SOURCE.format(params="params: {exact: true}\n")},
+    )
+    assert "source.more: failed: more than 1 rows" in seeknal("run", code=1).err
