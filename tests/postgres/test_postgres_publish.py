@@ -53,6 +53,7 @@ MODES: dict[str, tuple[Mode, dict[str, Any], pa.Table, pa.Table]] = {
     "full, from none": (Mode.FULL, {}, OLD.slice(0, 0), NEW),
     "append": (Mode.APPEND, {}, OLD, NEW),
     "upsert": (Mode.UPSERT_BY_KEY, {"unique_keys": ("id",)}, OLD, NEW),
+    "upsert, keys that repeat": (Mode.UPSERT_BY_KEY, {"unique_keys": ("id",)}, OLD, NEW),
     "upsert, only keys": (Mode.UPSERT_BY_KEY, {"unique_keys": ("id", "name")}, OLD, NEW),
     "interval": (
         Mode.INCREMENTAL_BY_TIME, {"time_column": "at"},
@@ -76,7 +77,7 @@ def attached(db: Database, case: str, old: pa.Table, mode: Mode, **fields: Any) 
     db.write(target_of(db, "s.t", mode=mode, **fields), old)
     db.execute("ALTER TABLE s.t ADD note text DEFAULT 'new'", "UPDATE s.t SET note = 'old'")
     if case.endswith("repeat"):
-        db.execute("INSERT INTO s.t VALUES (1, 'again'), (NULL, 'none'), (NULL, 'none')")
+        db.execute("INSERT INTO s.t VALUES (2, 'again'), (NULL, 'none'), (NULL, 'none')")
 
 
 @pytest.mark.parametrize("case", MODES)
@@ -537,6 +538,7 @@ def test_column_changes_come_with_the_publish_and_go_with_the_revert(db: Databas
     db.execute(
         "ALTER TABLE s.t ADD made int GENERATED ALWAYS AS IDENTITY (START 100)",
         "ALTER TABLE s.t ADD twice bigint GENERATED ALWAYS AS (id * 2) STORED",
+        "ALTER TABLE s.t ALTER v SET DEFAULT 5, ALTER d SET DEFAULT 1.5",
     )
     before = everything(db)
     with db.reader() as reader:

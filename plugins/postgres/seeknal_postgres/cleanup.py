@@ -345,17 +345,22 @@ def _lock_ledger(context: ExecutionContext, ledger: Ledger) -> None:
         locks.lock(context, ledger.conn, qualified(ledger.schema, table), locks.EVERYBODY)
 
 
-def end_if_empty(context: ExecutionContext, ledger: Ledger) -> bool:
+def end_if_empty(ledger: Ledger) -> bool:
     """Drop the ledger where it records nothing and holds nothing; tell whether it went.
 
-    Whoever is about to write into it makes it again, or keeps it: who made a table in
+    Does not wait for anybody: who uses the ledger keeps it. Whoever is about to write into it makes it again, or keeps it: who made a table in
     it, in a transaction that is still open, holds its schema.
     """
     if _recorded(ledger) or _leftovers(ledger) or _foreign_in_ledger(ledger):
         return False
     try:
         with ledger.conn.transaction():
-            _lock_ledger(context, ledger)
+            for table in TABLES:
+                ledger.conn.execute(
+                    sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE NOWAIT").format(
+                        sql.Identifier(ledger.schema, table)
+                    )
+                )
             return not _recorded(ledger) and not _leftovers(ledger) and _drop_ledger(ledger)
     except (pg.DependentObjectsStillExist, *locks.BUSY):
         return False

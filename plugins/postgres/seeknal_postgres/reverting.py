@@ -230,7 +230,7 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
                 claim(conn, places)
                 drop(conn, [name for each in places for name in each.all])
                 Book(context=context, ledger=ledger, promotion=batch.promotion).forget()
-                return cleanup.end_if_empty(context, ledger)
+                return cleanup.end_if_empty(ledger)
 
         if patiently(context, conn, batch, attempt, connection_of(context).lock_wait):
             pool.done.discard(ledger.schema)

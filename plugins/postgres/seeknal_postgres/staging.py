@@ -251,7 +251,7 @@ def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
         settle(conn)
         durable(conn)
         claim(conn, [places])
-        drop(conn, places.all)
+        drop(conn, [places.stage])
         if found.known:
             assert found.table is not None
             there = [name for name in work.names if found.table.column(name) is not None]
