@@ -192,5 +192,8 @@ class PythonNode(Node):
 
 AnyNode = SourceNode | SqlNode | PythonNode
 
+#: The names that ``engine:`` in the project file may have.
+ENGINES = ("duckdb",)
+
 #: Source types that the engine reads itself.
 FILE_TYPES = ("csv", "parquet", "json", "jsonl")

@@ -18,7 +18,8 @@ from seeknal_core.config.files import NodeFiles, NodeReader, find_files
 from seeknal_core.config.interpolate import remember
 from seeknal_core.config.yaml import Document, parse_one, read_text
 from seeknal_core.errors import ConfigError, Problem
-from seeknal_core.specs import AnyNode, EngineSettings, ProjectSettings
+from seeknal_core.specs import ENGINES, AnyNode, EngineSettings, ProjectSettings
+from seeknal_core.structure import nearest
 from seeknal_core.types import Location
 
 PROJECT_FILE = "seeknal_project.yml"
@@ -36,6 +37,8 @@ _LEGACY = frozenset(
         "materialization",
     }
 )
+#: As the engine writes it: units of 1000 and of 1024 bytes, or a part of the machine's.
+_MEMORY = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?B|%)", re.IGNORECASE | re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -221,8 +224,14 @@ def _read_settings(root: Path, collector: Collector) -> ProjectSettings | None:
 def _engine(
     document: Document, engine: str | EngineSettings, collector: Collector
 ) -> EngineSettings:
+    path = "engine.name"
     if isinstance(engine, str):
-        return EngineSettings(name=engine)
+        path, engine = "engine", EngineSettings(name=engine)
+    if engine.name not in ENGINES:
+        hint = nearest(engine.name, ENGINES) or f"write engine: {ENGINES[0]}"
+        collector.add(document, path, f"is not one of {', '.join(ENGINES)}", hint)
+    if engine.memory_limit is not None and not _MEMORY.fullmatch(engine.memory_limit):
+        collector.add(document, "engine.memory_limit", "is not a size", "write e.g. 4GB or 512MiB")
     if engine.threads is not None and engine.threads < 1:
         collector.add(document, "engine.threads", "is less than 1")
     return engine

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from seeknal_core.engine.protocol import AuditOutcome, Engine, NodeVariables, Output
 from seeknal_core.errors import ConfigError, Problem
-from seeknal_core.specs import EngineSettings
+from seeknal_core.specs import ENGINES, EngineSettings
 from seeknal_core.types import Cancellation
 
 __all__ = [
-    "ENGINES",
     "AuditOutcome",
     "Engine",
     "NodeVariables",
@@ -23,9 +22,6 @@ __all__ = [
     "check_statements",
     "open_engine",
 ]
-
-#: The names that ``engine:`` in the project file may have.
-ENGINES = ("duckdb",)
 
 
 def open_engine(

@@ -165,6 +165,7 @@ def _open(
 ) -> Session:
     from seeknal_core.graph import build_graph
     from seeknal_core.graph.templates import Variables
+    from seeknal_core.graph.texts import texts
 
     project = config.load_project(root, ignore_unsupported=request.ignore_unsupported)
     settings = project.settings
@@ -179,6 +180,7 @@ def _open(
     )
     profile = config.load_profile(choice, settings)
     environment = config.environment_for(settings, name, profile)
+    texts.open(root / "target" / "cache" / "sql.json")
     graph = build_graph(project.nodes, vars=request.variables, skipped=project.skipped)
 
     started_at = datetime.now(UTC)
@@ -215,12 +217,18 @@ def _open(
         state=state,
         warnings=(
             *project.warnings,
+            *_nothing_warning(project.nodes),
             *profile.warnings,
             *graph.warnings,
             *_legacy_mode_warning(profile, project.nodes),
         ),
         repeated=_repeated(request),
     )
+
+
+def _nothing_warning(nodes: Sequence[AnyNode]) -> tuple[Problem, ...]:
+    hint = "put a source into seeknal/sources, or look at one: seeknal init shop --example"
+    return () if nodes else (Problem("the project has no nodes", hint=hint),)
 
 
 def _repeated(request: Request) -> tuple[str, ...]:

@@ -73,6 +73,12 @@ def test_a_project_file_of_2x_loads_with_warnings(tmp_path: Path) -> None:
         ("production: a b", "production: is not an environment's name; write a letter"),
         ("engine: {threads: 0}", "engine.threads: is less than 1"),
         ("engine: {memory: 1}", "engine.memory: unknown field"),
+        ("engine: duckdbb", "engine: is not one of duckdb; did you mean 'duckdb'?"),
+        ("engine: {name: spark}", "engine.name: is not one of duckdb; write engine: duckdb"),
+        (
+            "engine: {memory_limit: 3XB}",
+            "engine.memory_limit: is not a size; write e.g. 4GB or 512MiB",
+        ),
         ("engine: 3", "engine: is a number, not a string or a mapping"),
         ("environments: {ttl: 3}", "environments.ttl: is a number, not a duration"),
         ("environments: {ttl: 0d}", "environments.ttl: is not longer than nothing"),

@@ -115,3 +115,12 @@ def test_a_wrong_reference_is_placed_at_its_column(seeknal: Cli, project: Path) 
     problems = seeknal("check", "--json", code=2).json()["error"]["problems"]
     found = {(each["file"], each["line"], each["column"]) for each in problems}
     assert found == {("seeknal/inline.yml", 3, 26), ("seeknal/block.yml", 5, 10)}
+
+
+def test_a_project_without_nodes_is_told_what_to_do(seeknal: Cli, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    new = Cli(cwd=tmp_path / "new", environ=seeknal.environ)
+    new("init")
+    for command in ("run", "check"):
+        assert "warning: the project has no nodes; put a source into" in new(command).err
+    assert "no nodes" not in seeknal("run").err
