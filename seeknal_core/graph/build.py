@@ -14,7 +14,8 @@ from seeknal_core.graph.cycles import cycles
 from seeknal_core.graph.fingerprints import definition
 from seeknal_core.graph.lookup import Lookup
 from seeknal_core.graph.manifest import Graph
-from seeknal_core.graph.references import Reference, analyze
+from seeknal_core.graph.references import Reference
+from seeknal_core.graph.texts import texts
 from seeknal_core.graph.tokens import tokenize
 from seeknal_core.graph.volatility import volatile_parts
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
@@ -140,11 +141,11 @@ class _Builder:
         self._problems += wrong
         stand_ins = attrs.evolve(_STAND_INS, vars=self._vars)
         expanded = templates.expand_sql(node.sql, stand_ins)
-        tokens = tokenize(expanded.text)
-        if not any(token.text != ";" for token in tokens):
+        known_text = texts.sql(expanded.text)
+        if not known_text.statements:
             self._wrong(f"{node.id} has no SQL", node.sql_location, "write a SELECT")
             return _Links(inputs=_known(declared))
-        references = analyze(expanded.text).references
+        references = known_text.references
         named: dict[str, None] = {}
         for reference in references:
             if wrong and self._ids.find(reference.parts) is None:
@@ -169,7 +170,7 @@ class _Builder:
         return _Links(
             inputs=tuple(dict.fromkeys([*known, *named])),
             positional=any(reference.position is not None for reference in references),
-            volatile=(*(("run_id",) if run_id else ()), *volatile_parts(tokens)),
+            volatile=(*(("run_id",) if run_id else ()), *known_text.volatile),
         )
 
     def _declared(self, node: AnyNode, inputs: Sequence[str]) -> list[str | None]:

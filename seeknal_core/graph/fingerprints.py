@@ -12,7 +12,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from seeknal_core.graph import templates
-from seeknal_core.graph.tokens import TOKENIZER_VERSION, canonical, tokenize
+from seeknal_core.graph.texts import texts
+from seeknal_core.graph.tokens import TOKENIZER_VERSION
 from seeknal_core.hints import canonical_type
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.types import Mode, TargetSpec
@@ -72,7 +73,7 @@ def _text(node: AnyNode, vars: Mapping[str, object]) -> object:
     match node:
         case SqlNode():
             filled = templates.fill_vars(node.sql, vars, sql=True)
-            return canonical(tokenize(filled, templates=True))
+            return texts.definition(filled)
         case PythonNode():
             return {"code": node.code_digest, "function": node.function.__qualname__}
         case SourceNode():

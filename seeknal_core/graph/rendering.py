@@ -9,8 +9,8 @@ import attrs
 from seeknal_core.errors import GraphError, Problem
 from seeknal_core.graph import templates
 from seeknal_core.graph.lookup import Lookup
-from seeknal_core.graph.references import Reference, analyze
-from seeknal_core.graph.tokens import canonical, split, tokenize
+from seeknal_core.graph.references import Reference
+from seeknal_core.graph.texts import texts
 from seeknal_core.specs import SqlNode
 
 
@@ -53,7 +53,8 @@ def render(node: SqlNode, inputs: Sequence[str], variables: templates.Variables)
     sql = expanded.text
     lookup = Lookup(inputs)
     replacements: list[tuple[int, int, str]] = []
-    for reference in analyze(sql).references:
+    known = texts.sql(sql)
+    for reference in known.references:
         found = _meant(node, reference, lookup)
         if found is not None:
             replacements += _replacements(reference, found)
@@ -66,14 +67,12 @@ def render(node: SqlNode, inputs: Sequence[str], variables: templates.Variables)
             )
             raise GraphError([Problem(message, at.file, at.line, at.column, hint=hint)])
     replacements.sort()
-    tokens = tokenize(sql)
-    parts = split(tokens)
     return RenderedSql(
         statements=tuple(
-            _replaced(sql, each[0].start, each[-1].end, replacements) for each in parts
+            _replaced(sql, start, end, replacements) for start, end in known.statements
         ),
-        lines_before=tuple(sql.count("\n", 0, each[0].start) for each in parts),
-        tokens=canonical(tokens),
+        lines_before=tuple(sql.count("\n", 0, start) for start, _ in known.statements),
+        tokens=known.canonical,
     )
 
 

@@ -8,8 +8,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import attrs
-
 from seeknal_core.run.session import Session, enabled_targets
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.manifest import Manifest, ManifestNode
@@ -78,15 +76,24 @@ def text_of(node: AnyNode) -> str:
 
 
 def describe(
-    session: Session, id: str, *, columns: Mapping[str, str], statements: tuple[str, ...]
+    session: Session,
+    id: str,
+    *,
+    columns: Mapping[str, str],
+    statements: tuple[str, ...],
+    own: str = "",
 ) -> ManifestNode:
-    """Describe a node of the project as it stands now."""
+    """Describe a node of the project as it stands now.
+
+    Args:
+        own: its `own_definition` where that is known: a node of the same definition has it.
+    """
     from seeknal_core.graph import audits_fingerprint
 
     node = session.graph.nodes[id]
     return ManifestNode(
         definition=session.graph.definitions[id],
-        own=own_definition(session, id),
+        own=own or own_definition(session, id),
         text=text_of(node),
         statements=statements,
         columns=columns,
@@ -125,9 +132,10 @@ def updated_manifest(
         if id in columns or same is None:
             statements = statements_of(session, id)
             shown = columns.get(id) or (same.columns if same else {})
-            found[id] = describe(session, id, columns=shown, statements=statements)
+            own = same.own if same else ""
+            found[id] = describe(session, id, columns=shown, statements=statements, own=own)
         else:
-            found[id] = attrs.evolve(
-                describe(session, id, columns=same.columns, statements=same.statements),
+            found[id] = describe(
+                session, id, columns=same.columns, statements=same.statements, own=same.own
             )
     return found

@@ -1,0 +1,150 @@
+"""What is known of a SQL text, found out once and remembered between commands.
+
+Everything here is a pure function of the text, so it may be remembered under the
+text's digest, whatever the environment or profile. What remembers is a file in the
+project's ``target``; without it (or where it is damaged, or of another version of
+the tool or the parser) everything is found out again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from seeknal_core.errors import StateError
+from seeknal_core.graph.references import Reference, analyze
+from seeknal_core.graph.tokens import TOKENIZER_VERSION, canonical, split, tokenize
+from seeknal_core.graph.volatility import volatile_parts
+
+#: Raised when the meaning of anything remembered changes.
+_VERSION = 1
+
+
+@attrs.frozen(kw_only=True)
+class SqlText:
+    """A text of SQL, templates expanded.
+
+    ``canonical`` is what stands for it in fingerprints; ``statements`` are the places
+    of its statements; ``volatile`` the functions that answer otherwise next time.
+    """
+
+    canonical: str
+    statements: tuple[tuple[int, int], ...]
+    volatile: tuple[str, ...]
+    references: tuple[Reference, ...]
+
+
+class Texts:
+    """The memory of one process. Thread-safe: entries are only ever added."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+        self._used: set[str] = set()
+        self._path: Path | None = None
+        self._fresh = False
+
+    def open(self, path: Path) -> None:
+        """Take what an earlier command remembered; nothing is written before `save`."""
+        self._path, self._known, self._used, self._fresh = path, {}, set(), False
+        try:
+            document = json.loads(path.read_bytes())
+            if document["version"] == _versions():
+                self._known = document["texts"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+
+    def save(self, write: Callable[[Path, str], None]) -> None:
+        """Remember for the next command what this one used, if that is anything new.
+
+        Args:
+            write: replaces a file's text. A folder that cannot be written, or a full
+                disk, only costs time next time: its `StateError` is swallowed.
+        """
+        stale = len(self._known) > 2 * len(self._used)
+        if self._path is None or not (self._fresh or stale):
+            return
+        texts = {key: self._known[key] for key in sorted(self._used)}
+        document = {"version": _versions(), "texts": texts}
+        try:
+            write(self._path, json.dumps(document, separators=(",", ":")))
+        except StateError:
+            return
+        self._fresh = False
+
+    def sql(self, text: str) -> SqlText:
+        """Return what is known of SQL whose templates are expanded."""
+        key = _key("sql", text)
+        found = self._known.get(key)
+        if found is None:
+            tokens = tokenize(text)
+            known = SqlText(
+                canonical=canonical(tokens),
+                statements=tuple((each[0].start, each[-1].end) for each in split(tokens)),
+                volatile=volatile_parts(tokens),
+                references=analyze(text).references,
+            )
+            self._known[key], self._fresh = _written(known), True
+        else:
+            known = _read(found)
+        self._used.add(key)
+        return known
+
+    def definition(self, text: str) -> str:
+        """Return the canonical text of SQL whose templates are left in."""
+        if "{{" not in text:
+            return self.sql(text).canonical
+        key = _key("definition", text)
+        found = self._known.get(key)
+        if not isinstance(found, str):
+            found = canonical(tokenize(text, templates=True))
+            self._known[key], self._fresh = found, True
+        self._used.add(key)
+        return found
+
+
+#: One project is open in a process at a time.
+texts = Texts()
+
+
+def _key(kind: str, text: str) -> str:
+    return hashlib.sha256(f"{kind}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _versions() -> list[str]:
+    """Return what must be the same for anything remembered to hold."""
+    from importlib.metadata import version
+
+    return [str(_VERSION), str(TOKENIZER_VERSION), version("seeknal-core"), version("sqlglot")]
+
+
+def _written(text: SqlText) -> list[Any]:
+    references = [
+        [one.form, one.parts, one.start, one.end, one.alias, one.qualifiers]
+        for one in text.references
+    ]
+    return [text.canonical, text.statements, text.volatile, references]
+
+
+def _read(found: list[Any]) -> SqlText:
+    canonical, statements, volatile, references = found
+    return SqlText(
+        canonical=canonical,
+        statements=tuple((start, end) for start, end in statements),
+        volatile=tuple(volatile),
+        references=tuple(
+            Reference(
+                form=form,
+                parts=tuple(parts),
+                start=start,
+                end=end,
+                alias=alias,
+                qualifiers=tuple((first, last) for first, last in qualifiers),
+            )
+            for form, parts, start, end, alias, qualifiers in references
+        ),
+    )
