@@ -46,8 +46,11 @@ def output_for(as_json: bool) -> Iterator[TextIO]:
 def profile_line(session: Session) -> str:
     """Return the first line of every command that touches a store."""
     profile = session.profile
-    environment = session.environment.name
-    return f"project {session.settings.name}, environment {environment}, profile: {profile.reason}"
+    environment = session.environment
+    said = f"names prefixed with {environment.prefix}"
+    line = f"project {session.settings.name}, environment {environment.name}"
+    line += f", profile: {profile.reason}"
+    return f"{line}, {said}" if environment.prefix and said not in line else line
 
 
 class LineReporter:

@@ -336,7 +336,8 @@ class Executor:
                 self._session.context, check.resolved, snapshot
             )
             for note in result.notes:
-                self._warnings.put(f"{target.name}: {note}")
+                said = note.removeprefix(f"{target.name}: ")
+                self._warnings.put(f"{target.name}: {said}")
             self._journal.target(
                 target.key, self._written(check, snapshot, result.version, result.rows_after)
             )

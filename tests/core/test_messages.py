@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.cli import Cli, write
+from support.distributions import install
 
 SPLIT = """\
 kind: transform
@@ -124,3 +125,43 @@ def test_a_project_without_nodes_is_told_what_to_do(seeknal: Cli, tmp_path: Path
     for command in ("run", "check"):
         assert "warning: the project has no nodes; put a source into" in new(command).err
     assert "no nodes" not in seeknal("run").err
+
+
+NOTING = """\
+import attrs
+from seeknal_core.hookspecs import hookimpl
+
+
+@hookimpl(wrapper=True)
+def materialize(context, target, snapshot):
+    result = yield
+    return attrs.evolve(result, notes=(f"{target.name}: column 'x' added", "slow"))
+"""
+
+
+def test_a_stores_note_names_its_target_once(seeknal: Cli, folder_site: Path) -> None:
+    install(
+        folder_site,
+        distribution="seeknal-noting",
+        module="seeknal_noting",
+        source=NOTING,
+        entry_points={"seeknal.plugins": {"noting": "seeknal_noting"}},
+    )
+    said = seeknal("run").err
+    assert "warning: sales.totals: column 'x' added\n" in said
+    assert "warning: sales.big: slow\n" in said
+
+
+def test_the_first_line_tells_the_prefix_that_a_profile_asks_for(
+    seeknal: Cli, project: Path
+) -> None:
+    profile = (project / "profiles.yml").read_text()
+    write(project, {"profiles-al.yml": f"{profile}namespace: {{prefix: 'alice_'}}\n"})
+    first = "project shop, environment {}, profile: {}, names prefixed with {}\n"
+    assert seeknal("run", "--env", "al").out.startswith(
+        first.format("al", "profiles-al.yml in the project", "alice_")
+    )
+    assert seeknal("run", "--env", "dev").out.startswith(
+        first.format("dev", "default profiles.yml", "dev_")
+    )
+    assert "prefix" not in seeknal("run").out.partition("\n")[0]
