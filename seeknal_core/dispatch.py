@@ -9,7 +9,7 @@ that names the plugin and its version. Nothing else calls a hook. Here, too, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -266,6 +266,31 @@ class Dispatcher:
             context=context.connected(resolved.connection),
             target=resolved.target,
         )
+
+    def inspect_targets(
+        self, context: ExecutionContext, resolved: Sequence[ResolvedTarget]
+    ) -> list[TargetState | None]:
+        """Tell what stands where targets of one connection are, in their order."""
+        if not resolved:
+            return []
+        first = resolved[0]
+        if len(resolved) == 1 or not self.supports(first.target.type, "inspect_targets"):
+            return [self.inspect_target(context, one) for one in resolved]
+        found = self._calls.call(
+            first.target.type,
+            "inspect_targets",
+            tuple,
+            context=context.connected(first.connection),
+            targets=tuple(one.target for one in resolved),
+        )
+        whole = len(found) == len(resolved)
+        if not whole or not all(isinstance(state, TargetState) for state in found):
+            raise self._calls.broken(
+                first.target.type,
+                "inspect_targets",
+                "did not answer with a TargetState for each target, in order",
+            )
+        return list(found)
 
     def stage(
         self,

@@ -185,6 +185,22 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
 
 
 @hookspec(firstresult=True)
+def inspect_targets(
+    context: ExecutionContext, targets: tuple[Target, ...]
+) -> tuple[TargetState, ...]:
+    """Tell what stands where several targets of ``context.connection`` are.
+
+    Optional, beside `inspect_target`, for a store that can answer for many targets
+    in few round trips. Must say just what `inspect_target` says of each. None of the
+    targets is staged.
+
+    Returns:
+        One state for each target, in the same order.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
     """Write the snapshot into the target's own store, where no reader sees it.
 
@@ -231,7 +247,8 @@ def publish(context: ExecutionContext, batch: Batch) -> Published:
 
     Optional, with `stage`. Each target is replaced only if it still has the version
     it was staged upon; its ledger says from then on who wrote what. What is needed
-    to undo it is kept until `discard`. Called again after it succeeded, in whatever
+    to undo it is kept until `discard`; what was staged, and is not needed for that, is
+    gone. Called again after it succeeded, in whatever
     process, it changes nothing and gives the same result; it may take a few
     seconds to learn whether an earlier call went through.
 
@@ -342,6 +359,10 @@ GROUPS = (
 )
 
 #: Hooks that make no sense without another one.
-NEEDS = (("stage", "inspect_target"), ("prepare_publish", "publish"))
+NEEDS = (
+    ("stage", "inspect_target"),
+    ("prepare_publish", "publish"),
+    ("inspect_targets", "inspect_target"),
+)
 
 REQUIRED = ("resolve_profile", "namespace_for", "materialize", "count_rows")

@@ -7,7 +7,7 @@ computed, only at what its target holds and what it should hold.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import attrs
@@ -56,32 +56,53 @@ def fallback_identity(resolved: ResolvedTarget) -> str:
 
 
 def check_targets(session: Session, targets: Iterable[ResolvedTarget]) -> dict[str, TargetCheck]:
-    """Ask the stores what stands where each target is, several at a time.
+    """Ask the stores what stands where each target is, many in one question.
 
     Raises:
         BackendError: a store does not answer. Nothing was written.
     """
+    listed = list(targets)
 
-    def inspect(resolved: ResolvedTarget) -> TargetCheck:
+    def inspect(group: Sequence[ResolvedTarget]) -> list[TargetCheck]:
         session.context.cancellation.check()
-        state = session.dispatcher.inspect_target(session.context, resolved)
-        return TargetCheck(
-            resolved=resolved,
-            identity=state.identity if state else fallback_identity(resolved),
-            bindings=bindings_digest(resolved.connection),
-            fingerprint=target_fingerprint(resolved.spec, resolved.target.mode),
-            state=state,
-        )
+        states = session.dispatcher.inspect_targets(session.context, group)
+        return [
+            TargetCheck(
+                resolved=resolved,
+                identity=state.identity if state else fallback_identity(resolved),
+                bindings=bindings_digest(resolved.connection),
+                fingerprint=target_fingerprint(resolved.spec, resolved.target.mode),
+                state=state,
+            )
+            for resolved, state in zip(group, states, strict=True)
+        ]
 
-    return {check.resolved.target.key: check for check in _parallel(session, inspect, targets)}
+    found = {
+        check.resolved.target.key: check
+        for checks in _parallel(session, inspect, _groups(listed))
+        for check in checks
+    }
+    return {resolved.target.key: found[resolved.target.key] for resolved in listed}
+
+
+def _groups(targets: Sequence[ResolvedTarget]) -> list[list[ResolvedTarget]]:
+    """Part targets by connection, and large parts for as many threads as there are."""
+    by_connection: dict[str, list[ResolvedTarget]] = {}
+    for resolved in targets:
+        by_connection.setdefault(resolved.connection.name, []).append(resolved)
+    groups = []
+    for found in by_connection.values():
+        size = max(1, -(-len(found) // _INSPECTORS))
+        groups += [found[start : start + size] for start in range(0, len(found), size)]
+    return groups
 
 
 def _parallel(
     session: Session,
-    call: Callable[[ResolvedTarget], TargetCheck],
-    targets: Iterable[ResolvedTarget],
-) -> list[TargetCheck]:
-    items = list(targets)
+    call: Callable[[Sequence[ResolvedTarget]], list[TargetCheck]],
+    groups: Iterable[Sequence[ResolvedTarget]],
+) -> list[list[TargetCheck]]:
+    items = list(groups)
     if not items:
         return []
     pool = ThreadPoolExecutor(min(_INSPECTORS, len(items)))
