@@ -417,6 +417,21 @@ def test_full_refresh_replaces_a_table_of_any_mode(db: Database, case: str) -> N
     assert everything(db) == before
 
 
+def test_a_full_refresh_forgets_what_was_appended_and_an_undoing_remembers_it(
+    db: Database,
+) -> None:
+    fields: dict[str, Any] = {"mode": Mode.APPEND}
+    for undone in (True, False):
+        db.write(target_of(db, "s.t", **fields), OLD)
+        context = db.context(full_refresh=True)
+        one = promotion(db, {"s.t": NEW}, context=context, id=f"p-{undone}", **fields).stage()
+        plugin.publish(one.context, one.batch())
+        if undone:
+            plugin.revert(one.context, one.batch(1), False)
+        written = db.write(target_of(db, "s.t", **fields), OLD).rows_written
+        assert written == (0 if undone else 3)
+
+
 def test_of_two_promotions_at_once_one_is_stale(db: Database) -> None:
     db.write(target_of(db, "s.t"), OLD)
     results: dict[str, object] = {}

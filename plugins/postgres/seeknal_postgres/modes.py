@@ -26,6 +26,8 @@ class Rows:
     ``source`` holds the rows: a temporary table, or one that waits in the ledger's
     schema. ``key`` tells rows apart; None where nothing does, and rows are then
     replaced as a whole. ``enforced`` says whether an index of the table sees to it.
+    ``differences`` are tables that a comparison by key has left: the table's rows that
+    go or change, and the keys of the rows that are new. They spare a second comparison.
     """
 
     target: Target
@@ -36,6 +38,7 @@ class Rows:
     enforced: bool
     time: str | None
     source: sql.Identifier
+    differences: tuple[sql.Identifier, sql.Identifier] | None = None
 
     @classmethod
     def of(
@@ -128,7 +131,9 @@ class Rows:
                     identifier(self.target.name), self.source, self.same_key(), self.changed()
                 )
             )
-        self.insert(conn, self.absent())
+            self.insert(conn, attrs.evolve(self, differences=None).absent())
+        else:
+            self.insert(conn, self.absent())
 
     def delete_all(self, conn: Conn) -> None:
         """Delete all rows of the table."""
@@ -139,8 +144,13 @@ class Rows:
         scope = self.scope(conn)
         if scope is None or self.key is None:
             return scope
-        return sql.SQL("{} AND NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(
+        gone = sql.SQL("{} AND NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(
             scope, self.source, self.same_key()
+        )
+        if self.differences is None:
+            return gone
+        return gone + sql.SQL(" AND EXISTS (SELECT FROM {} AS d WHERE {})").format(
+            self.differences[0], self.same_key("t", "d")
         )
 
     def scope(self, conn: Conn) -> sql.Composable | None:
@@ -174,6 +184,21 @@ class Rows:
         ).fetchone()
         return bool(row[0])
 
+    def lacks_keys(self, conn: Conn) -> bool:
+        """Whether the table has rows without a key, which equal no key."""
+        if self.enforced:
+            return False
+        assert self.key is not None
+        null = sql.SQL(" OR ").join(
+            sql.SQL("{} IS NULL").format(sql.Identifier(name)) for name in self.key
+        )
+        row: Any = conn.execute(
+            sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(
+                identifier(self.target.name), null
+            )
+        ).fetchone()
+        return bool(row[0])
+
     def delete(self, conn: Conn, scope: sql.Composable) -> None:
         """Delete those of the table's rows (``t``) that a condition chooses."""
         conn.execute(
@@ -194,15 +219,20 @@ class Rows:
             )
         )
 
-    def same_key(self) -> sql.Composed:
-        """Return the condition that ``t`` and ``s`` have one key."""
+    def same_key(self, one: str = "t", other: str = "s") -> sql.Composed:
+        """Return the condition that two aliases' rows have one key."""
         assert self.key is not None
         return sql.SQL(" AND ").join(
-            sql.SQL("t.{0} = s.{0}").format(sql.Identifier(name)) for name in self.key
+            sql.SQL("{} = {}").format(sql.Identifier(one, name), sql.Identifier(other, name))
+            for name in self.key
         )
 
     def absent(self) -> sql.Composed:
         """Return the condition that the table has no row with the key of ``s``."""
+        if self.differences is not None:
+            return sql.SQL("EXISTS (SELECT FROM {} AS d WHERE {})").format(
+                self.differences[1], self.same_key("d", "s")
+            )
         return sql.SQL("NOT EXISTS (SELECT FROM {} AS t WHERE {})").format(
             identifier(self.target.name), self.same_key()
         )
@@ -228,15 +258,18 @@ class Rows:
         if not values:
             return
         pairs = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in values]
-        conn.execute(
-            sql.SQL("UPDATE {} AS t SET {} FROM {} AS s WHERE {} AND {}").format(
-                identifier(self.target.name),
-                sql.SQL(", ").join(pairs),
-                self.source,
-                self.same_key(),
-                self.changed(),
-            )
+        statement = sql.SQL("UPDATE {} AS t SET {} FROM {} AS s WHERE {} AND {}").format(
+            identifier(self.target.name),
+            sql.SQL(", ").join(pairs),
+            self.source,
+            self.same_key(),
+            self.changed(),
         )
+        if self.differences is not None:
+            statement += sql.SQL(" AND EXISTS (SELECT FROM {} AS d WHERE {})").format(
+                self.differences[0], self.same_key("d", "s")
+            )
+        conn.execute(statement)
 
 
 def check_keys(conn: Conn, target: Target, relation: sql.Identifier, key: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import Book
 from seeknal_postgres.stage import rewrite
 from seeknal_postgres.staging import durable, shape_of
-from seeknal_postgres.tables import Table, settle, versions_of
+from seeknal_postgres.tables import Table, identifier, settle, versions_of
 from seeknal_postgres.undo import Kind, Undo
 
 
@@ -123,8 +123,8 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
     rows = {
         part.target.key: _rows(conn, part, part.table) for part in parts if part.table is not None
     }
-    _keep_undo(work, parts, rows)
-    _apply(work, parts, rows)
+    plans = _keep_undo(work, parts, rows)
+    _apply(work, parts, _compared(conn, parts, rows, plans))
     # What a deferred constraint would say at the commit, it says now.
     conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     _record(work, parts)
@@ -185,7 +185,24 @@ def _rows(conn: Conn, part: Part, table: Table) -> Rows:
     return rows.decided(conn)
 
 
-def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
+def _compared(
+    conn: Conn, parts: list[Part], rows: dict[str, Rows], plans: dict[str, Undo]
+) -> dict[str, Rows]:
+    """Let what is kept for undoing say which rows differ, where that is all to know."""
+    found = dict(rows)
+    # These may lose rows on the way, by a deletion in a table that they point at.
+    pointing = {key.oid for each in rows.values() for key in each.table.referenced_by if key.acts}
+    for part in parts:
+        key = part.target.key
+        if plans[key].kind is not Kind.KEYED or part.change or rows[key].table.oid in pointing:
+            continue
+        if part.mode is Mode.UPSERT_BY_KEY or not rows[key].lacks_keys(conn):
+            places = identifier(part.places.undo), identifier(part.places.keys)
+            found[key] = attrs.evolve(rows[key], differences=places)
+    return found
+
+
+def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> dict[str, Undo]:
     plans: list[tuple[Part, Undo]] = []
     missing = _missing_schemas(work.conn, parts)
     made: set[str] = set()
@@ -206,6 +223,7 @@ def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None
             )
         plans.append((part, found))
     work.book.keep([(part.target, found.document()) for part, found in plans])
+    return {part.target.key: found for part, found in plans}
 
 
 def _missing_schemas(conn: Conn, parts: list[Part]) -> set[str]:

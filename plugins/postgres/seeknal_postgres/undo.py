@@ -46,8 +46,7 @@ class Undo:
     ``oid`` is the table's and ``base`` its version before the publish. ``columns``
     are those that rows are kept with: all but generated ones. ``fixed`` are
     identity columns that an UPDATE cannot set, and the publish did not. ``added``
-    are new columns, ``widened`` the types that others had, ``defaults`` the defaults
-    of the latter, as the server printed them. ``xid`` numbers the
+    are new columns, ``widened`` the types that others had. ``xid`` numbers the
     transaction that published. ``schema_made`` tells whether it made the schema.
     """
 
@@ -59,7 +58,6 @@ class Undo:
     fixed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     widened: tuple[tuple[str, str], ...] = ()
-    defaults: tuple[tuple[str, str], ...] = ()
     xid: str = ""
     schema_made: bool = False
 
@@ -73,8 +71,8 @@ class Undo:
     def of(cls, document: Mapping[str, Any]) -> Undo:
         """Return what `document` made values of."""
         lists = {k: tuple(document[k]) for k in ("columns", "key", "fixed", "added")}
-        pairs = {k: tuple((a, b) for a, b in document[k]) for k in ("widened", "defaults")}
-        return cls(**{**document, **lists, **pairs, "kind": Kind(document["kind"])})
+        widened = tuple((name, kind) for name, kind in document["widened"])
+        return cls(**{**document, **lists, "widened": widened, "kind": Kind(document["kind"])})
 
 
 def capture(conn: Conn, places: Places, rows: Rows, change: Change, base: str | None) -> Undo:
@@ -98,7 +96,6 @@ def capture(conn: Conn, places: Places, rows: Rows, change: Change, base: str | 
         fixed=tuple(c.name for c in table.columns if c.identity and c.name not in rows.columns),
         added=tuple(name for name, _ in change.add),
         widened=tuple((name, _declared(table, name)) for name, _ in change.widen),
-        defaults=_defaults(conn, table, [name for name, _ in change.widen]),
     )
     if found.kind is Kind.WHOLE:
         if table.referenced_by:
@@ -123,19 +120,6 @@ def _declared(table: Table, name: str) -> str:
     column = table.column(name)
     assert column is not None
     return column.declared
-
-
-def _defaults(conn: Conn, table: Table, columns: list[str]) -> tuple[tuple[str, str], ...]:
-    """Return columns' defaults: a change of type writes casts into them."""
-    if not columns:
-        return ()
-    rows = conn.execute(
-        "SELECT a.attname::text, pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d"
-        " JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum"
-        " WHERE d.adrelid = %s AND a.attname = ANY(%s) AND a.attgenerated = '' ORDER BY 1",
-        [table.oid, columns],
-    )
-    return tuple((row[0], row[1]) for row in rows)
 
 
 def _kind(conn: Conn, rows: Rows, change: Change) -> Kind:
@@ -259,13 +243,6 @@ class Restore:
                 sql.Identifier(name), type_sql(kind)
             )
             for name, kind in undo.widened
-        ]
-        actions += [
-            sql.SQL("ALTER COLUMN {} SET DEFAULT {}").format(
-                sql.Identifier(name),
-                sql.SQL(default),  # printed by the server's pg_get_expr
-            )
-            for name, default in undo.defaults
         ]
         if not actions:
             return
