@@ -301,7 +301,8 @@ class _UserCode:
     def _told(self, error: BaseException, trace: types.TracebackType | None) -> EngineError:
         place = self._place(trace)
         if isinstance(error, SeeknalError):
-            return EngineError(f"{self._node.id}: {place}: {error.message}", error.hint)
+            said = error.message.removeprefix(f"{self._node.id}: ")
+            return EngineError(f"{self._node.id}: {place}: {said}", error.hint)
         lines = str(error).strip().splitlines()
         text = lines[0] if lines else ""
         if not isinstance(error, duckdb.Error):  # whose text says its kind

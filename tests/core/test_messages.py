@@ -88,6 +88,18 @@ def test_the_next_command_of_a_missing_file_and_of_a_python_node(
     )
     result = seeknal("run", "--env", "dev", code=1)
     assert "mend the function, then: seeknal run --env dev --select transform.broken" in result.err
+    write(
+        project,
+        {
+            "seeknal/broken.py": (
+                "from seeknal_core.pipeline import transform\n\n"
+                "@transform(name='broken', inputs=['source.orders'])\n"
+                "def broken(ctx):\n    return ctx.sql('SELECT * FORM orders')\n"
+            )
+        },
+    )
+    result = seeknal("run", "--env", "dev", code=1)
+    assert "transform.broken: failed: seeknal/broken.py:5: line 1, at 'orders': Par" in result.err
     (project / "data" / "orders.csv").rename(project / "data" / "order.csv")
     result = seeknal("run", "--env", "dev", code=1)
     again = "seeknal run --env dev --select source.orders"
