@@ -8,6 +8,8 @@ so that a hook which writes cannot be handed a name that forgot its environment.
 from __future__ import annotations
 
 import enum
+import functools
+import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -526,6 +528,7 @@ class SourceStream:
 class Snapshot:
     """A node's output: an immutable Parquet data set under its content key.
 
+    ``schema`` is read from the first file when it is first asked for, unless given.
     ``files`` are absolute local paths, each with the same schema, at least one
     even for zero rows. The files are never changed nor deleted while a command
     runs; a store copies their bytes and never refers to them.
@@ -533,10 +536,15 @@ class Snapshot:
 
     node: str
     content_key: str
-    schema: pa.Schema = attrs.field(eq=False, repr=False)
     row_count: int
     files: tuple[str, ...]
     bytes: int = 0
+    _schema: pa.Schema | None = attrs.field(default=None, alias="schema", eq=False, repr=False)
+
+    @functools.cached_property
+    def schema(self) -> pa.Schema:
+        """The columns' names and Arrow types; all nullable, without metadata."""
+        return self._schema if self._schema is not None else read_schema(self.files[0])
 
     def reader(
         self, columns: Sequence[str] | None = None, batch_rows: int = 65_536
@@ -564,6 +572,19 @@ class Snapshot:
                             yield batch.cast(schema) if batch.schema != schema else batch
 
         return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def read_schema(path: str | os.PathLike[str]) -> pa.Schema:
+    """Return the schema of a stored Parquet file as backends see it.
+
+    Columns are nullable (a file says "not null" where its rows happen to be)
+    and metadata is dropped, so that equal types mean equal schemas.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    return pa.schema([pa.field(field.name, field.type, nullable=True) for field in schema])
 
 
 @attrs.frozen(kw_only=True)

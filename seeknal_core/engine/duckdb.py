@@ -137,7 +137,7 @@ class DuckDBEngine:
         """
         import hashlib
 
-        from seeknal_core.engine.snapshots import read_schema
+        from seeknal_core.types import read_schema
 
         files = staging.files()
         names = ", ".join(f"r.{quoting.identifier(name)}" for name in read_schema(files[0]).names)

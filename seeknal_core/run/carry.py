@@ -8,7 +8,7 @@ from queue import SimpleQueue
 import attrs
 
 from seeknal_core.dispatch import ResolvedSource
-from seeknal_core.run.compute import Computer
+from seeknal_core.run.compute import Computed, Computer
 from seeknal_core.run.execute import Executor, Finished, Options
 from seeknal_core.run.report import (
     NodeOutcome,
@@ -44,11 +44,11 @@ class Work:
 
 @attrs.frozen(kw_only=True)
 class Ended:
-    """How it ended. ``columns`` are the outputs' columns, name to type, by node."""
+    """How it ended. ``outputs`` are those of the nodes that ended well."""
 
     nodes: tuple[NodeOutcome, ...]
     targets: tuple[TargetOutcome, ...]
-    columns: Mapping[str, Mapping[str, str]]
+    outputs: Mapping[str, Computed]
 
     @property
     def failed(self) -> bool:
@@ -130,4 +130,4 @@ def carry_out(
         if not executor.abandoned:
             computer.close()
             store.close()
-        return Ended(nodes=tuple(nodes), targets=tuple(targets), columns=dict(executor.columns))
+        return Ended(nodes=tuple(nodes), targets=tuple(targets), outputs=dict(executor.outputs))

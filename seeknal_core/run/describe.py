@@ -16,6 +16,8 @@ from seeknal_core.state.records import EnvironmentRecord
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from seeknal_core.run.compute import Computed
+
 
 def own_definition(session: Session, id: str) -> str:
     """Return the definition of a node without those of its inputs."""
@@ -112,13 +114,13 @@ def updated_manifest(
     session: Session,
     before: Manifest,
     record: EnvironmentRecord,
-    columns: Mapping[str, Mapping[str, str]],
+    outputs: Mapping[str, Computed],
     others: Iterable[Manifest] = (),
 ) -> Manifest:
     """Bring a manifest up to a record: one entry for each recorded node.
 
     Args:
-        columns: the output columns of the nodes that were looked at just now.
+        outputs: what the nodes gave that were looked at just now.
         others: manifests that may know the columns and statements of the rest.
     """
     found: dict[str, ManifestNode] = {}
@@ -129,9 +131,12 @@ def updated_manifest(
             continue
         known = [m[id] for m in (before, *others) if id in m]
         same = next((node for node in known if node.definition == held.definition), None)
-        if id in columns or same is None:
+        output = outputs.get(id)
+        if output is not None or same is None:
             statements = statements_of(session, id)
-            shown = columns.get(id) or (same.columns if same else {})
+            shown: Mapping[str, str] = same.columns if same else {}
+            if output is not None and not (output.reused and shown):
+                shown = columns_of(output.snapshot.schema)
             own = same.own if same else ""
             found[id] = describe(session, id, columns=shown, statements=statements, own=own)
         else:

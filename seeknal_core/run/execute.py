@@ -14,7 +14,6 @@ import attrs
 
 from seeknal_core.errors import Interrupted, SeeknalError
 from seeknal_core.run.compute import Computed, Computer, missing_snapshot
-from seeknal_core.run.describe import columns_of
 from seeknal_core.run.report import (
     NodeOutcome,
     NodeStatus,
@@ -130,8 +129,8 @@ class Executor:
         self._warnings = warnings
         #: Whether tasks were left running after a stop; what they use must not be closed.
         self.abandoned = False
-        #: The output columns of the nodes that ended well, name to type, by node.
-        self.columns: dict[str, Mapping[str, str]] = {}
+        #: The outputs of the nodes that ended well, by node.
+        self.outputs: dict[str, Computed] = {}
         self._by_node: dict[str, list[TargetCheck]] = {}
         for check in checks.values():
             self._by_node.setdefault(check.resolved.target.node, []).append(check)
@@ -227,7 +226,7 @@ class Executor:
             computed = self._computer.compute(node, inputs, held)
             audits = self._check(node, computed, known, held)
             snapshot = computed.snapshot
-            self.columns[id] = columns_of(snapshot.schema)
+            self.outputs[id] = computed
             self._journal.node(
                 id,
                 NodeRecord(

@@ -174,7 +174,7 @@ def save(
     )
     others = [load_manifest(session.state, base.name)] if base is not None else []
     save_manifest(
-        session.state, name, updated_manifest(session, before, record, ended.columns, others)
+        session.state, name, updated_manifest(session, before, record, ended.outputs, others)
     )
     session.state.save(record)
 
