@@ -29,6 +29,7 @@ from support.postgres_promotions import (
     contents,
     everything,
     leftovers,
+    promotion,
     target_of,
 )
 
@@ -270,6 +271,35 @@ def given_batch(db: Database, batch: Batch) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("then", ["stage", "discard"])
+def test_a_staging_that_is_under_way_elsewhere_is_waited_for(db: Database, then: str) -> None:
+    db.execute(
+        "CREATE SCHEMA s",
+        "CREATE FUNCTION s.slowly(int) RETURNS boolean LANGUAGE sql"
+        " AS 'SELECT pg_sleep(0.5) IS NOT NULL'",
+        "CREATE DOMAIN s.slow AS int CHECK (s.slowly(VALUE))",
+        "CREATE TABLE s.t (id s.slow)",
+    )
+    context = db.context(adopt=True)
+    one = promotion(db, {"s.t": pa.table({"id": pa.array([1, 2], pa.int32())})}, context=context)
+    elsewhere = attrs.evolve(one, context=db.context(adopt=True, resources=Resources()))
+    thread = threading.Thread(target=elsewhere.stage)
+    thread.start()
+    while not db.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
+        time.sleep(0.01)
+    if then == "stage":
+        one.stage().verify()
+        thread.join()
+        assert len(leftovers(db)) == 1
+    else:
+        plugin.discard(context, one.batch(1))
+        thread.join()
+        assert leftovers(db) == []
+    plugin.discard(context, one.batch(1))
+    assert leftovers(db) == []
+    elsewhere.context.resources.close()
+
+
 @pytest.mark.parametrize("commits", [False, True])
 @pytest.mark.parametrize("then", ["publish", "revert"])
 def test_a_publish_that_is_under_way_elsewhere_is_waited_for_and_tells_the_truth(
@@ -333,6 +363,25 @@ def own(tmp_path: Path) -> Iterator[tuple[PostgresServer, Database]]:
         server.stop()
 
 
+def alive(pid: int) -> bool:
+    """Tell whether a process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another account's
+        return True
+    return True
+
+
+def kill(server: PostgresServer, db: Database) -> None:
+    """Kill the server, and wait for the processes that it leaves behind."""
+    left = [pid for (pid,) in db.rows("SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL")]
+    server.kill9()
+    while any(alive(pid) for pid in left):
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("on", [False, True])
 def test_a_server_killed_between_prepare_and_publish_has_published_nothing(
     own: tuple[PostgresServer, Database], on: bool
@@ -342,7 +391,7 @@ def test_a_server_killed_between_prepare_and_publish_has_published_nothing(
     batch = one.batch()
     before = everything(db)
     assert plugin.prepare_publish(one.context, batch)
-    server.kill9()
+    kill(server, db)
     with pytest.raises(Unreachable):
         plugin.publish(one.context, batch)
     with pytest.raises(Unreachable):
@@ -355,7 +404,7 @@ def test_a_server_killed_between_prepare_and_publish_has_published_nothing(
             # What was staged survived, in the same process as well.
             published = plugin.publish(one.context, batch)
             assert contents(back) != before["rows"]
-            server.kill9()
+            kill(server, back)
             server.start()
             assert plugin.publish(one.context, batch) == published
             with psycopg.connect(autocommit=True, **db.dsn) as admin:  # type: ignore[arg-type]

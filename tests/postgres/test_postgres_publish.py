@@ -104,6 +104,7 @@ def test_a_mode_is_published_as_it_is_written_and_brought_back_exactly(
     assert state.generation == 1
     assert plugin.publish(one.context, batch) == published
     assert plugin.prepare_publish(one.context, batch) is False
+    assert not [table for table in leftovers(db) if table.startswith("stage_")]
     for undone in (True, False, False):
         assert plugin.revert(one.context, batch, False) is undone
     assert everything(db) == before

@@ -159,17 +159,25 @@ class Rows:
             return None
         if self.time is None:
             return sql.SQL("TRUE")
-        column = sql.Identifier(self.time)
-        bounds: Any = conn.execute(
+        bounds = self.bounds(conn)
+        return self.between(*bounds) if bounds is not None else None
+
+    def bounds(self, conn: Conn) -> tuple[str, str] | None:
+        """Return the first and last moment of the interval that is replaced, if any."""
+        assert self.time is not None
+        row: Any = conn.execute(
             sql.SQL(
                 "SELECT date_trunc('day', min({0}) - %s)::text, max({0})::text FROM {1}"
-            ).format(column, self.source),
+            ).format(sql.Identifier(self.time), self.source),
             [self.target.lookback],
         ).fetchone()
-        if bounds[1] is None:
-            return None
+        return (row[0], row[1]) if row[1] is not None else None
+
+    def between(self, first: str, last: str) -> sql.Composed:
+        """Return the condition that a row of the table (``t``) is in an interval."""
+        assert self.time is not None
         return sql.SQL("(t.{0} >= {1}::timestamptz AND t.{0} <= {2}::timestamptz)").format(
-            column, sql.Literal(bounds[0]), sql.Literal(bounds[1])
+            sql.Identifier(self.time), sql.Literal(first), sql.Literal(last)
         )
 
     def repeats(self, conn: Conn) -> bool:

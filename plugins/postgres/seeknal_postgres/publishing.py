@@ -31,6 +31,7 @@ from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import apply_change
 from seeknal_postgres.ledger import Ledger, make_schema
 from seeknal_postgres.modes import Rows
+from seeknal_postgres.places import drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import Book
 from seeknal_postgres.stage import rewrite
@@ -128,6 +129,7 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
     # What a deferred constraint would say at the commit, it says now.
     conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     _record(work, parts)
+    _end_stages(conn, parts, plans)
     context.cancellation.check()
     return True
 
@@ -260,6 +262,19 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
         rows[key].delete(conn, gone)
     for key in reversed(order):
         rows[key].fill(conn)
+
+
+def _end_stages(conn: Conn, parts: list[Part], plans: dict[str, Undo]) -> None:
+    """Drop what was staged, but for the keys of added rows, which undoing asks for."""
+    for part in parts:
+        plan = plans[part.target.key]
+        if plan.kind is Kind.ADDED and plan.key:
+            conn.execute(
+                sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+                    part.places.rows, sql.Identifier(part.places.keys.parts[1])
+                )
+            )
+    drop(conn, [part.places.stage for part in parts])
 
 
 def _make(conn: Conn, part: Part) -> None:

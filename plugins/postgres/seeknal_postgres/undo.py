@@ -35,7 +35,7 @@ class Kind(enum.Enum):
     KEYED = "keyed"
     #: The rows of an interval were replaced: those of the interval were kept.
     INTERVAL = "interval"
-    #: Rows were added: the stage table's keys, or the transaction's number, tell them.
+    #: Rows were added: their keys, or the transaction's number, tell them.
     ADDED = "added"
 
 
@@ -46,8 +46,8 @@ class Undo:
     ``oid`` is the table's and ``base`` its version before the publish. ``columns``
     are those that rows are kept with: all but generated ones. ``fixed`` are
     identity columns that an UPDATE cannot set, and the publish did not. ``added``
-    are new columns, ``widened`` the types that others had. ``xid`` numbers the
-    transaction that published. ``schema_made`` tells whether it made the schema.
+    are new columns, ``widened`` the types that others had. ``bounds`` are those
+    of a replaced interval. ``xid`` numbers the transaction that published. ``schema_made`` tells whether it made the schema.
     """
 
     kind: Kind
@@ -58,6 +58,7 @@ class Undo:
     fixed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     widened: tuple[tuple[str, str], ...] = ()
+    bounds: tuple[str, ...] = ()
     xid: str = ""
     schema_made: bool = False
 
@@ -70,7 +71,7 @@ class Undo:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Undo:
         """Return what `document` made values of."""
-        lists = {k: tuple(document[k]) for k in ("columns", "key", "fixed", "added")}
+        lists = {k: tuple(document[k]) for k in ("columns", "key", "fixed", "added", "bounds")}
         widened = tuple((name, kind) for name, kind in document["widened"])
         return cls(**{**document, **lists, "widened": widened, "kind": Kind(document["kind"])})
 
@@ -107,7 +108,10 @@ def capture(conn: Conn, places: Places, rows: Rows, change: Change, base: str | 
             )
         _keep(conn, places, rows, columns, sql.SQL("TRUE"))
     elif found.kind is Kind.INTERVAL:
-        _keep(conn, places, rows, columns, rows.scope(conn) or sql.SQL("FALSE"))
+        bounds = rows.bounds(conn)
+        replaced = rows.between(*bounds) if bounds is not None else sql.SQL("FALSE")
+        _keep(conn, places, rows, columns, replaced)
+        return attrs.evolve(found, bounds=bounds or ())
     elif found.kind is Kind.KEYED:
         _keep_keyed(conn, places, rows, columns)
     elif found.kind is Kind.ADDED:
@@ -200,17 +204,6 @@ class Restore:
             source=identifier(self.places.undo),
         )
 
-    def _interval(self) -> sql.Composable:
-        """Return the interval that was replaced, by the staged rows."""
-        staged = attrs.evolve(
-            self._rows,
-            mode=Mode.INCREMENTAL_BY_TIME,
-            key=None,
-            time=self.target.time_column,
-            source=self.places.rows,
-        )
-        return staged.scope(self.conn) or sql.SQL("FALSE")
-
     def _match(self, relation: sql.Identifier) -> sql.Composed:
         return sql.SQL("EXISTS (SELECT FROM {} AS s WHERE {})").format(
             relation, self._rows.same_key()
@@ -223,11 +216,10 @@ class Restore:
         if self.undo.kind is Kind.WHOLE:
             return sql.SQL("TRUE")
         if self.undo.kind is Kind.INTERVAL:
-            return self._interval()
-        if self.undo.kind is Kind.KEYED:
-            return self._match(identifier(self.places.keys))
+            interval = attrs.evolve(self._rows, time=self.target.time_column)
+            return interval.between(*self.undo.bounds) if self.undo.bounds else None
         if self.undo.key:
-            return self._match(self.places.rows)
+            return self._match(identifier(self.places.keys))
         return sql.SQL("t.xmin = {}::xid").format(sql.Literal(self.undo.xid))
 
     def alter(self) -> None:
