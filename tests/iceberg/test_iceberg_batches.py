@@ -381,6 +381,7 @@ import json, attrs
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from iceberg.test_iceberg_batches import Four, resumed
+from seeknal_iceberg import removal
 from support.iceberg import Bench
 left = [{after}]
 
@@ -496,22 +497,34 @@ def test_after_kill_9_while_publishing_it_goes_on_or_back(
     assert bench.notes() == []
 
 
-@pytest.mark.parametrize(
-    ("after", "calls"), [(0, COMMITS), (1, COMMITS), (2, COMMITS), (3, COMMITS)]
-)
-def test_after_kill_9_while_undoing_it_is_undone_by_the_same_call(
-    bench: Bench, after: int, calls: str
-) -> None:
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_after_kill_9_while_undoing_it_is_undone_by_the_same_call(bench: Bench, after: int) -> None:
     four = Four(bench, "sales")
     before = bench.files()
     four.stage()
     four.promotion.publish()
-    assert kill(four, "revert", after, calls)
+    assert kill(four, "revert", after, COMMITS)
     four.promotion.revert()
     assert four.states() == four.before
     four.promotion.discard()
     assert bench.files() == before
     assert bench.notes() == []
+
+
+@pytest.mark.parametrize("call", ["revert", "discard"])
+def test_after_kill_9_between_dropping_a_table_and_deleting_its_files_they_go(
+    bench: Bench, call: str
+) -> None:
+    four = Four(bench, "sales")
+    four.stage()
+    four.promotion.publish()
+    assert kill(four, "revert", 1, '[(removal, "finish")]')
+    assert any("newer" in path for path in bench.files())
+    if call == "revert":
+        assert four.promotion.revert()
+    else:
+        four.promotion.discard()
+    assert not any("newer" in path for path in bench.files())
 
 
 @pytest.mark.parametrize("published", [True, False])
