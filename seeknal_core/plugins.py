@@ -184,16 +184,23 @@ class PluginHost:
         wanted = sorted({canonical_type(word) for word in types} - set(self._backends))
         for name in wanted:
             info = self.info(BACKENDS, name)
-            plugin = self._import(info)
-            self._register(info, plugin)
-            fault = _incomplete(self._backends[name].hooks)
-            if fault:
-                self._manager.unregister(plugin)
-                del self._backends[name]
-                raise BackendBroken(
-                    f"backend {name!r} ({info}) {fault}",
-                    f"report it to the authors of {info.distribution}, or install another version",
-                )
+            self.add_backend(info, self._import(info))
+
+    def add_backend(self, info: PluginInfo, plugin: object) -> None:
+        """Register a backend that was imported already, and hold it to the contract.
+
+        Raises:
+            BackendBroken: the plugin is against the contract.
+        """
+        self._register(info, plugin)
+        fault = _incomplete(self._backends[info.name].hooks)
+        if fault:
+            self._manager.unregister(plugin)
+            del self._backends[info.name]
+            raise BackendBroken(
+                f"backend {info.name!r} ({info}) {fault}",
+                f"report it to the authors of {info.distribution}, or install another version",
+            )
         self._callers.clear()
 
     def load_wrappers(self) -> tuple[PluginError, ...]:

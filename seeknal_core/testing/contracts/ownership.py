@@ -1,0 +1,49 @@
+"""Whose a table is, and who may write it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, BackendTests, Trial
+
+
+class OwnershipTests(BackendTests):
+    """Adoption: a table without a record of this project and environment is left alone."""
+
+    requires: tuple[str, ...] = ("inspect_target",)
+
+    def test_a_foreign_table_is_left_alone(self, trial: Trial) -> None:
+        """A table that Seeknal did not make is refused, and stays as it is."""
+        target = trial.bench.target()
+        trial.intrude(target)
+        with pytest.raises(WriteRefused) as raised:
+            trial.bench.write(target, OLD)
+        assert "adopt" in raised.value.hint or "adopt" in str(raised.value)
+        trial.expect(target, FOREIGN)
+
+    @pytest.mark.parametrize("other", [{"environment": "staging"}, {"project": "bank"}])
+    def test_the_table_of_another_is_left_alone(self, trial: Trial, other: dict[str, Any]) -> None:
+        """A table of another environment or another project is refused."""
+        target = trial.write(OLD)
+        with pytest.raises(WriteRefused):
+            trial.bench.command(**other).write(target, NEW)
+        trial.expect(target, OLD)
+
+    def test_a_foreign_table_can_be_adopted(self, trial: Trial) -> None:
+        """With `--adopt` a foreign table is taken over, and is ours from then on."""
+        target = trial.bench.target()
+        trial.intrude(target)
+        result = trial.bench.command(adopt=True).write(target, OLD)
+        trial.expect(target, OLD)
+        assert not result.created
+        trial.bench.command().write(target, NEW)
+        trial.expect(target, NEW)
+
+    def test_the_state_folder_does_not_decide_whose_a_table_is(self, trial: Trial) -> None:
+        """Another checkout of the project writes its environment's tables."""
+        target = trial.write(OLD)
+        trial.bench.command(state_id="state-2").write(target, NEW)
+        trial.expect(target, NEW)

@@ -1,0 +1,440 @@
+"""The reference backend: every hook of the contract, in the fewest words.
+
+Its store (`seeknal_core.testing.memory_store`) is one object in memory, kept in one
+file. Not for data that matters: it shows what each hook has to do, and the conformance
+suite is held against it. `backend` is the plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import pyarrow as pa
+
+from seeknal_core.checksums import checksum_of
+from seeknal_core.errors import BackendError, StaleStage, Unreachable, WriteRefused
+from seeknal_core.hookspecs import hookimpl
+from seeknal_core.naming import fit
+from seeknal_core.structure import structure
+from seeknal_core.testing import memory_rows
+from seeknal_core.testing.memory_store import (
+    Busy,
+    Place,
+    Stage,
+    Store,
+    Table,
+    Transaction,
+    WrongPassword,
+    load,
+)
+from seeknal_core.types import (
+    BackendOptions,
+    Batch,
+    Checksum,
+    Connection,
+    ConnectionSpec,
+    ExecutionContext,
+    Mode,
+    Owned,
+    OwnedKind,
+    Ownership,
+    Published,
+    PublishedTarget,
+    QualifiedName,
+    Secret,
+    Snapshot,
+    Source,
+    SourceStream,
+    Staged,
+    Target,
+    TargetColumn,
+    TargetSpec,
+    TargetState,
+    WriteResult,
+)
+
+
+@attrs.frozen(kw_only=True)
+class MemoryOptions:
+    """What a profile says of a connection."""
+
+    path: str = attrs.field(metadata={"doc": "the store's file, relative to the project"})
+    password: Secret | None = attrs.field(default=None, metadata={"doc": "opens the store"})
+
+
+@attrs.frozen(kw_only=True)
+class MemoryConnection(Connection):
+    """A resolved connection; ``path`` is absolute."""
+
+    path: str
+    password: Secret | None = None
+
+    def describe(self) -> dict[str, str]:
+        """Return type and path."""
+        return {"type": self.type, "path": self.path}
+
+    def bindings(self) -> dict[str, str]:
+        """Return what decides where the connection leads."""
+        return {"type": self.type, "path": self.path}
+
+
+class MemoryBackend:
+    """The hooks; see `seeknal_core.hookspecs` for what each must do."""
+
+    SEEKNAL_HOOK_API = 1
+
+    @hookimpl
+    def describe_options(self) -> BackendOptions:
+        return BackendOptions(connection=MemoryOptions)
+
+    @hookimpl
+    def resolve_profile(self, context: ExecutionContext, connection: ConnectionSpec) -> Connection:
+        options = structure(connection.options, MemoryOptions)
+        return MemoryConnection(
+            name=connection.name,
+            type=connection.type,
+            path=str(Path(context.project_root, options.path)),
+            password=options.password,
+        )
+
+    @hookimpl
+    def namespace_for(self, context: ExecutionContext, target: TargetSpec) -> QualifiedName:
+        *namespaces, table = target.parts
+        outermost, *inner = namespaces or ["main"]
+        parts = (context.environment.prefix + outermost, *inner, table)
+        fitting = tuple(fit(part, 63) for part in parts)
+        return QualifiedName(parts=fitting, quoted=_quoted(fitting))
+
+    @hookimpl
+    def check_connection(self, context: ExecutionContext) -> str:
+        return f"{len(self.load(context).tables)} tables in {_connection(context).path}"
+
+    @hookimpl
+    def materialize(
+        self, context: ExecutionContext, target: Target, snapshot: Snapshot
+    ) -> WriteResult:
+        with self.changing(context) as store:
+            there = store.tables.get(target.name.parts)
+            table, arrived = self.table(context, target, snapshot, there)
+            store.make_namespaces(target.name.parts, _place(context))
+            store.tables[target.name.parts] = table
+        return WriteResult(
+            rows_written=arrived.num_rows,
+            rows_after=table.rows.num_rows,
+            version=table.version,
+            created=there is None,
+        )
+
+    def table(
+        self, context: ExecutionContext, target: Target, snapshot: Snapshot, there: Table | None
+    ) -> tuple[Table, pa.Table]:
+        """Return the table as it will be and the rows that arrive; refuse what is against a rule."""
+        if there is not None and not context.adopt and not _ours(context, there):
+            raise WriteRefused(
+                f"{target.name} exists and is not this project's {context.environment.name}",
+                "take it over with: seeknal run --adopt",
+                target=str(target.name),
+            )
+        arrived = snapshot.reader().read_all()
+        memory_rows.check(target, arrived, there.rows if there else None, context.full_refresh)
+        replaces = there is None or target.mode is Mode.FULL or context.full_refresh
+        appended = frozenset[str]() if there is None or replaces else there.appended
+        if target.mode is Mode.APPEND and snapshot.content_key in appended:
+            arrived = arrived.slice(0, 0)
+        rows = (
+            arrived
+            if there is None or replaces
+            else memory_rows.merged(target, arrived, there.rows)
+        )
+        table = Table(
+            rows=rows,
+            made=there is None or (there.made and _ours(context, there)),
+            appended=appended | {snapshot.content_key},
+            owner=Ownership(
+                project=context.project,
+                environment=context.environment.name,
+                state_id=context.state_id,
+                content_key=snapshot.content_key,
+                run_id=context.run_id,
+            ),
+        )
+        return table, arrived
+
+    @hookimpl
+    def count_rows(self, context: ExecutionContext, target: Target) -> int:
+        rows: int = self.rows(context, target).num_rows
+        return rows
+
+    @hookimpl
+    def checksum(self, context: ExecutionContext, target: Target) -> Checksum:
+        return checksum_of(self.rows(context, target).to_reader())
+
+    def rows(self, context: ExecutionContext, target: Target) -> pa.Table:
+        """Return the rows of a target, or those that are staged for it."""
+        store = self.load(context)
+        if target.staged is not None:
+            return self.staged(store, target.staged.promotion, target).arrived
+        if target.name.parts not in store.tables:
+            raise BackendError(f"{target.name} does not exist", target=str(target.name))
+        return store.tables[target.name.parts].rows
+
+    @hookimpl
+    def inspect_target(self, context: ExecutionContext, target: Target) -> TargetState:
+        store = self.load(context)
+        table = store.tables.get(target.name.parts)
+        if target.staged is not None:
+            rows = self.rows(context, target)
+        else:
+            rows = table.rows if table else None
+        return TargetState(
+            exists=rows is not None,
+            identity=f"memory:{_connection(context).path}:{'/'.join(target.name.parts)}",
+            columns=tuple(
+                TargetColumn(name=field.name, type=str(field.type))
+                for field in (rows.schema if rows is not None else ())
+            ),
+            version=table.version if table else None,
+            owner=table.owner if table else None,
+            generation=store.generations.get(_place(context), 0),
+        )
+
+    @hookimpl
+    def stage(
+        self, context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str
+    ) -> Staged:
+        with self.changing(context) as store:
+            there = store.tables.get(target.name.parts)
+            table, arrived = self.table(context, target, snapshot, there)
+            store.stages[promotion, target.key] = Stage(arrived=arrived, table=table)
+        base = there.version if there else None
+        return Staged(promotion=promotion, base=base, rows=arrived.num_rows)
+
+    def staged(self, store: Store, promotion: str, target: Target) -> Stage:
+        """Return what is staged for a target."""
+        try:
+            return store.stages[promotion, target.key]
+        except KeyError:
+            raise BackendError(f"nothing is staged for {target.name}") from None
+
+    @hookimpl
+    def prepare_publish(self, context: ExecutionContext, batch: Batch) -> bool:
+        store = self.load(context)
+        if all(self.staged(store, batch.promotion, each).published for each in batch.targets):
+            return False
+        prepared = self.prepared(context, batch)
+        if not prepared:
+            transaction = self.begin(context)
+            prepared.append(transaction)
+            try:
+                self.apply(context, transaction.store, batch)
+            except BaseException:
+                _roll_back(prepared)
+                raise
+        return True
+
+    def prepared(self, context: ExecutionContext, batch: Batch) -> list[Transaction]:
+        """Return the open transaction of a batch, in a list that is empty where there is none."""
+        key = ("memory", _connection(context).path, batch.promotion)
+        return context.resources.get(key, list[Transaction], _roll_back)
+
+    @hookimpl
+    def publish(self, context: ExecutionContext, batch: Batch) -> Published:
+        self.prepare_publish(context, batch)
+        for transaction in self.prepared(context, batch):
+            transaction.commit()
+        _roll_back(self.prepared(context, batch))
+        store = self.load(context)
+        done = []
+        for target in batch.targets:
+            stage = self.staged(store, batch.promotion, target)
+            done.append(
+                PublishedTarget(
+                    key=target.key,
+                    version=stage.table.version,
+                    rows_after=stage.table.rows.num_rows,
+                    created=stage.before is None,
+                )
+            )
+        return Published(targets=tuple(done))
+
+    def apply(self, context: ExecutionContext, store: Store, batch: Batch) -> None:
+        """Put what is staged in its place, in memory."""
+        generation = store.generations.get(_place(context), 0)
+        if generation != batch.generation - 1:
+            raise StaleStage(f"generation {generation} is there, not {batch.generation - 1}")
+        for target in batch.targets:
+            stage = self.staged(store, batch.promotion, target)
+            there = store.tables.get(target.name.parts)
+            base, found = target.staged and target.staged.base, there and there.version
+            if found != base:
+                raise StaleStage(f"{target.name} was {base} when it was staged, and is {found}")
+            stage.published, stage.before = True, there
+            stage.made = store.make_namespaces(target.name.parts, _place(context))
+            store.tables[target.name.parts] = stage.table
+        store.generations[_place(context)] = batch.generation
+
+    @hookimpl
+    def revert(self, context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
+        _roll_back(self.prepared(context, batch))
+        with self.changing(context) as store:
+            keys = [(batch.promotion, target.key) for target in batch.targets]
+            done = [
+                (target, store.stages[key])
+                for target, key in zip(batch.targets, keys, strict=True)
+                if key in store.stages and store.stages[key].published
+            ]
+            for target, stage in done:
+                there = store.tables.get(target.name.parts)
+                found = there.version if there else None
+                if found != stage.table.version and not overwrite:
+                    raise StaleStage(
+                        f"{target.name} was published as {stage.table.version}, and is {found}"
+                    )
+            for target, stage in done:
+                store.tables.pop(target.name.parts, None)
+                if stage.before is not None:
+                    store.tables[target.name.parts] = stage.before
+                stage.published = False
+            for _, stage in done:
+                for namespace in reversed(stage.made):
+                    if store.is_empty(namespace):
+                        store.namespaces.pop(namespace, None)
+            if done and batch.generation > 1:
+                store.generations[_place(context)] = batch.generation - 1
+            elif done:
+                store.generations.pop(_place(context), None)
+        return bool(done)
+
+    @hookimpl
+    def discard(self, context: ExecutionContext, batch: Batch) -> None:
+        _roll_back(self.prepared(context, batch))
+        with self.changing(context) as store:
+            for target in batch.targets:
+                store.stages.pop((batch.promotion, target.key), None)
+
+    @hookimpl
+    def read_source(self, context: ExecutionContext, source: Source) -> SourceStream:
+        name = ".".join(source.parts)
+        store = self.load(context)
+        if source.query:
+            rows, version = memory_rows.query(store, source.query), None
+        elif source.parts in store.tables:
+            table = store.tables[source.parts]
+            rows, version = table.rows, table.version
+        else:
+            raise BackendError(f"source table {name} does not exist")
+        missing = [column for column in source.columns or () if column not in rows.column_names]
+        if missing:
+            raise BackendError(f"source table {name} has no column {missing[0]!r}")
+        found = rows.select(list(source.columns)) if source.columns else rows
+        return SourceStream(
+            identity=f"memory:{_connection(context).path}:{source.query or name}",
+            version=version,
+            open=lambda: found.to_reader(max_chunksize=65_536),
+        )
+
+    @hookimpl
+    def list_owned(self, context: ExecutionContext) -> tuple[Owned, ...]:
+        store, place = self.load(context), _place(context)
+        tables = sorted(n for n, t in store.tables.items() if t.made and _ours(context, t))
+        spaces = sorted((n for n, p in store.namespaces.items() if p == place), key=len)
+        path = _connection(context).path
+        return (
+            *(
+                Owned(kind=OwnedKind.TABLE, name=_name(n), identity=f"memory:{path}:{'/'.join(n)}")
+                for n in tables
+            ),
+            *(Owned(kind=OwnedKind.NAMESPACE, name=_name(n)) for n in reversed(spaces)),
+        )
+
+    @hookimpl
+    def drop_target(self, context: ExecutionContext, owned: Owned) -> bool:
+        name = owned.name.parts
+        with self.changing(context) as store:
+            if owned.kind is OwnedKind.TABLE:
+                if name not in store.tables:
+                    return False
+                if not (store.tables[name].made and _ours(context, store.tables[name])):
+                    raise WriteRefused(f"{owned.name} is not this environment's any more")
+                del store.tables[name]
+            else:
+                if name not in store.namespaces:
+                    return False
+                if not store.is_empty(name) or store.namespaces[name] != _place(context):
+                    raise WriteRefused(f"{owned.name} holds what is not this environment's")
+                del store.namespaces[name]
+        if not self.list_owned(context):
+            with self.changing(context) as store:
+                store.generations.pop(_place(context), None)
+        return True
+
+    def load(self, context: ExecutionContext) -> Store:
+        """Return the store as it was saved last."""
+        with _translated(context):
+            path, password = _opened(context)
+            return load(path, password)
+
+    def begin(self, context: ExecutionContext) -> Transaction:
+        """Begin a change."""
+        with _translated(context):
+            return Transaction(*_opened(context))
+
+    @contextmanager
+    def changing(self, context: ExecutionContext) -> Iterator[Store]:
+        """Give the store to change; it is saved unless an exception leaves the block."""
+        transaction = self.begin(context)
+        try:
+            yield transaction.store
+            transaction.commit()
+        finally:
+            transaction.close()
+
+
+def _connection(context: ExecutionContext) -> MemoryConnection:
+    assert isinstance(context.connection, MemoryConnection)
+    return context.connection
+
+
+def _opened(context: ExecutionContext) -> tuple[Path, str | None]:
+    found = _connection(context)
+    return Path(found.path), found.password.reveal() if found.password else None
+
+
+@contextmanager
+def _translated(context: ExecutionContext) -> Iterator[None]:
+    hint = "seeknal check --connections"
+    try:
+        yield
+    except (OSError, Busy) as error:
+        raise Unreachable(f"the store does not answer: {error}", hint) from error
+    except WrongPassword as error:
+        raise BackendError(str(error), "mend the password in the profile") from error
+
+
+def _place(context: ExecutionContext) -> Place:
+    return (context.project, context.environment.name)
+
+
+def _ours(context: ExecutionContext, table: Table) -> bool:
+    owner = table.owner
+    return owner is not None and (owner.project, owner.environment) == _place(context)
+
+
+def _name(parts: tuple[str, ...]) -> QualifiedName:
+    return QualifiedName(parts=parts, quoted=_quoted(parts))
+
+
+def _quoted(parts: tuple[str, ...]) -> str:
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
+def _roll_back(prepared: list[Transaction]) -> None:
+    while prepared:
+        prepared.pop().close()
+
+
+#: The plugin.
+backend = MemoryBackend()

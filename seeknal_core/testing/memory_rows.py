@@ -1,0 +1,92 @@
+"""What the reference backend's modes do to rows, in memory."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+
+from seeknal_core.errors import BackendError, WriteRefused
+from seeknal_core.types import Mode, SchemaChange, Target
+
+if TYPE_CHECKING:
+    from seeknal_core.testing.memory_store import Store
+
+
+def check(target: Target, rows: pa.Table, there: pa.Table | None, full_refresh: bool) -> None:
+    """Refuse rows that a rule of the target's mode or of the store is against.
+
+    Raises:
+        WriteRefused: naming the column, where it is one column's fault.
+    """
+    if not rows.column_names:
+        raise WriteRefused(f"{target.name} would have no columns", "select at least one column")
+    for field in rows.schema:
+        if pa.types.is_null(field.type):
+            hint = f"give it one: CAST({field.name} AS VARCHAR)"
+            raise WriteRefused(f"column {field.name!r} has no type", hint)
+    _check_keys(target, rows)
+    if there is None:
+        return
+    lacks = [name for name in there.column_names if name not in rows.column_names]
+    if target.on_schema_change is SchemaChange.FAIL and there.schema != rows.schema:
+        raise WriteRefused(f"the columns of {target.name} have changed", "on_schema_change: evolve")
+    if lacks and target.mode is not Mode.FULL and not full_refresh:
+        raise WriteRefused(f"column {lacks[0]!r} of {target.name} is missing", "select it")
+
+
+def _check_keys(target: Target, rows: pa.Table) -> None:
+    if target.mode is Mode.UPSERT_BY_KEY:
+        keys = _keys(rows, target.unique_keys)
+        if any(value is None for key in keys for value in key):
+            raise WriteRefused(f"a key {target.unique_keys} of {target.name} is NULL")
+        if len(set(keys)) < len(keys):
+            raise WriteRefused(f"a key {target.unique_keys} of {target.name} is there twice")
+    if target.mode is Mode.INCREMENTAL_BY_TIME and rows[str(target.time_column)].null_count:
+        raise WriteRefused(f"column {target.time_column!r} holds NULL, which is in no interval")
+
+
+def merged(target: Target, rows: pa.Table, there: pa.Table) -> pa.Table:
+    """Return the table's rows after `rows` arrived, in a mode that does not replace all."""
+    kept = there
+    if target.mode is Mode.UPSERT_BY_KEY:
+        new = set(_keys(rows, target.unique_keys))
+        kept = there.filter([key not in new for key in _keys(there, target.unique_keys)])
+    elif target.mode is Mode.INCREMENTAL_BY_TIME and rows.num_rows:
+        times = rows[str(target.time_column)].to_pylist()
+        first, last = _day(min(times) - target.lookback), max(times)
+        old = there[str(target.time_column)].to_pylist()
+        kept = there.filter([not first <= time <= last for time in old])
+    return pa.concat_tables([kept, rows], promote_options="permissive")
+
+
+def _keys(rows: pa.Table, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    return list(zip(*(rows[column].to_pylist() for column in columns), strict=True))
+
+
+def _day(time: Any) -> Any:
+    if isinstance(time, dt.datetime):
+        return time.replace(hour=0, minute=0, second=0, microsecond=0)
+    return time
+
+
+def query(store: Store, text: str) -> pa.Table:
+    """Run one statement that only reads; tables go by ``namespace.table``.
+
+    Raises:
+        BackendError: it is another kind of statement, or fails.
+    """
+    with duckdb.connect(":memory:") as engine:
+        try:
+            statements = engine.extract_statements(text)
+            if [one.type for one in statements] != [duckdb.StatementType.SELECT]:
+                raise BackendError("a source's query is one SELECT")
+            for number, (name, table) in enumerate(store.tables.items()):
+                engine.register(f"_{number}", table.rows)
+                engine.execute(f'CREATE SCHEMA IF NOT EXISTS "{name[0]}"')
+                engine.execute(f'CREATE VIEW "{name[0]}"."{name[-1]}" AS FROM _{number}')
+            return engine.sql(text).to_arrow_table()
+        except duckdb.Error as error:
+            raise BackendError(f"the query fails: {error}") from error
