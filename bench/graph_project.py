@@ -6,6 +6,7 @@ A model's constant can be changed: of one leaf, of one root, of sixty models.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Collection, Mapping
@@ -27,14 +28,16 @@ def parents_of(models: int, layers: int = LAYERS) -> dict[str, list[str]]:
     chosen = random.Random(7)
     rows = model_names(models, layers)
     parents: dict[str, list[str]] = {name: [] for name in rows[0]}
-    for above, row in zip(rows, rows[1:], strict=False):
+    for above, row in itertools.pairwise(rows):
         for name in row:
             parents[name] = chosen.sample(above, min(len(above), chosen.choice((1, 2))))
     return parents
 
 
 def sql_of(name: str, parents: Collection[str], constant: int) -> str:
-    """Return a model's SQL. ``constant`` makes its rows, and its definition, its own."""
+    """Return a model's SQL; another ``constant`` gives it other rows in every version."""
+    # No two models are alike, or one's stored rows would serve the other.
+    constant += 10 * int(name[1:])
     if not parents:
         return f"SELECT id, grp, val + {constant} AS val FROM source.seed"
     first, *rest = parents
