@@ -348,3 +348,22 @@ def test_rows_that_break_a_constraint_stop_the_publish_and_change_nothing(db: Da
     with pytest.raises(WriteRefused, match="unique"):
         plugin.prepare_publish(one.context, one.batch())
     assert everything(db) == before
+
+
+@pytest.mark.parametrize("lock", ["SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"])
+def test_a_table_that_somebody_writes_is_staged_and_one_that_nobody_may_read_is_named(
+    db: Database, lock: str
+) -> None:
+    db.write(target_of(db, "s.t"), OLD)
+    context = db.context(options={"lock_wait": 1})
+    one = promotion(db, {"s.t": NEW}, context=context)
+    with psycopg.connect(**db.dsn, application_name="a report") as other:  # type: ignore[arg-type]
+        other.execute(f"LOCK TABLE s.t IN {lock} MODE")
+        if lock == "ACCESS EXCLUSIVE":
+            with pytest.raises(WriteRefused, match=r"s\.t stayed locked .*a report"):
+                one.stage()
+            return
+        one = one.stage()
+        with pytest.raises(WriteRefused, match=r"s\.t stayed locked .*pid .*a report"):
+            plugin.publish(context, one.batch())
+    plugin.publish(context, one.batch())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import LiteralString, TypeVar
 
 import attrs
@@ -127,9 +128,17 @@ def lock(conn: Conn, wanted: Mapping[QualifiedName, LiteralString], when: str) -
 
 
 def patiently(
-    context: ExecutionContext, conn: Conn, batch: Batch, attempt: Callable[[], R], most: float
+    context: ExecutionContext,
+    conn: Conn,
+    tables: Sequence[QualifiedName],
+    attempt: Callable[[], R],
+    most: float = math.inf,
 ) -> R:
     """Try a whole transaction again while a lock or a deadlock stops it.
+
+    Args:
+        tables: those that it may wait for.
+        most: seconds, where that is less than the connection's ``lock_wait``.
 
     Raises:
         WriteRefused: nobody let go in time; names the tables and who holds them.
@@ -149,10 +158,10 @@ def patiently(
         return retrying(once)
     except locks.BUSY as error:
         wait = min(connection_of(context).lock_wait, most)
-        held = locks.holders(conn, _names(context, conn, batch))
+        held = locks.holders(conn, tables)
         conn.rollback()
         who = "; ".join(f"{name} by {by}" for name, by in held.items())
-        named = ", ".join(map(str, held)) or ", ".join(str(t.name) for t in batch.targets[:5])
+        named = ", ".join(map(str, held)) or ", ".join(map(str, tables[:5]))
         raise WriteRefused(
             f"{named} stayed locked for {wait:g} s{f' ({who})' if who else f': {said(error)}'}",
             "let the other session finish or end it, then run again",
@@ -160,11 +169,10 @@ def patiently(
         ) from error
 
 
-def _names(context: ExecutionContext, conn: Conn, batch: Batch) -> list[QualifiedName]:
-    ledger = Ledger.of(context, conn)
-    stages = [
-        Places.of(context, ledger.schema, batch.promotion, t.key).stage for t in batch.targets
-    ]
+def tables_of(context: ExecutionContext, conn: Conn, batch: Batch) -> list[QualifiedName]:
+    """Return the tables that a batch is about: the targets, and what is staged for them."""
+    schema = Ledger.of(context, conn).schema
+    stages = [Places.of(context, schema, batch.promotion, t.key).stage for t in batch.targets]
     return [*(target.name for target in batch.targets), *stages]
 
 

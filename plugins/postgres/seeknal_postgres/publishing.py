@@ -26,6 +26,7 @@ from seeknal_postgres.batches import (
     moved,
     parts_of,
     patiently,
+    tables_of,
 )
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import apply_change
@@ -62,8 +63,9 @@ def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
     conn = pool.hold(context, key)
     try:
         with translated(context, connection_of(context).place, writing=True):
+            tables = tables_of(context, conn, batch)
             open = patiently(
-                context, conn, batch, lambda: _prepare(context, conn, batch), PUBLISH_WAIT
+                context, conn, tables, lambda: _prepare(context, conn, batch), PUBLISH_WAIT
             )
     except BaseException:
         pool.let_go(key)

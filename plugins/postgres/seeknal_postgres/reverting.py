@@ -12,7 +12,7 @@ from psycopg import sql
 from seeknal_core.errors import StaleStage, WriteRefused
 from seeknal_core.types import Batch, ExecutionContext, QualifiedName, Target
 from seeknal_postgres import cleanup, locks
-from seeknal_postgres.batches import key_of, lock, moved, patiently
+from seeknal_postgres.batches import key_of, lock, moved, patiently, tables_of
 from seeknal_postgres.errors import said, translated
 from seeknal_postgres.ledger import Ledger
 from seeknal_postgres.places import Places, claim, drop
@@ -51,7 +51,7 @@ def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
             with conn.transaction():
                 return _revert(context, conn, batch, overwrite)
 
-        undone = patiently(context, conn, batch, attempt, connection_of(context).lock_wait)
+        undone = patiently(context, conn, tables_of(context, conn, batch), attempt)
     # Whoever writes later in this command looks again.
     for target in batch.targets:
         pool.done.discard(f"schema {target.name.parts[0]}")
@@ -232,5 +232,5 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
                 Book(context=context, ledger=ledger, promotion=batch.promotion).forget()
                 return cleanup.end_if_empty(ledger)
 
-        if patiently(context, conn, batch, attempt, connection_of(context).lock_wait):
+        if patiently(context, conn, tables_of(context, conn, batch), attempt):
             pool.done.discard(ledger.schema)

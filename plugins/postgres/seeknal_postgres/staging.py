@@ -18,7 +18,8 @@ from psycopg import sql
 from seeknal_core.errors import NamespaceRefused, WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_postgres import ledger as ledgers
-from seeknal_postgres import locks, sums
+from seeknal_postgres import sums
+from seeknal_postgres.batches import patiently
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import Change, plan_change
@@ -107,10 +108,10 @@ def _begun(
 
 
 def _staged(work: Work, promotion: str) -> Staged:
-    patience = locks.patience(work.context)
-    found = patience(_look, work)
+    tables = [work.target.name, work.places.stage]
+    found = patiently(work.context, work.conn, tables, lambda: _look(work))
     sent = sums.sent_columns(work.columns, found.table)
-    rows = locks.patience(work.context)(_write, work, found, sent)
+    rows = patiently(work.context, work.conn, tables, lambda: _write(work, found, sent))
     data: dict[str, object] = {
         "table": str(work.places.stage),
         "mode": work.mode.value,
@@ -239,8 +240,16 @@ def _refuse_rights(work: Work, table: Table, rows: Rows) -> None:
         statements.append(
             sql.SQL("EXPLAIN UPDATE {} SET {}").format(into, sql.SQL(", ").join(pairs))
         )
-    for statement in statements:
-        conn.execute(statement)
+    try:
+        with conn.transaction():
+            # A plan wants the lock of its statement. Somebody who keeps it is dealt with
+            # when the rows are published, and so is what this would have told.
+            conn.execute("SELECT set_config('lock_timeout', '300', true)")
+            for statement in statements:
+                conn.execute(statement)
+    except pg.LockNotAvailable:
+        return
+    settle(conn)
 
 
 def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
