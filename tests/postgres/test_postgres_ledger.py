@@ -197,3 +197,20 @@ def test_a_table_of_another_environment_is_known_as_its_own_by_its_ledger(db: Da
     owner = plugin.inspect_target(db.context(environment="dev"), target).owner
     assert owner is not None
     assert owner.environment == "prod"
+
+
+def test_many_targets_are_told_of_as_each_alone(db: Database) -> None:
+    prod, dev = db.context(), db.context(environment="dev", prefix="dev_")
+    for table in ("s.t", "s.u"):
+        db.write(db.target(table), ROWS)
+    db.write(db.target("s.t", context=dev), ROWS, context=dev)
+    db.execute("CREATE TABLE s.nobody (id int)", "INSERT INTO s.nobody VALUES (1)")
+    names = ("s.t", "s.nobody", "s.absent", "dev_s.t", "s.u", "absent.t")
+    targets = tuple(db.target(name) for name in names)
+    for context in (prod, dev):
+        found = plugin.inspect_targets(context, targets)
+        assert found == tuple(plugin.inspect_target(context, target) for target in targets)
+        owners = [state.owner.environment if state.owner else None for state in found]
+        assert owners == ["prod", None, None, "dev", "prod", None]
+        assert [state.exists for state in found] == [True, True, False, True, True, False]
+    assert plugin.inspect_targets(prod, ()) == ()

@@ -53,28 +53,40 @@ def _unstaged(target: Target) -> BackendError:
 
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
     """Carry out the hook of the same name."""
+    if target.staged is None:
+        return inspect_targets(context, (target,))[0]
     with pool_of(context).take(context) as conn, translated(context, str(target.name)):
         tables.settle(conn)
         identity = tables.store_identity(conn, connection_of(context).place)
-        identity += f"/{target.name}"
-        if target.staged is not None:
-            return _inspect_staged(context, conn, target, identity)
-        table = tables.describe(conn, target.name)
-        if table is None:
-            generation, _ = _recorded_state(context, conn, target, None)
-            return TargetState(exists=False, identity=identity, generation=generation)
-        version = tables.version_of(conn, target.name, table.oid)[1]
-        generation, owner = _recorded_state(context, conn, target, table.oid)
-        return TargetState(
-            exists=True,
-            identity=identity,
+        return _inspect_staged(context, conn, target, f"{identity}/{target.name}")
+
+
+def inspect_targets(
+    context: ExecutionContext, targets: tuple[Target, ...]
+) -> tuple[TargetState, ...]:
+    """Carry out the hook of the same name."""
+    what = str(targets[0].name) if len(targets) == 1 else connection_of(context).place
+    with pool_of(context).take(context) as conn, translated(context, what):
+        tables.settle(conn)
+        store = tables.store_identity(conn, connection_of(context).place)
+        found = tables.describe_all(conn, [target.name for target in targets])
+        oids = {name: table.oid for name, table in found.items()}
+        versions = tables.versions_of(conn, oids)
+        generation, owners = _recorded_state(context, conn, oids)
+    return tuple(
+        TargetState(
+            exists=target.name in found,
+            identity=f"{store}/{target.name}",
             columns=tuple(
-                TargetColumn(name=column.name, type=column.declared) for column in table.columns
+                TargetColumn(name=column.name, type=column.declared)
+                for column in (found[target.name].columns if target.name in found else ())
             ),
-            version=version,
-            owner=owner,
+            version=versions[target.name][1] if target.name in versions else None,
+            owner=owners.get(target.name),
             generation=generation,
         )
+        for target in targets
+    )
 
 
 def _inspect_staged(
@@ -97,33 +109,27 @@ def _inspect_staged(
 
 
 def _recorded_state(
-    context: ExecutionContext, conn: Conn, target: Target, oid: int | None
-) -> tuple[int, Ownership | None]:
-    """Return how many promotions there were, and whose the table is.
+    context: ExecutionContext, conn: Conn, oids: Mapping[QualifiedName, int]
+) -> tuple[int, dict[QualifiedName, Ownership]]:
+    """Return how many promotions there were, and whose the tables are.
 
     That is told by this environment's ledger or by one beside it: a table of production
     that the state folder knows nothing of is still production's, as its own ledger says
     where this role may read it.
     """
     own, generation = Ledger.of(context, conn), 0
+    owners: dict[QualifiedName, Ownership] = {}
     try:
         if own.exists():
             generation = generation_of(context, own)
-            if oid is not None and (found := _recorded(own, target, oid)) is not None:
-                return generation, found
-        if oid is not None:
+            owners = own.owners(oids)
+        if len(owners) < len(oids):
             for ledger in own.siblings(connection_of(context).state_schema):
-                if (found := _recorded(ledger, target, oid)) is not None:
-                    return generation, found
+                owners = ledger.owners(oids) | owners
     except pg.InsufficientPrivilege:
         # A role that may not read the records owns nothing by them.
-        return generation, None
-    return generation, None
-
-
-def _recorded(ledger: Ledger, target: Target, oid: int) -> Ownership | None:
-    record = ledger.find(*target.name.parts)
-    return record.owner if record is not None and record.oid == oid else None
+        return generation, owners
+    return generation, owners
 
 
 def check_connection(context: ExecutionContext) -> str:

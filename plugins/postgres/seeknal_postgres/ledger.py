@@ -7,6 +7,7 @@ dropped and made anew is nobody's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.errors import NamespaceRefused
-from seeknal_core.types import ExecutionContext, Ownership, Target
+from seeknal_core.types import ExecutionContext, Ownership, QualifiedName, Target
 from seeknal_postgres.errors import said
 from seeknal_postgres.naming import ledger_schema, quote
 from seeknal_postgres.pool import Conn, Pool, connection_of
@@ -144,6 +145,34 @@ class Ledger:
             project=row[1], environment=row[2], state_id=row[3], content_key=row[4], run_id=row[5]
         )
         return Record(oid=row[0], owner=owner, generation=row[6], created_by_us=row[7])
+
+    def owners(self, oids: Mapping[QualifiedName, int]) -> dict[QualifiedName, Ownership]:
+        """Return who wrote tables last, of those whose record still counts."""
+        listed = list(oids)
+        rows = self.conn.execute(
+            self._sql(
+                "SELECT w.place, t.project, t.environment, t.state_id, t.content_key, t.run_id"
+                " FROM unnest(%s::text[], %s::text[], %s::bigint[])"
+                " WITH ORDINALITY AS w(schema_name, table_name, oid, place)"
+                " JOIN {schema}.targets t ON t.schema_name = w.schema_name"
+                " AND t.table_name = w.table_name AND t.table_oid = w.oid"
+            ),
+            [
+                [name.parts[0] for name in listed],
+                [name.parts[1] for name in listed],
+                [oids[name] for name in listed],
+            ],
+        ).fetchall()
+        return {
+            listed[place - 1]: Ownership(
+                project=project,
+                environment=environment,
+                state_id=state_id,
+                content_key=content_key,
+                run_id=run_id,
+            )
+            for place, project, environment, state_id, content_key, run_id in rows
+        }
 
     def record_write(
         self,

@@ -149,6 +149,16 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
 
 
 @hookimpl
+def inspect_targets(
+    context: ExecutionContext, targets: tuple[Target, ...]
+) -> tuple[TargetState, ...]:
+    """Tell what stands where many targets are, in a few statements for all of them."""
+    from seeknal_postgres import inspection
+
+    return inspection.inspect_targets(context, targets)
+
+
+@hookimpl
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
     """Write the snapshot into a table of the ledger's schema."""
     from seeknal_postgres import staging
