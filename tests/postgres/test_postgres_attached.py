@@ -9,7 +9,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import NamespaceRefused, WriteRefused
+from seeknal_core.errors import BackendError, NamespaceRefused, WriteRefused
 from seeknal_core.types import Mode
 from seeknal_postgres import plugin
 from support.postgres_hooks import Database
@@ -313,6 +313,8 @@ def test_row_level_security_that_would_hide_rows_from_the_writer_is_refused(
         promotion(db, {"s.t": NEW}, context=context).stage()
     assert "BYPASSRLS" in refused.value.hint
     assert leftovers(db) == []
+    with pytest.raises(BackendError, match="row-level security hides rows"):
+        plugin.checksum(context, target_of(db, "s.t"))
     db.execute("ALTER ROLE seeknal_writer BYPASSRLS")
     one = promotion(db, {"s.t": NEW}, context=context).stage()
     plugin.publish(context, one.batch())

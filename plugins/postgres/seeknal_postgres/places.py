@@ -19,8 +19,9 @@ class Places:
     """The tables of one target of a promotion.
 
     ``stage`` holds the staged rows, ``undo`` rows as they were before the publish,
-    ``keys`` the keys of rows that the publish inserted. A publish ends the first. Their names are made of the
-    promotion and the target, so that they are found without any record.
+    ``keys`` the keys of rows that the publish inserted. A publish ends the first. Their
+    names are made of the promotion and the target, so that they are found without any
+    record.
     """
 
     stage: QualifiedName

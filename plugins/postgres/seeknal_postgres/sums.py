@@ -19,10 +19,11 @@ from seeknal_core.checksums import checksum_of
 from seeknal_core.errors import BackendError
 from seeknal_core.types import Checksum, ExecutionContext, QualifiedName, Source, Target
 from seeknal_postgres.columns import Column
+from seeknal_postgres.errors import translated
 from seeknal_postgres.pgtypes import PgType
 from seeknal_postgres.pool import pool_of
 from seeknal_postgres.read import read_source
-from seeknal_postgres.tables import Table, identifier
+from seeknal_postgres.tables import Table, identifier, missing
 
 #: Types that write a text in their own form. `character` pads it.
 _REFORMED = frozenset(
@@ -80,6 +81,7 @@ def checksum(context: ExecutionContext, target: Target, stage: QualifiedName | N
         stage: the table of what is staged, where that is meant.
     """
     if stage is None or target.staged is None:
+        _refuse_part(context, target)
         source = Source(node=target.node, type=target.type, parts=target.name.parts)
         with read_source(context, source) as stream:
             return checksum_of(stream.open())
@@ -92,6 +94,26 @@ def checksum(context: ExecutionContext, target: Target, stage: QualifiedName | N
     source = Source(node=target.node, type=target.type, query=query)
     with read_source(context, source) as stream:
         return checksum_of(_cast(stream.open(), kinds, str(target.name)))
+
+
+def _refuse_part(context: ExecutionContext, target: Target) -> None:
+    """Refuse to sum up what row-level security leaves of a table."""
+    what = str(target.name)
+    with pool_of(context).take(context) as conn, translated(context, what):
+        row = conn.execute(
+            "SELECT row_security_active(c.oid) FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname = %s",
+            list(target.name.parts),
+        ).fetchone()
+    if row is None:
+        raise missing(target.name)
+    if row[0]:
+        raise BackendError(
+            f"{what}: row-level security hides rows from the role",
+            f"read as the table's owner, or grant the role BYPASSRLS ({what})",
+            target=what,
+        )
 
 
 def _query(
