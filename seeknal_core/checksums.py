@@ -80,7 +80,8 @@ def _storage(type: pa.DataType) -> pa.DataType:
         return _storage(type.storage_type)
     if pa.types.is_dictionary(type):
         return _storage(type.value_type)
-    return type
+    # DuckDB reads no half floats.
+    return pa.float32() if pa.types.is_float16(type) else type
 
 
 def _canonical(column: str, type: pa.DataType) -> str:
@@ -88,7 +89,7 @@ def _canonical(column: str, type: pa.DataType) -> str:
     import pyarrow as pa
 
     types = pa.types
-    if types.is_binary(type) or types.is_large_binary(type) or types.is_fixed_size_binary(type):
+    if _is_binary(type):
         return f"{column}::BLOB"
     if types.is_floating(type):
         # -0.0 and 0.0 hash alike in DuckDB; as text they differ.
@@ -124,9 +125,22 @@ def _nested(type: pa.DataType) -> str:
         return f"MAP({_nested(_storage(type.key_type))}, {_nested(_storage(type.item_type))})"
     if types.is_nested(type):
         return f"{_nested(_storage(type.value_type))}[]"
-    if types.is_binary(type) or types.is_large_binary(type) or types.is_fixed_size_binary(type):
+    if _is_binary(type):
         return "BLOB"
     return "VARCHAR"
+
+
+def _is_binary(type: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    kinds = (
+        types.is_binary,
+        types.is_large_binary,
+        types.is_fixed_size_binary,
+        types.is_binary_view,
+    )
+    return any(kind(type) for kind in kinds)
 
 
 def _quoted(name: str) -> str:

@@ -211,18 +211,8 @@ def _to_undo(session: Session, name: str) -> Promotion:
 
 def _restore(session: Session, found: Promotion, undone: str) -> None:
     """Put the destination's record back; versions are the stores' after the undoing."""
-    targets = dict(found.before.targets)
-    for write in found.writes:
-        held = targets.get(write.key)
-        if held is None:
-            continue
-        resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
-        state = session.dispatcher.inspect_target(session.context, resolved)
-        if state is not None and state.version is not None:
-            targets[write.key] = attrs.evolve(held, version=state.version)
     before = attrs.evolve(
-        found.before,
-        targets=targets,
+        publishing.restored(session, found),
         rolled_back=undone,
         generation=found.after.generation + 1,
     )

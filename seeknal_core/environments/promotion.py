@@ -71,7 +71,8 @@ class Promotion:
     ``direct`` are writes to backends that cannot stage; they come last and outside
     the promise. ``published`` holds version and rows of each published target.
     ``before`` and ``after`` are the destination's records. ``rollback`` marks an
-    undoing of a promotion that was done.
+    undoing of a promotion that was done. ``published_maybe`` tells, of one that is
+    being undone, that it had come as far as publishing.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Promotion:
     full_refresh: bool = False
     adopt: bool = False
     rollback: bool = False
+    published_maybe: bool = False
 
     @property
     def writes(self) -> tuple[Write, ...]:

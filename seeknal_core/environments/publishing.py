@@ -25,6 +25,7 @@ from seeknal_core.errors import (
     VerificationFailed,
 )
 from seeknal_core.run.session import Session
+from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.types import Batch, Cancellation, Connection, Mode, Published, Snapshot
 
 T = TypeVar("T")
@@ -224,12 +225,18 @@ def give_up(session: Session, promotion: Promotion, *, overwrite: bool = False) 
         PromotionInterrupted: somebody wrote a published target since, or a store
             does not answer; what has to be undone stays written down.
     """
-    promotions.save(session.state, attrs.evolve(promotion, step=Step.REVERTING))
+    published = promotion.published_maybe or promotion.step in (Step.VERIFIED, Step.PUBLISHED)
+    promotions.save(
+        session.state,
+        attrs.evolve(promotion, step=Step.REVERTING, published_maybe=published),
+    )
     # Who asked to stop wants this done: it is what leads back to a consistent state.
     session = attrs.evolve(
         session, context=attrs.evolve(session.context, cancellation=Cancellation())
     )
     revert_all(session, promotion, overwrite=overwrite)
+    if published and promotion.before.targets:
+        session.state.save(restored(session, promotion))
     discard_all(session, promotion)
     promotions.forget_undone(session.state, promotion)
     promotions.forget(session.state, promotion.destination)
@@ -254,10 +261,10 @@ def revert_all(session: Session, promotion: Promotion, *, overwrite: bool) -> No
                 "decide whose rows stay: the same command with --abort=keep keeps what is there, "
                 "--abort=overwrite undoes it all the same",
             ) from error
-        except Unreachable as error:
+        except BackendError as error:
             raise PromotionInterrupted(
                 f"{error}; undoing stopped there",
-                f"when the store is back: {promotions.resume_command(promotion)}",
+                error.hint or f"when that is mended: {promotions.resume_command(promotion)}",
             ) from error
 
 
@@ -269,6 +276,23 @@ def discard_all(session: Session, promotion: Promotion) -> None:
     """
     for one in _opened(session, promotion):
         session.dispatcher.discard(session.context, one.connection, one.batch)
+
+
+def restored(session: Session, promotion: Promotion) -> EnvironmentRecord:
+    """Return the destination's record before a promotion, over what was undone of it.
+
+    The rows are the same, and so is what is recorded of them; the stores call them by
+    another version.
+    """
+    targets = dict(promotion.before.targets)
+    for write in promotion.writes:
+        if write.key not in targets:
+            continue
+        resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
+        state = session.dispatcher.inspect_target(session.context, resolved)
+        if state is not None and state.version is not None:
+            targets[write.key] = attrs.evolve(targets[write.key], version=state.version)
+    return attrs.evolve(promotion.before, targets=targets)
 
 
 def refuse_moved(session: Session, promotion: Promotion) -> None:

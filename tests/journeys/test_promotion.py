@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from support.cli import write
-from support.promotions import Shop
+from support.promotions import Shop, wait_for
 
 
 @pytest.fixture
@@ -127,14 +126,6 @@ def test_a_row_that_somebody_inserts_between_stage_and_publish_is_not_lost(
     assert "shop.kept" in err
     assert shop.seen() == between
     assert shop.leftovers(undo=True) == []
-
-
-def wait_for(path: Path) -> None:
-    """Wait until a file is there."""
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline, path
-        time.sleep(0.02)
 
 
 def test_a_node_that_fails_leaves_production_alone(shop: Shop) -> None:

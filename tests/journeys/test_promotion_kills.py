@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.postgres import PostgresServer
-from support.promotions import Place, Shop, make_shop
+from support.promotions import Place, Shop, make_shop, wait_for
 
 #: Hooks that change something in a store.
 MUTATING = "stage,prepare_publish,publish,revert,discard"
@@ -186,7 +186,7 @@ def test_a_database_killed_at_any_step_ends_all_old_or_all_new(
     old = shop.seen()
     go = tmp_path / "go"
     running = shop.seeknal.start("env", "promote", "dev", SEEKNAL_WAIT=f"{wait}:{go}")
-    reached(go)
+    wait_for(Path(f"{go}.reached"))
     server.kill9()
     go.touch()
     out, err = running.communicate(timeout=120)
@@ -197,13 +197,3 @@ def test_a_database_killed_at_any_step_ends_all_old_or_all_new(
     shop.promote()
     shop.expect(2)
     assert shop.leftovers() == []
-
-
-def reached(go: Path) -> None:
-    """Wait until the command is where it is told to wait."""
-    import time
-
-    deadline = time.monotonic() + 60
-    while not Path(f"{go}.reached").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

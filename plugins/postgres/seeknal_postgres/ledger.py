@@ -39,12 +39,14 @@ _TABLES = (
         at timestamptz NOT NULL DEFAULT now())""",
     """CREATE TABLE IF NOT EXISTS {schema}.promotions (
         project text NOT NULL, environment text NOT NULL, promotion text NOT NULL,
-        generation bigint NOT NULL, state text NOT NULL, state_id text NOT NULL,
+        connection text NOT NULL, generation bigint NOT NULL, state text NOT NULL,
+        state_id text NOT NULL,
         run_id text NOT NULL, results jsonb NOT NULL DEFAULT '[]',
         at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (project, environment, promotion))""",
     """CREATE UNIQUE INDEX IF NOT EXISTS promotions_generation
-        ON {schema}.promotions (project, environment, generation) WHERE state = 'published'""",
+        ON {schema}.promotions (project, environment, connection, generation)
+        WHERE state = 'published'""",
     """CREATE TABLE IF NOT EXISTS {schema}.promotion_targets (
         project text NOT NULL, environment text NOT NULL, promotion text NOT NULL,
         target_key text NOT NULL, schema_name text NOT NULL, table_name text NOT NULL,

@@ -73,11 +73,18 @@ class Book:
         row = self.ledger.conn.execute(
             self.ledger._sql(
                 "INSERT INTO {schema}.promotions"
-                " (project, environment, promotion, state, generation, state_id, run_id)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s)"
+                " (project, environment, promotion, connection, state, generation, state_id, run_id)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
                 " ON CONFLICT (project, environment, promotion) DO NOTHING RETURNING 1"
             ),
-            [*self._key, state, generation, self.context.state_id, self.context.run_id],
+            [
+                *self._key,
+                connection_of(self.context).name,
+                state,
+                generation,
+                self.context.state_id,
+                self.context.run_id,
+            ],
         ).fetchone()
         return row is not None
 
@@ -219,14 +226,19 @@ class Book:
 
 
 def generation_of(context: ExecutionContext, ledger: Ledger, *, besides: str = "") -> int:
-    """Return how many promotions the project's environment had here; 0 without a record."""
+    """Return how many promotions the project's environment had by this connection; 0 for none.
+
+    Two connections to one database are two parts of one promotion, each with a count
+    of its own: neither waits for the other's open transaction.
+    """
     if "promotions" not in ledger.tables():
         return 0
     row: Any = ledger.conn.execute(
         ledger._sql(
             "SELECT coalesce(max(generation), 0) FROM {schema}.promotions WHERE project = %s"
-            " AND environment = %s AND state = 'published' AND promotion <> %s"
+            " AND environment = %s AND connection = %s AND state = 'published'"
+            " AND promotion <> %s"
         ),
-        [context.project, context.environment.name, besides],
+        [context.project, context.environment.name, connection_of(context).name, besides],
     ).fetchone()
     return int(row[0])
