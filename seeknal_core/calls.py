@@ -8,31 +8,35 @@ that outlives it.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from seeknal_core.errors import HookContractError, PluginError, SeeknalError
 from seeknal_core.plugins import PluginHost
-from seeknal_core.types import Environment, ExecutionContext, SourceStream, redact
+from seeknal_core.types import ExecutionContext, SourceStream, redact
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
 
-_COMMAND = re.compile(r"\bseeknal (?:run|check)\b(?! --env)")
+_COMMAND = re.compile(r"\bseeknal (?:run|check)\b(?! --(?:env|profile))")
 
 
-def in_environment(hint: str, environment: Environment) -> str:
-    """Make the commands in a hint those of this environment.
+def in_environment(hint: str, context: ExecutionContext) -> str:
+    """Make the commands in a hint those of this environment and profile.
 
     A backend writes ``seeknal check --connections``, and whoever works in ``dev``
     must not be sent to production with it.
     """
-    if environment.is_production:
-        return hint
-    return _COMMAND.sub(lambda found: f"{found[0]} --env {environment.name}", hint)
+    options: list[str] = []
+    if not context.environment.is_production:
+        options += ["--env", context.environment.name]
+    if context.profile.given and context.profile.path:
+        options += ["--profile", context.profile.path]
+    return _COMMAND.sub(lambda found: shlex.join([*found[0].split(), *options]), hint)
 
 
 class HookCalls:
@@ -51,8 +55,8 @@ class HookCalls:
         """
         caller = self._host.caller(type, hook)
         context = arguments.get("context")
-        environment = context.environment if isinstance(context, ExecutionContext) else None
-        with self._translated(type, hook, environment):
+        known = context if isinstance(context, ExecutionContext) else None
+        with self._translated(type, hook, known):
             result = caller(**arguments)
         wrong_bool = result_type is int and isinstance(result, bool)
         if not isinstance(result, result_type) or wrong_bool:
@@ -63,14 +67,14 @@ class HookCalls:
 
     @contextmanager
     def _translated(
-        self, type: str, hook: str, environment: Environment | None = None
+        self, type: str, hook: str, context: ExecutionContext | None = None
     ) -> Iterator[None]:
         """Name plugin and hook in whatever a plugin raises that is no error of ours."""
         try:
             yield
         except SeeknalError as error:
-            if environment is not None:
-                error.hint = in_environment(error.hint, environment)
+            if context is not None:
+                error.hint = in_environment(error.hint, context)
             raise
         except Exception as error:
             info = self._host.loaded(type).info
@@ -81,14 +85,14 @@ class HookCalls:
             ) from error
 
     def checked_stream(
-        self, type: str, stream: SourceStream, environment: Environment
+        self, type: str, stream: SourceStream, context: ExecutionContext
     ) -> SourceStream:
         """Hold a stream to the hook's contract, which outlives the hook's call."""
 
         def open() -> pa.RecordBatchReader:
             import pyarrow as pa
 
-            with self._translated(type, "read_source", environment):
+            with self._translated(type, "read_source", context):
                 reader = stream.open()
             if not isinstance(reader, pa.RecordBatchReader):
                 what = f"opened a {reader.__class__.__name__}, not a RecordBatchReader"
@@ -97,7 +101,7 @@ class HookCalls:
 
         def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
             while True:
-                with self._translated(type, "read_source", environment):
+                with self._translated(type, "read_source", context):
                     try:
                         batch = reader.read_next_batch()
                     except StopIteration:
@@ -105,7 +109,7 @@ class HookCalls:
                 yield batch
 
         def close() -> None:
-            with self._translated(type, "read_source", environment):
+            with self._translated(type, "read_source", context):
                 stream.close()
 
         return SourceStream(

@@ -384,7 +384,7 @@ class Dispatcher:
             context=context.connected(resolved.connection),
             source=resolved.source,
         )
-        return self._calls.checked_stream(resolved.source.type, stream, context.environment)
+        return self._calls.checked_stream(resolved.source.type, stream, context)
 
     def list_owned(self, context: ExecutionContext, connection: Connection) -> tuple[Owned, ...]:
         """List what this project made in this environment on a connection."""

@@ -80,7 +80,7 @@ def test_the_four_rules_in_their_order(root: Path, home: Path) -> None:
     other = root / "other.yml"
     other.write_text("connections: {}\n")
     choice = choose_profile(settings, "dev", explicit=str(other), home=home)
-    assert choice == ProfileChoice(path=other, reason=f"--profile {other}")
+    assert choice == ProfileChoice(path=other, reason=f"--profile {other}", given=True)
 
 
 def test_production_gets_no_prefix_from_the_default_profile(root: Path) -> None:

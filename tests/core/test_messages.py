@@ -113,6 +113,9 @@ def test_a_backends_command_is_of_the_environment_too(seeknal: Cli, project: Pat
         seeknal("run", "--env", "dev", code=1).err
     )
     assert "Next: seeknal check --connections\n" in seeknal("run", code=1).err
+    write(project, {"own.yml": profile})
+    said = seeknal("run", "--profile", "own.yml", code=1).err
+    assert f"Next: seeknal check --profile {project / 'own.yml'} --connections\n" in said
 
 
 def test_a_wrong_reference_is_placed_at_its_column(seeknal: Cli, project: Path) -> None:
