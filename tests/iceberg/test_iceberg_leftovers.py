@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.fs as fs
 import pytest
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 UPSERT: dict[str, Any] = {"mode": Mode.UPSERT_BY_KEY, "unique_keys": ("id",)}
 FIRST = {"id": list(range(20)), "day": [n % 3 for n in range(20)]}
 NEXT = {"id": [5, 100], "day": [2, 7], "more": [1.5, None]}
+
+
+def note_of(bench: Bench) -> str:
+    (path,) = [path for path in bench.notes() if path.endswith(".json")]
+    return (bench.root / "target" / path).read_text()
 
 
 @pytest.mark.parametrize("ends", ["stage", "died", "publish", "publish elsewhere"])
@@ -57,6 +64,8 @@ def test_a_new_table_leaves_neither_files_nor_namespaces(
     namespaces = plugin.list_owned(bench.context)
     promotion = bench.promotion()
     promotion.stage(bench.target(table), NEXT)
+    assert plugin.list_owned(bench.context) == namespaces
+    assert {"namespaces", "made"}.isdisjoint(json.loads(note_of(bench)))
     other = bench.other()
     if ends.startswith("publish"):
         promotion.publish()
@@ -133,6 +142,32 @@ def test_staging_again_leaves_one_staged_write(bench: Bench, exists: bool) -> No
     assert bench.count(target) == 20 + exists
     assert bench.notes() == []
     assert list(bench.table(target).metadata.refs) == ["main"]
+
+
+@pytest.mark.parametrize("rows", [FIRST, {"id": [], "day": []}])
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_was_undone_is_staged_again_without_leftovers(
+    bench: Bench, exists: bool, rows: dict[str, Any]
+) -> None:
+    target = bench.target()
+    bench.write(bench.target("sales.other"), FIRST)
+    if exists:
+        bench.write(target, FIRST)
+    before = bench.files()
+    promotion = bench.promotion()
+    arrow = pa.table(rows, schema=pa.schema([("id", pa.int64()), ("day", pa.int64())]))
+    promotion.stage(target, arrow)
+    once = len(bench.files())
+    promotion.publish()
+    promotion.revert()
+    promotion.stage(target, arrow)
+    assert len(bench.files()) == once
+    promotion.publish()
+    assert bench.count(target) == len(rows["id"])
+    promotion.revert()
+    promotion.discard()
+    assert bench.files() == before
+    assert bench.notes() == []
 
 
 @pytest.mark.parametrize("exists", [True, False])

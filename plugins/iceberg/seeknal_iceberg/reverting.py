@@ -60,28 +60,17 @@ def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite
     Raises:
         StaleStage: somebody wrote one of the tables since; nothing is undone.
     """
-    done = False
     forget = True
     for attempt in range(_TRIES):
         found = _published(context, catalog, batch)
         if not found:
-            return _finish_drops(context, catalog, batch) or done
+            return _finish_drops(context, catalog, batch) or attempt > 0
         if not overwrite:
             _refuse_written(found)
         _refuse_lost(found)
-        changed = [item for item in found if item.waiting.before is not None]
         try:
-            if changed:
-                together.commit(
-                    context, catalog, [_change(batch, item, forget=forget) for item in changed]
-                )
-                done = True
-            for item in found:
-                if item.waiting.created:
-                    name = str(item.target.name)
-                    cleanup.drop_made(context, catalog, item.target.name.parts, name)
-                    done = True
-            return done
+            _undo(context, catalog, batch, found, forget=forget)
+            return True
         except _MOVED:
             time.sleep(0.1 * 2**attempt)
         except BadRequestError:
@@ -100,6 +89,23 @@ def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite
         "run again when they are done",
         target=str(batch.targets[0].name),
     )
+
+
+def _undo(
+    context: ExecutionContext, catalog: Catalog, batch: Batch, found: list[_Item], *, forget: bool
+) -> None:
+    changed = [item for item in found if not item.waiting.created]
+    for item in changed:
+        # What was published is left over from here on; its publish removed the note of it.
+        with outcome.note_of(context, item.target, item.waiting) as note:
+            waiting = item.waiting
+            note.add(waiting.folder, waiting.metadata_folder, waiting.write_id)
+    if changed:
+        changes = [_change(batch, item, forget=forget) for item in changed]
+        together.commit(context, catalog, changes)
+    for item in found:
+        if item.waiting.created:
+            cleanup.drop_made(context, catalog, item.target.name.parts, str(item.target.name))
 
 
 def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> list[_Item]:
