@@ -223,7 +223,7 @@ def _fixture(item: pytest.Item, name: str) -> Any:
 
 
 def _lacking(item: pytest.Item, contract: Any, hooks: frozenset[str]) -> str:
-    needs = [hook for hook in contract.requires if hook not in hooks]
+    needs = sorted(contract.requires - hooks)
     for mark in item.iter_markers(_NEEDS):
         needs += [hook for hook in mark.args if hook not in hooks]
         name = mark.kwargs.get("fixture")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 import pyarrow as pa
@@ -96,7 +96,7 @@ class Contract:
 
     seeknal_contract = True
     contract = ""
-    requires: tuple[str, ...] = ()
+    requires: ClassVar[frozenset[str]] = frozenset()
 
     @pytest.fixture
     def bench(
@@ -128,4 +128,6 @@ class StagingTests(Contract):
     """The base of what a backend promises that stages."""
 
     contract = "StagingContract"
-    requires: tuple[str, ...] = ("stage", "publish", "revert", "discard", "inspect_target")
+    requires: ClassVar[frozenset[str]] = frozenset(
+        {"stage", "publish", "revert", "discard", "inspect_target"}
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from seeknal_core.errors import WriteRefused
@@ -14,7 +16,7 @@ class CleanupTests(Contract):
     """``list_owned`` and ``drop_target``."""
 
     contract = "CleanupContract"
-    requires: tuple[str, ...] = ("list_owned", "drop_target")
+    requires: ClassVar[frozenset[str]] = frozenset({"list_owned", "drop_target"})
 
     def test_an_untouched_store_holds_nothing_of_ours(self, trial: Trial) -> None:
         """A store that was never written lists nothing, and asking makes no ledger."""

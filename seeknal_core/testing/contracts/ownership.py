@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, BackendTests, Trial
+from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, BackendTests, Trial, needs
 
 
 class OwnershipTests(BackendTests):
     """Adoption: a table without a record of this project and environment is left alone."""
 
-    requires: tuple[str, ...] = ("inspect_target",)
-
+    @needs("inspect_target")
     def test_a_foreign_table_is_left_alone(self, trial: Trial) -> None:
         """A table that Seeknal did not make is refused, and stays as it is."""
         target = trial.bench.target()
@@ -25,6 +24,7 @@ class OwnershipTests(BackendTests):
         trial.expect(target, FOREIGN)
 
     @pytest.mark.parametrize("other", [{"environment": "staging"}, {"project": "bank"}])
+    @needs("inspect_target")
     def test_the_table_of_another_is_left_alone(self, trial: Trial, other: dict[str, Any]) -> None:
         """A table of another environment or another project is refused."""
         target = trial.write(OLD)
@@ -32,6 +32,7 @@ class OwnershipTests(BackendTests):
             trial.bench.command(**other).write(target, NEW)
         trial.expect(target, OLD)
 
+    @needs("inspect_target")
     def test_a_foreign_table_can_be_adopted(self, trial: Trial) -> None:
         """With `--adopt` a foreign table is taken over, and is ours from then on."""
         target = trial.bench.target()
@@ -42,6 +43,7 @@ class OwnershipTests(BackendTests):
         trial.bench.command().write(target, NEW)
         trial.expect(target, NEW)
 
+    @needs("inspect_target")
     def test_the_state_folder_does_not_decide_whose_a_table_is(self, trial: Trial) -> None:
         """Another checkout of the project writes its environment's tables."""
         target = trial.write(OLD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pyarrow as pa
 import pytest
 
@@ -17,7 +19,7 @@ class SourceTests(Contract):
     """``read_source`` and ``bind_source``."""
 
     contract = "SourceContract"
-    requires: tuple[str, ...] = ("read_source",)
+    requires: ClassVar[frozenset[str]] = frozenset({"read_source"})
 
     def test_a_source_gives_all_rows(self, trial: Trial) -> None:
         """All rows and columns of a table, also those that others wrote."""
@@ -27,7 +29,8 @@ class SourceTests(Contract):
         different = difference(found, trial.read(target) or OLD)
         assert not different and found.num_rows == 4, different
 
-    @pytest.mark.parametrize("kind", awkward())
+    # A store's intervals hold months, too, and may come as text.
+    @pytest.mark.parametrize("kind", [kind for kind in awkward() if kind != "duration"])
     def test_values_are_read_exactly(self, trial: Trial, kind: str) -> None:
         """What can be written is read as it was written."""
         column = awkward()[kind]
@@ -52,8 +55,10 @@ class SourceTests(Contract):
         assert (found.num_rows, found.column_names) == (0, OLD.column_names)
 
     def test_many_rows_come_in_batches(self, trial: Trial) -> None:
-        """A large table comes in several batches, so that memory stays bounded."""
-        rows = pa.table({"id": range(_MANY)})
+        """Some 40 megabytes come in several batches, so that memory stays bounded."""
+        rows = pa.table(
+            {"id": range(_MANY), "text": [f"{number:0>200}" for number in range(_MANY)]}
+        )
         source = trial.bench.source(trial.write(rows))
         with trial.bench.dispatcher.read_source(trial.bench.context, source) as stream:
             sizes = [batch.num_rows for batch in stream.open()]
