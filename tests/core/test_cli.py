@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,8 @@ def test_init_makes_a_project_that_checks(tmp_path: Path) -> None:
     assert "done" in inside("run").out
     ignored = (tmp_path / "my-shop" / ".gitignore").read_text()
     assert "profiles*.yml" in ignored and ".env" in ignored and "target/" in ignored
+    # Passwords will stand there.
+    assert stat.S_IMODE((tmp_path / "my-shop" / "profiles.yml").stat().st_mode) == 0o600
 
 
 def test_init_changes_nothing_that_exists(tmp_path: Path) -> None:

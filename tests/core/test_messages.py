@@ -180,3 +180,63 @@ def test_the_first_line_tells_the_prefix_that_a_profile_asks_for(
         first.format("dev", "default profiles.yml", "dev_")
     )
     assert "prefix" not in seeknal("run").out.partition("\n")[0]
+
+
+BLURTING = """\
+import os
+from seeknal_core.errors import BackendError
+from seeknal_core.hookspecs import hookimpl
+
+
+def blurt(hook, said):
+    if os.environ["BLURT"] == hook:
+        raise BackendError(f"cannot log in with {said}", f"try {said} again")
+
+
+@hookimpl(wrapper=True)
+def inspect_target(context, target):
+    blurt("inspect_target", context.connection.options.password.reveal())
+    return (yield)
+
+
+@hookimpl(wrapper=True)
+def materialize(context, target, snapshot):
+    blurt("materialize", context.connection.options.password.reveal())
+    return (yield)
+
+
+@hookimpl(wrapper=True)
+def read_source(context, source):
+    blurt("read_source", context.connection.options.password.reveal())
+    return (yield)
+"""
+
+INLINE = """\
+kind: source
+name: inline
+source: folder
+table: raw.inline
+params: {connection: lake, password: '{{ env_var("INLINE") }}'}
+"""
+
+
+@pytest.mark.parametrize("hook", ["inspect_target", "materialize", "read_source"])
+def test_what_a_backend_blurts_out_is_redacted_wherever_it_goes(
+    seeknal: Cli, project: Path, folder_site: Path, hook: str
+) -> None:
+    install(
+        folder_site,
+        distribution="seeknal-blurting",
+        module="seeknal_blurting",
+        source=BLURTING,
+        entry_points={"seeknal.plugins": {"blurting": "seeknal_blurting"}},
+    )
+    write(project, {"seeknal/inline.yml": INLINE})
+    for option in ((), ("-v",), ("--debug",), ("--json",)):
+        running = seeknal.start("run", *option, BLURT=hook, INLINE="inline-s3cret")
+        said = "".join(running.communicate(timeout=60))
+        assert running.returncode == 1
+        assert "cannot log in with ***" in said and "try *** again" in said
+        assert "s3cret" not in said
+    for path in (project / "target").rglob("*"):
+        assert not path.is_file() or b"s3cret" not in path.read_bytes(), path
