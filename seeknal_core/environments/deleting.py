@@ -49,10 +49,13 @@ def owned_things(session: Session) -> list[OwnedThing]:
     Raises:
         BackendError: a store does not answer.
     """
+    # All of them before the first call, or a call could reach a backend that comes later.
+    host = session.dispatcher.host
+    host.load_backends(sorted({spec.type for spec in session.profile.connections.values()}))
+    host.load_wrappers()
     things: list[OwnedThing] = []
     seen: set[tuple[str, tuple[str, ...]]] = set()
     for spec in session.profile.connections.values():
-        session.dispatcher.host.load_backends([spec.type])
         if not session.dispatcher.supports(spec.type, "list_owned"):
             continue
         connection = session.dispatcher.resolve_profile(session.context, spec)
