@@ -17,9 +17,16 @@ import attrs
 #: Attributes of a node's context that give more than the node's inputs.
 CONTEXT_NAMES = ("env_name", "run_id", "today", "var")
 
+#: Modules or classes and what they give another answer to in the next run.
 _CLOCKS = frozenset(
-    {("datetime", "now"), ("datetime", "utcnow"), ("uuid", "uuid1"), ("uuid", "uuid4")}
-)
+    {
+        ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"),
+        ("time", "time"), ("time", "time_ns"), ("Timestamp", "now"), ("Timestamp", "today"),
+        ("Timestamp", "utcnow"), ("uuid", "uuid1"), ("uuid", "uuid4"), ("os", "urandom"),
+    }
+)  # fmt: skip
+#: The same, where they are given no time of the caller's.
+_CLOCKS_BY_DEFAULT = frozenset({("time", "localtime"), ("time", "gmtime"), ("time", "ctime")})
 #: Names under ``random`` that do not draw from the unseeded generator.
 _NOT_DRAWING = frozenset(
     {"seed", "default_rng", "Random", "RandomState", "Generator", "SystemRandom", "getstate"}
@@ -51,6 +58,7 @@ def read_code(file: Path, root: Path) -> Code:
         # A node's own file may move; where another module stands decides what it is.
         name = "" if path == file else path.relative_to(root).as_posix()
         digest.update(f"{name}\0{len(source)}\0".encode() + source)
+        found.imported = {}
         found.visit(ast.parse(source))
     volatile = [name for name in found.volatile if not (found.seeded and name == "random")]
     return Code(
@@ -118,6 +126,18 @@ class _Names(ast.NodeVisitor):
         self.volatile: list[str] = []
         self.sql_texts: list[str] = []
         self.seeded = False
+        #: What a name of the module that is being read was imported as.
+        self.imported: dict[str, list[str]] = {}
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            if alias.asname:
+                self.imported[alias.asname] = alias.name.split(".")
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        for alias in node.names:
+            whole = f"{node.module or ''}.{alias.name}"
+            self.imported[alias.asname or alias.name] = whole.split(".")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         if node.attr in CONTEXT_NAMES:
@@ -135,10 +155,15 @@ class _Names(ast.NodeVisitor):
             for part in ast.walk(node.args[0]):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     self.sql_texts.append(part.value)
-        if tuple(names[-2:]) in _CLOCKS or names in (["uuid4"], ["uuid1"]):
+        names = [*self.imported.get(names[0], names[:1]), *names[1:]]
+        self.seeded = self.seeded or names[-2:] == ["random", "seed"]
+        called = tuple(names[-2:])
+        if called in _CLOCKS or (called in _CLOCKS_BY_DEFAULT and not node.args):
             self.volatile.append(names[-1])
         if names[-2:-1] == ["random"] and names[-1] not in _NOT_DRAWING:
             self.volatile.append("random")
+        if names[-2:-1] == ["secrets"]:
+            self.volatile.append("secrets")
         self.generic_visit(node)
 
 

@@ -259,6 +259,40 @@ def test_what_gives_another_answer_each_time_is_known(tmp_path: Path) -> None:
     assert node(tmp_path, seeded).volatile == ()
 
 
+@pytest.mark.parametrize(
+    ("imports", "call", "volatile"),
+    [
+        ("import time", "time.time()", "time"),
+        ("import time as t", "t.time_ns()", "time_ns"),
+        ("from time import time", "time()", "time"),
+        ("from time import time as clock", "clock()", "time"),
+        ("import time", "time.localtime()", "localtime"),
+        ("import time", "time.gmtime(0)", None),
+        ("import time", "time.perf_counter()", None),
+        ("import datetime as dt", "dt.date.today()", "today"),
+        ("from datetime import date", "date.today()", "today"),
+        ("from datetime import datetime as D", "D.now()", "now"),
+        ("from random import choice", "choice([1, 2])", "random"),
+        ("import random as r", "r.random()", "random"),
+        ("from random import seed, random", "(seed(1), random())", None),
+        ("import random", "random.Random(1).random()", None),
+        ("import numpy as np", "np.random.rand(3)", "random"),
+        ("from numpy import random as nr", "nr.rand(3)", "random"),
+        ("import secrets", "secrets.token_hex()", "secrets"),
+        ("from uuid import uuid4 as new", "new()", "uuid4"),
+        ("import pandas as pd", "pd.Timestamp.now()", "now"),
+        ("from project import time", "time()", None),
+    ],
+)
+def test_clocks_and_chance_are_known_by_whatever_name_they_were_imported(
+    tmp_path: Path, imports: str, call: str, volatile: str | None
+) -> None:
+    modules = ("project", "numpy", "pandas")
+    text = f"if False:\n    {imports}\n" if any(m in imports for m in modules) else f"{imports}\n"
+    found = node(tmp_path, f"{text}@transform()\ndef clean(ctx):\n    return {call}\n")
+    assert found.volatile == (() if volatile is None else (volatile,))
+
+
 def test_decorators_outside_of_loading_do_nothing_but_mark() -> None:
     @transform(inputs=["source.x"])
     @materialize(type="t", table="a")

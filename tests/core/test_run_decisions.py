@@ -336,3 +336,54 @@ def test_a_lowered_limit_holds_for_rows_that_are_stored(seeknal: Cli, project: P
         {"seeknal/more.yml": "max_rows: 1\n" + SOURCE.format(params="params: {exact: true}\n")},
     )
     assert "source.more: failed: more than 1 rows" in seeknal("run", code=1).err
+
+
+def test_two_environments_of_one_prefix_cannot_both_exist(seeknal: Cli, project: Path) -> None:
+    seeknal("run", "--env", "my-dev")
+    before = sorted((project / "lake").rglob("*"))
+    for arguments in (("--dry-run",), ()):
+        result = seeknal("run", "--env", "my_dev", *arguments, code=2)
+        assert "same prefix as 'my-dev'" in result.err
+    assert sorted((project / "lake").rglob("*")) == before
+
+
+def test_a_record_alone_keeps_another_environments_target(seeknal: Cli, project: Path) -> None:
+    """The table is gone, and with it what it said of its owner."""
+    write(project, {"profiles-dev.yml": "connections:\n  lake: {type: folder, path: ./shared}\n"})
+    write(project, {"profiles-qa.yml": "connections:\n  lake: {type: folder, path: shared/.}\n"})
+    seeknal("run", "--env", "dev")
+    shutil.rmtree(project / "shared")
+    result = seeknal("run", "--env", "qa", code=2)
+    assert "'dev'" in result.err
+    assert not (project / "shared").exists()
+
+
+def test_a_changed_mode_writes_the_same_table_and_computes_nothing(
+    seeknal: Cli, project: Path
+) -> None:
+    statuses(seeknal)
+    path = project / "seeknal" / "big.yml"
+    path.write_text(path.read_text().replace("table: sales.big", "table: sales.big, mode: append"))
+    document = seeknal("run", "--json").json()
+    assert {node["status"] for node in document["nodes"]} == {"reused"}
+    found = {target["name"]: (target["status"], target["reason"]) for target in document["targets"]}
+    assert found["sales.big"] == ("written", "the target changed")
+    assert found["sales.totals"][0] == "unchanged"
+
+
+def test_a_python_node_that_asks_the_clock_is_computed_in_every_run(
+    seeknal: Cli, project: Path
+) -> None:
+    node = (
+        "import time\nfrom seeknal_core.pipeline import transform\n\n"
+        "@transform(name='clock', inputs=['source.orders'])\n"
+        "def clock(ctx):\n    return ctx.sql(f'SELECT {BODY} AS t')\n"
+    )
+    write(project, {"seeknal/clock.py": node.replace("BODY", "time.time_ns()")})
+    statuses(seeknal)
+    nodes, _ = statuses(seeknal)
+    assert nodes["transform.clock"] == "computed"
+    write(project, {"seeknal/clock.py": node.replace("BODY", "1")})
+    statuses(seeknal)
+    nodes, _ = statuses(seeknal)
+    assert nodes["transform.clock"] == "reused"
