@@ -7,12 +7,16 @@ one function in one process, so the sums need not mean anything elsewhere.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from seeknal_core.types import Checksum
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
+
+_threads = threading.local()
 
 #: 2**61 - 1. Sums are taken modulo this prime, so that batches may be added in any order.
 _MODULUS = (1 << 61) - 1
@@ -34,7 +38,6 @@ def checksum_of(reader: pa.RecordBatchReader) -> Checksum:
         The rows' number, and per column the number of its NULLs and the sum of
         its values' 64-bit hashes.
     """
-    import duckdb
     import pyarrow as pa
 
     fields = [reader.schema.field(i) for i in range(len(reader.schema))]
@@ -49,20 +52,19 @@ def checksum_of(reader: pa.RecordBatchReader) -> Checksum:
         f"FILTER (c{i} IS NOT NULL), 0)"
         for i, type in enumerate(stored)
     )
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        for batch in reader:
-            columns = [
-                column.cast(type) if column.type != type else column
-                for column, type in zip(batch.columns, stored, strict=True)
-            ]
-            connection.register("batch", pa.Table.from_arrays(columns, schema=shadow))
-            [found] = connection.execute(f"SELECT {hashes} FROM batch").fetchall()
-            connection.unregister("batch")
-            rows += batch.num_rows
-            for i in range(len(fields)):
-                nulls[i] += batch.num_rows - int(found[2 * i])
-                sums[i] = (sums[i] + int(found[2 * i + 1])) % _MODULUS
+    connection = _connection()
+    for batch in reader:
+        columns = [
+            column.cast(type) if column.type != type else column
+            for column, type in zip(batch.columns, stored, strict=True)
+        ]
+        connection.register("batch", pa.Table.from_arrays(columns, schema=shadow))
+        [found] = connection.execute(f"SELECT {hashes} FROM batch").fetchall()
+        connection.unregister("batch")
+        rows += batch.num_rows
+        for i in range(len(fields)):
+            nulls[i] += batch.num_rows - int(found[2 * i])
+            sums[i] = (sums[i] + int(found[2 * i + 1])) % _MODULUS
     return Checksum(
         rows=rows,
         columns={
@@ -70,6 +72,18 @@ def checksum_of(reader: pa.RecordBatchReader) -> Checksum:
             for i, name in enumerate(names)
         },
     )
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    """Return this thread's DuckDB: opening one costs more than summing up a small table."""
+    import duckdb
+
+    found: duckdb.DuckDBPyConnection | None = getattr(_threads, "connection", None)
+    if found is None:
+        found = duckdb.connect(":memory:", config={"threads": 1})
+        found.execute("SET TimeZone = 'UTC'")
+        _threads.connection = found
+    return found
 
 
 def _storage(type: pa.DataType) -> pa.DataType:

@@ -45,6 +45,8 @@ class Pool:
         self._slots = threading.BoundedSemaphore(LIMIT)
         self._lock = threading.Lock()
         self._idle: list[Conn] = []
+        #: Idle connections of ADBC, which reads to Arrow.
+        self._readers: list[Any] = []
         self._held: dict[str, tuple[Conn, ExitStack]] = {}
 
     @contextmanager
@@ -84,13 +86,24 @@ class Pool:
         if found is not None:
             found[1].close()
 
+    def take_reader(self) -> Any | None:
+        """Return an idle connection of ADBC's, None where one has to be opened."""
+        with self._lock:
+            return self._readers.pop() if self._readers else None
+
+    def give_reader(self, reader: Any) -> None:
+        """Keep a connection of ADBC's, outside a transaction, for the next who reads."""
+        with self._lock:
+            self._readers.append(reader)
+
     def close(self) -> None:
         """Roll back what is held, close what is idle; what is lent, when it comes back."""
         for key in list(self._held):
             self.let_go(key)
         with self._lock:
             idle, self._idle = self._idle, []
-        for conn in idle:
+            readers, self._readers = self._readers, []
+        for conn in (*idle, *readers):
             conn.close()
         self._release()
 
