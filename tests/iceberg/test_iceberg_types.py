@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Snapshot
+from seeknal_core.types import Mode, Snapshot
+from seeknal_iceberg import plugin
 from support.contexts import snapshot_of
 from support.iceberg import Bench
 
@@ -125,6 +127,7 @@ def test_what_iceberg_does_not_have_is_refused_by_column(
     assert "CAST" in caught.value.hint
     assert not bench.inspect(bench.target()).exists
     assert list(bench.data_files()) == []
+    assert plugin.list_owned(bench.context) == ()
 
 
 def test_all_columns_that_iceberg_does_not_have_are_named(bench: Bench) -> None:
@@ -158,13 +161,22 @@ def test_years_past_9999_come_back(
         pa.array([1.5, None], pa.float16()) if hasattr(pa, "float16") else pa.array([1.5, None]),
         pa.array([[1, 2], None], pa.list_(pa.int32(), 2)),
         pa.array([0, None], pa.time32("s")),
+        pa.array([0, None], pa.timestamp("us", "Europe/Berlin")),
+        pa.array([[0], None], pa.list_(pa.timestamp("us", "Asia/Tokyo"))),
     ],
     ids=lambda array: str(array.type),
 )
 def test_arrows_own_types_come_back(bench: Bench, array: pa.Array) -> None:
     target = bench.target()
     bench.write(target, pa.table({"id": [1, 2], "c": array}))
-    assert bench.read(target)["c"].to_pylist() == array.to_pylist()
+    more = array.slice(0, 1)
+    if isinstance(more, pa.DictionaryArray):
+        more = more.dictionary_decode()
+    bench.write(attrs.evolve(target, mode=Mode.APPEND), {"id": [3], "c": more})
+    expected = [*array.to_pylist(), array.to_pylist()[0]]
+    # Others read it, too, with pyiceberg itself.
+    for found in (bench.read(target), bench.table(target).scan().to_arrow()):
+        assert found.sort_by("id")["c"].to_pylist() == expected
 
 
 def test_a_thousand_columns_come_back(bench: Bench) -> None:

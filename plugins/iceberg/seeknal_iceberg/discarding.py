@@ -130,25 +130,28 @@ def _discard(
     _drop_namespaces(context, catalog, note.namespaces)
 
 
-def discard_files(context: ExecutionContext, target: Target, write_id: str) -> None:
-    """Delete what an earlier staging of the same write noted, and the note."""
+def start_afresh(context: ExecutionContext, target: Target, write_id: str) -> None:
+    """Delete what an earlier staging of the same write placed; its note is gone on with.
+
+    Namespaces stay: another target of the promotion may be staged in them right now.
+    """
     note = pending.read_staged(context, target.name.parts, write_id)
-    if not note.there:
-        return
-    catalog = catalogs.open_unmade(context)
-    table = catalogs.load(catalog, target.name.parts)
-    _delete(catalog, table, note.folders, note.ids, None)
-    _drop_namespaces(context, catalog, note.namespaces)
-    _unmake(context, note.made)
-    pending.forget_staged(context, target.name.parts, write_id)
+    if note.folders:
+        catalog = catalogs.open_unmade(context)
+        table = catalogs.load(catalog, target.name.parts)
+        _delete(catalog, table, note.folders, note.ids, None)
 
 
-def try_again(context: ExecutionContext, target: Target, write_id: str) -> None:
+def give_up(context: ExecutionContext, target: Target, write_id: str) -> None:
     """Discard what a staging that failed has placed; where that fails, too, its note stays."""
     context = outcome.unstoppable(context)
     # Whatever kept the write from being staged may keep its files from being deleted.
     with contextlib.suppress(Exception):
-        discard_files(context, target, write_id)
+        start_afresh(context, target, write_id)
+        note = pending.read_staged(context, target.name.parts, write_id)
+        _drop_namespaces(context, catalogs.open_unmade(context), note.namespaces)
+        _unmake(context, note.made)
+        pending.forget_staged(context, target.name.parts, write_id)
 
 
 def _delete(

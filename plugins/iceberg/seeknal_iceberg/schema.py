@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.io.pyarrow import UTC_ALIASES
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
     BinaryType,
@@ -143,7 +144,10 @@ def _convert(type: pa.DataType) -> tuple[IcebergType, bool]:
         if type == arrow:
             return recoded, False
     if pa.types.is_timestamp(type):
-        return TimestampType() if type.tz is None else TimestamptzType(), type.unit == "us"
+        if type.tz is None:
+            return TimestampType(), type.unit == "us"
+        # A file that names another zone cannot be read by pyiceberg.
+        return TimestamptzType(), type.unit == "us" and type.tz in UTC_ALIASES
     if pa.types.is_decimal(type):
         if type.precision > 38 or not 0 <= type.scale <= type.precision:
             raise Unsupported(f"is {type}; Iceberg has decimals of 38 digits at most")
@@ -155,7 +159,8 @@ def _convert(type: pa.DataType) -> tuple[IcebergType, bool]:
     if pa.types.is_fixed_size_binary(type):
         return FixedType(type.byte_width), True
     if pa.types.is_dictionary(type):
-        return _convert(type.value_type)
+        # pyiceberg cannot join a file that is read in dictionaries to one that is not.
+        return _convert(type.value_type)[0], False
     if pa.types.is_struct(type) or pa.types.is_map(type) or _is_list(type):
         return _convert_nested(type)
     if pa.types.is_null(type):

@@ -29,13 +29,13 @@ def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promoti
     connection, name = catalogs.of(context), str(target.name)
     write_id = write_id_of(context, target, promotion)
     with translating(connection, name):
-        discarding.discard_files(context, target, write_id)
+        discarding.start_afresh(context, target, write_id)
         folder = pending.notes_folder(context, target.name.parts, "staged")
         staging = _Staging(context, target, snapshot, write_id, folder)
         try:
             return staging.run(promotion)
         except BaseException:
-            discarding.try_again(context, target, write_id)
+            discarding.give_up(context, target, write_id)
             raise
         finally:
             staging.note.close()

@@ -49,6 +49,17 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
 class _Write(Preparation):
     """A write that is committed at once."""
 
+    _makes_namespace = False
+
+    def make_namespace(self, located: bool) -> None:
+        """Make the namespace now only where the catalog has to be asked in it.
+
+        Otherwise just before the commit: a value that is refused leaves none behind.
+        """
+        self._makes_namespace = located
+        if not located:
+            super().make_namespace(located)
+
     def run(self) -> WriteResult:
         """Try until the write has landed, is refused, or others were faster too often."""
         try:
@@ -97,6 +108,8 @@ class _Write(Preparation):
                 )
         transaction = self.begin(plan)
         self._stage(transaction, plan, attempt)
+        if self._makes_namespace:
+            super().make_namespace(located=True)
         # A KeyboardInterrupt in here leaves open whether it landed, too.
         before, self.may_land = self.may_land, True
         try:
