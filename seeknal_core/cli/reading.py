@@ -179,7 +179,10 @@ def _only(held: Any, ids: Sequence[str]) -> Any:
 
 
 def _keys(context: click.Context, ids: Sequence[str], given: str | None) -> dict[str, list[str]]:
-    """Return the key of each node: what the user says, else its targets' unique_keys."""
+    """Return what may be each node's key: as the user says, or as its targets and audits do.
+
+    Whether it really tells rows apart is looked at when they are compared.
+    """
     if given:
         columns = [column.strip() for column in given.split(",")]
         return dict.fromkeys(ids, columns)
@@ -196,8 +199,9 @@ def _keys(context: click.Context, ids: Sequence[str], given: str | None) -> dict
     for id, node in nodes.items():
         keys = [list(target.unique_keys) for target in node.targets if target.unique_keys]
         unique = [list(a.columns) for a in node.audits if a.type == "unique" and a.columns]
-        if keys or unique:
-            found[id] = (keys or unique)[0]
+        times = [[target.time_column] for target in node.targets if target.time_column]
+        if keys or unique or times:
+            found[id] = (keys or unique or times)[0]
     return found
 
 
