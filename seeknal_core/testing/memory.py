@@ -138,7 +138,7 @@ class MemoryBackend:
                 "take it over with: seeknal run --adopt",
                 target=str(target.name),
             )
-        arrived = snapshot.reader().read_all()
+        arrived = self.arriving(snapshot)
         memory_rows.check(target, arrived, there.rows if there else None, context.full_refresh)
         replaces = there is None or target.mode is Mode.FULL or context.full_refresh
         appended = frozenset[str]() if there is None or replaces else there.appended
@@ -162,6 +162,10 @@ class MemoryBackend:
             ),
         )
         return table, arrived
+
+    def arriving(self, snapshot: Snapshot) -> pa.Table:
+        """Return a snapshot's rows."""
+        return snapshot.reader().read_all()
 
     @hookimpl
     def count_rows(self, context: ExecutionContext, target: Target) -> int:

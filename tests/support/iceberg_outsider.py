@@ -42,7 +42,7 @@ class IcebergOutsider(Outsider):
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
         schema = table.schema().as_arrow()
-        found = [_rows(table, task) for task in table.scan().plan_files()]
+        found = [_rows(table, task, schema) for task in table.scan().plan_files()]
         rows = pa.concat_tables([schema.empty_table(), *found], promote_options="permissive")
         return rows.select(schema.names)
 
@@ -89,19 +89,18 @@ def _namespaces(catalog: Catalog, inside: tuple[str, ...]) -> Iterator[tuple[str
         yield from _namespaces(catalog, namespace)
 
 
-def _rows(table: Any, task: Any) -> pa.Table:
+def _rows(table: Any, task: Any, schema: pa.Schema) -> pa.Table:
     """Read a data file as it is: pyiceberg's own reader makes an empty list of a NULL one."""
     assert not task.delete_files
     with table.io.new_input(task.file.file_path).open() as file:
         rows = pq.read_table(file)
     names = {field.field_id: field.name for field in table.schema().fields}
-    for place, field in enumerate(rows.schema):
+    columns = {}
+    for field, column in zip(rows.schema, rows.columns, strict=True):
         number = (field.metadata or {}).get(b"PARQUET:field_id")
-        known = names.get(int(number), field.name) if number else field.name
-        rows = rows.rename_columns(
-            [*rows.column_names[:place], known, *rows.column_names[place + 1 :]]
-        )
-    return rows
+        name = names.get(int(number), field.name) if number else field.name
+        columns[name] = column.cast(schema.field(name).type)
+    return pa.table(columns)
 
 
 def _files_of(table: Any) -> set[str]:

@@ -8,17 +8,17 @@ from __future__ import annotations
 from seeknal_core.testing.contracts.cleanup import CleanupTests
 from seeknal_core.testing.contracts.concurrency import ConcurrencyTests
 from seeknal_core.testing.contracts.connections import ConnectionTests
-from seeknal_core.testing.contracts.data import DataTests
+from seeknal_core.testing.contracts.data import ShapeTests, ValueTests
 from seeknal_core.testing.contracts.deaths import DeathTests, StagingDeathTests
 from seeknal_core.testing.contracts.failures import FailureTests
 from seeknal_core.testing.contracts.inspection import InspectionTests
 from seeknal_core.testing.contracts.modes import ModeTests
 from seeknal_core.testing.contracts.names import NameTests
 from seeknal_core.testing.contracts.ownership import OwnershipTests
-from seeknal_core.testing.contracts.publishing import PublishTests
+from seeknal_core.testing.contracts.publishing import PublishedValueTests, PublishTests
 from seeknal_core.testing.contracts.reverting import DiscardTests, RevertTests
 from seeknal_core.testing.contracts.schemas import SchemaTests
-from seeknal_core.testing.contracts.sources import SourceTests
+from seeknal_core.testing.contracts.sources import SourceTests, SourceValueTests
 from seeknal_core.testing.contracts.staging import StageTests
 
 __all__ = ["BackendContract", "CleanupContract", "SourceContract", "StagingContract"]
@@ -27,7 +27,8 @@ __all__ = ["BackendContract", "CleanupContract", "SourceContract", "StagingContr
 class BackendContract(
     ConnectionTests,
     NameTests,
-    DataTests,
+    ValueTests,
+    ShapeTests,
     ModeTests,
     SchemaTests,
     OwnershipTests,
@@ -39,11 +40,13 @@ class BackendContract(
     """What every backend promises: its required hooks, and the single optional ones."""
 
 
-class StagingContract(StageTests, PublishTests, RevertTests, DiscardTests, StagingDeathTests):
+class StagingContract(
+    StageTests, PublishTests, PublishedValueTests, RevertTests, DiscardTests, StagingDeathTests
+):
     """What a backend promises that stages: ``stage``, ``publish``, ``revert``, ``discard``."""
 
 
-class SourceContract(SourceTests):
+class SourceContract(SourceTests, SourceValueTests):
     """What a backend promises that reads: ``read_source``."""
 
 

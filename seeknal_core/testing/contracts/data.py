@@ -15,8 +15,8 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class DataTests(BackendTests):
-    """What ``materialize`` does to values, types and columns."""
+class ValueTests(BackendTests):
+    """What ``materialize`` does to values, types and the names of columns."""
 
     @pytest.mark.parametrize("kind", awkward())
     def test_values_come_back_exactly_or_are_refused(self, trial: Trial, kind: str) -> None:
@@ -34,6 +34,10 @@ class DataTests(BackendTests):
         """Two names that differ past a store's limit are two columns, or refused."""
         first, second = "n" * 70 + "a", "n" * 70 + "b"
         _written_or_refused(trial, pa.table({first: [1], second: [2]}), "n" * 50)
+
+
+class ShapeTests(BackendTests):
+    """What ``materialize`` does to tables that are empty, wide, or in several files."""
 
     def test_no_rows_make_a_table_with_columns(self, trial: Trial) -> None:
         """Zero rows are a table that holds none."""

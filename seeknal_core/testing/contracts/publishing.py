@@ -83,20 +83,6 @@ class PublishTests(StagingTests):
         trial.expect(absent, OLD)
         assert trial.bench.inspect(there).version == first.targets[0].version
 
-    @pytest.mark.parametrize("kind", awkward())
-    def test_published_values_are_those_that_were_staged(self, trial: Trial, kind: str) -> None:
-        """Values come through a promotion exactly, or are refused when they are staged."""
-        column = awkward()[kind]
-        rows = pa.table({"id": pa.array(range(len(column))), "awkward": column})
-        target, promotion = trial.bench.target(), trial.bench.promotion()
-        try:
-            promotion.stage(target, rows)
-        except BackendError as error:
-            assert "awkward" in str(error)
-            return
-        promotion.publish()
-        trial.expect(target, rows)
-
     @pytest.mark.parametrize("mode", _MODES)
     def test_a_promotion_goes_by_the_mode(self, trial: Trial, mode: str) -> None:
         """Old rows stay in a promotion as they stay in a write; what was staged is counted."""
@@ -261,3 +247,21 @@ class PublishTests(StagingTests):
         later.revert()
         trial.expect(target, OLD)
         assert attrs.asdict(trial.bench.inspect(target))["exists"]
+
+
+class PublishedValueTests(StagingTests):
+    """What a promotion does to values."""
+
+    @pytest.mark.parametrize("kind", awkward())
+    def test_published_values_are_those_that_were_staged(self, trial: Trial, kind: str) -> None:
+        """Values come through a promotion exactly, or are refused when they are staged."""
+        column = awkward()[kind]
+        rows = pa.table({"id": pa.array(range(len(column))), "awkward": column})
+        target, promotion = trial.bench.target(), trial.bench.promotion()
+        try:
+            promotion.stage(target, rows)
+        except BackendError as error:
+            assert "awkward" in str(error)
+            return
+        promotion.publish()
+        trial.expect(target, rows)
