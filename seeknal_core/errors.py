@@ -46,6 +46,9 @@ class SeeknalError(Exception):
 
     #: Exit code of a command that ends with this error (``environments.md`` 8).
     exit_code = 1
+    #: The profile of the command that ended with this error and why it was chosen,
+    #: where a command had come as far as choosing one.
+    profile: tuple[str | None, str] | None = None
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

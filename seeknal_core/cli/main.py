@@ -185,8 +185,10 @@ def _print_failure(error: SeeknalError) -> None:
     import json
 
     problems = error.problems if isinstance(error, ConfigError | OptionError) else ()
+    chosen = error.profile
     document = {
         "status": "interrupted" if isinstance(error, Interrupted) else "failed",
+        **({"profile": chosen[0], "profile_reason": chosen[1]} if chosen else {}),
         "error": {
             "type": error.__class__.__name__,
             "message": redact(error.message),

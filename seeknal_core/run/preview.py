@@ -20,7 +20,9 @@ from seeknal_core.run.run import (
     other_records,
     production_record,
     refuse_protected,
+    refuse_rolled_back,
     refuse_shared_prefix,
+    refuse_unfinished,
 )
 from seeknal_core.run.scope import Scope, make_scope
 from seeknal_core.run.session import Bindings, Session, bind, load_plugins
@@ -91,14 +93,17 @@ def preview(session: Session, request: RunRequest) -> Preview:
     """Find out what a run would do.
 
     Raises:
-        ConfigError, PluginError, ProtectedEnvironment, CollisionRefused: as the
+        ConfigError, PluginError, EnvironmentStateError: as the
             run would, as far as that shows without asking a store.
     """
     everything = list(session.graph.nodes.values())
     load_plugins(session, everything)
     bindings = bind(session, everything)
     record = session.state.load(session.environment.name)
-    refuse_protected(session, record or EnvironmentRecord(name=session.environment.name))
+    known = record or EnvironmentRecord(name=session.environment.name)
+    refuse_unfinished(session)
+    refuse_protected(session, known)
+    refuse_rolled_back(session, known)
     scope = make_scope(
         session, request.select, request.exclude, record, bindings.sources, is_stored(session)
     )

@@ -21,7 +21,7 @@ import attrs
 
 from seeknal_core import config
 from seeknal_core.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
-from seeknal_core.errors import ConfigError, PluginError, Problem
+from seeknal_core.errors import ConfigError, PluginError, Problem, SeeknalError
 from seeknal_core.hints import canonical_type, hints
 from seeknal_core.plugins import PluginHost
 from seeknal_core.specs import FILE_TYPES, AnyNode, ProjectSettings, SourceNode
@@ -146,9 +146,13 @@ def open_session(request: Request, cancellation: Cancellation | None = None) -> 
     config.load_env_file(root)
     host = PluginHost.from_environment(os.environ)
     resources = Resources()
+    session: Session | None = None
     try:
-        yield _open(request, root, host, resources, cancellation or Cancellation())
-    except BaseException:
+        session = _open(request, root, host, resources, cancellation or Cancellation())
+        yield session
+    except BaseException as error:
+        if session is not None and isinstance(error, SeeknalError):
+            error.profile = (session.profile.path, session.profile.reason)
         # What went wrong first is what the user must hear of.
         with contextlib.suppress(Exception):
             resources.close()

@@ -201,6 +201,13 @@ def test_an_audit_that_fails_on_rebuilt_rows_publishes_nothing(
     assert files(project) == before
 
 
+def test_a_refusal_names_the_profile_for_scripts_too(seeknal: Cli) -> None:
+    document = json.loads(seeknal("env", "promote", "dev", "--json", code=3).out)
+    assert document["profile_reason"] == "default profiles.yml"
+    assert document["profile"].endswith("profiles.yml")
+    assert document["error"]["type"] == "NotApplied"
+
+
 def test_a_change_of_rows_beyond_the_gate_is_refused(project: Path, seeknal: Cli) -> None:
     big(project, 25)
     apply(seeknal)
@@ -289,6 +296,7 @@ def test_rollback_brings_rows_definitions_and_tables_back(project: Path, seeknal
     assert not (project / "lake" / "sales" / "new.parquet").exists()
     assert not (project / "lake" / ".staged").exists()
     assert "rolled back" in seeknal("run", code=3).said
+    assert "rolled back" in seeknal("run", "--dry-run", code=3).said
     assert "no promotion into 'prod' to undo" in seeknal("env", "rollback", "prod", code=2).said
     big(project, 15)
     (project / "seeknal/new.sql").unlink()
