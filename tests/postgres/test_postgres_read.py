@@ -197,3 +197,10 @@ def test_a_stop_ends_a_read(db: Database) -> None:
         context.cancellation.request()
         with pytest.raises(Interrupted):
             reader.read_all()
+
+
+def test_a_slip_in_a_select_is_said_as_the_server_says_it(db: Database) -> None:
+    with pytest.raises(BackendError) as refused:
+        db.read(query="SELECT 1 AS one WERE true ORDER")
+    assert "syntax error" in str(refused.value)
+    assert "only reads" not in str(refused.value)

@@ -163,12 +163,21 @@ def _refused(
 ) -> BackendError | Interrupted:
     if context.cancellation.requested:
         return Interrupted("stopped by the user")
+    if source.query is not None and error.sqlstate == "42601" and _selects(source.query):
+        return BackendError(f"{what}: {said(error)}", "mend params.query, then run again")
     if source.query is not None and error.sqlstate in ("42601", "0A000", "25006"):
         return BackendError(
             f"{what} is not one statement that only reads: {said(error)}",
             _READ_ONLY,
         )
     return translate(error, what)
+
+
+def _selects(query: str) -> bool:
+    """Tell whether a query that the server cannot parse is meant to be one SELECT."""
+    first = query.lstrip("( \n\t").split(None, 1)
+    reads = bool(first) and first[0].lower() in ("select", "with", "values", "table")
+    return reads and ";" not in query.rstrip("; \n\t")
 
 
 def _stream(view: View, stack: ExitStack) -> pa.RecordBatchReader:
