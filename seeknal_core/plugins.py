@@ -9,6 +9,7 @@ wrapper plugin that is none. See ``docs/hooks.md`` for the hooks themselves.
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -88,6 +89,8 @@ class PluginHost:
     Args:
         disabled: names to leave out (``SEEKNAL_DISABLE_PLUGINS``).
         trace: called with one line for every hook call, or None (``SEEKNAL_TRACE_HOOKS``).
+        strict: whether a wrapper plugin that cannot be used is an error, not a warning
+            (``--strict-plugins``, ``SEEKNAL_STRICT_PLUGINS``).
     """
 
     def __init__(
@@ -95,8 +98,10 @@ class PluginHost:
         *,
         disabled: frozenset[str] = frozenset(),
         trace: Callable[[str], object] | None = None,
+        strict: bool = False,
     ) -> None:
         self._disabled = disabled
+        self._strict = strict
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._backends: dict[str, LoadedPlugin] = {}
@@ -110,10 +115,14 @@ class PluginHost:
     def from_environment(cls, environ: Mapping[str, str]) -> PluginHost:
         """Make a host as the process's environment variables say."""
         names = environ.get("SEEKNAL_DISABLE_PLUGINS", "")
-        traced = environ.get("SEEKNAL_TRACE_HOOKS", "") not in ("", "0")
+        traced, strict = (
+            environ.get(name, "") not in ("", "0")
+            for name in ("SEEKNAL_TRACE_HOOKS", "SEEKNAL_STRICT_PLUGINS")
+        )
         return cls(
             disabled=frozenset(name.strip() for name in names.split(",") if name.strip()),
             trace=(lambda line: sys.stderr.write(f"{line}\n")) if traced else None,
+            strict=strict,
         )
 
     def installed(self, group: str) -> tuple[PluginInfo, ...]:
@@ -144,7 +153,7 @@ class PluginHost:
         claims = [info for info in self.installed(group) if info.name == name]
         if len(claims) > 1:
             raise PluginError(
-                f"type {name!r} is claimed by two plugins: {claims[0]} and {claims[1]}",
+                f"{'type' if group == BACKENDS else 'name'} {name!r} is claimed by two plugins: {claims[0]} and {claims[1]}",
                 f"uninstall one of them: pip uninstall {claims[1].distribution}",
             )
         if not claims:
@@ -209,19 +218,37 @@ class PluginHost:
         Returns:
             The plugins that could not be used, one error each: a wrapper that
             is broken must not stop a run it has no part in.
+
+        Raises:
+            PluginError: the host is strict, and there is such a plugin.
         """
         failures: list[PluginError] = []
-        for info in self.installed(WRAPPERS):
-            if info.name in self._wrappers:
-                continue
+        for name in dict.fromkeys(info.name for info in self.installed(WRAPPERS)):
             try:
-                plugin = self._import(info)
-                self._refuse_plain_hooks(info, plugin)
-                self._register(info, plugin)
+                self.load_wrapper(name)
             except PluginError as error:
                 failures.append(error)
         self._callers.clear()
+        if failures and self._strict:
+            raise PluginError(
+                "\n".join(str(failure) for failure in failures),
+                f"{failures[0].hint}; or leave the plugin out with SEEKNAL_DISABLE_PLUGINS, "
+                "or run without --strict-plugins",
+            )
         return tuple(failures)
+
+    def load_wrapper(self, name: str) -> LoadedPlugin:
+        """Import and register one plugin of ``seeknal.plugins``.
+
+        Raises:
+            PluginError: it is not installed, not importable or against the contract.
+        """
+        if name not in self._wrappers:
+            info = self.info(WRAPPERS, name)
+            plugin = self._import(info)
+            self._refuse_plain_hooks(info, plugin)
+            self._register(info, plugin)
+        return self._wrappers[name]
 
     def loaded(self, type: str) -> LoadedPlugin:
         """Return a loaded backend, by its canonical type."""
@@ -291,10 +318,9 @@ class PluginHost:
         except (pluggy.PluginValidationError, ValueError) as error:
             if self._manager.is_registered(plugin):
                 self._manager.unregister(plugin)
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise BackendBroken(
-                f"plugin {info.name!r} ({info}) breaks the hook contract: {first_line}"
-                f"{self._misspelled(plugin)}",
+                f"plugin {info.name!r} ({info}) breaks the hook contract: "
+                f"{_misspelled(plugin) or ' '.join(str(error).split())}",
                 f"report it to the authors of {info.distribution}; the hooks are in docs/hooks.md",
             ) from error
         callers = self._manager.get_hookcallers(plugin) or []
@@ -302,14 +328,6 @@ class PluginHost:
             info=info, plugin=plugin, hooks=frozenset(caller.name for caller in callers)
         )
         (self._backends if info.group == BACKENDS else self._wrappers)[info.name] = loaded
-
-    def _misspelled(self, plugin: object) -> str:
-        marker = f"{hookspecs.PROJECT}_impl"
-        for name in dir(plugin):
-            if name not in HOOKS and hasattr(getattr(plugin, name, None), marker):
-                suggestion = nearest(name, HOOKS)
-                return f"; {name}: {suggestion}" if suggestion else ""
-        return ""
 
     def _refuse_plain_hooks(self, info: PluginInfo, plugin: object) -> None:
         marker = f"{hookspecs.PROJECT}_impl"
@@ -335,6 +353,23 @@ class PluginHost:
             emit(redact(f"hook {hook} {result}"))
 
         self._manager.add_hookcall_monitoring(before, after)
+
+
+def _misspelled(plugin: object) -> str:
+    """Name the first hook or argument of a plugin that the contract has not, or nothing."""
+    marker = f"{hookspecs.PROJECT}_impl"
+    for name in dir(plugin):
+        function = getattr(plugin, name, None)
+        if not hasattr(function, marker) or not callable(function):
+            continue
+        if name not in HOOKS:
+            return f"there is no hook {name!r}; {nearest(name, HOOKS)}".removesuffix("; ")
+        known = list(inspect.signature(getattr(hookspecs, name)).parameters)
+        for argument in inspect.signature(function).parameters.values():
+            if argument.name not in known and argument.default is argument.empty:
+                meant = nearest(argument.name, known) or f"it has {', '.join(known) or 'none'}"
+                return f"hook {name} has no argument {argument.name!r}; {meant}"
+    return ""
 
 
 def _incomplete(hooks: frozenset[str]) -> str:

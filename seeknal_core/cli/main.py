@@ -89,6 +89,21 @@ def _take_common_options(command: click.Command) -> None:
             names, is_flag=is_flag, expose_value=False, hidden=True, callback=_note_option
         )
         command.params.append(option)
+    command.params.append(
+        click.Option(
+            ["--strict-plugins"],
+            is_flag=True,
+            expose_value=False,
+            hidden=True,
+            callback=_be_strict,
+        )
+    )
+
+
+def _be_strict(context: click.Context, option: click.Parameter, value: object) -> None:
+    if value:
+        # Where the plugins' host looks for the other switches of plugins, too.
+        os.environ["SEEKNAL_STRICT_PLUGINS"] = "1"
 
 
 def _note_option(context: click.Context, option: click.Parameter, value: object) -> None:
@@ -111,6 +126,13 @@ def _note_option(context: click.Context, option: click.Parameter, value: object)
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say more: reasons, paths, what was reused.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--strict-plugins",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_strict,
+    help="Fail where an installed plugin cannot be used, instead of warning.",
+)
 @click.pass_context
 def cli(ctx: click.Context, project_dir: str | None, verbose: bool, debug: bool) -> None:
     """Run data pipelines that know their environment.

@@ -27,13 +27,20 @@ def list_plugins(as_json: bool) -> int:
     """List the installed backends and wrapper plugins, importing none."""
     host = PluginHost.from_environment(os.environ)
     found = [*host.installed(BACKENDS), *host.installed(WRAPPERS)]
+    claims = [(info.group, info.name) for info in found]
+    twice = [claims.count((info.group, info.name)) > 1 for info in found]
     if as_json:
-        document = {"hook_api": HOOK_API, "plugins": [attrs.asdict(info) for info in found]}
+        rows = [
+            {**attrs.asdict(info), "claimed_twice": claimed}
+            for info, claimed in zip(found, twice, strict=True)
+        ]
+        document = {"hook_api": HOOK_API, "plugins": rows}
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))
         return 0
-    for info in found:
+    for info, claimed in zip(found, twice, strict=True):
         kind = "backend" if info.group == BACKENDS else "plugin"
-        click.echo(f"{kind} {info.name}: {info}")
+        conflict = "  (claimed twice: uninstall one of the two)" if claimed else ""
+        click.echo(f"{kind} {info.name}: {info}{conflict}")
     if not host.installed(BACKENDS):
         click.echo("no backends installed; pip install seeknal-NAME adds one")
     return 0
@@ -43,9 +50,11 @@ def list_plugins(as_json: bool) -> int:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def show_plugin(name: str, as_json: bool) -> int:
-    """Show one backend: its hooks, guarantees and options."""
+    """Show one backend, its hooks, guarantees and options; or one plugin and its hooks."""
     host = PluginHost.from_environment(os.environ)
     type = canonical_type(name)
+    if _is_wrapper(host, name):
+        return _show_wrapper(host, name, as_json=as_json)
     host.load_backends([type])
     document = _describe(host, type)
     if as_json:
@@ -66,6 +75,26 @@ def show_plugin(name: str, as_json: bool) -> int:
                 notes += f", default {option['default']}"
             doc = f": {option['doc']}" if option["doc"] else ""
             click.echo(f"  {option['name']} ({notes}){doc}")
+    return 0
+
+
+def _is_wrapper(host: PluginHost, name: str) -> bool:
+    backends = [info.name for info in host.installed(BACKENDS)]
+    wrappers = [info.name for info in host.installed(WRAPPERS)]
+    return name in wrappers and canonical_type(name) not in backends
+
+
+def _show_wrapper(host: PluginHost, name: str, *, as_json: bool) -> int:
+    loaded = host.load_wrapper(name)
+    document = {
+        **attrs.asdict(loaded.info),
+        "hooks": [hook for hook in HOOKS if hook in loaded.hooks],
+    }
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    else:
+        click.echo(f"plugin {name}: {loaded.info}")
+        click.echo("wraps hooks: " + ", ".join(document["hooks"]))
     return 0
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from seeknal_core import hookspecs
 from seeknal_core.calls import HookCalls
 from seeknal_core.errors import (
     BackendBroken,
@@ -16,7 +18,7 @@ from seeknal_core.errors import (
     HookContractError,
     PluginError,
 )
-from seeknal_core.plugins import BACKENDS, WRAPPERS, PluginHost
+from seeknal_core.plugins import BACKENDS, HOOKS, WRAPPERS, PluginHost
 from support.distributions import install
 
 FOUR = """
@@ -134,20 +136,33 @@ def test_missing_required_hooks_are_listed(site: Path) -> None:
 
 def test_half_a_group_of_hooks_is_refused(site: Path) -> None:
     backend(site, "alpha", FOUR + "\n@hookimpl\ndef list_owned(context): return ()\n")
-    with pytest.raises(BackendBroken, match="implements list_owned without drop_target"):
+    with pytest.raises(BackendBroken) as raised:
         PluginHost().load_backends(["alpha"])
+    assert raised.value.message == (
+        "backend 'alpha' (seeknal-alpha 3.1) implements list_owned without drop_target"
+    )
+    assert "seeknal-alpha" in raised.value.hint
 
 
 def test_a_misspelled_hook_gets_the_right_name(site: Path) -> None:
     backend(site, "alpha", FOUR + "\n@hookimpl\ndef inspect_traget(context, target): ...\n")
-    with pytest.raises(BackendBroken, match="did you mean 'inspect_target'"):
+    with pytest.raises(BackendBroken) as raised:
         PluginHost().load_backends(["alpha"])
+    assert raised.value.message == (
+        "plugin 'alpha' (seeknal-alpha 3.1) breaks the hook contract: "
+        "there is no hook 'inspect_traget'; did you mean 'inspect_target'?"
+    )
 
 
 def test_an_unknown_argument_is_refused(site: Path) -> None:
     backend(site, "alpha", FOUR.replace("count_rows(context, target)", "count_rows(context, tgt)"))
-    with pytest.raises(BackendBroken, match="breaks the hook contract"):
+    with pytest.raises(BackendBroken) as raised:
         PluginHost().load_backends(["alpha"])
+    assert raised.value.message == (
+        "plugin 'alpha' (seeknal-alpha 3.1) breaks the hook contract: "
+        "hook count_rows has no argument 'tgt'; did you mean 'target'?"
+    )
+    assert "seeknal-alpha" in raised.value.hint and "docs/hooks.md" in raised.value.hint
 
 
 def test_an_older_plugin_with_fewer_arguments_works(site: Path) -> None:
@@ -155,6 +170,23 @@ def test_an_older_plugin_with_fewer_arguments_works(site: Path) -> None:
     host = PluginHost()
     host.load_backends(["alpha"])
     assert host.caller("alpha", "count_rows")(context=None, target=None) == 7
+
+
+def test_every_hook_may_lack_its_trailing_arguments(site: Path) -> None:
+    """As a plugin has them that was written when the hooks had fewer."""
+    hooks = [
+        f"@hookimpl\ndef {name}({', '.join(arguments[:-1])}): return {name!r}\n"
+        for name in HOOKS
+        if (arguments := list(inspect.signature(getattr(hookspecs, name)).parameters))
+    ]
+    backend(site, "alpha", "from seeknal_core.hookspecs import hookimpl\n" + "".join(hooks))
+    host = PluginHost()
+    host.load_backends(["alpha"])
+    for name in HOOKS:
+        wanted = inspect.signature(getattr(hookspecs, name)).parameters
+        if wanted:
+            found = host.caller("alpha", name)(**dict.fromkeys(wanted))
+            assert found == name
 
 
 def test_a_newer_hook_api_is_refused(site: Path) -> None:
