@@ -215,6 +215,10 @@ class Bench:
         assert state is not None, "the backend has no inspect_target"
         return state
 
+    def inspect_all(self, *targets: ResolvedTarget) -> list[TargetState | None]:
+        """Inspect several targets in one call, where the backend can."""
+        return self.dispatcher.inspect_targets(self.context, targets)
+
     def checksum(self, target: ResolvedTarget) -> Checksum:
         """Sum up a target's rows."""
         found = self.dispatcher.checksum(self.context, target)

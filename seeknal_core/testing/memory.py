@@ -11,25 +11,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import attrs
 import pyarrow as pa
 
 from seeknal_core.checksums import checksum_of
-from seeknal_core.errors import BackendError, StaleStage, Unreachable, WriteRefused
+from seeknal_core.errors import BackendError, StaleStage, WriteRefused
 from seeknal_core.hookspecs import hookimpl
 from seeknal_core.naming import fit
 from seeknal_core.structure import structure
 from seeknal_core.testing import memory_rows
-from seeknal_core.testing.memory_store import (
-    Busy,
-    Place,
-    Stage,
-    Store,
-    Table,
-    Transaction,
-    WrongPassword,
-    load,
+from seeknal_core.testing.memory_connection import (
+    MemoryConnection,
+    MemoryOptions,
+    connection_of,
+    is_ours,
+    named,
+    opened,
+    place_of,
+    quoted,
+    roll_back,
+    translated,
 )
+from seeknal_core.testing.memory_store import Stage, Store, Table, Transaction, load
 from seeknal_core.types import (
     BackendOptions,
     Batch,
@@ -44,7 +46,6 @@ from seeknal_core.types import (
     Published,
     PublishedTarget,
     QualifiedName,
-    Secret,
     Snapshot,
     Source,
     SourceStream,
@@ -55,30 +56,6 @@ from seeknal_core.types import (
     TargetState,
     WriteResult,
 )
-
-
-@attrs.frozen(kw_only=True)
-class MemoryOptions:
-    """What a profile says of a connection."""
-
-    path: str = attrs.field(metadata={"doc": "the store's file, relative to the project"})
-    password: Secret | None = attrs.field(default=None, metadata={"doc": "opens the store"})
-
-
-@attrs.frozen(kw_only=True)
-class MemoryConnection(Connection):
-    """A resolved connection; ``path`` is absolute."""
-
-    path: str
-    password: Secret | None = None
-
-    def describe(self) -> dict[str, str]:
-        """Return type and path."""
-        return {"type": self.type, "path": self.path}
-
-    def bindings(self) -> dict[str, str]:
-        """Return what decides where the connection leads."""
-        return {"type": self.type, "path": self.path}
 
 
 class MemoryBackend:
@@ -106,11 +83,11 @@ class MemoryBackend:
         outermost, *inner = namespaces or ["main"]
         parts = (context.environment.prefix + outermost, *inner, table)
         fitting = tuple(fit(part, 63) for part in parts)
-        return QualifiedName(parts=fitting, quoted=_quoted(fitting))
+        return QualifiedName(parts=fitting, quoted=quoted(fitting))
 
     @hookimpl
     def check_connection(self, context: ExecutionContext) -> str:
-        return f"{len(self.load(context).tables)} tables in {_connection(context).path}"
+        return f"{len(self.load(context).tables)} tables in {connection_of(context).path}"
 
     @hookimpl
     def materialize(
@@ -119,7 +96,7 @@ class MemoryBackend:
         with self.changing(context) as store:
             there = store.tables.get(target.name.parts)
             table, arrived = self.table(context, target, snapshot, there)
-            store.make_namespaces(target.name.parts, _place(context))
+            store.make_namespaces(target.name.parts, place_of(context))
             store.tables[target.name.parts] = table
         return WriteResult(
             rows_written=arrived.num_rows,
@@ -132,7 +109,7 @@ class MemoryBackend:
         self, context: ExecutionContext, target: Target, snapshot: Snapshot, there: Table | None
     ) -> tuple[Table, pa.Table]:
         """Return the table as it will be and the rows that arrive; refuse what is against a rule."""
-        if there is not None and not context.adopt and not _ours(context, there):
+        if there is not None and not context.adopt and not is_ours(context, there):
             raise WriteRefused(
                 f"{target.name} exists and is not this project's {context.environment.name}",
                 "take it over with: seeknal run --adopt",
@@ -151,7 +128,7 @@ class MemoryBackend:
         )
         table = Table(
             rows=rows,
-            made=there is None or (there.made and _ours(context, there)),
+            made=there is None or (there.made and is_ours(context, there)),
             appended=appended | {snapshot.content_key},
             owner=Ownership(
                 project=context.project,
@@ -195,15 +172,21 @@ class MemoryBackend:
             rows = table.rows if table else None
         return TargetState(
             exists=rows is not None,
-            identity=f"memory:{_connection(context).path}:{'/'.join(target.name.parts)}",
+            identity=f"memory:{connection_of(context).path}:{'/'.join(target.name.parts)}",
             columns=tuple(
                 TargetColumn(name=field.name, type=str(field.type))
                 for field in (rows.schema if rows is not None else ())
             ),
             version=table.version if table else None,
             owner=table.owner if table else None,
-            generation=store.generations.get(_place(context), 0),
+            generation=store.generations.get(place_of(context), 0),
         )
+
+    @hookimpl
+    def inspect_targets(
+        self, context: ExecutionContext, targets: tuple[Target, ...]
+    ) -> tuple[TargetState, ...]:
+        return tuple(self.inspect_target(context, target) for target in targets)
 
     @hookimpl
     def stage(
@@ -235,21 +218,21 @@ class MemoryBackend:
             try:
                 self.apply(context, transaction.store, batch)
             except BaseException:
-                _roll_back(prepared)
+                roll_back(prepared)
                 raise
         return True
 
     def prepared(self, context: ExecutionContext, batch: Batch) -> list[Transaction]:
         """Return the open transaction of a batch, in a list that is empty where there is none."""
-        key = ("memory", _connection(context).path, batch.promotion)
-        return context.resources.get(key, list[Transaction], _roll_back)
+        key = ("memory", connection_of(context).path, batch.promotion)
+        return context.resources.get(key, list[Transaction], roll_back)
 
     @hookimpl
     def publish(self, context: ExecutionContext, batch: Batch) -> Published:
         self.prepare_publish(context, batch)
         for transaction in self.prepared(context, batch):
             transaction.commit()
-        _roll_back(self.prepared(context, batch))
+        roll_back(self.prepared(context, batch))
         store = self.load(context)
         done = []
         for target in batch.targets:
@@ -266,7 +249,7 @@ class MemoryBackend:
 
     def apply(self, context: ExecutionContext, store: Store, batch: Batch) -> None:
         """Put what is staged in its place, in memory."""
-        generation = store.generations.get(_place(context), 0)
+        generation = store.generations.get(place_of(context), 0)
         if generation != batch.generation - 1:
             raise StaleStage(f"generation {generation} is there, not {batch.generation - 1}")
         for target in batch.targets:
@@ -276,13 +259,13 @@ class MemoryBackend:
             if found != base:
                 raise StaleStage(f"{target.name} was {base} when it was staged, and is {found}")
             stage.published, stage.before = True, there
-            stage.made = store.make_namespaces(target.name.parts, _place(context))
+            stage.made = store.make_namespaces(target.name.parts, place_of(context))
             store.tables[target.name.parts] = stage.table
-        store.generations[_place(context)] = batch.generation
+        store.generations[place_of(context)] = batch.generation
 
     @hookimpl
     def revert(self, context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
-        _roll_back(self.prepared(context, batch))
+        roll_back(self.prepared(context, batch))
         with self.changing(context) as store:
             keys = [(batch.promotion, target.key) for target in batch.targets]
             done = [
@@ -307,14 +290,14 @@ class MemoryBackend:
                     if store.is_empty(namespace):
                         store.namespaces.pop(namespace, None)
             if done and batch.generation > 1:
-                store.generations[_place(context)] = batch.generation - 1
+                store.generations[place_of(context)] = batch.generation - 1
             elif done:
-                store.generations.pop(_place(context), None)
+                store.generations.pop(place_of(context), None)
         return bool(done)
 
     @hookimpl
     def discard(self, context: ExecutionContext, batch: Batch) -> None:
-        _roll_back(self.prepared(context, batch))
+        roll_back(self.prepared(context, batch))
         with self.changing(context) as store:
             for target in batch.targets:
                 store.stages.pop((batch.promotion, target.key), None)
@@ -335,23 +318,23 @@ class MemoryBackend:
             raise BackendError(f"source table {name} has no column {missing[0]!r}")
         found = rows.select(list(source.columns)) if source.columns else rows
         return SourceStream(
-            identity=f"memory:{_connection(context).path}:{source.query or name}",
+            identity=f"memory:{connection_of(context).path}:{source.query or name}",
             version=version,
             open=lambda: found.to_reader(max_chunksize=65_536),
         )
 
     @hookimpl
     def list_owned(self, context: ExecutionContext) -> tuple[Owned, ...]:
-        store, place = self.load(context), _place(context)
-        tables = sorted(n for n, t in store.tables.items() if t.made and _ours(context, t))
+        store, place = self.load(context), place_of(context)
+        tables = sorted(n for n, t in store.tables.items() if t.made and is_ours(context, t))
         spaces = sorted((n for n, p in store.namespaces.items() if p == place), key=len)
-        path = _connection(context).path
+        path = connection_of(context).path
         return (
             *(
-                Owned(kind=OwnedKind.TABLE, name=_name(n), identity=f"memory:{path}:{'/'.join(n)}")
+                Owned(kind=OwnedKind.TABLE, name=named(n), identity=f"memory:{path}:{'/'.join(n)}")
                 for n in tables
             ),
-            *(Owned(kind=OwnedKind.NAMESPACE, name=_name(n)) for n in reversed(spaces)),
+            *(Owned(kind=OwnedKind.NAMESPACE, name=named(n)) for n in reversed(spaces)),
         )
 
     @hookimpl
@@ -361,30 +344,30 @@ class MemoryBackend:
             if owned.kind is OwnedKind.TABLE:
                 if name not in store.tables:
                     return False
-                if not (store.tables[name].made and _ours(context, store.tables[name])):
+                if not (store.tables[name].made and is_ours(context, store.tables[name])):
                     raise WriteRefused(f"{owned.name} is not this environment's any more")
                 del store.tables[name]
             else:
                 if name not in store.namespaces:
                     return False
-                if not store.is_empty(name) or store.namespaces[name] != _place(context):
+                if not store.is_empty(name) or store.namespaces[name] != place_of(context):
                     raise WriteRefused(f"{owned.name} holds what is not this environment's")
                 del store.namespaces[name]
         if not self.list_owned(context):
             with self.changing(context) as store:
-                store.generations.pop(_place(context), None)
+                store.generations.pop(place_of(context), None)
         return True
 
     def load(self, context: ExecutionContext) -> Store:
         """Return the store as it was saved last."""
-        with _translated(context):
-            path, password = _opened(context)
+        with translated(context):
+            path, password = opened(context)
             return load(path, password)
 
     def begin(self, context: ExecutionContext) -> Transaction:
         """Begin a change."""
-        with _translated(context):
-            return Transaction(*_opened(context))
+        with translated(context):
+            return Transaction(*opened(context))
 
     @contextmanager
     def changing(self, context: ExecutionContext) -> Iterator[Store]:
@@ -395,49 +378,6 @@ class MemoryBackend:
             transaction.commit()
         finally:
             transaction.close()
-
-
-def _connection(context: ExecutionContext) -> MemoryConnection:
-    assert isinstance(context.connection, MemoryConnection)
-    return context.connection
-
-
-def _opened(context: ExecutionContext) -> tuple[Path, str | None]:
-    found = _connection(context)
-    return Path(found.path), found.password.reveal() if found.password else None
-
-
-@contextmanager
-def _translated(context: ExecutionContext) -> Iterator[None]:
-    hint = "seeknal check --connections"
-    try:
-        yield
-    except (OSError, Busy) as error:
-        raise Unreachable(f"the store does not answer: {error}", hint) from error
-    except WrongPassword as error:
-        raise BackendError(str(error), "mend the password in the profile") from error
-
-
-def _place(context: ExecutionContext) -> Place:
-    return (context.project, context.environment.name)
-
-
-def _ours(context: ExecutionContext, table: Table) -> bool:
-    owner = table.owner
-    return owner is not None and (owner.project, owner.environment) == _place(context)
-
-
-def _name(parts: tuple[str, ...]) -> QualifiedName:
-    return QualifiedName(parts=parts, quoted=_quoted(parts))
-
-
-def _quoted(parts: tuple[str, ...]) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
-
-
-def _roll_back(prepared: list[Transaction]) -> None:
-    while prepared:
-        prepared.pop().close()
 
 
 #: The plugin.

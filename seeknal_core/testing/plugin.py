@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from seeknal_core.errors import PluginError
+
 if TYPE_CHECKING:
     from seeknal_core.testing.bench import Bench
     from seeknal_core.testing.victims import Victims
@@ -205,12 +207,17 @@ def _about(item: pytest.Item, known: dict[object, dict[str, Any]]) -> dict[str, 
         cls = getattr(item, "cls", None)
         with_self = "self" in inspect.signature(function).parameters
         backend = function(cls()) if with_self and cls else function()
-        info = backend.info()
+        try:
+            info, hooks = backend.info(), sorted(backend.hooks())
+        except PluginError as error:
+            raise pytest.UsageError(f"{error}\nNext: {error.hint}") from error
+        except (ImportError, AttributeError) as error:
+            raise pytest.UsageError(f"{backend.plugin} cannot be imported: {error}") from error
         known[function] = {
             "type": backend.type,
             "distribution": info.distribution,
             "version": info.version,
-            "hooks": sorted(backend.hooks()),
+            "hooks": hooks,
         }
     return known[function]
 

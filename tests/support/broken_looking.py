@@ -11,7 +11,8 @@ import attrs
 
 from seeknal_core.errors import BackendError, OptionError, Problem
 from seeknal_core.hookspecs import hookimpl
-from seeknal_core.testing.memory import MemoryBackend, MemoryConnection
+from seeknal_core.testing.memory import MemoryBackend
+from seeknal_core.testing.memory_connection import MemoryConnection
 from seeknal_core.testing.memory_store import WrongPassword, load
 from seeknal_core.types import (
     BackendOptions,
@@ -240,6 +241,16 @@ class _Inspects(MemoryBackend):
     @hookimpl
     def inspect_target(self, context: ExecutionContext, target: Target) -> TargetState:
         return self.change(context, target, super().inspect_target(context, target))
+
+
+@breaks("several_targets_are_told_as_each_is")
+class TellsTargetsInItsOwnOrder(MemoryBackend):
+    @hookimpl
+    def inspect_targets(
+        self, context: ExecutionContext, targets: tuple[Target, ...]
+    ) -> tuple[TargetState, ...]:
+        in_order = sorted(targets, key=lambda target: target.key)
+        return tuple(self.inspect_target(context, target) for target in in_order)
 
 
 @breaks("an_absent_table_is_told_as_absent")

@@ -53,6 +53,16 @@ class InspectionTests(BackendTests):
         }
         assert len(identities) == 3
 
+    @needs("inspect_targets")
+    def test_several_targets_are_told_as_each_is(self, trial: Trial) -> None:
+        """`inspect_targets` says of each, in order, what `inspect_target` says of it."""
+        bench = trial.bench
+        there, absent, foreign = (bench.target(name) for name in ("there", "absent", "foreign"))
+        bench.write(there, OLD)
+        trial.intrude(foreign)
+        wanted = [bench.inspect(target) for target in (foreign, absent, there)]
+        assert bench.command().inspect_all(foreign, absent, there) == wanted
+
     @needs("inspect_target")
     def test_a_version_changes_with_every_write(self, trial: Trial) -> None:
         """Versions: as the write said, the same until somebody writes, then another."""
