@@ -259,6 +259,8 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
         what, hint = "an alias (*) of nothing", "put quotes around a value that starts with *"
     elif "tag" in what:
         what, hint = "a tag that is not allowed", "put quotes around a value that starts with !"
+    elif "nesting depth" in what:  # libyaml's own limit, which is sometimes the lower one
+        what = "nested too deeply"
     elif "\t" in line_text[: column + 1]:
         hint = "indent with spaces, not tabs"
     elif "${" in line_text:
