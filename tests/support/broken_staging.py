@@ -21,6 +21,8 @@ from seeknal_core.types import (
     PublishedTarget,
     SchemaChange,
     Snapshot,
+    Source,
+    SourceStream,
     Staged,
     Target,
     TargetState,
@@ -290,6 +292,29 @@ class PublishesWithAGap(MemoryBackend):
         prepared[0].commit()
         time.sleep(0.03)
         wanted.tables.update(kept)
+        return super().publish(context, batch)
+
+
+@breaks("an_open_reader_is_not_waited_for_for_ever")
+class LetsALockTimeOut(MemoryBackend):
+    readers = 0
+
+    @hookimpl
+    def read_source(self, context: ExecutionContext, source: Source) -> SourceStream:
+        stream = super().read_source(context, source)
+        self.readers += 1
+
+        def close() -> None:
+            self.readers -= 1
+
+        return SourceStream(
+            identity=stream.identity, version=stream.version, open=stream.open, close=close
+        )
+
+    @hookimpl
+    def publish(self, context: ExecutionContext, batch: Batch) -> Published:
+        if self.readers:
+            raise TimeoutError("a reader holds the table")
         return super().publish(context, batch)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +39,11 @@ _MODES: dict[str, tuple[Mode, dict[str, Any], pa.Table, pa.Table, list[int]]] = 
         [0, 2],
     ),
 }
+
+#: Rows that no store hands over in one piece.
+_MANY = 200_000
+#: Seconds after which a publish must have given up waiting for a lock.
+PATIENCE = 30
 
 
 class PublishTests(StagingTests):
@@ -194,6 +201,27 @@ class PublishTests(StagingTests):
                 promotion.publish()
                 promotion.discard()
         assert reader.seen <= set(range(4)), reader.seen
+
+    @needs("read_source")
+    def test_an_open_reader_is_not_waited_for_for_ever(self, trial: Trial) -> None:
+        """Beside a half-read source a publish goes through, or says in time that it cannot."""
+        old = pa.table({"id": range(_MANY), "name": ["n"] * _MANY})
+        target, promotion = trial.write(old), trial.bench.promotion()
+        promotion.stage(target, NEW)
+        reading = trial.bench.command()
+        source = reading.source(target)
+        with reading.dispatcher.read_source(reading.context, source) as stream:
+            rows = stream.open()
+            count = rows.read_next_batch().num_rows
+            began = time.monotonic()
+            with contextlib.suppress(BackendError):
+                promotion.publish()
+            assert time.monotonic() - began < PATIENCE, "it waits for the reader"
+            count += sum(batch.num_rows for batch in rows)
+        assert count == _MANY
+        reading.close()
+        promotion.by(trial.bench.command()).publish()
+        trial.expect(target, NEW)
 
     @needs("prepare_publish")
     def test_what_is_prepared_is_invisible_until_the_publish(self, trial: Trial) -> None:
