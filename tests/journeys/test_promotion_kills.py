@@ -39,7 +39,7 @@ def shop(tmp_path: Path, server: PostgresServer, killer: Path) -> Iterator[Shop]
 def next_version(shop: Shop, number: int) -> None:
     """Get version `number` ready to be promoted."""
     shop.become(number)
-    shop.apply()
+    shop.seeknal("run", "--env", "dev")
 
 
 def calls_of(shop: Shop, tmp_path: Path, *command: str) -> list[str]:
@@ -83,7 +83,6 @@ def test_a_promotion_killed_at_any_hook_call_is_finished_by_the_same_command(
         is_whole(shop, old, number)
         killed(shop, f"after:{len(calls) + 1 - point}", "env", "promote", "dev")
         is_whole(shop, old, number)
-        shop.promote(code=None)
         shop.promote()
         shop.expect(number)
         assert shop.leftovers() == [], (point, calls)

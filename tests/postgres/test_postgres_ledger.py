@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import attrs
 import pyarrow as pa
 import pytest
@@ -214,3 +216,26 @@ def test_many_targets_are_told_of_as_each_alone(db: Database) -> None:
         assert owners == ["prod", None, None, "dev", "prod", None]
         assert [state.exists for state in found] == [True, True, False, True, True, False]
     assert plugin.inspect_targets(prod, ()) == ()
+
+
+def test_a_refused_write_leaves_no_schema_and_takes_none_from_others(db: Database) -> None:
+    bad = pa.table({"id": [1], "name": ["a\x00b"]})
+    with pytest.raises(WriteRefused, match="NUL"):
+        db.write(db.target("s.bad"), bad)
+    schemas = "SELECT count(*) FROM pg_namespace WHERE nspname IN ('s', '_seeknal_prod')"
+    assert db.value(schemas) == 0
+
+    def refused(number: int) -> None:
+        with pytest.raises(WriteRefused, match="NUL"):
+            db.write(db.target(f"s.bad{number}"), bad)
+
+    def written(number: int) -> None:
+        assert db.write(db.target(f"s.good{number}"), ROWS).rows_after == 2
+
+    for round in range(5):
+        with ThreadPoolExecutor(6) as pool:
+            calls = [pool.submit(refused, round * 10 + n) for n in range(3)]
+            calls += [pool.submit(written, round * 10 + n) for n in range(3)]
+        for call in calls:
+            call.result()
+    assert db.value("SELECT count(*) FROM _seeknal_prod.targets") == 15

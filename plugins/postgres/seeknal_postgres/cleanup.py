@@ -7,15 +7,17 @@ somebody is left alone. Nothing is dropped with CASCADE.
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
 from collections.abc import Callable, Sequence
 from typing import LiteralString
 
+import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Owned, OwnedKind, QualifiedName
+from seeknal_core.types import ExecutionContext, Owned, OwnedKind, QualifiedName, Target
 from seeknal_postgres import locks
 from seeknal_postgres.errors import said, translated
 from seeknal_postgres.ledger import TABLES, Ledger, schema_exists
@@ -364,6 +366,28 @@ def end_if_empty(ledger: Ledger) -> bool:
             return not _recorded(ledger) and not _leftovers(ledger) and _drop_ledger(ledger)
     except (pg.DependentObjectsStillExist, *locks.BUSY):
         return False
+
+
+def take_back(pool: Pool, conn: Conn, ledger: Ledger, target: Target) -> None:
+    """Drop the schema and the ledger that were made for a write which was refused.
+
+    Only what this command made, and what is empty; waits for nobody, and whatever
+    keeps it from being dropped keeps it.
+    """
+    schema = target.name.parts[0]
+    names = {ledger.schema, f"schema {schema}"} & pool.made
+    if not names:
+        return
+    with contextlib.suppress(psycopg.Error), conn.transaction():
+        settle(conn, 200)
+        if f"schema {schema}" in names:
+            with conn.transaction():
+                conn.execute(sql.SQL("DROP SCHEMA {} RESTRICT").format(sql.Identifier(schema)))
+                conn.execute(ledger._sql("DELETE FROM {schema}.schemas WHERE name = %s"), [schema])
+        end_if_empty(ledger)
+        # Whoever writes next looks again.
+        pool.done -= names
+        pool.made -= names
 
 
 def _recorded(ledger: Ledger) -> bool:

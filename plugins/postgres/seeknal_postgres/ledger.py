@@ -266,8 +266,10 @@ def ensure(context: ExecutionContext, pool: Pool, conn: Conn, target: Target) ->
     schema = target.name.parts[0]
     if f"schema {schema}" not in pool.done:
         with conn.transaction():
-            make_schema(context, ledger, schema)
+            made = make_schema(context, ledger, schema)
         pool.done.add(f"schema {schema}")
+        if made:
+            pool.made.add(f"schema {schema}")
     return ledger
 
 
@@ -280,8 +282,10 @@ def ensure_ledger(context: ExecutionContext, pool: Pool, conn: Conn) -> Ledger:
     ledger = Ledger.of(context, conn)
     if ledger.schema not in pool.done:
         with conn.transaction():
-            _create_ledger(context, ledger)
+            made = _create_ledger(context, ledger)
         pool.done.add(ledger.schema)
+        if made:
+            pool.made.add(ledger.schema)
     return ledger
 
 
@@ -297,9 +301,10 @@ def make_schema(context: ExecutionContext, ledger: Ledger, schema: str) -> bool:
     return True
 
 
-def _create_ledger(context: ExecutionContext, ledger: Ledger) -> None:
+def _create_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
+    """Make what is missing of the ledger; tell whether that was its schema."""
     if ledger.complete():
-        return
+        return False
     made = not schema_exists(ledger.conn, ledger.schema) and _create_schema(
         ledger.conn, ledger.schema
     )
@@ -310,6 +315,7 @@ def _create_ledger(context: ExecutionContext, ledger: Ledger) -> None:
     ledger.conn.execute(ledger._sql("REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC"))
     if made:
         ledger.record_schema(context, ledger.schema)
+    return made
 
 
 def schema_exists(conn: Conn, schema: str) -> bool:

@@ -39,8 +39,9 @@ class Pool:
     ) -> None:
         self.conninfo = conninfo
         self.connection = connection
-        #: What `ledger.ensure` has seen to in this command.
+        #: What `ledger.ensure` has seen to in this command, and what of it it made.
         self.done: set[str] = set()
+        self.made: set[str] = set()
         self._release = release
         self._slots = threading.BoundedSemaphore(LIMIT)
         self._lock = threading.Lock()

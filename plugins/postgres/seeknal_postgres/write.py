@@ -16,8 +16,8 @@ from psycopg import errors as pg
 from seeknal_core.errors import WriteRefused
 from seeknal_core.structure import nearest
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
+from seeknal_postgres import cleanup, locks
 from seeknal_postgres import ledger as ledgers
-from seeknal_postgres import locks
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
@@ -79,7 +79,16 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
             reraise=True,
         )
         try:
-            return retrying(_attempt, write)
+            try:
+                return retrying(_attempt, write)
+            except (pg.UndefinedTable, pg.InvalidSchemaName):
+                # Somebody took back what they had made for a write that was refused.
+                pool.done -= {book.schema, f"schema {target.name.parts[0]}"}
+                ledgers.ensure(context, pool, conn, target)
+                return retrying(_attempt, write)
+        except WriteRefused:
+            cleanup.take_back(pool, conn, book, target)
+            raise
         except _Moved as error:
             raise WriteRefused(
                 f"{target.name} keeps being changed by somebody else",
