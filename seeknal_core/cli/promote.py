@@ -184,8 +184,16 @@ def _render(report: Any) -> None:
     for note in report.notes:
         click.echo(redact(note), err=True)
     counts = f"{counted(len(report.nodes), 'node')}, {counted(len(report.targets), 'target')}"
-    closing = f"{report.outcome}: {report.source} into {report.destination}, {counts}"
+    outcome = f"{report.outcome}, not wholly" if report.failed else report.outcome
+    closing = f"{outcome}: {report.source} into {report.destination}, {counts}"
     click.echo(f"{closing}, {report.seconds:.1f} s")
+    if report.failed:
+        failed = sum(bool(target.error) for target in report.targets)
+        click.echo(
+            f"{counted(failed, 'target')} outside the promise failed\n"
+            f"Next: mend that, then seeknal run --env {report.destination} writes what is missing",
+            err=True,
+        )
     if report.outcome == "planned":
         click.echo(f"Next: seeknal env promote {report.source} {report.destination}")
 
