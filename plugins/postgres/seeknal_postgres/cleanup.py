@@ -350,8 +350,9 @@ def _lock_ledger(context: ExecutionContext, ledger: Ledger) -> None:
 def end_if_empty(ledger: Ledger) -> bool:
     """Drop the ledger where it records nothing and holds nothing; tell whether it went.
 
-    Does not wait for anybody: who uses the ledger keeps it. Whoever is about to write into it makes it again, or keeps it: who made a table in
-    it, in a transaction that is still open, holds its schema.
+    Does not wait for anybody: who uses the ledger keeps it. Whoever is about to write
+    into it makes it again, or keeps it: who made a table in it, in a transaction that
+    is still open, holds its schema.
     """
     if _recorded(ledger) or _leftovers(ledger) or _foreign_in_ledger(ledger):
         return False
