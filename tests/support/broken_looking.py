@@ -145,11 +145,13 @@ class PrefixesTheTable(MemoryBackend):
 
 
 @breaks("a_name_is_always_the_same", "the_prefix_stands_before_one_namespace")
-class NamesByDateOfBirth(MemoryBackend):
+class NamesByOrderOfAsking(MemoryBackend):
+    asked = itertools.count()
+
     @hookimpl
     def namespace_for(self, context: ExecutionContext, target: TargetSpec) -> QualifiedName:
         name = super().namespace_for(context, target)
-        return renamed(name, *name.parts[:-1], f"{name.parts[-1]}{id(context) % 9973}")
+        return renamed(name, *name.parts[:-1], f"{name.parts[-1]}{next(self.asked)}")
 
 
 @breaks("different_targets_have_different_names")
