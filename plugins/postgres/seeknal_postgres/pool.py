@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import psycopg
@@ -17,6 +17,9 @@ from seeknal_core.errors import PluginError
 from seeknal_core.types import ExecutionContext
 from seeknal_postgres.connection import PostgresConnection
 from seeknal_postgres.errors import connect_failure
+
+if TYPE_CHECKING:
+    from seeknal_postgres.arrow import ArrowConnection
 
 #: The most connections one command holds to one server.
 LIMIT = 8
@@ -47,7 +50,7 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: list[Conn] = []
         #: Idle connections of ADBC, which reads to Arrow.
-        self._readers: list[Any] = []
+        self._readers: list[ArrowConnection] = []
         self._held: dict[str, tuple[Conn, ExitStack]] = {}
 
     @contextmanager
@@ -87,12 +90,12 @@ class Pool:
         if found is not None:
             found[1].close()
 
-    def take_reader(self) -> Any | None:
+    def take_reader(self) -> ArrowConnection | None:
         """Return an idle connection of ADBC's, None where one has to be opened."""
         with self._lock:
             return self._readers.pop() if self._readers else None
 
-    def give_reader(self, reader: Any) -> None:
+    def give_reader(self, reader: ArrowConnection) -> None:
         """Keep a connection of ADBC's, outside a transaction, for the next who reads."""
         with self._lock:
             self._readers.append(reader)
@@ -104,8 +107,10 @@ class Pool:
         with self._lock:
             idle, self._idle = self._idle, []
             readers, self._readers = self._readers, []
-        for conn in (*idle, *readers):
+        for conn in idle:
             conn.close()
+        for reader in readers:
+            reader.close()
         self._release()
 
     def _checkout(self) -> Conn:

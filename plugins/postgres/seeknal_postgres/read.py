@@ -12,7 +12,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import psycopg
@@ -26,6 +26,9 @@ from seeknal_postgres import naming, tables
 from seeknal_postgres.errors import CHECK, said, translate
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.projection import ReadColumn, columns_of, converter, select, settled
+
+if TYPE_CHECKING:
+    from seeknal_postgres.arrow import ArrowConnection, ArrowQuery
 
 _READ_ONLY = "write one SELECT or WITH … SELECT"
 
@@ -194,22 +197,21 @@ def _stream(view: View, stack: ExitStack) -> pa.RecordBatchReader:
 
 def _joined(view: View, statement: str, stack: ExitStack) -> pa.RecordBatchReader:
     """Open ADBC's connection on the view's snapshot and start the statement there."""
-    import adbc_driver_postgresql.dbapi as adbc  # type: ignore[import-untyped]
-
+    from seeknal_postgres import arrow
     from seeknal_postgres.errors import connect_failure
 
     connection, pool = connection_of(view.context), pool_of(view.context)
     try:
-        conn = pool.take_reader() or adbc.connect(pool.conninfo, autocommit=True)
-    except adbc.Error as error:
+        conn = pool.take_reader() or arrow.ArrowConnection(pool.conninfo)
+    except arrow.Error as error:
         lost = psycopg.OperationalError(_driver_words(error))
         raise connect_failure(lost, connection) from error
     stack.callback(_release, view, conn)
-    cursor = conn.cursor()
-    stack.callback(cursor.close)
-    stack.callback(view.context.cancellation.on_request(lambda: _cancel(cursor)))
+    query = conn.query()
+    stack.callback(query.close)
+    stack.callback(view.context.cancellation.on_request(lambda: _cancel(query)))
     try:
-        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         for setting in (
             sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(view.snapshot)),
             sql.SQL("SET LOCAL timezone = 'UTC'"),
@@ -217,35 +219,32 @@ def _joined(view: View, statement: str, stack: ExitStack) -> pa.RecordBatchReade
                 sql.Literal(view.search_path)
             ),
         ):
-            cursor.execute(setting.as_string(view.conn))
-        cursor.execute(statement)
-        reader: pa.RecordBatchReader = cursor.fetch_record_batch()
-    except (adbc.Error, pa.ArrowException, OSError) as error:
+            conn.execute(setting.as_string(view.conn))
+        return query.start(statement)
+    except (arrow.Error, pa.ArrowException, OSError) as error:
         raise _broken(view, error) from error
-    return reader
 
 
-def _release(view: View, conn: Any) -> None:
+def _release(view: View, conn: ArrowConnection) -> None:
     """Give ADBC's connection back where it was read to the end: opening one takes 0.1 s."""
-    import adbc_driver_postgresql.dbapi as adbc
+    from seeknal_postgres import arrow
 
     if view.ended.is_set():
-        with contextlib.suppress(adbc.Error):
-            with conn.cursor() as cursor:
-                cursor.execute("ROLLBACK")
+        with contextlib.suppress(arrow.Error):
+            conn.execute("ROLLBACK")
             pool_of(view.context).give_reader(conn)
             return
     conn.close()
 
 
-def _cancel(cursor: Any) -> None:
-    """Cancel what `cursor` is reading, without waiting for the server's answer."""
-    import adbc_driver_postgresql.dbapi as adbc
+def _cancel(query: ArrowQuery) -> None:
+    """Cancel what is being read, without waiting for the server's answer."""
+    from seeknal_postgres import arrow
 
     def send() -> None:
         # A read that ends meanwhile needs no cancelling.
-        with contextlib.suppress(adbc.Error):
-            cursor.adbc_cancel()
+        with contextlib.suppress(arrow.Error):
+            query.cancel()
 
     threading.Thread(target=send, name="seeknal-cancel", daemon=True).start()
 
@@ -255,7 +254,7 @@ def _batches(
     reader: pa.RecordBatchReader,
     convert: Callable[[pa.RecordBatch], pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
-    import adbc_driver_postgresql.dbapi as adbc
+    from seeknal_postgres import arrow
 
     while True:
         view.context.cancellation.check()
@@ -264,7 +263,7 @@ def _batches(
         except StopIteration:
             view.ended.set()
             return
-        except (adbc.Error, pa.ArrowException, OSError) as error:
+        except (arrow.Error, pa.ArrowException, OSError) as error:
             raise _broken(view, error) from error
         try:
             yield convert(batch)
