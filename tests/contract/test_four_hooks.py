@@ -104,7 +104,7 @@ def seeknal(project: Path, tmp_path: Path) -> Cli:
             entry_points={"seeknal.backends": {name: f"seeknal_{name}"}},
         )
     environ = {"PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path / "home")}
-    return Cli(cwd=project, environ=environ)
+    return Cli(cwd=project, environ=environ, warm=True)
 
 
 def rows(project: Path, place: str) -> int:

@@ -57,4 +57,4 @@ def project(tmp_path: Path) -> Path:
 def seeknal(project: Path, folder_site: Path, tmp_path: Path) -> Cli:
     """The command, in the project."""
     environ = {"PYTHONPATH": str(folder_site), "HOME": str(tmp_path / "home")}
-    return Cli(cwd=project, environ=environ)
+    return Cli(cwd=project, environ=environ, warm=True)

@@ -25,7 +25,7 @@ def shop(tmp_path: Path) -> Path:
 @pytest.fixture
 def seeknal(shop: Path, tmp_path: Path) -> Cli:
     """The command, in the project."""
-    return Cli(cwd=shop, environ={"HOME": str(tmp_path / "home")})
+    return Cli(cwd=shop, environ={"HOME": str(tmp_path / "home")}, warm=True)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ class Graph:
         self.layers = self._generator.model_names(models)
         connection = {**postgres_connection(dsn), "lock_wait": 5}
         self._generator.write_project(root, models, connection)
-        self.seeknal = Cli(cwd=root, environ={"HOME": str(root / "home")})
+        self.seeknal = Cli(cwd=root, environ={"HOME": str(root / "home")}, warm=True)
 
     def change(self, name: str) -> None:
         """Give a model another constant."""
@@ -163,7 +163,7 @@ def test_two_databases_and_two_catalogs_hold_just_what_they_should_at_every_step
         sides[name] = places
         connections = {place.name: place.connection for place in places}
         write(root, {f"profiles-{name}.yml": json.dumps({"connections": connections})})
-    seeknal = Cli(cwd=root, environ={"HOME": str(tmp_path / "home")})
+    seeknal = Cli(cwd=root, environ={"HOME": str(tmp_path / "home")}, warm=True)
     shop = Shop(root=root, seeknal=seeknal, places=tuple(sides["prod"]))
     dev = Shop(root=root, seeknal=seeknal, places=tuple(sides["dev"]))
 

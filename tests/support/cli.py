@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+
+from support.warm import Warm
 
 
 @attrs.frozen(kw_only=True)
@@ -33,24 +36,34 @@ class Result:
 
 @attrs.frozen(kw_only=True)
 class Cli:
-    """The command ``seeknal`` in a project folder, with its own home and environment."""
+    """The command ``seeknal`` in a project folder, with its own home and environment.
+
+    Attributes:
+        warm: fork commands from a process that has imported the drivers (see `support.warm`).
+    """
 
     cwd: Path
     environ: Mapping[str, str] = attrs.field(factory=dict)
+    warm: bool = False
 
     def __call__(self, *args: str, code: int | None = 0, **environ: str) -> Result:
         """Run it; `code` is the exit code that is expected, None for any."""
-        done = subprocess.run(
-            self.command(*args),
-            cwd=self.cwd,
-            env=self.environment(**environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        result = Result(code=done.returncode, out=done.stdout, err=done.stderr)
+        env = self.environment(**environ)
+        if self.warm:
+            ended, out, err = _warm().run(args, cwd=self.cwd, env=env, timeout=120)
+        else:
+            done = subprocess.run(
+                self.command(*args),
+                cwd=self.cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            ended, out, err = done.returncode, done.stdout, done.stderr
+        result = Result(code=ended, out=out, err=err)
         if code is not None:
             assert result.code == code, f"exit {result.code}\n{result.out}\n{result.err}"
         assert "Traceback" not in result.said, result.said
@@ -80,6 +93,11 @@ class Cli:
             if not key.startswith(("SEEKNAL_", "AWS_", "PG"))
         }
         return {**kept, **self.environ, **more}
+
+
+@functools.cache
+def _warm() -> Warm:
+    return Warm()
 
 
 def write(root: Path, files: Mapping[str, str]) -> None:

@@ -238,7 +238,8 @@ def make_shop(folder: Path, places: Sequence[Place], path: str) -> Shop:
     connections = {place.name: place.connection for place in places}
     write(root, PROJECT | {"profiles.yml": json.dumps({"connections": connections})})
     environ = {"HOME": str(folder / "home"), "PYTHONPATH": path}
-    shop = Shop(root=root, seeknal=Cli(cwd=root, environ=environ), places=tuple(places))
+    seeknal = Cli(cwd=root, environ=environ, warm=True)
+    shop = Shop(root=root, seeknal=seeknal, places=tuple(places))
     shop.become(1)
     shop.seeknal("run")
     return shop

@@ -1,0 +1,134 @@
+"""Commands without the wait for their imports: forked from a process that has made them.
+
+Half of a short command is spent importing drivers. What runs here is the same code in a
+process of its own, with its own environment, folder and output, that can be killed like
+any other; only what the imports themselves do isn't tested, and tests of that start
+``python -m seeknal_core``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+_PACKAGES = ("seeknal_core", "seeknal_postgres", "seeknal_iceberg")
+_DRIVERS = ("pyiceberg.catalog.sql", "pyiceberg.catalog.rest", "pyiceberg.io.pyarrow", "duckdb")
+
+
+class Warm:
+    """Runs commands one after another, each in a fork of one warm process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        ours, theirs = socket.socketpair()
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("SEEKNAL_", "AWS_"))}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "support.warm", str(theirs.fileno())],
+            env=environ | {"HOME": "/nonexistent", "PYTHONPATH": str(Path(__file__).parents[1])},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self._socket = ours
+        self._answers = ours.makefile("r", encoding="utf-8")
+
+    def run(
+        self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
+    ) -> tuple[int, str, str]:
+        """Run ``seeknal`` with `args`; return its exit code and what it printed."""
+        with self._lock, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            asked = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
+            head = len(asked).to_bytes(4, "big")
+            socket.send_fds(self._socket, [head], [out.fileno(), err.fileno()])
+            self._socket.sendall(asked)
+            pid = int(self._answers.readline())
+            late = threading.Timer(timeout, os.kill, (pid, signal.SIGKILL))
+            late.start()
+            code = int(self._answers.readline())
+            late.cancel()
+            return code, _text(out), _text(err)
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8")
+
+
+def _import_everything() -> None:
+    for package in _PACKAGES:
+        with contextlib.suppress(ModuleNotFoundError):
+            path = importlib.import_module(package).__path__
+            for module in pkgutil.walk_packages(path, f"{package}."):
+                if not module.name.startswith(("seeknal_core.testing", "seeknal_core.__main__")):
+                    importlib.import_module(module.name)
+    for name in _DRIVERS:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
+
+
+def _serve(channel: socket.socket) -> None:
+    """Fork a process for each command until the tests are over."""
+    while True:
+        head, fds, _, _ = socket.recv_fds(channel, 4, 2)
+        if not head:
+            return
+        asked = json.loads(channel.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+        pid = os.fork()
+        if not pid:
+            channel.close()
+            _become(asked, fds)
+        for fd in fds:
+            os.close(fd)
+        channel.sendall(f"{pid}\n".encode())
+        _, status = os.waitpid(pid, 0)
+        channel.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def _become(asked: dict[str, object], fds: Sequence[int]) -> None:
+    """Be the command, to its end."""
+    for fd, place in zip(fds, (1, 2), strict=True):
+        os.dup2(fd, place)
+        os.close(fd)
+    env, args = asked["env"], asked["args"]
+    assert isinstance(env, dict) and isinstance(args, list)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(str(asked["cwd"]))
+    # As the interpreter would: the folder, then PYTHONPATH.
+    more = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = ["", *more, *sys.path[2:]]
+    sys.argv[:] = ["seeknal", *args]
+    from seeknal_core.cli.main import main
+
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    # The interpreter's end, less the taking apart of all that is imported.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+if __name__ == "__main__":
+    _import_everything()
+    gc.freeze()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    os._exit(0)  # DuckDB complains of what is imported and never used
