@@ -289,7 +289,8 @@ class ExecutionContext:
     relative paths in a profile are relative to it. ``target_dir`` is where the
     tool may write. ``state_id`` identifies the state folder (two checkouts of
     one project have two). ``adopt`` lets a write take over a table that bears
-    no record of this project and environment.
+    no record of this project and environment. ``inputs`` holds, by node, the nodes
+    that it reads directly: what a plugin that follows lineage needs to know.
     """
 
     project: str
@@ -305,6 +306,7 @@ class ExecutionContext:
     connection: Connection | None = None
     adopt: bool = False
     full_refresh: bool = False
+    inputs: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, repr=False)
 
     def connected(self, connection: Connection) -> ExecutionContext:
         """Return this context for a call on `connection`."""

@@ -204,6 +204,7 @@ def _open(
         cancellation=cancellation,
         adopt=request.adopt,
         full_refresh=request.full_refresh,
+        inputs=graph.inputs,
     )
     return Session(
         settings=settings,
