@@ -1,0 +1,3 @@
+"""OpenLineage events for every table that Seeknal writes."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,198 @@
+"""The hooks: each call is a span below the command's."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeVar
+
+from opentelemetry.trace import Span
+
+from seeknal_core.hookspecs import hookimpl
+from seeknal_core.types import (
+    Batch,
+    Binding,
+    Checksum,
+    Connection,
+    ConnectionSpec,
+    ExecutionContext,
+    Owned,
+    Published,
+    QualifiedName,
+    Snapshot,
+    Source,
+    SourceSpec,
+    SourceStream,
+    Staged,
+    Target,
+    TargetSpec,
+    TargetState,
+    WriteResult,
+)
+from seeknal_opentelemetry.spans import hook_span, put, put_batch, put_target
+
+T = TypeVar("T")
+Call = Generator[None, T, T]
+
+
+@hookimpl(wrapper=True)
+def resolve_profile(context: ExecutionContext, connection: ConnectionSpec) -> Call[Connection]:
+    """Trace the resolving of a connection; of its options, which hold secrets, nothing."""
+    with hook_span("resolve_profile", context) as span:
+        put(span, connection__name=connection.name, connection__type=connection.type)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def bind_target(context: ExecutionContext, target: TargetSpec) -> Call[Binding]:
+    """Trace it."""
+    with hook_span("bind_target", context) as span:
+        put_written(span, target)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def bind_source(context: ExecutionContext, source: SourceSpec) -> Call[Binding]:
+    """Trace it."""
+    with hook_span("bind_source", context) as span:
+        put_written(span, source)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def namespace_for(context: ExecutionContext, target: TargetSpec) -> Call[QualifiedName]:
+    """Trace it, with the final name."""
+    with hook_span("namespace_for", context) as span:
+        put_written(span, target)
+        name = yield
+        put(span, target=str(name))
+        return name
+
+
+@hookimpl(wrapper=True)
+def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> Call[WriteResult]:
+    """Trace it, with the rows of the snapshot, those written and those there afterwards."""
+    with hook_span("materialize", context) as span:
+        put_target(span, target)
+        put(span, rows=snapshot.row_count)
+        result = yield
+        put(span, rows_written=result.rows_written, rows_after=result.rows_after)
+        return result
+
+
+@hookimpl(wrapper=True)
+def count_rows(context: ExecutionContext, target: Target) -> Call[int]:
+    """Trace it, with the count."""
+    with hook_span("count_rows", context) as span:
+        put_target(span, target)
+        count = yield
+        put(span, rows=count)
+        return count
+
+
+@hookimpl(wrapper=True)
+def read_source(context: ExecutionContext, source: Source) -> Call[SourceStream]:
+    """Trace the opening of a view; its rows come after the call."""
+    with hook_span("read_source", context) as span:
+        # A query is the user's text, in which anything may stand: it is left out.
+        put(span, node=source.node, source=".".join(source.parts) or "query")
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def inspect_target(context: ExecutionContext, target: Target) -> Call[TargetState]:
+    """Trace it."""
+    with hook_span("inspect_target", context) as span:
+        put_target(span, target)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def inspect_targets(
+    context: ExecutionContext, targets: tuple[Target, ...]
+) -> Call[tuple[TargetState, ...]]:
+    """Trace it, with all their names."""
+    with hook_span("inspect_targets", context) as span:
+        put(span, targets=[str(target.name) for target in targets])
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def stage(
+    context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str
+) -> Call[Staged]:
+    """Trace it, with the rows of the snapshot."""
+    with hook_span("stage", context) as span:
+        put_target(span, target)
+        put(span, rows=snapshot.row_count, promotion=promotion)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def prepare_publish(context: ExecutionContext, batch: Batch) -> Call[bool]:
+    """Trace it."""
+    with hook_span("prepare_publish", context) as span:
+        put_batch(span, batch)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def publish(context: ExecutionContext, batch: Batch) -> Call[Published]:
+    """Trace it, with the rows of all its tables together."""
+    with hook_span("publish", context) as span:
+        put_batch(span, batch)
+        published = yield
+        put(span, rows_after=sum(target.rows_after for target in published.targets))
+        return published
+
+
+@hookimpl(wrapper=True)
+def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> Call[bool]:
+    """Trace it."""
+    with hook_span("revert", context) as span:
+        put_batch(span, batch)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def discard(context: ExecutionContext, batch: Batch) -> Call[None]:
+    """Trace it."""
+    with hook_span("discard", context) as span:
+        put_batch(span, batch)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def checksum(context: ExecutionContext, target: Target) -> Call[Checksum]:
+    """Trace it, with the rows that were read."""
+    with hook_span("checksum", context) as span:
+        put_target(span, target)
+        found = yield
+        put(span, rows=found.rows)
+        return found
+
+
+@hookimpl(wrapper=True)
+def list_owned(context: ExecutionContext) -> Call[tuple[Owned, ...]]:
+    """Trace it."""
+    with hook_span("list_owned", context):
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def drop_target(context: ExecutionContext, owned: Owned) -> Call[bool]:
+    """Trace it."""
+    with hook_span("drop_target", context) as span:
+        put(span, target=str(owned.name))
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def check_connection(context: ExecutionContext) -> Call[str]:
+    """Trace it."""
+    with hook_span("check_connection", context):
+        return (yield)
+
+
+def put_written(span: Span, spec: TargetSpec | SourceSpec) -> None:
+    """Set what is known of a target or source before it has a connection and a name."""
+    put(span, node=spec.node, connection__type=spec.type, table=spec.table or "query")
