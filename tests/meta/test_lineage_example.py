@@ -19,6 +19,7 @@ from support.examples import (
     PASSWORD,
     example_project,
     fail_writes_of,
+    having,
     install_example,
     run_own_tests,
 )
@@ -72,7 +73,7 @@ def ended(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def test_a_run_and_a_promotion_tell_names_rows_and_inputs_of_their_environment(
     seeknal: Cli, to_file: dict[str, str], events: Any
 ) -> None:
-    seeknal("run", "--env", "dev", **to_file)
+    having(seeknal, to_file)("run", "--env", "dev")
     found = ended(events())
     assert found.keys() == {"transform.doubled", "transform.big"}
     doubled = found["transform.doubled"]
@@ -91,9 +92,9 @@ def test_a_run_and_a_promotion_tell_names_rows_and_inputs_of_their_environment(
         assert [one["name"] for one in node["inputs"]] == ["raw.stored"]
         assert node["inputs"][0]["namespace"] == output["namespace"]
 
-    seeknal("env", "plan", "dev", **to_file)
-    seeknal("env", "apply", "dev", **to_file)
-    seeknal("env", "promote", "dev", **to_file)
+    having(seeknal, to_file)("env", "plan", "dev")
+    having(seeknal, to_file)("env", "apply", "dev")
+    having(seeknal, to_file)("env", "promote", "dev")
     found = ended(events())
     production = {event["job"]["namespace"] for event in found.values()}
     assert production == {"shop.prod"}
@@ -110,7 +111,7 @@ def test_a_failed_write_tells_why_without_a_secret(
     seeknal: Cli, to_file: dict[str, str], events: Any
 ) -> None:
     fail_writes_of(seeknal.cwd, "big")
-    seeknal("run", "--env", "dev", code=1, **to_file)
+    having(seeknal, to_file)("run", "--env", "dev", code=1)
     found = ended(events())
     assert found["transform.doubled"]["eventType"] == "COMPLETE"
     assert found["transform.big"]["eventType"] == "FAIL"
@@ -123,7 +124,7 @@ def test_nothing_is_said_where_nothing_is_configured_or_lineage_is_off(
 ) -> None:
     plain = seeknal("run", "--json", "--env", "dev")
     assert "lineage" not in plain.said.lower() and "eventType" not in plain.said
-    off = seeknal("run", "--full-refresh", OPENLINEAGE_DISABLED="true", **to_file)
+    off = having(seeknal, to_file)("run", "--full-refresh", OPENLINEAGE_DISABLED="true")
     assert "lineage" not in off.said.lower()
     assert not (tmp_path / "events.ndjson").exists()
 

@@ -19,6 +19,7 @@ from support.examples import (
     PASSWORD,
     example_project,
     fail_writes_of,
+    having,
     install_example,
     run_own_tests,
 )
@@ -110,7 +111,7 @@ def test_a_run_and_a_promotion_are_traces_of_their_hooks(
     seeknal: Cli, collector: Collector
 ) -> None:
     otlp = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-    seeknal("run", "--env", "dev", **otlp)
+    having(seeknal, otlp)("run", "--env", "dev")
     spans = collector.spans()
     (root,) = (span for span in spans if span["name"] == "seeknal.command")
     assert root["attributes"]["seeknal.project"] == "shop"
@@ -140,7 +141,7 @@ def test_a_run_and_a_promotion_are_traces_of_their_hooks(
 
     seeknal("env", "plan", "dev")
     seeknal("env", "apply", "dev")
-    seeknal("env", "promote", "dev", OTEL_SERVICE_NAME="nightly", **otlp)
+    having(seeknal, otlp)("env", "promote", "dev", OTEL_SERVICE_NAME="nightly")
     spans = collector.spans()
     (root,) = (span for span in spans if span["name"] == "seeknal.command")
     assert {span["service"] for span in spans} == {"nightly"}
@@ -197,7 +198,7 @@ def test_the_console_exporter_leaves_standard_output_to_the_command(seeknal: Cli
     ],
 )
 def test_nothing_is_said_where_nothing_is_asked_for(seeknal: Cli, environ: dict[str, str]) -> None:
-    done = seeknal("run", "--env", "dev", **environ)
+    done = having(seeknal, environ)("run", "--env", "dev")
     assert "telemetry" not in done.said.lower() and "seeknal.materialize" not in done.said
 
 

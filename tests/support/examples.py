@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
+import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -73,9 +75,14 @@ def example_project(folder: Path, site: Path) -> Cli:
         source=source,
         entry_points={"seeknal.backends": {"folder": "seeknal_folder"}},
     )
-    path = f"{site}{os.pathsep}{backend}"
-    environ = {"PYTHONPATH": path, "HOME": str(folder / "home"), "NO_PROXY": "127.0.0.1"}
+    installed = f"{site}{os.pathsep}{backend}"
+    environ = {"PYTHONPATH": installed, "HOME": str(folder / "home"), "NO_PROXY": "127.0.0.1"}
     return Cli(cwd=root, environ=environ, warm=True)
+
+
+def having(seeknal: Cli, environ: Mapping[str, str]) -> Cli:
+    """Return the command with more variables in its environment."""
+    return attrs.evolve(seeknal, environ={**seeknal.environ, **environ})
 
 
 def fail_writes_of(root: Path, table: str) -> None:
