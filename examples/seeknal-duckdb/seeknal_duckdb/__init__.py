@@ -1,0 +1,1 @@
+"""DuckDB backend for Seeknal: tables in a database file."""
