@@ -236,7 +236,7 @@ def drop_target(context: Context, owned: types.Owned) -> bool:
     kind = "table" if table else "schema"
     with opened(context, writes=True) as store:
         there, entry = store.exists(*parts), store.entries(kind).get(parts)
-        if there and not (store.is_ours(entry) and entry["made"]):
+        if there and not (entry and store.is_ours(entry) and entry["made"]):
             raise WriteRefused(f"{owned.name} is not this environment's any more")
         if there and table:
             store.rows(f"DROP TABLE {owned.name}")

@@ -130,8 +130,8 @@ class Store(File):
             message = f"{target.name} exists and is not this project's {self.place[1]}"
             hint = "take it over with: seeknal run --adopt"
             raise WriteRefused(message, hint, target=str(target.name))
-        appends = target.mode is Mode.APPEND and not self.context.full_refresh and there and entry
-        again = appends and snapshot.content_key in entry["appended"]
+        known = entry["appended"] if there and entry and not self.context.full_refresh else []
+        again = target.mode is Mode.APPEND and snapshot.content_key in known
         table = f"{'TEMP ' if into == ARRIVED else ''}TABLE {into}"
         self.database.register("_seeknal_arriving", arrow.plain(snapshot.reader()))
         limit = "LIMIT 0" if again else ""
@@ -173,7 +173,7 @@ class Store(File):
             self.rows(f"CREATE OR REPLACE TABLE {table} AS FROM {rows}")
         else:
             self._merge(target, table, rows)
-        made = created or (self.is_ours(before) and before["made"])
+        made = created or bool(before and self.is_ours(before) and before["made"])
         fields = {"made": made, "token": uuid.uuid4().hex[:12], "appended": [*known, key]}
         self.put("table", *target.name.parts, document={"owner": self.owner(key), **fields})
         version, count = self.version(target), self.count(table)
