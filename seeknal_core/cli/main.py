@@ -30,7 +30,11 @@ COMMANDS = {
     "query": ("seeknal_core.cli.reading", "query", "Ask an environment's stored outputs."),
     "state": ("seeknal_core.cli.state", "state", "Mend what this folder remembers."),
     "gc": ("seeknal_core.cli.gc", "gc", "Remove stored outputs that nothing refers to."),
-    "plugins": ("seeknal_core.cli.plugins", "plugins", "Look at the installed backends."),
+    "plugins": (
+        "seeknal_core.cli.plugins",
+        "plugins",
+        "Look at the installed backends, or begin a new one.",
+    ),
 }
 
 

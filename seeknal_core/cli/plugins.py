@@ -18,7 +18,7 @@ from seeknal_core.plugins import BACKENDS, HOOKS, WRAPPERS, PluginHost
 
 @click.group()
 def plugins() -> None:
-    """Look at the installed backends."""
+    """Look at the installed backends, or begin a new one."""
 
 
 @plugins.command("list")
@@ -75,6 +75,30 @@ def show_plugin(name: str, as_json: bool) -> int:
                 notes += f", default {option['default']}"
             doc = f": {option['doc']}" if option["doc"] else ""
             click.echo(f"  {option['name']} ({notes}){doc}")
+    return 0
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option("--dir", "directory", metavar="DIR", help="Write into DIR, not ./seeknal-NAME.")
+def new_plugin(name: str, directory: str | None) -> int:
+    """Write the distribution of a new backend for the type NAME.
+
+    It works at once, on a folder of Parquet files, and passes the conformance suite.
+    """
+    # Here, so that list and show don't pay for it.
+    import shlex
+    from pathlib import Path
+
+    from seeknal_core.cli.new_backend import NewBackend, write_backend
+
+    new = NewBackend.named(name, PluginHost.from_environment(os.environ))
+    folder = Path(directory or new.distribution)
+    write_backend(new, folder)
+    click.echo(f"wrote {new.distribution}, a backend for type {new.type!r}, into {folder}")
+    click.echo(f"Next: cd {shlex.quote(str(folder))}")
+    click.echo('      pip install -e ".[test]"')
+    click.echo("      pytest    # or, in an environment of its own: tox run")
     return 0
 
 

@@ -30,6 +30,8 @@ from seeknal_core.types import ExecutionContext, QualifiedName, TargetSpec
 def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName: ...
 ```
 
+`seeknal plugins new clickhouse` writes such a distribution, with every hook working on a toy store.
+
 A plugin under `seeknal.plugins` wraps the same hooks (`@hookimpl(wrapper=True)`) and sees every
 call of every backend. `SEEKNAL_TRACE_HOOKS=1` prints each call; `SEEKNAL_DISABLE_PLUGINS=a,b`
 leaves plugins out. This is hook API {hookspecs.HOOK_API}; a plugin may state the one it was
