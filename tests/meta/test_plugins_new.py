@@ -192,5 +192,15 @@ def test_a_project_is_run_planned_applied_promoted_and_cleaned_up(
 
 
 def test_where_it_is_installed_its_name_is_taken(generated: Generated, tmp_path: Path) -> None:
-    command = (generated.command("seeknal"), "plugins", "new", "toy-store")
-    assert "seeknal-toy-store 0.1.0" in run(*command, cwd=tmp_path, code=2)
+    new = (generated.command("seeknal"), "plugins", "new")
+    assert "seeknal-toy-store 0.1.0" in run(*new, "toy-store", cwd=tmp_path, code=2)
+    # The wheel of the core holds all templates.
+    run(*new, "joy-store", cwd=tmp_path)
+    written = {
+        path.relative_to(tmp_path).as_posix().replace("joy", "toy"): path.read_text("utf-8")
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    for path, text in written.items():
+        assert text.replace("joy", "toy") == (generated.folder.parent / path).read_text("utf-8")
+    assert len(written) == 13
