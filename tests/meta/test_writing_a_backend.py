@@ -71,9 +71,9 @@ def test_the_page_leads_from_an_empty_folder_to_the_whole_suite(tmp_path: Path) 
 def test_the_page_uses_the_public_modules_only() -> None:
     for path, text in shown(".py").items():
         found = {
-            node.module.partition(".")[2]
+            str(node.module).partition(".")[2]
             for node in ast.walk(ast.parse(text))
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seeknal_core.")
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("seeknal_core.")
         }
         assert found <= (PUBLIC if "/tests/" not in path else {"testing"}), path
 
