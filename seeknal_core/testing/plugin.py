@@ -128,7 +128,12 @@ class Conformance:
         known: dict[object, dict[str, Any]] = {}
         for item in items:
             contract = _contract(item)
-            about = _about(item, known) if contract is not None else None
+            try:
+                about = _about(item, known) if contract is not None else None
+            except pytest.UsageError as error:
+                # What a worker of pytest-xdist dies of is lost, but for this.
+                item.session.shouldfail = str(error)
+                raise
             if about is None:
                 continue
             suite = item.nodeid.rpartition("::")[0]

@@ -119,6 +119,10 @@ def test_a_mistake_in_the_fixture_is_told_in_a_line(
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert words in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+    in_workers = run(tmp_path, MODULE.replace(old, new), "-n", "2")
+    assert in_workers.returncode != 0
+    assert words in in_workers.stdout + in_workers.stderr
+    assert "INTERNALERROR" not in in_workers.stdout + in_workers.stderr
 
 
 def test_the_command_line_does_not_load_the_suite() -> None:
