@@ -477,11 +477,11 @@ def test_what_a_killed_write_left_goes_with_the_table(prod: Bench, ns: str, othe
         location += "-of-a-write-that-never-made-it"
     place = short_hash(dev.inspect(target).identity)
     folder = prod.root / "target" / "iceberg-pending" / place
-    left = f"{location}/data/seeknal-dead/00000.parquet"
+    left = f"{location}/data/seeknal-killed/00000.parquet"
     with dev.table(target).io.new_output(left).create() as stream:
         stream.write(b"half a file")
-    note = {"write_id": "dead", "folders": [f"{location}/data/seeknal-dead"], "ids": ["dead"]}
-    (folder / "dead.json").write_text(json.dumps(note))
+    note = {"write_id": "killed", "folders": [f"{location}/data/seeknal-killed"], "ids": ["killed"]}
+    (folder / "killed.json").write_text(json.dumps(note))
     assert drop_all(dev) == [f"dev_{ns}.t", f"dev_{ns}"]
-    assert [line for line in everything(prod) if ns in line or "dead" in line] == []
+    assert [line for line in everything(prod) if ns in line or "killed" in line] == []
     assert before == [] or everything(prod) == before
