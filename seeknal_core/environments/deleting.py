@@ -91,7 +91,7 @@ def take_inventory(session: Session, record: EnvironmentRecord) -> Inventory:
 
 
 def forget_undo(session: Session) -> None:
-    """Throw away what the stores keep to undo the last promotion into the environment.
+    """Throw away what the stores keep to undo promotions into the environment.
 
     Raises:
         BackendError: a store does not answer.
@@ -100,6 +100,7 @@ def forget_undo(session: Session) -> None:
     from seeknal_core.environments import publishing
 
     name = session.environment.name
+    publishing.discard_outdated(session)
     last = promotions.load(session.state, name, "last")
     if last is None:
         return

@@ -72,17 +72,20 @@ def finish(session: Session, promotion: Promotion) -> tuple[str, ...]:
     save_manifest(session.state, name, manifest)
     session.state.save(record)
     _follow(session, promotion, record)
-    notes: list[str] = []
     last = promotions.load(session.state, name, "last")
     if last is not None and last.id != promotion.id:
-        try:
-            publishing.discard_all(session, last)
-            promotions.forget_undone(session.state, last)
-        except BackendError as error:
-            notes.append(f"data that undid an earlier promotion is left: {redact(str(error))}")
+        promotions.outdate(session.state, last)
     promotions.save(session.state, attrs.evolve(promotion, step=Step.DONE, after=record), "last")
+    notes: tuple[str, ...] = ()
+    try:
+        publishing.discard_outdated(session)
+    except BackendError as error:
+        notes = (
+            "data that undid an earlier promotion is left, and goes with the next promotion: "
+            f"{redact(str(error))}",
+        )
     promotions.forget(session.state, name)
-    return tuple(notes)
+    return notes
 
 
 def drop_removed(session: Session, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -187,6 +190,7 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
         undone = definitions_digest({id: node.definition for id, node in found.after.nodes.items()})
         _restore(session, found, undone)
         publishing.discard_all(session, found)
+        publishing.discard_outdated(session)
         promotions.forget_undone(session.state, found)
         promotions.forget(session.state, name, "last")
         promotions.forget(session.state, name)

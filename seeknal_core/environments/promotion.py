@@ -1,8 +1,9 @@
 """What is remembered of a promotion, from its first staged row to its rollback.
 
-Two documents per destination: ``<name>.current`` while one is under way, and
-``<name>.last`` while the stores keep what undoes the last one. Every step is
-written down before it is taken.
+Documents per destination: ``<name>.current`` while one is under way, ``<name>.last``
+while the stores keep what undoes the last one, and ``<name>.outdated-<id>`` where a store
+has yet to let go of what undid an earlier one. Every step is written down before it is
+taken.
 """
 
 from __future__ import annotations
@@ -141,6 +142,24 @@ def save(state: StateStore, promotion: Promotion, which: str = "current") -> Pro
 def forget(state: StateStore, destination: str, which: str = "current") -> None:
     """Remove a promotion's document."""
     state.remove(_KIND, f"{destination}.{which}")
+
+
+def outdate(state: StateStore, promotion: Promotion) -> None:
+    """Write down that a promotion is not the last any more, until its undo data is gone."""
+    save(state, promotion, outdated_name(promotion))
+
+
+def outdated_name(promotion: Promotion) -> str:
+    """Return the name of the document of a promotion that is not the last any more."""
+    return f"outdated-{promotion.id}"
+
+
+def outdated(state: StateStore, destination: str) -> list[Promotion]:
+    """Return the promotions into an environment whose undo data has yet to go."""
+    start = f"{destination}.outdated-"
+    names = [name for name in state.all(_KIND) if name.startswith(start)]
+    found = (load(state, destination, name.removeprefix(f"{destination}.")) for name in names)
+    return [one for one in found if one is not None]
 
 
 def forget_undone(state: StateStore, promotion: Promotion) -> None:

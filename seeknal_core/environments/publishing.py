@@ -278,6 +278,18 @@ def discard_all(session: Session, promotion: Promotion) -> None:
         session.dispatcher.discard(session.context, one.connection, one.batch)
 
 
+def discard_outdated(session: Session) -> None:
+    """Throw away what the stores keep for promotions that can't be undone any more.
+
+    Raises:
+        BackendError: a store does not answer; what it keeps is thrown away another time.
+    """
+    for old in promotions.outdated(session.state, session.environment.name):
+        discard_all(session, old)
+        promotions.forget_undone(session.state, old)
+        promotions.forget(session.state, old.destination, promotions.outdated_name(old))
+
+
 def restored(session: Session, promotion: Promotion) -> EnvironmentRecord:
     """Return the destination's record before a promotion, over what was undone of it.
 

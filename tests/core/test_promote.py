@@ -303,6 +303,34 @@ def test_rollback_brings_rows_definitions_and_tables_back(project: Path, seeknal
     seeknal("run")
 
 
+@pytest.mark.parametrize("after", ["another promotion", "rollback", "delete"])
+def test_undo_data_that_a_store_did_not_let_go_of_goes_later(
+    project: Path, seeknal: Cli, after: str
+) -> None:
+    # The first promotion into staging can be undone until the second one is there.
+    for least in (25, 30):
+        big(project, least)
+        apply(seeknal)
+        keep = {"FOLDER_KEEPS_ALL": "1"} if least == 30 else {}
+        done = seeknal("env", "promote", "dev", "staging", "--json", **keep).json()
+    assert "told to let go of nothing" in str(done["notes"])
+    promotions = project / "target" / "state" / "promotions"
+    assert len(list(promotions.glob("staging.outdated-*"))) == 1
+    kept = project / "lake" / ".staged"
+    assert len(list(kept.iterdir())) > 1
+    if after == "another promotion":
+        big(project, 35)
+        apply(seeknal)
+        seeknal("env", "promote", "dev", "staging")
+        assert [path.name for path in promotions.iterdir()] == ["staging.last.json"]
+        assert len(list(kept.iterdir())) == 1
+    else:
+        command = ("rollback", "staging") if after == "rollback" else ("delete", "staging", "--yes")
+        seeknal("env", *command)
+        assert not list(promotions.iterdir())
+        assert not kept.exists()
+
+
 def test_rollback_refuses_by_name_what_was_written_since(project: Path, seeknal: Cli) -> None:
     big(project, 25)
     apply(seeknal)

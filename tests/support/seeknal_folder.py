@@ -260,6 +260,8 @@ def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
 
 @hookimpl
 def discard(context: ExecutionContext, batch: Batch) -> None:
+    if os.environ.get("FOLDER_KEEPS_ALL"):
+        raise BackendError("the folder is told to let go of nothing", "tell it otherwise")
     for target in batch.targets:
         shutil.rmtree(_stage(context, target, batch.promotion), ignore_errors=True)
     with contextlib.suppress(OSError):
