@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.cli import Result
 from support.distributions import install
 from support.postgres import PostgresServer
 from support.promotions import Place, Shop, make_shop
@@ -55,7 +56,12 @@ def shop(tmp_path: Path, server: PostgresServer) -> Shop:
 @pytest.mark.timeout(6 * 3600)
 def test_kills_at_random_moments_lose_nothing(shop: Shop, server: PostgresServer) -> None:
     chance = random.Random(SEED)
-    number, kills, took = 1, 0, 3.0
+    number, kills = 2, 0
+    shop.become(number)
+    shop.apply()
+    started = time.monotonic()
+    shop.promote()
+    longest = time.monotonic() - started
     while kills < KILLS:
         number += 1
         shop.become(number)
@@ -64,27 +70,26 @@ def test_kills_at_random_moments_lose_nothing(shop: Shop, server: PostgresServer
         command = ("env", "promote", "dev")
         while True:
             started = time.monotonic()
-            running = shop.seeknal.start(*command)
-            wait = chance.uniform(0.1, took * 1.1)
-            try:
-                running.communicate(timeout=wait)
-            except subprocess.TimeoutExpired:
-                kills += 1
-                if chance.random() < 0.15:
-                    server.kill9()
-                    running.communicate(timeout=180)
-                    server.start()
-                else:
-                    running.send_signal(signal.SIGKILL)
-                    running.communicate(timeout=60)
-            if running.returncode == 0:
-                took = time.monotonic() - started
+            # Beyond what a whole promotion takes, or a series of kills would never end.
+            wait = chance.uniform(0.02, longest * 1.3)
+            if chance.random() < 0.15:
+                ended = with_server_killed(shop, server, wait, *command)
+                # The server may have died when the command had ended.
+                killed = ended.code != 0
+            else:
+                ended = shop.seeknal.killed_after(wait, *command)
+                killed = ended.code == -9
+            kills += killed
+            if ended.code == 0:
+                longest = max(longest, min(wait, time.monotonic() - started))
                 break
-            assert running.returncode in (-9, 1, 5), (SEED, kills, running.returncode)
+            assert killed, (SEED, kills, ended)
+            assert ended.code in (-9, 1, 5), (SEED, kills, ended)
             for place in shop.places:
                 seen = place.seen()
                 if f"shop.new{number}" not in seen:
                     assert seen == old[place.name], (SEED, kills, place.name)
+        sys.stdout.write(f"version {number}: {kills} kills\n")
         shop.expect(number)
         assert shop.leftovers() == [], (SEED, kills)
         if chance.random() < 0.2:
@@ -92,3 +97,13 @@ def test_kills_at_random_moments_lose_nothing(shop: Shop, server: PostgresServer
             assert shop.seen() == old, (SEED, kills)
             assert shop.leftovers(undo=True) == [], (SEED, kills)
     assert kills >= KILLS
+
+
+def with_server_killed(shop: Shop, server: PostgresServer, wait: float, *command: str) -> Result:
+    """Run a command whose database dies after `wait` seconds, and start it again after that."""
+    killer = threading.Timer(wait, server.kill9)
+    killer.start()
+    ended = shop.seeknal(*command, code=None)
+    killer.join()
+    server.start()
+    return ended

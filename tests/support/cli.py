@@ -69,6 +69,11 @@ class Cli:
         assert "Traceback" not in result.said, result.said
         return result
 
+    def killed_after(self, seconds: float, *args: str) -> Result:
+        """Run it, and kill it as ``kill -9`` does once it has run for so long."""
+        ended, out, err = _warm().run(args, cwd=self.cwd, env=self.environment(), timeout=seconds)
+        return Result(code=ended, out=out, err=err)
+
     def start(self, *args: str, **environ: str) -> subprocess.Popen[str]:
         """Start it and return at once."""
         return subprocess.Popen(

@@ -49,18 +49,26 @@ class Warm:
     def run(
         self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
     ) -> tuple[int, str, str]:
-        """Run ``seeknal`` with `args`; return its exit code and what it printed."""
+        """Run ``seeknal`` with `args`; return its exit code and what it printed.
+
+        After `timeout` seconds it is killed; its exit code is then -9.
+        """
         with self._lock, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             asked = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
             head = len(asked).to_bytes(4, "big")
             socket.send_fds(self._socket, [head], [out.fileno(), err.fileno()])
             self._socket.sendall(asked)
             pid = int(self._answers.readline())
-            late = threading.Timer(timeout, os.kill, (pid, signal.SIGKILL))
+            late = threading.Timer(timeout, _kill, (pid,))
             late.start()
             code = int(self._answers.readline())
             late.cancel()
             return code, _text(out), _text(err)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _text(file: IO[bytes]) -> str:
