@@ -298,6 +298,38 @@ def render_preview(result: Preview) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: int = 0) -> None:
     """Print a table; the last `numeric` columns are right-aligned."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    if sum(widths) + _GAP * len(widths) <= _width() and all(
+        cell.isascii() and cell.isprintable() for row in rows for cell in row
+    ):
+        _print_plain(header, rows, widths, numeric)
+    else:
+        _print_folded(header, rows, numeric)
+
+
+#: Characters between two columns, and those before the first and after the last.
+_GAP = 3
+
+
+def _print_plain(
+    header: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], numeric: int
+) -> None:
+    """Print a table that fits: rich takes a millisecond a row, and there may be many."""
+    left = len(header) - numeric
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = [
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f" {(' ' * _GAP).join(aligned)}".rstrip()
+
+    rule = "\u2500" * (sum(widths) + _GAP * (len(widths) - 1) + 2)
+    click.echo("\n".join(["", line(header), rule, *map(line, rows), ""]))
+
+
+def _print_folded(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: int) -> None:
+    """Print a table whose cells may need several lines, or be of any script."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
