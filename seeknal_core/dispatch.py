@@ -111,6 +111,10 @@ class Dispatcher:
         """Tell whether the backend of `type` implements an optional hook."""
         return self.host.implements(type, hook)
 
+    def together(self, type: str, hook: str) -> bool:
+        """Tell whether a hook for several targets serves those of `type`."""
+        return self.host.together(type, hook)
+
     def options(self, type: str) -> BackendOptions | None:
         """Return the backend's option classes, or None where it describes none."""
         if type not in self._options:
@@ -243,6 +247,17 @@ class Dispatcher:
             snapshot=snapshot,
         )
 
+    def materialize_targets(
+        self,
+        context: ExecutionContext,
+        resolved: Sequence[ResolvedTarget],
+        snapshots: Sequence[Snapshot],
+    ) -> list[WriteResult]:
+        """Make targets of one connection hold their snapshots, by one call."""
+        return self._together(
+            "materialize_targets", WriteResult, context, resolved, snapshots=tuple(snapshots)
+        )
+
     def count_rows(self, context: ExecutionContext, resolved: ResolvedTarget) -> int:
         """Count a target's rows in its store."""
         return self._calls.call(
@@ -274,21 +289,34 @@ class Dispatcher:
         if not resolved:
             return []
         first = resolved[0]
-        if len(resolved) == 1 or not self.supports(first.target.type, "inspect_targets"):
+        if len(resolved) == 1 or not self.together(first.target.type, "inspect_targets"):
             return [self.inspect_target(context, one) for one in resolved]
+        return [*self._together("inspect_targets", TargetState, context, resolved)]
+
+    def _together(
+        self,
+        hook: str,
+        result_type: type[T],
+        context: ExecutionContext,
+        resolved: Sequence[ResolvedTarget],
+        **arguments: object,
+    ) -> list[T]:
+        """Call a hook for targets of one connection; it answers for each, in their order."""
+        first = resolved[0]
         found = self._calls.call(
             first.target.type,
-            "inspect_targets",
+            hook,
             tuple,
             context=context.connected(first.connection),
             targets=tuple(one.target for one in resolved),
+            **arguments,
         )
         whole = len(found) == len(resolved)
-        if not whole or not all(isinstance(state, TargetState) for state in found):
+        if not whole or not all(isinstance(one, result_type) for one in found):
             raise self._calls.broken(
                 first.target.type,
-                "inspect_targets",
-                "did not answer with a TargetState for each target, in order",
+                hook,
+                f"did not answer with a {result_type.__name__} for each target, in order",
             )
         return list(found)
 
@@ -307,6 +335,23 @@ class Dispatcher:
             context=context.connected(resolved.connection),
             target=resolved.target,
             snapshot=snapshot,
+            promotion=promotion,
+        )
+
+    def stage_targets(
+        self,
+        context: ExecutionContext,
+        resolved: Sequence[ResolvedTarget],
+        snapshots: Sequence[Snapshot],
+        promotion: str,
+    ) -> list[Staged]:
+        """Write snapshots unseen into the store of targets of one connection, by one call."""
+        return self._together(
+            "stage_targets",
+            Staged,
+            context,
+            resolved,
+            snapshots=tuple(snapshots),
             promotion=promotion,
         )
 

@@ -147,6 +147,27 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
 
 
 @hookspec(firstresult=True)
+def materialize_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], snapshots: tuple[Snapshot, ...]
+) -> tuple[WriteResult, ...]:
+    """Do for several targets of ``context.connection`` what `materialize` does for each.
+
+    Optional, for a store in which a transaction or a round trip costs more than a few
+    rows: the core calls it for small snapshots. Readers of each target see its old rows
+    or its new ones. Where it raises, any of the targets may have been written, and the
+    core calls `materialize` for each of them, so that a mistake is told of the one that
+    has it; so it need not say which that was.
+
+    Args:
+        snapshots: one for each target, in the same order.
+
+    Returns:
+        One result for each target, in the same order.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
 def count_rows(context: ExecutionContext, target: Target) -> int:
     """Count the rows a reader of the target would count, asked of the store.
 
@@ -216,6 +237,27 @@ def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promoti
 
     Raises:
         WriteRefused, NamespaceRefused, Unreachable: as `materialize`.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def stage_targets(
+    context: ExecutionContext,
+    targets: tuple[Target, ...],
+    snapshots: tuple[Snapshot, ...],
+    promotion: str,
+) -> tuple[Staged, ...]:
+    """Do for several targets of ``context.connection`` what `stage` does for each.
+
+    Optional, beside `stage`, and for small snapshots, as `materialize_targets` is. Where
+    it raises, the core calls `stage` for each target.
+
+    Args:
+        snapshots: one for each target, in the same order.
+
+    Returns:
+        One staged write for each target, in the same order.
     """
     raise NotImplementedError
 
@@ -363,6 +405,14 @@ NEEDS = (
     ("stage", "inspect_target"),
     ("prepare_publish", "publish"),
     ("inspect_targets", "inspect_target"),
+    ("stage_targets", "stage"),
 )
+
+#: Hooks for several targets, and the one for each that they stand for.
+TOGETHER = {
+    "inspect_targets": "inspect_target",
+    "materialize_targets": "materialize",
+    "stage_targets": "stage",
+}
 
 REQUIRED = ("resolve_profile", "namespace_for", "materialize", "count_rows")

@@ -261,6 +261,17 @@ class PluginHost:
         """Tell whether a loaded backend implements a hook."""
         return hook in self.loaded(type).hooks
 
+    def together(self, type: str, hook: str) -> bool:
+        """Tell whether a hook for several targets may be called in place of the single one.
+
+        Not where a wrapper plugin knows the single one alone: it means to see each target.
+        """
+        single = hookspecs.TOGETHER[hook]
+        return self.implements(type, hook) and not any(
+            single in wrapper.hooks and hook not in wrapper.hooks
+            for wrapper in self._wrappers.values()
+        )
+
     def caller(self, type: str, hook: str) -> HookCaller:
         """Return the caller that reaches the one backend of `type` and all wrappers."""
         key = (type, hook)

@@ -636,6 +636,7 @@ class TargetState:
     None where absent. ``owner`` is None where no record of Seeknal's names the table.
     ``generation`` counts the promotions that this project's environment had in
     this store (or, where a store keeps no such count, in this table), 0 for none.
+    ``rows`` is what `count_rows` would say, None where that takes a question of its own.
     """
 
     exists: bool
@@ -644,6 +645,7 @@ class TargetState:
     version: str | None = None
     owner: Ownership | None = None
     generation: int = 0
+    rows: int | None = None
 
 
 class OwnedKind(enum.Enum):

@@ -8,6 +8,7 @@ import attrs
 
 from seeknal_core.environments.choosing import Rows, Side, differing
 from seeknal_core.environments.outcome import PromotionReport
+from seeknal_core.environments.publishing import in_parallel
 from seeknal_core.errors import NotApplied, StalePlan, VerificationFailed
 from seeknal_core.run.run import moved_digest, other_records
 from seeknal_core.run.targets import TargetCheck, check_targets, guard
@@ -118,22 +119,29 @@ class Preflight:
         Raises:
             VerificationFailed: naming tables and both counts.
         """
-        session = self.source.session
-        wrong = []
-        for key, held in self.source.record.targets.items():
+        session, record = self.source.session, self.source.record
+        wanted = {}
+        for key, held in record.targets.items():
             resolved = self.source.bindings.targets.get(key)
-            theirs, new = self.source.record.nodes.get(held.node), records.get(held.node)
+            theirs, new = record.nodes.get(held.node), records.get(held.node)
             if resolved is None or held.node not in promoted or theirs is None or new is None:
                 continue
-            if theirs.content_key != new.content_key:
-                continue
-            state = session.dispatcher.inspect_target(session.context, resolved)
-            if state is not None and not state.exists:
-                wrong.append(f"{held.name} is missing; {held.rows:,} rows were written")
-                continue
-            count = session.dispatcher.count_rows(session.context, resolved)
+            if theirs.content_key == new.content_key:
+                wanted[key] = resolved
+        checks = check_targets(session, wanted.values())
+
+        def look(key: str) -> str | None:
+            held, check = record.targets[key], checks[key]
+            if check.state is not None and not check.state.exists:
+                return f"{held.name} is missing; {held.rows:,} rows were written"
+            count = check.state.rows if check.state is not None else None
+            if count is None:
+                count = session.dispatcher.count_rows(session.context, check.resolved)
             if count != held.rows:
-                wrong.append(f"{held.name} holds {count:,} rows; {held.rows:,} were written")
+                return f"{held.name} holds {count:,} rows; {held.rows:,} were written"
+            return None
+
+        wrong = [line for line in in_parallel(look, wanted) if line]
         if wrong:
             name = self.source.record.name
             raise VerificationFailed(

@@ -7,8 +7,9 @@ commit. Whatever fails before the last commit undoes all.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,9 +25,19 @@ from seeknal_core.errors import (
     Unreachable,
     VerificationFailed,
 )
+from seeknal_core.run.execute import SMALL, TOGETHER
 from seeknal_core.run.session import Session
+from seeknal_core.run.targets import check_targets
 from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.types import Batch, Cancellation, Connection, Mode, Published, Snapshot
+from seeknal_core.types import (
+    Batch,
+    Cancellation,
+    Checksum,
+    Connection,
+    Mode,
+    Published,
+    Snapshot,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,18 +72,45 @@ def stage_all(
     Raises:
         BackendError: one could not be staged; nothing is visible anywhere.
     """
+    resolved = {
+        write.key: promotions.resolve(session, attrs.evolve(write, staged=None))
+        for write in promotion.writes
+    }
 
-    def stage(item: tuple[str, Write]) -> Write:
-        batch, write = item
+    def stage(batch: str, write: Write) -> Write:
         session.context.cancellation.check()
-        resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
         staged = session.dispatcher.stage(
-            session.context, resolved, snapshots[write.content_key], batch
+            session.context, resolved[write.key], snapshots[write.content_key], batch
         )
         return attrs.evolve(write, staged=staged)
 
-    items = [(part.batch, write) for part in promotion.parts for write in part.writes]
-    staged = {write.key: write for write in in_parallel(stage, items)}
+    def stage_group(item: tuple[str, Sequence[Write]]) -> list[Write]:
+        batch, writes = item
+        session.context.cancellation.check()
+        if len(writes) > 1:
+            with contextlib.suppress(BackendError):
+                # Whatever is wrong with one of them, it is told of that one below.
+                found = session.dispatcher.stage_targets(
+                    session.context,
+                    [resolved[write.key] for write in writes],
+                    [snapshots[write.content_key] for write in writes],
+                    batch,
+                )
+                return [
+                    attrs.evolve(write, staged=staged)
+                    for write, staged in zip(writes, found, strict=True)
+                ]
+        return [stage(batch, write) for write in writes]
+
+    def is_small(write: Write) -> bool:
+        type = resolved[write.key].target.type
+        together = session.dispatcher.together(type, "stage_targets")
+        return together and snapshots[write.content_key].bytes <= SMALL
+
+    groups = [
+        (part.batch, group) for part in promotion.parts for group in _grouped(part.writes, is_small)
+    ]
+    staged = {write.key: write for writes in in_parallel(stage_group, groups) for write in writes}
     return attrs.evolve(
         promotion,
         parts=tuple(
@@ -80,6 +118,20 @@ def stage_all(
             for part in promotion.parts
         ),
     )
+
+
+def _grouped(
+    writes: Sequence[Write], is_small: Callable[[Write], bool]
+) -> Iterator[Sequence[Write]]:
+    """Part writes into those that go alone, and groups of small ones."""
+    small: list[Write] = []
+    large: list[Write] = []
+    for write in writes:
+        (small if is_small(write) else large).append(write)
+    yield from ([write] for write in large)
+    size = min(TOGETHER, max(1, -(-len(small) // _WORKERS)))
+    for start in range(0, len(small), size):
+        yield small[start : start + size]
 
 
 def verify_all(
@@ -97,18 +149,28 @@ def verify_all(
     Raises:
         VerificationFailed: with both numbers and names.
     """
+    resolved = {write.key: promotions.resolve(session, write) for write in promotion.writes}
+    checks = check_targets(session, resolved.values())
 
     def verify(write: Write) -> list[str]:
         session.context.cancellation.check()
         snapshot = snapshots[write.content_key]
-        resolved = promotions.resolve(session, write)
         assert write.staged is not None
-        rows = session.dispatcher.count_rows(session.context, resolved)
-        if resolved.target.mode is Mode.APPEND and write.staged.rows == 0 == rows:
+        # Summing up the staged rows counts them as well.
+        sums = None
+        if checksums(snapshot):
+            sums = session.dispatcher.checksum(session.context, resolved[write.key])
+        rows = (
+            sums.rows
+            if sums is not None
+            else session.dispatcher.count_rows(session.context, resolved[write.key])
+        )
+        mode = resolved[write.key].target.mode
+        if mode is Mode.APPEND and write.staged.rows == 0 == rows:
             return []  # the ledger has these rows appended already
         if rows != snapshot.row_count:
             return [f"{write.name}: {rows:,} rows staged, {snapshot.row_count:,} in {write.node}"]
-        state = session.dispatcher.inspect_target(session.context, resolved)
+        state = checks[write.key].state
         found = {column.name for column in state.columns} if state else set()
         wanted = set(snapshot.schema.names)
         if found != wanted:
@@ -117,9 +179,7 @@ def verify_all(
                 f"{write.name}: staged with other columns than {write.node}: "
                 f"lacks {', '.join(lacks) or 'none'}, has besides {', '.join(more) or 'none'}"
             ]
-        if not checksums(snapshot):
-            return []
-        return _checksum_problems(session, write, snapshot)
+        return _checksum_problems(write, snapshot, sums) if sums is not None else []
 
     problems = [line for lines in in_parallel(verify, promotion.writes) for line in lines]
     if problems:
@@ -131,12 +191,9 @@ def verify_all(
         )
 
 
-def _checksum_problems(session: Session, write: Write, snapshot: Snapshot) -> list[str]:
+def _checksum_problems(write: Write, snapshot: Snapshot, staged: Checksum) -> list[str]:
     from seeknal_core.checksums import checksum_of
 
-    staged = session.dispatcher.checksum(session.context, promotions.resolve(session, write))
-    if staged is None:
-        return []
     wanted = checksum_of(snapshot.reader())
     return [
         f"{write.name}: column {name} was staged with other values than {write.node} has"

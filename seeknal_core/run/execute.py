@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from seeknal_core.run.session import Session
 from seeknal_core.run.targets import Need, Production, TargetCheck, need
 from seeknal_core.specs import AnyNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
-from seeknal_core.types import Snapshot, redact
+from seeknal_core.types import Snapshot, WriteResult, redact
 
 #: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
 _HEARTBEAT = 0.2
@@ -35,6 +36,12 @@ _HEARTBEAT = 0.2
 #: stopped by then (a Python loop, a store that does not answer) is left to its end
 #: with the process: targets are old or new whatever dies.
 _GRACE = 4.0
+
+#: Bytes of a snapshot that is small enough to be written together with others, how many
+#: are written together at most, and the seconds for which such writes wait for one another.
+SMALL = 2**20
+TOGETHER = 40
+_GATHERING = 0.5
 
 _STOPPED = "not run, the run was stopped"
 _ABANDONED = "it did not stop in time and was abandoned"
@@ -56,7 +63,8 @@ class _NodeEnd:
     snapshot: Snapshot | None = None
 
 
-_Task = Future[_NodeEnd | TargetOutcome]
+_Task = Future[_NodeEnd | list[TargetOutcome]]
+_Writes = tuple[tuple[TargetCheck, Snapshot], ...]
 
 
 @attrs.define(kw_only=True)
@@ -67,7 +75,8 @@ class _Progress:
     dependents: dict[str, list[str]]
     ready: deque[str]
     writes: deque[tuple[TargetCheck, Snapshot]] = attrs.field(factory=deque)
-    running: dict[_Task, str | TargetCheck] = attrs.field(factory=dict)
+    waiting_since: float = 0.0
+    running: dict[_Task, str | _Writes] = attrs.field(factory=dict)
     done: dict[str, Snapshot] = attrs.field(factory=dict)
     nodes: dict[str, NodeOutcome] = attrs.field(factory=dict)
     targets: dict[str, TargetOutcome] = attrs.field(factory=dict)
@@ -174,10 +183,11 @@ class Executor:
     def _start_ready(self, progress: _Progress, pool: ThreadPoolExecutor, options: Options) -> None:
         # No more than there are threads: what the pool holds can't be called back.
         while not progress.stopping and len(progress.running) < max(1, options.threads):
-            if progress.writes:
-                check, snapshot = progress.writes.popleft()
-                self._reporter.target_started(str(check.resolved.target.name))
-                progress.running[pool.submit(self._target, check, snapshot)] = check
+            if progress.writes and not (progress.ready and self._may_wait(progress)):
+                writes = self._next_writes(progress)
+                for check, _ in writes:
+                    self._reporter.target_started(str(check.resolved.target.name))
+                progress.running[pool.submit(self._targets, writes)] = writes
             elif progress.ready:
                 id = progress.ready.popleft()
                 known = {input: progress.done[input] for input in self._scope.waits[id]}
@@ -186,13 +196,41 @@ class Executor:
             else:
                 return
 
+    def _may_wait(self, progress: _Progress) -> bool:
+        """Whether the writes are small ones, for which more may soon come along."""
+        if len(progress.writes) >= TOGETHER:
+            return False
+        if time.monotonic() - progress.waiting_since > _GATHERING:
+            return False
+        return all(self._is_small(check, snapshot) for check, snapshot in progress.writes)
+
+    def _is_small(self, check: TargetCheck, snapshot: Snapshot) -> bool:
+        return snapshot.bytes <= SMALL and self._session.dispatcher.together(
+            check.resolved.target.type, "materialize_targets"
+        )
+
+    def _next_writes(self, progress: _Progress) -> _Writes:
+        """Take the write that waits longest, and the small ones that can go with it."""
+        first = progress.writes.popleft()
+        taken = [first]
+        if self._is_small(*first):
+            connection = first[0].resolved.connection.name
+            left: deque[tuple[TargetCheck, Snapshot]] = deque()
+            for one in progress.writes:
+                fits = len(taken) < TOGETHER and one[0].resolved.connection.name == connection
+                (taken if fits and self._is_small(*one) else left).append(one)
+            progress.writes = left
+        progress.waiting_since = time.monotonic()
+        return tuple(taken)
+
     def _settle(
-        self, progress: _Progress, ended: _NodeEnd | TargetOutcome, options: Options
+        self, progress: _Progress, ended: _NodeEnd | list[TargetOutcome], options: Options
     ) -> None:
-        if isinstance(ended, TargetOutcome):
-            progress.targets[ended.key] = ended
-            self._reporter.target_ended(ended)
-            failed = ended.status is TargetStatus.FAILED
+        if isinstance(ended, list):
+            for one in ended:
+                progress.targets[one.key] = one
+                self._reporter.target_ended(one)
+            failed = any(one.status is TargetStatus.FAILED for one in ended)
         else:
             failed = ended.outcome.status is NodeStatus.FAILED
             self._node_ended(progress, ended)
@@ -212,6 +250,8 @@ class Executor:
             if not needs:
                 del progress.waiting[child]
                 progress.ready.append(child)
+        if not progress.writes:
+            progress.waiting_since = time.monotonic()
         progress.writes.extend((check, ended.snapshot) for check in self._by_node.pop(id, ()))
 
     def _node(self, id: str, known: Mapping[str, Snapshot]) -> _NodeEnd:
@@ -303,19 +343,57 @@ class Executor:
         # What was warned about is looked at, and warned about, again next time.
         return fingerprint if clean else ""
 
-    def _target(self, check: TargetCheck, snapshot: Snapshot) -> TargetOutcome:
+    def _targets(self, writes: _Writes) -> list[TargetOutcome]:
+        """Write targets, together where there are several."""
         started = time.monotonic()
+        whys = [self._need(check, snapshot) for check, snapshot in writes]
+        wanted = [write for write, why in zip(writes, whys, strict=True) if why.writes]
+        results: dict[str, WriteResult] = {}
+        if len(wanted) > 1:
+            with contextlib.suppress(SeeknalError):
+                # Whatever is wrong with one of them, it is told of that one below.
+                self._session.context.cancellation.check()
+                found = self._session.dispatcher.materialize_targets(
+                    self._session.context,
+                    [check.resolved for check, _ in wanted],
+                    [snapshot for _, snapshot in wanted],
+                )
+                keys = (check.resolved.target.key for check, _ in wanted)
+                results = dict(zip(keys, found, strict=True))
+        took = (time.monotonic() - started) / len(wanted) if results else 0.0
+        return [
+            self._target(check, snapshot, why, results.get(check.resolved.target.key), took)
+            for (check, snapshot), why in zip(writes, whys, strict=True)
+        ]
+
+    def _need(self, check: TargetCheck, snapshot: Snapshot) -> Need:
         target = check.resolved.target
-        held = self._record.targets.get(target.key)
-        definition = self._session.graph.definitions[target.node]
-        why = need(
+        return need(
             check,
             snapshot.content_key,
-            definition,
-            held,
+            self._session.graph.definitions[target.node],
+            self._record.targets.get(target.key),
             self._production,
             full_refresh=self._session.context.full_refresh,
         )
+
+    def _target(
+        self,
+        check: TargetCheck,
+        snapshot: Snapshot,
+        why: Need,
+        result: WriteResult | None,
+        took: float,
+    ) -> TargetOutcome:
+        """Write a target unless that was done, and write down how it ended.
+
+        Args:
+            result: of a write that was done together with others.
+            took: the seconds of its share of that.
+        """
+        started = time.monotonic() - took
+        target = check.resolved.target
+        held = self._record.targets.get(target.key)
         ended = TargetOutcome(
             key=target.key,
             node=target.node,
@@ -330,10 +408,11 @@ class Executor:
         if not why.writes:
             return attrs.evolve(ended, rows_after=held.rows if held else None)
         try:
-            self._session.context.cancellation.check()
-            result = self._session.dispatcher.materialize(
-                self._session.context, check.resolved, snapshot
-            )
+            if result is None:
+                self._session.context.cancellation.check()
+                result = self._session.dispatcher.materialize(
+                    self._session.context, check.resolved, snapshot
+                )
             for note in result.notes:
                 said = note.removeprefix(f"{target.name}: ")
                 self._warnings.put(f"{target.name}: {said}")
@@ -376,8 +455,9 @@ class Executor:
 
     def _skip_rest(self, progress: _Progress) -> None:
         for task in progress.running.values() if self.abandoned else ():
-            if isinstance(task, TargetCheck):
-                self._skip_target(progress, task, _ABANDONED)
+            if isinstance(task, tuple):
+                for check, _ in task:
+                    self._skip_target(progress, check, _ABANDONED)
             else:
                 progress.nodes[task] = NodeOutcome(
                     id=task, status=NodeStatus.SKIPPED, detail=_ABANDONED

@@ -205,6 +205,14 @@ class Bench:
         snapshot = rows if isinstance(rows, Snapshot) else self.snapshot(rows, content_key)
         return self.dispatcher.materialize(self.context, target, snapshot)
 
+    def write_all(self, *writes: tuple[ResolvedTarget, Snapshot | pa.Table]) -> list[WriteResult]:
+        """Materialize rows into several targets by one call."""
+        snapshots = [
+            rows if isinstance(rows, Snapshot) else self.snapshot(rows, "") for _, rows in writes
+        ]
+        targets = [target for target, _ in writes]
+        return self.dispatcher.materialize_targets(self.context, targets, snapshots)
+
     def count(self, target: ResolvedTarget) -> int:
         """Count a target's rows."""
         return self.dispatcher.count_rows(self.context, target)
@@ -298,6 +306,18 @@ class Promotion:
         snapshot = rows if isinstance(rows, Snapshot) else bench.snapshot(rows, content_key)
         self.plan(target, snapshot)
         staged = bench.dispatcher.stage(bench.context, _with(target, None), snapshot, self.name)
+        return self._waiting(target, staged)
+
+    def stage_all(self, *writes: tuple[ResolvedTarget, pa.Table]) -> list[ResolvedTarget]:
+        """Stage rows for several targets by one call."""
+        bench, targets = self.bench, [_with(target, None) for target, _ in writes]
+        snapshots = [bench.snapshot(rows, "") for _, rows in writes]
+        for target, snapshot in zip(targets, snapshots, strict=True):
+            self.plan(target, snapshot)
+        found = bench.dispatcher.stage_targets(bench.context, targets, snapshots, self.name)
+        return [self._waiting(target, one) for target, one in zip(targets, found, strict=True)]
+
+    def _waiting(self, target: ResolvedTarget, staged: Staged) -> ResolvedTarget:
         waiting = _with(target, Staged(**json.loads(json.dumps(attrs.asdict(staged)))))
         self.targets[target.target.key] = waiting
         return waiting

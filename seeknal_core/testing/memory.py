@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -187,6 +188,28 @@ class MemoryBackend:
         self, context: ExecutionContext, targets: tuple[Target, ...]
     ) -> tuple[TargetState, ...]:
         return tuple(self.inspect_target(context, target) for target in targets)
+
+    @hookimpl
+    def materialize_targets(
+        self,
+        context: ExecutionContext,
+        targets: tuple[Target, ...],
+        snapshots: tuple[Snapshot, ...],
+    ) -> tuple[WriteResult, ...]:
+        return tuple(map(partial(self.materialize, context), targets, snapshots))
+
+    @hookimpl
+    def stage_targets(
+        self,
+        context: ExecutionContext,
+        targets: tuple[Target, ...],
+        snapshots: tuple[Snapshot, ...],
+        promotion: str,
+    ) -> tuple[Staged, ...]:
+        return tuple(
+            self.stage(context, target, snapshot, promotion)
+            for target, snapshot in zip(targets, snapshots, strict=True)
+        )
 
     @hookimpl
     def stage(

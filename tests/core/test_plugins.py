@@ -273,3 +273,25 @@ def test_a_foreign_exception_is_wrapped_with_the_plugins_name(site: Path) -> Non
     host.load_backends(["alpha"])
     with pytest.raises(PluginError, match=r"seeknal-alpha 3\.1 failed in count_rows: KeyError"):
         HookCalls(host).call("alpha", "count_rows", int, context=None, target=None)
+
+
+def test_a_wrapper_that_knows_one_target_at_a_time_gets_to_see_each(site: Path) -> None:
+    several = "def materialize_targets(context, targets, snapshots):\n    return (yield)\n"
+    backend(site, "alpha", f"{FOUR}\n@hookimpl\n{several.replace('return (yield)', '...')}")
+    one = "def materialize(context, target, snapshot):\n    return (yield)\n"
+    wraps = "@hookimpl(wrapper=True)\n"
+    for name, source in (("both", f"{wraps}{one}{wraps}{several}"), ("one", f"{wraps}{one}")):
+        install(
+            site,
+            distribution=f"seeknal-{name}",
+            module=f"toy_{name}",
+            source=f"from seeknal_core.hookspecs import hookimpl\n{source}",
+            entry_points={WRAPPERS: {name: f"toy_{name}"}},
+        )
+    host = PluginHost()
+    host.load_backends(["alpha"])
+    assert host.together("alpha", "materialize_targets")
+    host.load_wrapper("both")
+    assert host.together("alpha", "materialize_targets")
+    host.load_wrapper("one")
+    assert not host.together("alpha", "materialize_targets")

@@ -120,6 +120,25 @@ def test_a_node_that_fails_200th_of_300_replaces_no_production_table(graph: Grap
     assert graph.contents()[middle] != before[middle]
 
 
+def test_one_table_of_30_that_cannot_be_written_stops_no_other(
+    tmp_path: Path, postgres_dsn: dict[str, object]
+) -> None:
+    graph = Graph(tmp_path / "bench", dict(postgres_dsn), 30)
+    with psycopg.connect(**graph.dsn) as other:
+        other.execute("CREATE SCHEMA bench")
+        other.execute("CREATE TABLE bench.m00011 (id bigint, val bigint)")
+    said = graph.seeknal("run", code=1).said
+    assert said.count("bench.m00011 exists already and was not made by this project") == 1
+    assert "29 written" in said and "1 failed" in said
+    assert len(graph.contents()) == 30
+    with psycopg.connect(**graph.dsn) as other:
+        other.execute("DROP TABLE bench.m00011")
+    done = graph.seeknal("run", SEEKNAL_TRACE_HOOKS="1")
+    assert "1 written" in done.said
+    assert hooks(done.err)["materialize"] == 1
+    assert "30 unchanged" in graph.seeknal("run").said
+
+
 @pytest.mark.timeout(300)
 def test_a_lock_on_one_of_60_tables_leaves_all_60_old(
     tmp_path: Path, postgres_dsn: dict[str, object]

@@ -30,6 +30,7 @@ GROUPS = {
     "sources": ("read_source",),
     "inspection: drift, ownership, `--adopt`": ("inspect_target",),
     "... of many targets at once": ("inspect_targets",),
+    "many small targets written, or staged, at once": ("materialize_targets", "stage_targets"),
     "staging: promotions all or nothing": ("stage", "publish", "revert", "discard"),
     "its commit can decide over several stores": ("prepare_publish",),
     "checksums of what is staged": ("checksum",),

@@ -378,3 +378,31 @@ class PublishesNothingAsSomething(MemoryBackend):
                 for target in batch.targets
             ]
             return Published(targets=tuple(done))
+
+
+@breaks("targets_staged_together_are_as_staged_alone")
+class StagesTogetherUponNothing(MemoryBackend):
+    @hookimpl
+    def stage_targets(
+        self,
+        context: ExecutionContext,
+        targets: tuple[Target, ...],
+        snapshots: tuple[Snapshot, ...],
+        promotion: str,
+    ) -> tuple[Staged, ...]:
+        found = super().stage_targets(context, targets, snapshots, promotion)
+        return tuple(attrs.evolve(one, base=None) for one in found)
+
+
+@breaks("what_is_refused_alone_is_refused_together")
+class StagesTogetherWhateverIsThere(MemoryBackend):
+    @hookimpl
+    def stage_targets(
+        self,
+        context: ExecutionContext,
+        targets: tuple[Target, ...],
+        snapshots: tuple[Snapshot, ...],
+        promotion: str,
+    ) -> tuple[Staged, ...]:
+        taking = attrs.evolve(context, adopt=True)
+        return super().stage_targets(taking, targets, snapshots, promotion)

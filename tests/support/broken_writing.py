@@ -317,3 +317,42 @@ class SaysNoNextStep(MemoryBackend):
             return super().begin(context)
         except Unreachable as error:
             raise Unreachable(str(error)) from None
+
+
+@breaks("targets_written_together_are_as_written_alone", "rows_appended_together_are_appended_once")
+class TellsOfSeveralInItsOwnOrder(MemoryBackend):
+    @hookimpl
+    def materialize_targets(
+        self,
+        context: ExecutionContext,
+        targets: tuple[Target, ...],
+        snapshots: tuple[Snapshot, ...],
+    ) -> tuple[WriteResult, ...]:
+        found = super().materialize_targets(context, targets, snapshots)
+        return tuple(reversed(found))
+
+
+@breaks("rows_appended_together_are_appended_once")
+class AppendsAgainWhatIsWrittenTogether(MemoryBackend):
+    @hookimpl
+    def materialize_targets(
+        self,
+        context: ExecutionContext,
+        targets: tuple[Target, ...],
+        snapshots: tuple[Snapshot, ...],
+    ) -> tuple[WriteResult, ...]:
+        renamed = tuple(attrs.evolve(one, content_key=f"k{time.time_ns()}") for one in snapshots)
+        return super().materialize_targets(context, targets, renamed)
+
+
+@breaks("a_mistake_leaves_each_target_old_or_new")
+class TakesWhatIsWrittenTogether(MemoryBackend):
+    @hookimpl
+    def materialize_targets(
+        self,
+        context: ExecutionContext,
+        targets: tuple[Target, ...],
+        snapshots: tuple[Snapshot, ...],
+    ) -> tuple[WriteResult, ...]:
+        taking = attrs.evolve(context, adopt=True)
+        return super().materialize_targets(taking, targets, snapshots)

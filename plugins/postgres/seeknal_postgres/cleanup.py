@@ -86,7 +86,7 @@ def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
         ledger = Ledger.of(context, conn)
         if not ledger.exists():
             return ()
-        store = store_identity(conn, connection_of(context).place)
+        store = store_identity(context, conn)
         tables = [
             Owned(kind=OwnedKind.TABLE, name=name, identity=f"{store}/{name}")
             for name in _tables(context, ledger)
@@ -157,7 +157,7 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
 def _check_place(context: ExecutionContext, conn: Conn, owned: Owned) -> None:
     if not owned.identity:
         return
-    here = f"{store_identity(conn, connection_of(context).place)}/{owned.name}"
+    here = f"{store_identity(context, conn)}/{owned.name}"
     conn.rollback()
     if here != owned.identity:
         raise WriteRefused(

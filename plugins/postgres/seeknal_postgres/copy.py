@@ -27,6 +27,8 @@ BATCH_ROWS = 32_768
 #: Bytes a batch is cut to when its rows are long.
 _BATCH_BYTES = 16 * 2**20
 _QUEUED = 4
+#: Bytes of a snapshot that isn't worth a thread of its own.
+_AT_ONCE = 2**18
 
 #: First values that the server takes, and those past the last, in microseconds and
 #: days from 1970 (https://www.postgresql.org/docs/current/datatype-datetime.html: from
@@ -81,6 +83,9 @@ class _Encoder:
         self._thread = threading.Thread(target=self._run, name="seeknal-encode", daemon=True)
 
     def __iter__(self) -> Iterator[bytes]:
+        if self._snapshot.bytes <= _AT_ONCE:
+            yield from self._encoded()
+            return
         self._thread.start()
         while (item := self._queue.get()) is not None:
             if isinstance(item, BaseException):

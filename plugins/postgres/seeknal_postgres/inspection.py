@@ -53,12 +53,7 @@ def _unstaged(target: Target) -> BackendError:
 
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
     """Carry out the hook of the same name."""
-    if target.staged is None:
-        return inspect_targets(context, (target,))[0]
-    with pool_of(context).take(context) as conn, translated(context, str(target.name)):
-        tables.settle(conn)
-        identity = tables.store_identity(conn, connection_of(context).place)
-        return _inspect_staged(context, conn, target, f"{identity}/{target.name}")
+    return inspect_targets(context, (target,))[0]
 
 
 def inspect_targets(
@@ -68,7 +63,9 @@ def inspect_targets(
     what = str(targets[0].name) if len(targets) == 1 else connection_of(context).place
     with pool_of(context).take(context) as conn, translated(context, what):
         tables.settle(conn)
-        store = tables.store_identity(conn, connection_of(context).place)
+        store = tables.store_identity(context, conn)
+        if any(target.staged is not None for target in targets):
+            return _inspect_staged(context, conn, targets, store)
         found = tables.describe_all(conn, [target.name for target in targets])
         oids = {name: table.oid for name, table in found.items()}
         versions = tables.versions_of(conn, oids)
@@ -84,28 +81,34 @@ def inspect_targets(
             version=versions[target.name][1] if target.name in versions else None,
             owner=owners.get(target.name),
             generation=generation,
+            rows=versions[target.name][0] if target.name in versions else None,
         )
         for target in targets
     )
 
 
 def _inspect_staged(
-    context: ExecutionContext, conn: Conn, target: Target, identity: str
-) -> TargetState:
-    name = staged_name(context, target)
-    table = tables.describe(conn, name) if name is not None else None
-    assert target.staged is not None
-    sent = target.staged.data.get("sent")
-    hidden = set(sent.values()) if isinstance(sent, Mapping) else set()
-    return TargetState(
-        exists=table is not None,
-        identity=identity,
-        columns=tuple(
+    context: ExecutionContext, conn: Conn, targets: tuple[Target, ...], store: str
+) -> tuple[TargetState, ...]:
+    places = {target.key: staged_name(context, target) for target in targets}
+    found = tables.describe_all(conn, [place for place in places.values() if place is not None])
+    states = []
+    for target in targets:
+        place = places[target.key]
+        table = found.get(place) if place is not None else None
+        sent = target.staged.data.get("sent") if target.staged is not None else None
+        hidden = set(sent.values()) if isinstance(sent, Mapping) else set()
+        columns = tuple(
             TargetColumn(name=column.name, type=column.declared)
             for column in (table.columns if table is not None else ())
             if column.name not in hidden
-        ),
-    )
+        )
+        states.append(
+            TargetState(
+                exists=table is not None, identity=f"{store}/{target.name}", columns=columns
+            )
+        )
+    return tuple(states)
 
 
 def _recorded_state(

@@ -7,8 +7,8 @@ dropped and made anew is nobody's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString
 
 import attrs
 from psycopg import errors as pg
@@ -65,6 +65,28 @@ class Record:
     owner: Ownership
     generation: int
     created_by_us: bool
+
+
+@attrs.frozen(kw_only=True)
+class Written:
+    """What is written down of a target's write; ``oid`` and ``version`` are the table's."""
+
+    target: Target
+    content_key: str
+    oid: int
+    rows: int
+    created: bool
+    version: str
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """A content key whose rows are to be in a target's table, once."""
+
+    target: Target
+    content_key: str
+    rows: int
+    oid: int
 
 
 @attrs.frozen
@@ -132,21 +154,47 @@ class Ledger:
 
     def find(self, schema: str, table: str, *, lock: bool = False) -> Record | None:
         """Return the record of a table's name."""
-        tail = " FOR UPDATE" if lock else ""
-        row = self.conn.execute(
-            self._sql(
-                "SELECT table_oid, project, environment, state_id, content_key, run_id, generation,"
-                " created_by_us FROM {schema}.targets WHERE schema_name = %s AND table_name = %s"
-                + tail
-            ),
-            [schema, table],
-        ).fetchone()
-        if row is None:
-            return None
-        owner = Ownership(
-            project=row[1], environment=row[2], state_id=row[3], content_key=row[4], run_id=row[5]
+        return self._records([(schema, table)], " FOR UPDATE OF t" if lock else "").get(
+            (schema, table)
         )
-        return Record(oid=row[0], owner=owner, generation=row[6], created_by_us=row[7])
+
+    def find_all(self, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, Record]:
+        """Return the records of those tables' names that have one."""
+        found = self._records([(name.parts[0], name.parts[1]) for name in wanted])
+        return {
+            name: found[name.parts[0], name.parts[1]]
+            for name in wanted
+            if (name.parts[0], name.parts[1]) in found
+        }
+
+    def _records(
+        self, wanted: Sequence[tuple[str, str]], tail: LiteralString = ""
+    ) -> dict[tuple[str, str], Record]:
+        rows = self.conn.execute(
+            self._sql(
+                "SELECT t.schema_name, t.table_name, t.table_oid, t.project, t.environment,"
+                " t.state_id, t.content_key, t.run_id, t.generation, t.created_by_us"
+                " FROM {schema}.targets t JOIN unnest(%s::text[], %s::text[]) AS w(schema, name)"
+                " ON t.schema_name = w.schema AND t.table_name = w.name" + tail
+            ),
+            [[schema for schema, _ in wanted], [table for _, table in wanted]],
+        ).fetchall()
+        return {
+            (schema, table): Record(
+                oid=oid,
+                owner=Ownership(
+                    project=project,
+                    environment=environment,
+                    state_id=state_id,
+                    content_key=content_key,
+                    run_id=run_id,
+                ),
+                generation=generation,
+                created_by_us=created_by_us,
+            )
+            for schema, table, oid, project, environment, state_id, content_key, run_id, generation,
+            created_by_us in rows
+        }  # fmt: skip
 
     def owners(self, oids: Mapping[QualifiedName, int]) -> dict[QualifiedName, Ownership]:
         """Return who wrote tables last, of those whose record still counts."""
@@ -176,25 +224,18 @@ class Ledger:
             for place, project, environment, state_id, content_key, run_id in rows
         }
 
-    def record_write(
-        self,
-        context: ExecutionContext,
-        target: Target,
-        content_key: str,
-        *,
-        oid: int,
-        rows: int,
-        created: bool,
-        version: str,
-    ) -> None:
-        """Write down a target's write, in the transaction that makes it."""
-        schema, table = target.name.parts
+    def record_writes(self, context: ExecutionContext, written: Sequence[Written]) -> None:
+        """Write down targets' writes, in the transaction that makes them."""
         self.conn.execute(
             self._sql(
                 "INSERT INTO {schema}.targets AS t (schema_name, table_name, table_oid, project,"
                 " environment, state_id, target_key, node, content_key, run_id, mode, rows,"
                 " generation, created_by_us, version)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, %s, %s)"
+                " SELECT w.schema, w.name, w.oid, %s, %s, %s, w.key, w.node, w.content, %s, w.mode,"
+                " w.rows, 1, w.created, w.version"
+                " FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[],"
+                " %s::text[], %s::text[], %s::bigint[], %s::boolean[], %s::text[])"
+                " AS w(schema, name, oid, key, node, content, mode, rows, created, version)"
                 " ON CONFLICT (schema_name, table_name) DO UPDATE SET"
                 " table_oid = excluded.table_oid, project = excluded.project,"
                 " environment = excluded.environment, state_id = excluded.state_id,"
@@ -206,33 +247,55 @@ class Ledger:
                 " version = excluded.version, written_at = now()"
             ),
             [
-                schema, table, oid, context.project, context.environment.name, context.state_id,
-                target.key, target.node, content_key, context.run_id, target.mode.value,
-                rows, created, version,
+                context.project,
+                context.environment.name,
+                context.state_id,
+                context.run_id,
+                *_names([one.target for one in written]),
+                [one.oid for one in written],
+                [one.target.key for one in written],
+                [one.target.node for one in written],
+                [one.content_key for one in written],
+                [one.target.mode.value for one in written],
+                [one.rows for one in written],
+                [one.created for one in written],
+                [one.version for one in written],
             ],
-        )  # fmt: skip
+        )
 
-    def claim_append(
-        self, context: ExecutionContext, target: Target, content_key: str, rows: int, oid: int
-    ) -> bool:
-        """Take the right to add a content key's rows to a table; False where it was taken.
+    def claim_appends(self, context: ExecutionContext, claims: Sequence[Claim]) -> set[str]:
+        """Take the right to add content keys' rows to tables.
 
         An INSERT waits for another transaction's claim and then tells the truth,
         where a SELECT would not see it.
+
+        Returns:
+            The keys of those targets whose rows were not added before.
         """
-        row = self.conn.execute(
+        if not claims:
+            return set()
+        rows = self.conn.execute(
             self._sql(
                 "INSERT INTO {schema}.appended AS a"
                 " (schema_name, table_name, table_oid, content_key, run_id, rows)"
-                " VALUES (%s, %s, %s, %s, %s, %s)"
+                " SELECT w.schema, w.name, w.oid, w.content, %s, w.rows FROM unnest(%s::text[],"
+                " %s::text[], %s::bigint[], %s::text[], %s::bigint[])"
+                " AS w(schema, name, oid, content, rows)"
                 " ON CONFLICT (schema_name, table_name, content_key) DO UPDATE SET"
                 " table_oid = excluded.table_oid, run_id = excluded.run_id,"
                 " rows = excluded.rows, at = now() WHERE a.table_oid <> excluded.table_oid"
-                " RETURNING 1"
+                " RETURNING a.schema_name, a.table_name"
             ),
-            [*target.name.parts, oid, content_key, context.run_id, rows],
-        ).fetchone()
-        return row is not None
+            [
+                context.run_id,
+                *_names([claim.target for claim in claims]),
+                [claim.oid for claim in claims],
+                [claim.content_key for claim in claims],
+                [claim.rows for claim in claims],
+            ],
+        ).fetchall()
+        taken = set(rows)
+        return {claim.target.key for claim in claims if claim.target.name.parts in taken}
 
     def appended(self, target: Target, content_key: str, oid: int) -> bool:
         """Tell whether a content key's rows are written down as added to a table."""
@@ -245,12 +308,21 @@ class Ledger:
         ).fetchone()
         return row is not None
 
-    def forget_appends(self, target: Target) -> None:
-        """Forget which rows were added: the table's rows were all replaced."""
+    def forget_appends(self, targets: Sequence[Target]) -> None:
+        """Forget which rows were added: the tables' rows were all replaced."""
+        if not targets:
+            return
         self.conn.execute(
-            self._sql("DELETE FROM {schema}.appended WHERE schema_name = %s AND table_name = %s"),
-            list(target.name.parts),
+            self._sql(
+                "DELETE FROM {schema}.appended a USING unnest(%s::text[], %s::text[])"
+                " AS w(schema, name) WHERE a.schema_name = w.schema AND a.table_name = w.name"
+            ),
+            _names(targets),
         )
+
+
+def _names(targets: Sequence[Target]) -> list[list[str]]:
+    return [[target.name.parts[place] for target in targets] for place in (0, 1)]
 
 
 def ensure(context: ExecutionContext, pool: Pool, conn: Conn, target: Target) -> Ledger:

@@ -114,9 +114,14 @@ class Rows:
         if gone is not None:
             self.delete(conn, gone)
 
+    @property
+    def is_refilled(self) -> bool:
+        """Whether all staged rows are inserted, whatever the table holds."""
+        return self.mode is Mode.APPEND or self.key is None
+
     def fill(self, conn: Conn) -> None:
         """Update what really changed and insert what is new. Follows `remove`."""
-        if self.mode is Mode.APPEND or self.key is None:
+        if self.is_refilled:
             self.insert(conn, sql.SQL("TRUE"))
             return
         try:
@@ -209,22 +214,26 @@ class Rows:
 
     def delete(self, conn: Conn, scope: sql.Composable) -> None:
         """Delete those of the table's rows (``t``) that a condition chooses."""
-        conn.execute(
-            sql.SQL("DELETE FROM {} AS t WHERE {}").format(identifier(self.target.name), scope)
-        )
+        conn.execute(self.deletion(scope))
+
+    def deletion(self, scope: sql.Composable) -> sql.Composed:
+        """Return the statement of `delete`."""
+        return sql.SQL("DELETE FROM {} AS t WHERE {}").format(identifier(self.target.name), scope)
 
     def insert(self, conn: Conn, which: sql.Composable) -> None:
         """Insert those of the staged rows (``s``) that a condition chooses."""
-        conn.execute(
-            sql.SQL(
-                "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s WHERE {}"
-            ).format(
-                identifier(self.target.name),
-                names(self.columns),
-                names(self.columns, "s"),
-                self.source,
-                which,
-            )
+        conn.execute(self.insertion(which))
+
+    def insertion(self, which: sql.Composable) -> sql.Composed:
+        """Return the statement of `insert`."""
+        return sql.SQL(
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s WHERE {}"
+        ).format(
+            identifier(self.target.name),
+            names(self.columns),
+            names(self.columns, "s"),
+            self.source,
+            which,
         )
 
     def same_key(self, one: str = "t", other: str = "s") -> sql.Composed:

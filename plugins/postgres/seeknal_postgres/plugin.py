@@ -133,6 +133,16 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
 
 
 @hookimpl
+def materialize_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], snapshots: tuple[Snapshot, ...]
+) -> tuple[WriteResult, ...]:
+    """Make tables hold their snapshots, those that can in one transaction."""
+    from seeknal_postgres import together
+
+    return together.materialize_targets(context, targets, snapshots)
+
+
+@hookimpl
 def count_rows(context: ExecutionContext, target: Target) -> int:
     """Count the table's rows, asked of the server."""
     from seeknal_postgres import inspection
@@ -164,6 +174,19 @@ def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promoti
     from seeknal_postgres import staging
 
     return staging.stage(context, target, snapshot, promotion)
+
+
+@hookimpl
+def stage_targets(
+    context: ExecutionContext,
+    targets: tuple[Target, ...],
+    snapshots: tuple[Snapshot, ...],
+    promotion: str,
+) -> tuple[Staged, ...]:
+    """Write snapshots into tables of the ledger's schema, those that can in one transaction."""
+    from seeknal_postgres import together
+
+    return together.stage_targets(context, targets, snapshots, promotion)
 
 
 @hookimpl

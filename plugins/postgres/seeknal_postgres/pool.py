@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import psycopg
 import tenacity
 from psycopg import errors as pg
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
 
 from seeknal_core.errors import PluginError
 from seeknal_core.types import ExecutionContext
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 #: The most connections one command holds to one server.
 LIMIT = 8
+
+#: Seconds for which an idle connection is taken to be alive unless the server says otherwise.
+_FRESH = 30.0
 
 Conn = psycopg.Connection[tuple[Any, ...]]
 
@@ -45,10 +51,13 @@ class Pool:
         #: What `ledger.ensure` has seen to in this command, and what of it it made.
         self.done: set[str] = set()
         self.made: set[str] = set()
+        #: What `tables.store_identity` has found out, empty until then.
+        self.identity = ""
         self._release = release
         self._slots = threading.BoundedSemaphore(LIMIT)
         self._lock = threading.Lock()
-        self._idle: list[Conn] = []
+        #: Idle connections, and when each was given back.
+        self._idle: list[tuple[Conn, float]] = []
         #: Idle connections of ADBC, which reads to Arrow.
         self._readers: list[ArrowConnection] = []
         self._held: dict[str, tuple[Conn, ExitStack]] = {}
@@ -107,7 +116,7 @@ class Pool:
         with self._lock:
             idle, self._idle = self._idle, []
             readers, self._readers = self._readers, []
-        for conn in idle:
+        for conn, _ in idle:
             conn.close()
         for reader in readers:
             reader.close()
@@ -116,9 +125,11 @@ class Pool:
     def _checkout(self) -> Conn:
         while True:
             with self._lock:
-                conn = self._idle.pop() if self._idle else None
+                conn, since = self._idle.pop() if self._idle else (None, 0.0)
             if conn is None:
                 return self._connect()
+            if time.monotonic() - since < _FRESH and not _has_word(conn):
+                return conn
             try:
                 conn.execute("SELECT 1")
                 conn.rollback()
@@ -128,14 +139,14 @@ class Pool:
                 return conn
 
     def _checkin(self, conn: Conn) -> None:
-        if not conn.closed:
+        if not conn.closed and conn.info.transaction_status is not TransactionStatus.IDLE:
             try:
                 conn.rollback()
             except psycopg.Error:
                 conn.close()
         if not conn.closed:
             with self._lock:
-                self._idle.append(conn)
+                self._idle.append((conn, time.monotonic()))
 
     def _connect(self) -> Conn:
         try:
@@ -145,6 +156,13 @@ class Pool:
             return conn
         except psycopg.Error as error:
             raise connect_failure(error, self.connection) from error
+
+
+def _has_word(conn: Conn) -> bool:
+    """Whether the server has sent something unasked: it does so when it ends a session."""
+    waiting = select.poll()
+    waiting.register(conn.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def _is_busy(error: BaseException) -> bool:

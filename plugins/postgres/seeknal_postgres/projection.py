@@ -69,16 +69,27 @@ class ReadColumn:
         return bool(pa.types.is_list(self.arrow))
 
 
+#: The first number that a type of somebody's own can have (FirstNormalObjectId); those
+#: below are the same in every database.
+_FIRST_OWN_OID = 16_384
+_known: dict[int, tuple[str, str | None]] = {}
+
+
 def columns_of(conn: Conn, description: Sequence[Any]) -> tuple[ReadColumn, ...]:
     """Return the columns of a result by its description (domains are resolved there)."""
-    oids = sorted({column.type_code for column in description})
-    rows = conn.execute(
-        "SELECT t.oid::bigint, t.typname::text, e.typname::text FROM pg_catalog.pg_type t"
-        " LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'"
-        " WHERE t.oid = ANY(%s::oid[])",
-        [oids],
-    ).fetchall()
-    kinds = {oid: (name, element) for oid, name, element in rows}
+    oids = sorted({column.type_code for column in description} - _known.keys())
+    rows = (
+        []
+        if not oids
+        else conn.execute(
+            "SELECT t.oid::bigint, t.typname::text, e.typname::text FROM pg_catalog.pg_type t"
+            " LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'"
+            " WHERE t.oid = ANY(%s::oid[])",
+            [oids],
+        ).fetchall()
+    )
+    kinds = {**_known, **{oid: (name, element) for oid, name, element in rows}}
+    _known.update({oid: kind for oid, kind in kinds.items() if oid < _FIRST_OWN_OID})
     return tuple(_column(column, *kinds[column.type_code]) for column in description)
 
 

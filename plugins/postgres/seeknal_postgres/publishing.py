@@ -30,11 +30,12 @@ from seeknal_postgres.batches import (
 )
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import apply_change
-from seeknal_postgres.ledger import Ledger, make_schema
+from seeknal_postgres.ledger import Claim, Ledger, Written, make_schema
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.places import drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import Book
+from seeknal_postgres.script import Script
 from seeknal_postgres.stage import rewrite
 from seeknal_postgres.staging import durable, shape_of
 from seeknal_postgres.tables import Table, identifier, settle, versions_of
@@ -208,6 +209,7 @@ def _compared(
 
 def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> dict[str, Undo]:
     plans: list[tuple[Part, Undo]] = []
+    script = Script(work.conn)
     missing = _missing_schemas(work.conn, parts)
     made: set[str] = set()
     for part in parts:
@@ -223,9 +225,10 @@ def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> dict
             found = Undo(kind=Kind.NOTHING, oid=part.table.oid, base=staged.base)
         else:
             found = undo.capture(
-                work.conn, part.places, rows[part.target.key], part.change, staged.base
+                work.conn, script, part.places, rows[part.target.key], part.change, staged.base
             )
         plans.append((part, found))
+    script.flush()
     work.book.keep([(part.target, found.document()) for part, found in plans])
     return {part.target.key: found for part, found in plans}
 
@@ -256,14 +259,22 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
     # Whose rows are all kept or written anew may lose some on the way.
     ours = {table.oid for key, table in changed.items() if by_key[key].mode is Mode.FULL}
     order = undo.by_reference(changed)
+    script = Script(conn)
     for key in order:
         gone = rows[key].gone(conn)
         if gone is None:
             continue
-        undo.refuse_orphans(conn, by_key[key].target, changed[key], gone, ours)
-        rows[key].delete(conn, gone)
+        if changed[key].referenced_by:
+            script.flush()
+            undo.refuse_orphans(conn, by_key[key].target, changed[key], gone, ours)
+        script.add(rows[key].deletion(gone))
     for key in reversed(order):
-        rows[key].fill(conn)
+        if rows[key].is_refilled:
+            script.add(rows[key].insertion(sql.SQL("TRUE")))
+        else:
+            script.flush()
+            rows[key].fill(conn)
+    script.flush()
 
 
 def _end_stages(conn: Conn, parts: list[Part], plans: dict[str, Undo]) -> None:
@@ -304,7 +315,7 @@ def _record(work: _Publish, parts: list[Part]) -> None:
         assert table is not None
         oids[part.target.name] = table.oid
     versions = versions_of(work.conn, oids)
-    results = []
+    replaced, claims, written, results = [], [], [], []
     for part in parts:
         target, oid = part.target, oids[part.target.name]
         rows, version = versions[target.name]
@@ -317,11 +328,22 @@ def _record(work: _Publish, parts: list[Part]) -> None:
         content_key = work.batch.content_keys[target.key]
         if not part.known:
             if part.mode is Mode.FULL or created:
-                work.ledger.forget_appends(target)
+                replaced.append(target)
             if part.mode in (Mode.FULL, Mode.APPEND):
-                work.ledger.claim_append(work.context, target, content_key, staged.rows, oid)
-        work.ledger.record_write(
-            work.context, target, content_key,
-            oid=oid, rows=rows, created=created, version=version,
-        )  # fmt: skip
+                claims.append(
+                    Claim(target=target, content_key=content_key, rows=staged.rows, oid=oid)
+                )
+        written.append(
+            Written(
+                target=target,
+                content_key=content_key,
+                oid=oid,
+                rows=rows,
+                created=created,
+                version=version,
+            )
+        )
+    work.ledger.forget_appends(replaced)
+    work.ledger.claim_appends(work.context, claims)
+    work.ledger.record_writes(work.context, written)
     work.book.save_results(results)

@@ -22,10 +22,11 @@ from psycopg import sql
 from seeknal_core.errors import BackendError, Interrupted, Unreachable
 from seeknal_core.structure import nearest
 from seeknal_core.types import ExecutionContext, Source, SourceStream, redact
-from seeknal_postgres import naming, tables
+from seeknal_postgres import naming
 from seeknal_postgres.errors import CHECK, said, translate
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.projection import ReadColumn, columns_of, converter, select, settled
+from seeknal_postgres.tables import store_identity
 
 if TYPE_CHECKING:
     from seeknal_postgres.arrow import ArrowConnection, ArrowQuery
@@ -37,8 +38,9 @@ _READ_ONLY = "write one SELECT or WITH … SELECT"
 class View:
     """A source under an open transaction.
 
-    ``what`` is what messages call it; ``relation`` stands in a FROM clause. ``ended``
-    is set when all rows are read.
+    ``what`` is what messages call it; ``relation`` stands in a FROM clause;
+    ``search_path`` is empty where it is the session's own. ``ended`` is set when all
+    rows are read.
     """
 
     context: ExecutionContext
@@ -59,7 +61,7 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
         what, name = _named(context, source)
         try:
             view = _open_view(context, conn, source, what)
-            identity = tables.store_identity(conn, connection_of(context).place) + f"/{name}"
+            identity = store_identity(context, conn) + f"/{name}"
             version = _version(view, source)
         except psycopg.Error as error:
             raise _refused(context, error, source, what) from error
@@ -91,16 +93,11 @@ def _table(context: ExecutionContext, source: Source) -> tuple[str, str]:
 
 
 def _open_view(context: ExecutionContext, conn: Conn, source: Source, what: str) -> View:
-    conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection = connection_of(context)
-    path: Any = conn.execute("SELECT current_setting('search_path')").fetchone()
-    search_path = str(path[0])
+    search_path = ""
     if connection.schema_given:
         search_path = f"{naming.quote(connection.default_schema)}, public"
-    conn.execute(
-        "SELECT set_config('search_path', %s, true), set_config('timezone', 'UTC', true)",
-        [search_path],
-    )
+    snapshot = _begin_view(conn, search_path)
     if source.query is not None:
         relation = _wrapped(source.query)
     else:
@@ -108,7 +105,6 @@ def _open_view(context: ExecutionContext, conn: Conn, source: Source, what: str)
     # The extended protocol takes one statement only, whatever the query's text holds.
     found = conn.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(relation), binary=True)
     columns = columns_of(conn, found.description or ())
-    exported: Any = conn.execute("SELECT pg_export_snapshot()").fetchone()
     return View(
         context=context,
         conn=conn,
@@ -116,8 +112,28 @@ def _open_view(context: ExecutionContext, conn: Conn, source: Source, what: str)
         relation=relation,
         columns=_projected(source, columns, what),
         search_path=search_path,
-        snapshot=exported[0],
+        snapshot=snapshot,
     )
+
+
+def _local(search_path: str) -> list[sql.Composable]:
+    """Return the statements that make a session read alike, for one transaction."""
+    found: list[sql.Composable] = [sql.SQL("SET LOCAL timezone = 'UTC'")]
+    if search_path:
+        path = sql.Literal(search_path)
+        found.append(sql.SQL("SELECT set_config('search_path', {}, true)").format(path))
+    return found
+
+
+def _begin_view(conn: Conn, search_path: str) -> str:
+    """Begin to read in one view of the database; return the name that others join it by."""
+    first = sql.SQL("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    last = sql.SQL("SELECT pg_export_snapshot()")
+    cursor = conn.execute(sql.SQL("; ").join([first, *_local(search_path), last]))
+    while cursor.nextset():
+        pass
+    row: Any = cursor.fetchone()
+    return str(row[0])
 
 
 def _wrapped(query: str) -> sql.Composed:
@@ -211,15 +227,12 @@ def _joined(view: View, statement: str, stack: ExitStack) -> pa.RecordBatchReade
     stack.callback(query.close)
     stack.callback(view.context.cancellation.on_request(lambda: _cancel(query)))
     try:
-        conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        for setting in (
+        begin = (
+            sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
             sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(view.snapshot)),
-            sql.SQL("SET LOCAL timezone = 'UTC'"),
-            sql.SQL("SELECT set_config('search_path', {}, true)").format(
-                sql.Literal(view.search_path)
-            ),
-        ):
-            conn.execute(setting.as_string(view.conn))
+            *_local(view.search_path),
+        )
+        conn.execute(sql.SQL("; ").join(begin).as_string(view.conn))
         return query.start(statement)
     except (arrow.Error, pa.ArrowException, OSError) as error:
         raise _broken(view, error) from error

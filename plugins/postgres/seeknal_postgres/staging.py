@@ -8,7 +8,7 @@ table of the ledger's schema. Nothing but the stage table is held meanwhile.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 import attrs
@@ -137,14 +137,14 @@ def _look(work: Work) -> Found:
         settle(conn)
         table = describe(conn, target.name)
         if table is None:
-            _refuse_no_room(work)
+            refuse_no_room(work.conn, target)
             return Found()
-        check_owner(work.context, work.ledger, target, table)
+        check_owner(work.context, work.ledger.find(*target.name.parts), target, table)
         change = plan_change(target, table, work.columns, work.snapshot, work.mode)
         rows = Rows.of(target, table, work.names, work.mode)
         if change:
             _refuse_change(work, table, change)
-        _refuse_rights(work, table, rows)
+        refuse_rights(conn, planned(work.names, table, rows))
         known = work.mode is Mode.APPEND and work.ledger.appended(
             target, work.snapshot.content_key, table.oid
         )
@@ -152,10 +152,14 @@ def _look(work: Work) -> Found:
         return Found(table=table, version=version, change=change, known=known)
 
 
-def _refuse_no_room(work: Work) -> None:
-    """Refuse where the role may not make the table, or the schema for it."""
-    schema = work.target.name.parts[0]
-    row: Any = work.conn.execute(
+def refuse_no_room(conn: Conn, target: Target) -> None:
+    """Refuse where the role may not make the table, or the schema for it.
+
+    Raises:
+        NamespaceRefused, WriteRefused: saying which right is missing.
+    """
+    schema = target.name.parts[0]
+    row: Any = conn.execute(
         "SELECT has_database_privilege(current_database(), 'CREATE'), current_user,"
         " (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace"
         "  WHERE nspname = %s)",
@@ -171,9 +175,9 @@ def _refuse_no_room(work: Work) -> None:
             target=schema,
         )
     raise WriteRefused(
-        f"{work.target.name}: the role may not create tables in schema {quote(schema)}",
+        f"{target.name}: the role may not create tables in schema {quote(schema)}",
         f"let its owner run: GRANT CREATE ON SCHEMA {quote(schema)} TO {quote(user)}",
-        target=str(work.target.name),
+        target=str(target.name),
     )
 
 
@@ -219,15 +223,31 @@ def _refuse_change(work: Work, table: Table, change: Change) -> None:
         )
 
 
-def _refuse_rights(work: Work, table: Table, rows: Rows) -> None:
+def refuse_rights(conn: Conn, statements: Sequence[sql.Composable]) -> None:
     """Let the server plan what publishing and undoing will do, which checks all rights.
 
     EXPLAIN sets off no trigger, and refuses like the statement itself: privileges,
     row-level security, a missing replica identity.
+
+    Args:
+        statements: what `planned` gave.
     """
-    conn, into = work.conn, identifier(table.name)
-    there = [name for name in work.names if table.column(name) is not None]
-    statements = [sql.SQL("EXPLAIN DELETE FROM {}").format(into)]
+    try:
+        with conn.transaction():
+            # A plan wants the lock of its statement. Somebody who keeps it is dealt with
+            # when the rows are published, and so is what this would have told.
+            first = sql.SQL("SELECT set_config('lock_timeout', '300', true)")
+            conn.execute(sql.SQL("; ").join([first, *statements]))
+    except pg.LockNotAvailable:
+        return
+    settle(conn)
+
+
+def planned(given: Sequence[str], table: Table, rows: Rows) -> list[sql.Composable]:
+    """Return the statements that publishing and undoing will need the rights for."""
+    into = identifier(table.name)
+    there = [name for name in given if table.column(name) is not None]
+    statements: list[sql.Composable] = [sql.SQL("EXPLAIN DELETE FROM {}").format(into)]
     if there:
         statements.append(
             sql.SQL(
@@ -240,16 +260,7 @@ def _refuse_rights(work: Work, table: Table, rows: Rows) -> None:
         statements.append(
             sql.SQL("EXPLAIN UPDATE {} SET {}").format(into, sql.SQL(", ").join(pairs))
         )
-    try:
-        with conn.transaction():
-            # A plan wants the lock of its statement. Somebody who keeps it is dealt with
-            # when the rows are published, and so is what this would have told.
-            conn.execute("SELECT set_config('lock_timeout', '300', true)")
-            for statement in statements:
-                conn.execute(statement)
-    except pg.LockNotAvailable:
-        return
-    settle(conn)
+    return statements
 
 
 def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
@@ -270,7 +281,7 @@ def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
             work.context, conn, work.target, work.snapshot, work.columns,
             found.table, found.change, into=places.rows, sent=sent,
         )  # fmt: skip
-        _close(conn, places)
+        close(conn, [places])
         _check(work, found)
         work.context.cancellation.check()
         return rows
@@ -296,11 +307,13 @@ def durable(conn: Conn) -> None:
     )
 
 
-def _close(conn: Conn, places: Places) -> None:
+def close(conn: Conn, places: Sequence[Places]) -> None:
     """Take from everybody what the role's default privileges may have given."""
     row: Any = conn.execute(
-        "SELECT relacl IS NOT NULL FROM pg_catalog.pg_class WHERE oid = %s::regclass",
-        [str(places.stage)],
+        "SELECT bool_or(relacl IS NOT NULL) FROM pg_catalog.pg_class"
+        " WHERE oid = ANY(%s::regclass[])",
+        [[str(place.stage) for place in places]],
     ).fetchone()
     if row[0]:
-        conn.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC").format(places.rows))
+        stages = sql.SQL(", ").join(place.rows for place in places)
+        conn.execute(sql.SQL("REVOKE ALL ON {} FROM PUBLIC").format(stages))

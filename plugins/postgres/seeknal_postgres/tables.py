@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +10,9 @@ import attrs
 from psycopg import sql
 
 from seeknal_core.errors import BackendError, WriteRefused
-from seeknal_core.types import QualifiedName
+from seeknal_core.types import ExecutionContext, QualifiedName
 from seeknal_postgres.pgtypes import PgType
-from seeknal_postgres.pool import Conn
+from seeknal_postgres.pool import Conn, connection_of, pool_of
 
 _KINDS = {
     "v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence",
@@ -96,7 +96,7 @@ _SETTINGS = (
     "SELECT set_config('search_path', '', true), set_config('row_security', 'off', true),"
     " set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO', true),"
     " set_config('intervalstyle', 'postgres', true), set_config('bytea_output', 'hex', true),"
-    " set_config('lock_timeout', %s, true)"
+    " set_config('lock_timeout', '{}', true)"
 )
 
 
@@ -105,7 +105,13 @@ def settle(conn: Conn, lock_timeout_ms: int = 2000) -> None:
 
     With ``row_security`` off the server refuses what a policy would cut short.
     """
-    conn.execute(_SETTINGS, [str(lock_timeout_ms)])
+    conn.execute(_settings(lock_timeout_ms))
+
+
+@functools.cache
+def _settings(lock_timeout_ms: int) -> bytes:
+    # Without parameters it is one message to the server, and one answer.
+    return _SETTINGS.replace("{}", str(lock_timeout_ms)).encode()
 
 
 def find_oid(conn: Conn, name: QualifiedName) -> int | None:
@@ -114,80 +120,69 @@ def find_oid(conn: Conn, name: QualifiedName) -> int | None:
     Raises:
         WriteRefused: something else than a table bears the name.
     """
-    return _find_oids(conn, [name]).get(name)
+    row: Any = conn.execute(
+        "SELECT c.oid::bigint, c.relkind::text FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        list(name.parts),
+    ).fetchone()
+    if row is None:
+        return None
+    _refuse_other(name, row[1])
+    return int(row[0])
 
 
-def _find_oids(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, int]:
-    """Return the oids of the tables that are there."""
-    rows = conn.execute(
-        "SELECT w.place, c.oid::bigint, c.relkind::text"
-        " FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w(schema, name, place)"
-        " JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema"
-        " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name",
-        [[name.parts[0] for name in wanted], [name.parts[1] for name in wanted]],
-    ).fetchall()
-    found = {}
-    for place, oid, kind in rows:
-        name = wanted[place - 1]
-        if kind not in ("r", "p"):
-            raise WriteRefused(
-                f"{name} is {_KINDS.get(kind, 'no table')}, not a table",
-                "write to another table",
-                target=str(name),
-            )
-        found[name] = int(oid)
-    return found
+def _refuse_other(name: QualifiedName, kind: str) -> None:
+    if kind not in ("r", "p"):
+        raise WriteRefused(
+            f"{name} is {_KINDS.get(kind, 'no table')}, not a table",
+            "write to another table",
+            target=str(name),
+        )
 
-
-_COLUMNS = """
-SELECT a.attrelid::bigint, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       a.attidentity::text <> '', a.attgenerated::text <> '', a.atthasdef,
-       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
-       t.typtype = 'e' OR coalesce(e.typtype = 'e', false) OR coalesce(b.typtype = 'e', false)
-FROM pg_catalog.pg_attribute a
-JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
-LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
-WHERE a.attrelid = ANY(%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attrelid, a.attnum
-"""
 
 # Only what is always enforced counts as a key: a partial, deferrable or
 # expression index, or one with NULLs, doesn't tell two rows apart.
-_KEYS = """
-SELECT i.indrelid::bigint,
-       array(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, place)
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num
-             WHERE k.place <= i.indnkeyatts ORDER BY k.place),
-       i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND
-       NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, place)
-                   JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num
-                   WHERE k.place <= i.indnkeyatts AND NOT a.attnotnull)
-FROM pg_catalog.pg_index i
-WHERE i.indrelid = ANY(%s::oid[]) AND i.indisunique
-ORDER BY i.indisprimary DESC, i.indexrelid
-"""
-
-_REFERENCES = """
-SELECT f.confrelid::bigint, f.conname::text, f.conrelid::regclass::text, n.nspname::text,
-       c.relname::text, f.conrelid::bigint,
-       array(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY k(num, place)
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.num
-             ORDER BY k.place),
-       array(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY k(num, place)
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.num
-             ORDER BY k.place),
-       f.confdeltype IN ('c', 'n', 'd')
-FROM pg_catalog.pg_constraint f
-JOIN pg_catalog.pg_class c ON c.oid = f.conrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE f.confrelid = ANY(%s::oid[]) AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 3, 2
-"""
-
-_KIND_OF = """
-SELECT c.oid::bigint, c.relkind = 'p', EXISTS (SELECT FROM pg_catalog.pg_trigger
-       WHERE tgrelid = c.oid AND NOT tgisinternal)
-FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s::oid[])
+_DESCRIBE = """
+SELECT w.place, c.oid::bigint, c.relkind::text,
+  EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal),
+  (SELECT json_agg(json_build_array(a.attname, format_type(a.atttypid, a.atttypmod),
+            a.attnotnull, a.attidentity::text <> '', a.attgenerated::text <> '', a.atthasdef,
+            CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
+            t.typtype = 'e' OR coalesce(e.typtype = 'e', false) OR coalesce(b.typtype = 'e', false))
+          ORDER BY a.attnum)
+   FROM pg_catalog.pg_attribute a
+   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+   LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+   LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  (SELECT json_agg(json_build_array(
+            array(SELECT a.attname FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, place)
+                  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
+                  WHERE k.place <= i.indnkeyatts ORDER BY k.place),
+            i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND
+            NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, place)
+                        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
+                        WHERE k.place <= i.indnkeyatts AND NOT a.attnotnull))
+          ORDER BY i.indisprimary DESC, i.indexrelid)
+   FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique),
+  (SELECT json_agg(json_build_array(f.conname, f.conrelid::regclass::text, fn.nspname,
+            fc.relname, f.conrelid::bigint,
+            array(SELECT a.attname FROM unnest(f.conkey) WITH ORDINALITY k(num, place)
+                  JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.num
+                  ORDER BY k.place),
+            array(SELECT a.attname FROM unnest(f.confkey) WITH ORDINALITY k(num, place)
+                  JOIN pg_catalog.pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.num
+                  ORDER BY k.place),
+            f.confdeltype IN ('c', 'n', 'd'))
+          ORDER BY f.conrelid::regclass::text, f.conname)
+   FROM pg_catalog.pg_constraint f
+   JOIN pg_catalog.pg_class fc ON fc.oid = f.conrelid
+   JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
+   WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0)
+FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w(schema, name, place)
+JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
 """
 
 
@@ -197,54 +192,42 @@ def describe(conn: Conn, name: QualifiedName) -> Table | None:
 
 
 def describe_all(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, Table]:
-    """Return the tables of those names that are there, in a few queries for all of them.
+    """Return the tables of those names that are there, by one query for all of them.
 
     Raises:
         WriteRefused: something else than a table bears one of the names.
     """
-    oids = _find_oids(conn, wanted)
-    if not oids:
+    if not wanted:
         return {}
-    listed = [list(oids.values())]
-    columns: dict[int, list[TableColumn]] = defaultdict(list)
-    for oid, *row in conn.execute(_COLUMNS, listed):
-        columns[oid].append(_column(tuple(row)))
-    keys: dict[int, list[tuple[tuple[str, ...], bool]]] = defaultdict(list)
-    for oid, key, usable in conn.execute(_KEYS, listed):
-        keys[oid].append((tuple(key), usable))
-    pointing: dict[int, list[ForeignKey]] = defaultdict(list)
-    for oid, name, table, schema, bare, other, held, referred, acts in conn.execute(
-        _REFERENCES, listed
-    ):
-        pointing[oid].append(
-            ForeignKey(
-                name=name,
-                table=table,
-                parts=(schema, bare),
-                oid=other,
-                columns=tuple(held),
-                refers_to=tuple(referred),
-                acts=acts,
-            )
-        )
-    kinds = {
-        oid: (partitioned, triggers)
-        for oid, partitioned, triggers in conn.execute(_KIND_OF, listed)
-    }
-    return {
-        name: Table(
-            oid=oid,
+    parts = [[name.parts[0] for name in wanted], [name.parts[1] for name in wanted]]
+    found = {}
+    for place, oid, kind, triggers, columns, keys, pointing in conn.execute(_DESCRIBE, parts):
+        name = wanted[place - 1]
+        _refuse_other(name, kind)
+        found[name] = Table(
+            oid=int(oid),
             name=name,
-            partitioned=kinds[oid][0],
-            triggers=kinds[oid][1],
-            columns=tuple(columns[oid]),
-            keys=tuple(key for key, usable in keys[oid] if usable),
-            unique=len(keys[oid]),
-            referenced_by=tuple(pointing[oid]),
+            partitioned=kind == "p",
+            triggers=triggers,
+            columns=tuple(_column(tuple(row)) for row in columns or ()),
+            keys=tuple(tuple(key) for key, usable in keys or () if usable),
+            unique=len(keys or ()),
+            referenced_by=tuple(_foreign_key(row) for row in pointing or ()),
         )
-        for name, oid in oids.items()
-        if oid in kinds
-    }
+    return found
+
+
+def _foreign_key(row: Sequence[Any]) -> ForeignKey:
+    name, table, schema, bare, other, held, referred, acts = row
+    return ForeignKey(
+        name=name,
+        table=table,
+        parts=(schema, bare),
+        oid=other,
+        columns=tuple(held),
+        refers_to=tuple(referred),
+        acts=acts,
+    )
 
 
 def _column(row: tuple[Any, ...]) -> TableColumn:
@@ -314,13 +297,20 @@ def count(conn: Conn, name: QualifiedName) -> int:
     return int(row[0])
 
 
-def store_identity(conn: Conn, place: str) -> str:
+def store_identity(context: ExecutionContext, conn: Conn) -> str:
     """Return what names this server and database physically, without a secret.
 
     The cluster's system identifier is the same by whatever host name it is reached
     (clones made by a base backup share it). A role that may not call
-    ``pg_control_system`` gets host and port instead.
+    ``pg_control_system`` gets host and port instead. Asked once a command.
     """
+    pool = pool_of(context)
+    if not pool.identity:
+        pool.identity = _ask_identity(conn, connection_of(context).place)
+    return pool.identity
+
+
+def _ask_identity(conn: Conn, place: str) -> str:
     row: Any = conn.execute(
         "SELECT current_database(),"
         " has_function_privilege('pg_catalog.pg_control_system()', 'execute')"

@@ -17,6 +17,7 @@ from seeknal_postgres.modes import Rows
 from seeknal_postgres.pgtypes import PgType
 from seeknal_postgres.places import Places
 from seeknal_postgres.pool import Conn
+from seeknal_postgres.script import Script
 from seeknal_postgres.stage import move, refuse_move
 from seeknal_postgres.tables import Table, identifier, names
 
@@ -76,10 +77,18 @@ class Undo:
         return cls(**{**document, **lists, "widened": widened, "kind": Kind(document["kind"])})
 
 
-def capture(conn: Conn, places: Places, rows: Rows, change: Change, base: str | None) -> Undo:
+def capture(
+    conn: Conn,
+    script: Script,
+    places: Places,
+    rows: Rows,
+    change: Change,
+    base: str | None,
+) -> Undo:
     """Keep what undoes a publish, just before it happens, under the table's lock.
 
     Args:
+        script: takes the statements that need not be carried out at once.
         rows: as they were `decided`.
 
     Raises:
@@ -106,14 +115,14 @@ def capture(conn: Conn, places: Places, rows: Rows, change: Change, base: str | 
                 "give it a unique index over the key, or change its columns at a quiet time",
                 target=str(rows.target.name),
             )
-        _keep(conn, places, rows, columns, sql.SQL("TRUE"))
+        _keep(script, places, rows, columns, sql.SQL("TRUE"))
     elif found.kind is Kind.INTERVAL:
         bounds = rows.bounds(conn)
         replaced = rows.between(*bounds) if bounds is not None else sql.SQL("FALSE")
-        _keep(conn, places, rows, columns, replaced)
+        _keep(script, places, rows, columns, replaced)
         return attrs.evolve(found, bounds=bounds or ())
     elif found.kind is Kind.KEYED:
-        _keep_keyed(conn, places, rows, columns)
+        _keep_keyed(script, conn, places, rows, columns)
     elif found.kind is Kind.ADDED:
         key = next((k for k in table.keys if set(k) <= set(rows.columns)), ())
         return attrs.evolve(found, key=key, xid=_xid(conn))
@@ -145,16 +154,22 @@ def _xid(conn: Conn) -> str:
 
 
 def _keep(
-    conn: Conn, places: Places, rows: Rows, columns: tuple[str, ...], which: sql.Composable
+    script: Script,
+    places: Places,
+    rows: Rows,
+    columns: tuple[str, ...],
+    which: sql.Composable,
 ) -> None:
-    conn.execute(
+    script.add(
         sql.SQL("CREATE TABLE {} AS SELECT {} FROM {} AS t WHERE {}").format(
             identifier(places.undo), names(columns, "t"), identifier(rows.target.name), which
         )
     )
 
 
-def _keep_keyed(conn: Conn, places: Places, rows: Rows, columns: tuple[str, ...]) -> None:
+def _keep_keyed(
+    script: Script, conn: Conn, places: Places, rows: Rows, columns: tuple[str, ...]
+) -> None:
     """Keep the rows that are deleted or updated, and the keys of those that are inserted."""
     gone = rows.gone(conn) if rows.mode is not Mode.UPSERT_BY_KEY else None
     table, kept = identifier(rows.target.name), names(columns, "t")
@@ -165,9 +180,9 @@ def _keep_keyed(conn: Conn, places: Places, rows: Rows, columns: tuple[str, ...]
         query += sql.SQL(" UNION ALL SELECT {} FROM {} AS t JOIN {} AS s ON {} WHERE {}").format(
             kept, table, rows.source, rows.same_key(), old.changed()
         )
-    conn.execute(sql.SQL("CREATE TABLE {} AS {}").format(identifier(places.undo), query))
+    script.add(sql.SQL("CREATE TABLE {} AS {}").format(identifier(places.undo), query))
     assert rows.key is not None
-    conn.execute(
+    script.add(
         sql.SQL("CREATE TABLE {} AS SELECT {} FROM {} AS s WHERE {}").format(
             identifier(places.keys), names(rows.key, "s"), rows.source, rows.absent()
         )

@@ -22,7 +22,7 @@ from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import Change, apply_change, direct, plan_change
-from seeknal_postgres.ledger import Ledger
+from seeknal_postgres.ledger import Claim, Ledger, Record, Written
 from seeknal_postgres.modes import Rows, check_keys, check_time
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.stage import copy_statement, rewrite, stage
@@ -135,17 +135,22 @@ def _attempt(write: Write) -> WriteResult:
         table = describe(write.conn, write.target.name)
         if table is None:
             return _create(write)
-        check_owner(write.context, write.ledger, write.target, table)
+        record = write.ledger.find(*write.target.name.parts)
+        check_owner(write.context, record, write.target, table)
         return _change(write, table)
 
 
-def check_owner(context: ExecutionContext, ledger: Ledger, target: Target, table: Table) -> None:
+def check_owner(
+    context: ExecutionContext, record: Record | None, target: Target, table: Table
+) -> None:
     """Refuse a table that is not this project's and environment's, unless it is adopted.
+
+    Args:
+        record: what the ledger says of the target's name.
 
     Raises:
         WriteRefused: saying whose it is.
     """
-    record = ledger.find(*target.name.parts)
     if record is not None and record.oid == table.oid:
         owner = record.owner
         if (owner.project, owner.environment) == (context.project, context.environment.name):
@@ -174,7 +179,7 @@ def _create(write: Write) -> WriteResult:
     table = describe(conn, target.name)
     assert table is not None
     if target.mode in (Mode.APPEND, Mode.FULL):
-        write.ledger.forget_appends(target)
+        write.ledger.forget_appends([target])
         _claim(write, table)
     return _finish(write, table, created=True, rows_written=write.snapshot.row_count)
 
@@ -183,12 +188,7 @@ def _change(write: Write, table: Table) -> WriteResult:
     conn, target = write.conn, write.target
     change = plan_change(target, table, write.columns, write.snapshot, write.mode)
     rows = Rows.of(target, table, [column.name for column in write.columns], write.mode)
-    straight = (
-        rows.key is None
-        and not change
-        and write.mode in (Mode.FULL, Mode.APPEND)
-        and all(direct(column, table.column(column.name)) for column in write.columns)
-    )
+    straight = is_straight(rows, change, write.columns)
     if not straight:
         stage(write.context, conn, target, write.snapshot, write.columns, table, change)
         rows.check(conn, write.columns)
@@ -211,9 +211,19 @@ def _change(write: Write, table: Table) -> WriteResult:
     else:
         rows.apply(conn)
     if write.mode is Mode.FULL:
-        write.ledger.forget_appends(target)
+        write.ledger.forget_appends([target])
         _claim(write, table)
     return _finish(write, table, created=False, rows_written=write.snapshot.row_count)
+
+
+def is_straight(rows: Rows, change: Change, columns: Sequence[Column]) -> bool:
+    """Whether the snapshot's rows may be copied straight into the table, unstaged."""
+    return (
+        rows.key is None
+        and not change
+        and rows.mode in (Mode.FULL, Mode.APPEND)
+        and all(direct(column, rows.table.column(column.name)) for column in columns)
+    )
 
 
 def _lock(write: Write, table: Table, change: Change) -> None:
@@ -229,9 +239,13 @@ def _lock(write: Write, table: Table, change: Change) -> None:
 
 def _claim(write: Write, table: Table) -> bool:
     snapshot = write.snapshot
-    return write.ledger.claim_append(
-        write.context, write.target, snapshot.content_key, snapshot.row_count, table.oid
+    claim = Claim(
+        target=write.target,
+        content_key=snapshot.content_key,
+        rows=snapshot.row_count,
+        oid=table.oid,
     )
+    return bool(write.ledger.claim_appends(write.context, [claim]))
 
 
 def _finish(write: Write, table: Table, *, created: bool, rows_written: int) -> WriteResult:
@@ -242,14 +256,14 @@ def _finish(write: Write, table: Table, *, created: bool, rows_written: int) -> 
         rows, version = rows_written, fresh_version(write.conn, table.oid, rows_written)
     else:
         rows, version = version_of(write.conn, write.target.name, table.oid)
-    write.ledger.record_write(
-        write.context,
-        write.target,
-        write.snapshot.content_key,
+    written = Written(
+        target=write.target,
+        content_key=write.snapshot.content_key,
         oid=table.oid,
         rows=rows,
         created=created,
         version=version,
     )
+    write.ledger.record_writes(write.context, [written])
     write.context.cancellation.check()
     return WriteResult(rows_written=rows_written, rows_after=rows, version=version, created=created)

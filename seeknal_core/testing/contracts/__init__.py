@@ -20,6 +20,7 @@ from seeknal_core.testing.contracts.reverting import DiscardTests, RevertTests
 from seeknal_core.testing.contracts.schemas import SchemaTests
 from seeknal_core.testing.contracts.sources import SourceTests, SourceValueTests
 from seeknal_core.testing.contracts.staging import StageTests
+from seeknal_core.testing.contracts.together import StagedTogetherTests, TogetherTests
 
 __all__ = ["BackendContract", "CleanupContract", "SourceContract", "StagingContract"]
 
@@ -33,6 +34,7 @@ class BackendContract(
     SchemaTests,
     OwnershipTests,
     InspectionTests,
+    TogetherTests,
     ConcurrencyTests,
     FailureTests,
     DeathTests,
@@ -41,7 +43,13 @@ class BackendContract(
 
 
 class StagingContract(
-    StageTests, PublishTests, PublishedValueTests, RevertTests, DiscardTests, StagingDeathTests
+    StageTests,
+    StagedTogetherTests,
+    PublishTests,
+    PublishedValueTests,
+    RevertTests,
+    DiscardTests,
+    StagingDeathTests,
 ):
     """What a backend promises that stages: ``stage``, ``publish``, ``revert``, ``discard``."""
 

@@ -1,0 +1,326 @@
+"""Small targets, many at a time: as one by one, in one transaction.
+
+A small table costs its round trips and its commit, not its rows. So all that is asked of
+the server, locked or written down is so for all tables by one statement, and only the
+rows travel table by table. What takes more (a temporary table, a change of columns)
+goes the ordinary way, one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+from psycopg import sql
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target, WriteResult
+from seeknal_postgres import ledger as ledgers
+from seeknal_postgres import locks, staging, write
+from seeknal_postgres.columns import Column, columns_of
+from seeknal_postgres.copy import copy_in
+from seeknal_postgres.errors import translated
+from seeknal_postgres.evolve import direct, plan_change, type_sql
+from seeknal_postgres.ledger import Claim, Ledger, Written
+from seeknal_postgres.modes import Rows, check_keys, check_time
+from seeknal_postgres.places import Places, claim, drop
+from seeknal_postgres.pool import Conn, connection_of, pool_of
+from seeknal_postgres.script import Script
+from seeknal_postgres.stage import copy_statement
+from seeknal_postgres.sums import read_types, sent_columns
+from seeknal_postgres.tables import Table, describe_all, identifier, settle, versions_of
+
+#: Milliseconds to wait for a table's lock while others are held. Whoever keeps it is
+#: waited for when the targets are written one by one.
+_LOCK_WAIT = 200
+
+
+@attrs.frozen(kw_only=True)
+class _One:
+    """One target, its snapshot, and the table that stands there, if any.
+
+    ``mode`` is the mode in force.
+    """
+
+    target: Target
+    snapshot: Snapshot
+    columns: tuple[Column, ...]
+    mode: Mode
+    table: Table | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The snapshot's columns."""
+        return [column.name for column in self.columns]
+
+
+def _ones(
+    context: ExecutionContext, targets: Sequence[Target], snapshots: Sequence[Snapshot]
+) -> list[_One]:
+    found = []
+    for target, snapshot in zip(targets, snapshots, strict=True):
+        columns = columns_of(snapshot.schema, str(target.name))
+        write.check_named_columns(target, columns)
+        mode = Mode.FULL if context.full_refresh else target.mode
+        found.append(_One(target=target, snapshot=snapshot, columns=columns, mode=mode))
+    return found
+
+
+def _looked_at(context: ExecutionContext, ledger: Ledger, ones: Sequence[_One]) -> list[_One]:
+    """Find the targets' tables, and return those whose rows need nothing but to be copied.
+
+    Raises:
+        WriteRefused: a table is not ours, or cannot take its snapshot.
+    """
+    names = [one.target.name for one in ones]
+    tables, records = describe_all(ledger.conn, names), ledger.find_all(names)
+    simple = []
+    for one in ones:
+        table = tables.get(one.target.name)
+        if table is None:
+            if all(direct(column, None) for column in one.columns):
+                simple.append(one)
+            continue
+        write.check_owner(context, records.get(one.target.name), one.target, table)
+        change = plan_change(one.target, table, one.columns, one.snapshot, one.mode)
+        rows = Rows.of(one.target, table, one.names, one.mode)
+        if write.is_straight(rows, change, one.columns):
+            simple.append(attrs.evolve(one, table=table))
+    return simple
+
+
+def materialize_targets(
+    context: ExecutionContext, targets: Sequence[Target], snapshots: Sequence[Snapshot]
+) -> tuple[WriteResult, ...]:
+    """Carry out the hook of the same name."""
+    pool = pool_of(context)
+    ones = _ones(context, targets, snapshots)
+    with (
+        pool.take(context) as conn,
+        translated(context, connection_of(context).place, writing=True),
+    ):
+        for target in targets:
+            ledger = ledgers.ensure(context, pool, conn, target)
+        with conn.transaction():
+            settle(conn, _LOCK_WAIT)
+            done = _written(context, ledger, _looked_at(context, ledger, ones))
+    return tuple(
+        done[one.target.key]
+        if one.target.key in done
+        else write.materialize(context, one.target, one.snapshot)
+        for one in ones
+    )
+
+
+def _written(
+    context: ExecutionContext, ledger: Ledger, ones: Sequence[_One]
+) -> dict[str, WriteResult]:
+    """Write targets in the open transaction; return a result for each, by key."""
+    if not ones:
+        return {}
+    conn = ledger.conn
+    there = {one.target.name: one.table for one in ones if one.table is not None}
+    modes = {one.target.name: one.mode for one in ones}
+    locks.lock_all(
+        conn,
+        {n: locks.NOBODY if modes[n] is Mode.APPEND else locks.WRITERS for n in there},
+    )
+    if describe_all(conn, list(there)) != there:
+        raise WriteRefused(
+            f"tables in {connection_of(context).place} are being changed by somebody else",
+            "run again",
+        )
+    new = [one for one in ones if one.table is None]
+    added = [one for one in ones if one.table is not None and one.mode is Mode.APPEND]
+    claimed = ledger.claim_appends(
+        context, [_claim(one, one.table.oid) for one in added if one.table is not None]
+    )
+    known = {one.target.key for one in added} - claimed
+    _create(conn, new, lambda one: identifier(one.target.name))
+    script = Script(conn)
+    for name in there:
+        if modes[name] is Mode.FULL:
+            script.add(sql.SQL("DELETE FROM {}").format(identifier(name)))
+    script.flush()
+    for one in ones:
+        if one.target.key not in known:
+            _copy(context, conn, one, identifier(one.target.name), freeze=one.table is None)
+    _analyze(conn, [identifier(one.target.name) for one in new])
+    for one in new:
+        _check(conn, one, identifier(one.target.name))
+    conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    made = describe_all(conn, [one.target.name for one in new])
+    oids = {name: table.oid for name, table in {**there, **made}.items()}
+    versions = versions_of(conn, oids)
+    ledger.forget_appends(
+        [one.target for one in ones if one.table is None or one.mode is Mode.FULL]
+    )
+    # As a single write does: an upsert's table, say, has no list of what was added.
+    listed = [one for one in ones if one.mode in (Mode.APPEND, Mode.FULL) and one not in added]
+    ledger.claim_appends(context, [_claim(one, oids[one.target.name]) for one in listed])
+    written = [
+        Written(
+            target=one.target,
+            content_key=one.snapshot.content_key,
+            oid=oids[one.target.name],
+            rows=versions[one.target.name][0],
+            created=one.table is None,
+            version=versions[one.target.name][1],
+        )
+        for one in ones
+    ]
+    ledger.record_writes(context, written)
+    context.cancellation.check()
+    return {
+        one.target.key: WriteResult(
+            rows_written=0 if one.target.key in known else one.snapshot.row_count,
+            rows_after=each.rows,
+            version=each.version,
+            created=each.created,
+        )
+        for one, each in zip(ones, written, strict=True)
+    }
+
+
+def _claim(one: _One, oid: int) -> Claim:
+    return Claim(
+        target=one.target,
+        content_key=one.snapshot.content_key,
+        rows=one.snapshot.row_count,
+        oid=oid,
+    )
+
+
+def _create(conn: Conn, ones: Sequence[_One], into: Callable[[_One], sql.Identifier]) -> None:
+    """Make tables of the snapshots' columns."""
+    script = Script(conn)
+    for one in ones:
+        columns = [
+            sql.SQL("{} {}").format(sql.Identifier(name), type_sql(kind))
+            for name, kind in _declared(one).items()
+        ]
+        listed = sql.SQL(", ").join(columns)
+        script.add(sql.SQL("CREATE TABLE {} ({})").format(into(one), listed))
+    script.flush()
+
+
+def _declared(one: _One) -> Mapping[str, str]:
+    """Return each column's type: that of the table that stands, else the snapshot's."""
+    found = {}
+    for column in one.columns:
+        old = one.table.column(column.name) if one.table is not None else None
+        found[column.name] = old.declared if old is not None else str(column.type)
+    return found
+
+
+def _copy(
+    context: ExecutionContext, conn: Conn, one: _One, into: sql.Identifier, *, freeze: bool
+) -> int:
+    with conn.cursor() as cursor:
+        statement = copy_statement(into, one.columns, freeze=freeze)
+        name = str(one.target.name)
+        return copy_in(context, cursor, statement, one.columns, one.snapshot, name)
+
+
+def _analyze(conn: Conn, tables: Sequence[sql.Identifier]) -> None:
+    if tables:
+        conn.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(tables)))
+
+
+def _check(conn: Conn, one: _One, rows: sql.Identifier) -> None:
+    """Check keys and times of rows for a table that is not there yet."""
+    if one.target.unique_keys:
+        check_keys(conn, one.target, rows, one.target.unique_keys)
+    if one.mode is Mode.INCREMENTAL_BY_TIME:
+        check_time(conn, one.target, rows, one.columns)
+
+
+def stage_targets(
+    context: ExecutionContext,
+    targets: Sequence[Target],
+    snapshots: Sequence[Snapshot],
+    promotion: str,
+) -> tuple[Staged, ...]:
+    """Carry out the hook of the same name."""
+    pool = pool_of(context)
+    ones = _ones(context, targets, snapshots)
+    with (
+        pool.take(context) as conn,
+        translated(context, connection_of(context).place, writing=True),
+    ):
+        ledger = ledgers.ensure_ledger(context, pool, conn)
+        with conn.transaction(force_rollback=True):
+            settle(conn, _LOCK_WAIT)
+            simple, bases = _stageable(context, ledger, ones)
+        with conn.transaction():
+            settle(conn, _LOCK_WAIT)
+            done = _staged(context, ledger, simple, promotion)
+    return tuple(
+        attrs.evolve(done[one.target.key], base=bases.get(one.target.key))
+        if one.target.key in done
+        else staging.stage(context, one.target, one.snapshot, promotion)
+        for one in ones
+    )
+
+
+def _stageable(
+    context: ExecutionContext, ledger: Ledger, ones: Sequence[_One]
+) -> tuple[list[_One], dict[str, str]]:
+    """Refuse what publishing would refuse; return what is simple to stage, and versions."""
+    conn = ledger.conn
+    simple = [
+        one
+        for one in _looked_at(context, ledger, ones)
+        if one.mode is not Mode.APPEND and not sent_columns(one.columns, one.table)
+    ]
+    schemas = {one.target.name.parts[0]: one.target for one in simple if one.table is None}
+    for target in schemas.values():
+        staging.refuse_no_room(conn, target)
+    planned: list[sql.Composable] = []
+    for one in simple:
+        if one.table is not None:
+            rows = Rows.of(one.target, one.table, one.names, one.mode)
+            planned += staging.planned(one.names, one.table, rows)
+    if planned:
+        staging.refuse_rights(conn, planned)
+    oids = {one.target.name: one.table.oid for one in simple if one.table is not None}
+    versions = versions_of(conn, oids)
+    return simple, {
+        one.target.key: versions[one.target.name][1]
+        for one in simple
+        if one.target.name in versions
+    }
+
+
+def _staged(
+    context: ExecutionContext, ledger: Ledger, ones: Sequence[_One], promotion: str
+) -> dict[str, Staged]:
+    """Fill the stage tables in the open transaction; return what was staged, by key."""
+    conn, schema = ledger.conn, ledger.schema
+    if not ones:
+        return {}
+    places = {one.target.key: Places.of(context, schema, promotion, one.target.key) for one in ones}
+    staging.durable(conn)
+    claim(conn, list(places.values()))
+    drop(conn, [place.stage for place in places.values()])
+    _create(conn, ones, lambda one: places[one.target.key].rows)
+    found = {}
+    for one in ones:
+        rows = _copy(context, conn, one, places[one.target.key].rows, freeze=True)
+        data: dict[str, object] = {
+            "table": str(places[one.target.key].stage),
+            "mode": one.mode.value,
+            "shape": staging.shape_of(one.table),
+            "rewrites": [],
+            "known": False,
+            "sent": {},
+            "read": read_types(one.columns, one.table),
+        }
+        found[one.target.key] = Staged(promotion=promotion, base=None, rows=rows, data=data)
+    _analyze(conn, [place.rows for place in places.values()])
+    staging.close(conn, list(places.values()))
+    for one in ones:
+        if one.table is None:
+            _check(conn, one, places[one.target.key].rows)
+    context.cancellation.check()
+    return found
