@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import runpy
+import importlib
 import sys
+from collections.abc import Callable
 
 #: Name -> module and what it measures.
 BENCHMARKS = {
-    "startup": ("bench.startup", "seeknal --help and --version against importing click"),
-    "bulk": ("bench.bulk_postgres", "writing 2,000,000 rows to PostgreSQL against a raw COPY"),
+    "startup": ("bench.startup", "what the command costs before it does anything"),
+    "graph": ("bench.graph", "300 models: run, plan, change, promote, beside SQLMesh and dbt"),
+    "bulk": ("bench.bulk_postgres", "large tables against the limits of the stores"),
 }
 
 
@@ -16,13 +18,12 @@ def main() -> int:
     """Run the benchmark that the first argument names."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in BENCHMARKS:
-        lines = [f"  {key}: {text}" for key, (_, text) in BENCHMARKS.items()]
+        lines = [f"  {key:8} {text}" for key, (_, text) in BENCHMARKS.items()]
         sys.stderr.write("usage: python -m bench NAME [options]\n" + "\n".join(lines) + "\n")
         return 2
-    module = BENCHMARKS[name][0]
-    sys.argv = [module, *sys.argv[2:]]
-    runpy.run_module(module, run_name="__main__", alter_sys=False)
-    return 0
+    sys.argv = [f"python -m bench {name}", *sys.argv[2:]]
+    run: Callable[[], int] = importlib.import_module(BENCHMARKS[name][0]).main
+    return run()
 
 
 if __name__ == "__main__":

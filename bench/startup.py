@@ -1,76 +1,67 @@
-"""What the command costs before it does anything.
+"""What a command costs before it does anything.
 
-Each of ``seeknal --help`` and ``seeknal --version`` against a bare
-``python -c "import click"``, interleaved, byte code compiled first: some
-machines set ``PYTHONDONTWRITEBYTECODE``, which triples any Python tool's start.
+`seeknal --help` and `--version` against a bare `python -c "import click"`, and what other tools
+take for `--version`; interleaved, byte code compiled first, all whole processes.
 
-    python -m bench startup [--rounds 15]
-
-Prints a Markdown table. Exit code 1 where ``--help`` reaches three times click.
+    python -m bench startup [--rounds 15] [--no-peers] [--json FILE] [--check]
 """
 
 from __future__ import annotations
 
-import argparse
-import compileall
-import os
-import statistics
-import subprocess
 import sys
-import time
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
-MAX_RATIO = 3.0
+from bench import peers
+from bench.measure import (
+    Figures,
+    Measured,
+    Missing,
+    Wanted,
+    attempt,
+    compile_code,
+    parser,
+    run,
+    seeknal_program,
+    turns,
+)
 
-COMMANDS = {
-    "import click": [sys.executable, "-c", "import click"],
-    "seeknal --help": [sys.executable, "-m", "seeknal_core", "--help"],
-    "seeknal --version": [sys.executable, "-m", "seeknal_core", "--version"],
+CLICK = "import click"
+ROW = "start"
+#: What is asked for its version, by peer.
+PROGRAMS = {
+    peers.SQLMESH: ("SQLMesh", "sqlmesh"),
+    peers.DBT: ("dbt", "dbt"),
+    peers.DLT: ("dlt", "dlt"),
+    peers.OLDER: (peers.OLDER.name, "seeknal"),
 }
-
-
-def _compile() -> None:
-    for name in ("click", "seeknal_core"):
-        spec = find_spec(name)
-        assert spec is not None
-        assert spec.origin is not None
-        compileall.compile_dir(str(Path(spec.origin).parent), quiet=2)
-
-
-def _time(command: list[str]) -> tuple[float, float]:
-    """Return seconds and peak memory in MB of one process."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd="/")
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, command
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
-    _compile()
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    memory: dict[str, float] = {}
-    for _ in range(rounds):
-        for name, command in COMMANDS.items():
-            took, peak = _time(command)
-            seconds[name].append(took)
-            memory[name] = max(memory.get(name, 0.0), peak)
-    base = seconds["import click"]
-    out = ["| command | seconds (median) | peak MB | times `import click` |", "|---|---|---|---|"]
-    ratios: dict[str, float] = {}
-    for name, took in seconds.items():
-        ratios[name] = statistics.median(t / b for t, b in zip(took, base, strict=True))
-        out.append(
-            f"| `{name}` | {statistics.median(took):.3f} | {memory[name]:.0f} | {ratios[name]:.2f} |"
-        )
-    sys.stdout.write("\n".join(out) + "\n")
-    return 1 if ratios["seeknal --help"] >= MAX_RATIO else 0
+    given = parser(__doc__, rounds=15).parse_args()
+    figures = Figures("startup", ours="`seeknal --help`", baseline=f"`{CLICK}`")
+    figures.options = {"rounds": given.rounds}
+    figures.wanted[ROW] = Wanted(seconds=0.2, peak_mb=40, ratio=3)
+    subjects: dict[str, Callable[[], Measured]] = {
+        figures.baseline: partial(run, [sys.executable, "-c", CLICK]),
+        figures.ours: partial(run, [*seeknal_program(), "--help"]),
+        "`seeknal --version`": partial(run, [*seeknal_program(), "--version"]),
+    }
+    compile_code()
+    if not given.no_peers:
+        for peer, (name, program) in PROGRAMS.items():
+            figures.versions[name] = peer.version
+            found = peers.install(peer, given.peers_dir)
+            subject = f"`{program} --version` ({name})"
+            if isinstance(found, Missing):
+                figures.add(ROW, subject, found)
+            else:
+                subjects[subject] = partial(run, [found.program(program), "--version"])
+    for number in range(given.rounds):
+        for subject in turns(list(subjects), number):
+            figures.add(ROW, subject, attempt(subjects[subject]))
+    return figures.finish(given, figures.standing(ROW))
 
 
 if __name__ == "__main__":
