@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from seeknal_core.errors import WriteRefused
+from seeknal_core.testing import Backend, Bench
+from seeknal_core.testing.bench import Command
 from support.cli import Cli, write
 from support.distributions import install
 from support.examples import EXAMPLES, install_example
@@ -24,6 +30,7 @@ PUBLIC = {
     "seeknal_core.errors",
     "seeknal_core.hookspecs",
     "seeknal_core.naming",
+    "seeknal_core.rules",
     "seeknal_core.structure",
     "seeknal_core.types",
 }
@@ -126,14 +133,15 @@ def test_the_whole_suite_passes(site: Path, tmp_path: Path) -> None:
     [backend] = json.loads(report.read_text("utf-8"))["backends"]
     assert (backend["type"], backend["distribution"]) == ("duckdb", "seeknal-duckdb")
     assert set(backend["contracts"].values()) == {"passed"} and len(backend["contracts"]) == 4
-    assert {
-        one["test"]: one["outcome"] for one in backend["tests"] if one["outcome"] != "passed"
-    } == {
-        # DuckDB has no type for a column without one, and no credentials for its files.
-        "test_values_come_back_exactly_or_are_refused[nothing but NULL]": "refused",
-        "test_wrong_credentials_are_told": "not applicable",
-        "test_several_targets_are_told_as_each_is": "not applicable",
-    }
+    outcomes = {one["test"]: one["outcome"] for one in backend["tests"]}
+    # DuckDB has no type for a column without one.
+    assert [test for test, outcome in outcomes.items() if outcome == "refused"] == [
+        "test_values_come_back_exactly_or_are_refused[nothing but NULL]"
+    ]
+    lacking = {one["detail"] for one in backend["tests"] if one["outcome"] == "not applicable"}
+    # Its files have no credentials, and no round trips to save.
+    lacking = {why for why in lacking if not why.endswith("_targets")}
+    assert lacking == {"needs the fixture rejected"}
     assert Counter(one["outcome"] for one in backend["tests"])["passed"] > 250
 
 
@@ -157,7 +165,7 @@ def test_it_imports_the_public_surface_and_nothing_else_of_the_core() -> None:
 
 def test_it_is_small() -> None:
     lines = sum(len(module.read_text("utf-8").splitlines()) for module in MODULES)
-    assert 100 < lines < 750
+    assert 100 < lines < 500
 
 
 def test_a_project_is_run_planned_applied_promoted_and_rolled_back(seeknal: Cli) -> None:
@@ -224,3 +232,63 @@ def test_a_file_that_another_process_has_open_is_waited_for_and_named(seeknal: C
         assert str(holder.pid) in failed.said and "end the process" in failed.said
         holder.stdin.close()
     seeknal("check", "--connections")
+
+
+@pytest.fixture
+def bench(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """The backend's hooks in this process."""
+    monkeypatch.syspath_prepend(str(site))
+    backend = Backend(type="duckdb", plugin="seeknal_duckdb.plugin")
+    made = Bench(backend, {"path": "warehouse.duckdb"}, tmp_path, Command())
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def _whom_permissions_stop() -> Iterator[None]:
+    """Be nobody for a while, where this process is root's, whom no permission stops."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def test_a_file_that_may_not_be_written_is_read_and_a_write_is_refused(
+    bench: Bench,
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "warehouse.duckdb")
+        command = bench.command(options={"path": str(file), "wait": 1.0})
+        target, snapshot = command.target(), command.snapshot({"id": [1, 2]})
+        command.write(target, snapshot)
+        assert command.read(command.source(target)).num_rows == 2
+        file.chmod(0o444)
+        Path(folder).chmod(0o555)
+        with _whom_permissions_stop():
+            assert command.read(command.source(target)).num_rows == 2
+            assert command.inspect(target).version == command.inspect(target).version
+            with pytest.raises(WriteRefused, match="ermission") as raised:
+                command.write(target, snapshot)
+        assert raised.value.hint
+        assert command.count(target) == 2
+        Path(folder).chmod(0o755)
+
+
+def test_undoing_and_dropping_do_not_make_a_file(bench: Bench, tmp_path: Path) -> None:
+    target, promotion = bench.target(), bench.promotion()
+    promotion.plan(target, bench.snapshot({"id": [1]}))
+    assert promotion.revert() is False
+    promotion.discard()
+    assert bench.dispatcher.list_owned(bench.context, bench.connection) == ()
+    assert not (tmp_path / "warehouse.duckdb").exists()
+    bench.write(target, {"id": [1]})
+    owned = bench.dispatcher.list_owned(bench.context, bench.connection)
+    (tmp_path / "warehouse.duckdb").unlink()
+    for one in owned:
+        assert bench.dispatcher.drop_target(bench.context, bench.connection, one) is False
+    assert owned
+    assert not (tmp_path / "warehouse.duckdb").exists()

@@ -8,20 +8,22 @@ file share one database, whose transactions keep readers apart from the one writ
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import attrs
 import duckdb
+import pyarrow as pa
 
 from seeknal_core.errors import BackendError, Unreachable, WriteRefused
+from seeknal_core.rules import patiently, plain
 from seeknal_core.types import Connection, ExecutionContext
 
 CHECK = "seeknal check --connections"
+T = TypeVar("T")
 _writers: dict[str, threading.Lock] = {}
 
 
@@ -56,75 +58,79 @@ def connection_of(context: ExecutionContext) -> DuckDBConnection:
 
 
 class File:
-    """The file in one open transaction, for reading or for writing, until `close`.
+    """The file in one open transaction, for reading or for writing.
 
     A reader of a file that is not there sees an empty database.
 
     Raises:
         Unreachable: the folder is not there, or somebody has the file open for too long.
-        BackendError: it is no database.
+        BackendError: it is no database, or may not be opened.
     """
 
-    def __init__(self, context: ExecutionContext, *, writes: bool) -> None:
-        self.context, self.writes = context, writes
-        self._path, self._wait = connection_of(context).path, connection_of(context).wait
+    def __init__(self, context: ExecutionContext, *, writes: bool = False) -> None:
+        self.context, self._writes = context, writes
+        self._refused = WriteRefused if writes else BackendError
+        path, wait = connection_of(context).path, connection_of(context).wait
         # DuckDB has optimistic writers, of whom one fails; ours wait for one another.
-        self._lock = _writers.setdefault(os.path.realpath(self._path), threading.Lock())
-        if writes and not self._lock.acquire(timeout=self._wait):
-            raise Unreachable(f"{self._path} is being written by another command", "try again")
-        try:
-            self.database = self._connect()
+        lock = _writers.setdefault(os.path.realpath(path), threading.Lock())
+        with contextlib.ExitStack() as opened:
+            if writes:
+                if not lock.acquire(timeout=wait):
+                    raise Unreachable(f"{path} is being written by another command", "try again")
+                opened.callback(lock.release)
+            self.database = self._connect(path, wait)
+            opened.callback(self.database.close)
             # Days of moments are cut in UTC, and what Arrow has no name for keeps its type.
             self.rows("SET TimeZone = 'UTC'; SET arrow_lossless_conversion = true")
             self.rows(f"BEGIN TRANSACTION {'READ WRITE' if writes else 'READ ONLY'}")
-        except BaseException:
-            self._release()
-            raise
+            self._opened = opened.pop_all()
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
-        path, folder, deadline = self._path, os.path.dirname(self._path), time.monotonic()
-        if not os.path.isdir(folder):
+    def _connect(self, path: str, wait: float) -> duckdb.DuckDBPyConnection:
+        if not os.path.isdir(folder := os.path.dirname(path)):
             raise Unreachable(f"there is no folder {folder}", f"make it, then: {CHECK}")
-        while True:
-            self.context.cancellation.check()
-            try:
-                return duckdb.connect(path if self.writes or os.path.exists(path) else ":memory:")
-            except duckdb.Error as error:
-                # A conflict of handles: another thread is closing the file just now.
-                if not any(word in str(error) for word in ("set lock", "file handle")):
-                    raise BackendError(f"{path} cannot be opened: {error}", CHECK) from error
-                if time.monotonic() > deadline + self._wait:
-                    hint = "end the process that has it open, or give the connection a longer wait"
-                    raise Unreachable(
-                        f"waited {self._wait:g} s for {path}: {error}", hint
-                    ) from error
-            time.sleep(0.02)
+
+        def attempt() -> duckdb.DuckDBPyConnection:
+            there = os.path.exists(path)
+            protected = there and not self._writes and not os.access(path, os.W_OK)
+            return duckdb.connect(path if there or self._writes else ":memory:", protected)
+
+        def is_busy(error: Exception) -> bool:
+            # A conflict of handles: another thread is closing the file just now.
+            return any(word in str(error) for word in ("set lock", "file handle"))
+
+        try:
+            return patiently(self.context, attempt, is_busy, wait)
+        except duckdb.Error as error:
+            if not is_busy(error):
+                raise self._refused(f"{path} cannot be opened: {error}", CHECK) from error
+            hint = "end the process that has it open, or give the connection a longer wait"
+            raise Unreachable(f"waited {wait:g} s for {path}: {error}", hint) from error
 
     def rows(self, sql: str, *arguments: object) -> list[Any]:
         """Run a statement and return all its rows."""
-        return self.database.execute(sql, list(arguments)).fetchall()
+        return self.safely(lambda: self.database.execute(sql, list(arguments)).fetchall())
 
-    def close(self) -> None:
-        """Let go of the file; what was not committed is rolled back."""
-        try:
-            self.database.close()
-        finally:
-            self._release()
+    def stream(self, sql: str) -> pa.RecordBatchReader:
+        """Run a query, and return its rows as they come."""
+        return plain(self.safely(lambda: self.database.sql(sql).to_arrow_reader(65_536)))
 
-    def _release(self) -> None:
-        if self.writes:
-            self._lock.release()
-
-    @contextmanager
-    def failures(self) -> Iterator[None]:
+    def safely(self, call: Callable[[], T]) -> T:
         """Turn what DuckDB raises into the core's errors, and let a stop interrupt it."""
         remove = self.context.cancellation.on_request(self.database.interrupt)
         try:
-            yield
+            return call()
         except duckdb.Error as error:
             self.context.cancellation.check()
             if isinstance(error, duckdb.IOException | duckdb.TransactionException):
                 raise Unreachable(f"DuckDB: {error}", "try again") from error
-            raise (WriteRefused if self.writes else BackendError)(f"DuckDB: {error}") from error
+            raise self._refused(f"DuckDB: {error}") from error
         finally:
             remove()
+
+    def commit(self) -> None:
+        """Make what was written durable and visible, all of it."""
+        self.rows("COMMIT")
+
+    def close(self) -> None:
+        """Let go of the file; what was not committed is rolled back."""
+        self._opened.close()
