@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import attrs
 
 from seeknal_core.errors import OptionError, StateError
-from seeknal_core.state.files import read_document, write_document
+from seeknal_core.state.files import fields_of, read_document, to_json, write_document
 from seeknal_core.state.records import NodeRecord
 
 _VERSION = 1
@@ -153,19 +154,18 @@ class Plan:
 
 def save_plan(plan: Plan, path: Path) -> None:
     """Write a plan as one JSON document, atomically."""
-    write_document(path, _VERSION, as_document(plan))
+    write_document(path, _VERSION, _document(plan))
 
 
 def as_document(plan: Plan) -> dict[str, Any]:
     """Return a plan as JSON-able values."""
-
-    def plain(_: type, __: object, value: object) -> object:
-        return value.value if isinstance(value, enum.Enum) else value
-
-    document = attrs.asdict(plan, value_serializer=plain)
-    for target, step in zip(document["targets"], plan.targets, strict=True):
-        target["guarantee"] = step.guarantee
+    document: dict[str, Any] = json.loads(to_json(_document(plan)))
     return document
+
+
+def _document(plan: Plan) -> dict[str, object]:
+    targets = [{**fields_of(step), "guarantee": step.guarantee} for step in plan.targets]
+    return {**fields_of(plan), "targets": targets}
 
 
 def load_plan(path: Path) -> Plan | None:

@@ -19,6 +19,7 @@ from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.errors import StaleStage, StateError
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import bindings_digest
+from seeknal_core.state.files import fields_of
 from seeknal_core.state.records import EnvironmentRecord, StateStore, record_of
 from seeknal_core.types import Batch, Connection, Mode, SchemaChange, Staged, TargetSpec
 
@@ -130,12 +131,7 @@ def load(state: StateStore, destination: str, which: str = "current") -> Promoti
 
 def save(state: StateStore, promotion: Promotion, which: str = "current") -> Promotion:
     """Write a promotion down, durably."""
-
-    def plain(_: type, __: object, value: object) -> object:
-        return value.value if isinstance(value, enum.Enum) else value
-
-    document = attrs.asdict(promotion, value_serializer=plain)
-    state.write(_KIND, f"{promotion.destination}.{which}", document)
+    state.write(_KIND, f"{promotion.destination}.{which}", fields_of(promotion))
     return promotion
 
 

@@ -59,6 +59,4 @@ def load_manifest(state: StateStore, environment: str) -> Manifest:
 
 def save_manifest(state: StateStore, environment: str, manifest: Manifest) -> None:
     """Replace an environment's manifest."""
-    state.write(
-        _KIND, environment, {"nodes": {id: attrs.asdict(node) for id, node in manifest.items()}}
-    )
+    state.write(_KIND, environment, {"nodes": manifest})

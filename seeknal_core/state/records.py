@@ -24,10 +24,12 @@ import attrs
 from seeknal_core.state.files import (
     damaged,
     exclusive_lock,
+    fields_of,
     free_name,
     read_document,
     state_error,
     sync_folder,
+    to_json,
     write_atomically,
     write_document,
 )
@@ -111,9 +113,9 @@ _TYPES: Mapping[str, type] = {
     "rows": int,
     "generation": int,
     "protected": bool,
-    "nodes": Mapping,
-    "targets": Mapping,
-    "inputs": Mapping,
+    "nodes": dict,
+    "targets": dict,
+    "inputs": dict,
 }
 
 _R = TypeVar("_R", NodeRecord, TargetRecord, EnvironmentRecord)
@@ -140,11 +142,11 @@ class Journal:
 
     def node(self, id: str, record: NodeRecord) -> None:
         """Note a node that is finished."""
-        self._append({"node": id, "record": attrs.asdict(record)})
+        self._append({"node": id, "record": record})
 
     def target(self, key: str, record: TargetRecord) -> None:
         """Note a target that is written."""
-        self._append({"target": key, "record": attrs.asdict(record)})
+        self._append({"target": key, "record": record})
 
     def close(self) -> None:
         """Close the file; what it holds stays."""
@@ -157,7 +159,7 @@ class Journal:
         self.close()
 
     def _append(self, entry: Mapping[str, object]) -> None:
-        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
+        line = to_json(entry) + "\n"
         try:
             with self._lock:
                 os.write(self._descriptor, line.encode())
@@ -231,7 +233,7 @@ class StateStore:
 
     def save(self, record: EnvironmentRecord) -> None:
         """Replace an environment's record and forget its journal."""
-        write_document(self._environments / f"{record.name}.json", _VERSION, attrs.asdict(record))
+        write_document(self._environments / f"{record.name}.json", _VERSION, fields_of(record))
         with contextlib.suppress(FileNotFoundError):
             self._journal_path(record.name).unlink()
 
@@ -337,10 +339,10 @@ def _checked(cls: type[_R], value: Mapping[str, Any]) -> _R:
         TypeError, ValueError: they are not this record's.
     """
     record = cls(**value)
-    for name, found in attrs.asdict(record, recurse=False).items():
-        wanted = _TYPES.get(name, str)
-        if not isinstance(found, wanted):
+    for name, found in value.items():
+        if not isinstance(found, _TYPES.get(name, str)):
             raise TypeError(name)
-        if name == "content_key" and not _KEY.fullmatch(str(found)):
-            raise ValueError(name)
+    key = value.get("content_key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise ValueError("content_key")
     return record
