@@ -10,7 +10,9 @@ from collections.abc import Callable
 BENCHMARKS = {
     "startup": ("bench.startup", "what the command costs before it does anything"),
     "graph": ("bench.graph", "300 models: run, plan, change, promote, beside SQLMesh and dbt"),
-    "bulk": ("bench.bulk_postgres", "large tables against the limits of the stores"),
+    "bulk": ("bench.bulk", "large tables against the limits of the stores"),
+    "scale": ("bench.scale", "planning 100, 1,000 and 10,000 nodes"),
+    "promote": ("bench.promote", "promoting many tables, and both stores together"),
 }
 
 

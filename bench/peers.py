@@ -32,7 +32,8 @@ class Peer:
 
 SQLMESH = Peer("sqlmesh", ("sqlmesh[postgres]==0.236.4",))
 DBT = Peer("dbt", ("dbt-core==1.11.16", "dbt-postgres==1.11.0"))
-DLT = Peer("dlt", ("dlt[postgres,parquet]==1.31.0",))
+# With ADBC, dlt loads Parquet as it is; without, by way of CSV, which takes far longer.
+DLT = Peer("dlt", ("dlt[postgres,parquet]==1.31.0", "adbc-driver-postgresql==1.13.0"))
 # DuckDB's extension is a wheel for one version of DuckDB, which is not the one that we use.
 DUCKDB = Peer("duckdb", ("duckdb==1.5.5", "duckdb-extension-postgres-scanner==1.5.5"))
 ADBC = Peer("adbc", ("adbc-driver-postgresql==1.13.0", "pyarrow==26.0.1"))

@@ -1,0 +1,90 @@
+"""What a command costs in a project of 100, 1,000 and 10,000 nodes.
+
+The layered project of `graph_project`, run once; then what people do all day in it. Each
+figure is a whole process.
+
+    python -m bench scale [--rounds 3] [--sizes 100,1000,10000] [--json FILE] [--check]
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import stores
+from bench.graph_project import model_names, parents_of, write_model, write_project
+from bench.measure import Figures, Wanted, compile_code, parser, seeknal, tell, told
+
+FIRST = "first parse of all files (`check`)"
+AGAIN = "parse, nothing changed (`check`)"
+FULL = "first run"
+PLAN = "plan, no change"
+NOTHING = "run, nothing to do"
+LEAF = "plan of one changed leaf"
+APPLY = "apply it in dev"
+PROMOTE = "promote it"
+
+#: Seconds for a plan, by nodes; memory is bounded for all that runs nothing.
+SECONDS = {1_000: 1.0, 10_000: 5.0}
+MEMORY_MB = 500
+DAILY = (PLAN, NOTHING, LEAF, APPLY, PROMOTE)
+
+
+def wanted(step: str, nodes: int) -> Wanted:
+    """Return what a step should stay below."""
+    seconds = SECONDS.get(nodes, 0.0) if step in (PLAN, LEAF) else 0.0
+    return Wanted(seconds=seconds, peak_mb=MEMORY_MB)
+
+
+def measure(figures: Figures, server: stores.Server, nodes: int, rounds: int) -> None:
+    """Take all steps with one size."""
+    database = server.database()
+    parents, leaf = parents_of(nodes), model_names(nodes)[-1][0]
+    with tempfile.TemporaryDirectory(prefix="seeknal-bench-scale-") as folder:
+        root = Path(folder)
+        write_project(root, nodes, stores.connection(database))
+
+        def take(step: str, *arguments: str) -> None:
+            row = f"{nodes:,} nodes: {step}"
+            figures.wanted[row] = wanted(step, nodes)
+            server.settle()
+            found = seeknal(root, *arguments)
+            figures.add(row, figures.ours, found)
+            tell(f"{row}: {told(found)}")
+
+        for _ in range(rounds):
+            shutil.rmtree(root / "target", ignore_errors=True)
+            take(FIRST, "check")
+            take(AGAIN, "check")
+        take(FULL, "run")
+        for number in range(rounds):
+            take(PLAN, "env", "plan", "prod")
+            take(NOTHING, "run")
+            write_model(root, leaf, parents[leaf], number + 2)
+            take(LEAF, "env", "plan", "dev")
+            take(APPLY, "env", "apply", "dev")
+            take(PROMOTE, "env", "promote", "dev", "--yes")
+    server.drop(database)
+
+
+def main() -> int:
+    """Measure and print."""
+    options = parser(__doc__, rounds=3)
+    options.add_argument("--sizes", default="100,1000,10000")
+    options.add_argument("--dsn", help="a PostgreSQL server to use, as its superuser")
+    given = options.parse_args()
+    sizes = [int(size) for size in given.sizes.split(",")]
+    figures = Figures("scale")
+    figures.options = {"rounds": given.rounds, "sizes": sizes}
+    compile_code()
+    with stores.server(given.dsn) as server:
+        figures.versions["postgresql"] = server.version()
+        for nodes in sizes:
+            measure(figures, server, nodes, given.rounds)
+    return figures.finish(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
