@@ -127,8 +127,9 @@ def _recover(session: Session, source_name: str, request: PromoteRequest) -> Pro
         publishing.give_up(session, found, overwrite=request.abort == "overwrite")
         return undone
     if found.step in (Step.STAGING, Step.REVERTING):
+        # Nothing was published, so it is begun again: that is what going on means here.
         publishing.give_up(session, found)
-        return undone if request.resume else None
+        return None
     if found.step is Step.VERIFIED:
         found = publishing.publish_all(session, found)
         promotions.save(session.state, found)
