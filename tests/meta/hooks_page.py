@@ -37,8 +37,8 @@ call of every backend. `SEEKNAL_TRACE_HOOKS=1` prints each call; `SEEKNAL_DISABL
 leaves plugins out. This is hook API {hookspecs.HOOK_API}; a plugin may state the one it was
 written for as `SEEKNAL_HOOK_API`. New arguments come at the end, so an older plugin keeps working.
 
-A backend imports `seeknal_core.hookspecs`, `.types`, `.errors`, `.structure`, `.naming` and `.checksums`, and
-nothing else of the core. This page is made from `seeknal_core/hookspecs.py`.
+A backend imports `seeknal_core.hookspecs`, `.types`, `.errors`, `.structure`, `.rules`, `.naming` and
+`.checksums`, and nothing else of the core. This page is made from `seeknal_core/hookspecs.py`.
 """
 
 

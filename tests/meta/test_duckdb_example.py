@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import json
 import os
@@ -25,15 +24,6 @@ from support.examples import EXAMPLES, install_example
 
 EXAMPLE = EXAMPLES / "seeknal-duckdb"
 MODULES = sorted((EXAMPLE / "seeknal_duckdb").glob("*.py"))
-PUBLIC = {
-    "seeknal_core.checksums",
-    "seeknal_core.errors",
-    "seeknal_core.hookspecs",
-    "seeknal_core.naming",
-    "seeknal_core.rules",
-    "seeknal_core.structure",
-    "seeknal_core.types",
-}
 CHANGING = "stage,prepare_publish,publish,revert,discard"
 PROJECT = {
     "seeknal_project.yml": "name: shop\n",
@@ -143,24 +133,6 @@ def test_the_whole_suite_passes(site: Path, tmp_path: Path) -> None:
     lacking = {why for why in lacking if not why.endswith("_targets")}
     assert lacking == {"needs the fixture rejected"}
     assert Counter(one["outcome"] for one in backend["tests"])["passed"] > 250
-
-
-def test_it_imports_the_public_surface_and_nothing_else_of_the_core() -> None:
-    for module in MODULES:
-        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
-            names: list[str] = []
-            if isinstance(node, ast.ImportFrom):
-                assert not node.level
-                whole = node.module == "seeknal_core"
-                names = (
-                    [f"seeknal_core.{one.name}" for one in node.names]
-                    if whole
-                    else [str(node.module)]
-                )
-            elif isinstance(node, ast.Import):
-                names = [one.name for one in node.names]
-            ours = {name for name in names if name.partition(".")[0] == "seeknal_core"}
-            assert ours <= PUBLIC, f"{module.name} imports {ours - PUBLIC}"
 
 
 def test_it_is_small() -> None:

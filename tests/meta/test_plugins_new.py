@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import subprocess
@@ -14,19 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from meta.public_surface import PUBLIC, TESTING, imported
 from support.cli import write
 
 ROOT = Path(__file__).parents[2]
 TYPE = "toy_store"
-PUBLIC = {
-    "seeknal_core.checksums",
-    "seeknal_core.errors",
-    "seeknal_core.hookspecs",
-    "seeknal_core.naming",
-    "seeknal_core.structure",
-    "seeknal_core.testing",
-    "seeknal_core.types",
-}
 PROJECT = {
     "seeknal_project.yml": "name: shop\n",
     "profiles.yml": f"connections:\n  local: {{type: {TYPE}, path: store}}\n",
@@ -103,16 +94,21 @@ def test_its_own_tests_pass(generated: Generated, tmp_path: Path) -> None:
     [backend] = json.loads(report.read_text("utf-8"))["backends"]
     assert (backend["type"], backend["distribution"]) == (TYPE, "seeknal-toy-store")
     assert set(backend["contracts"].values()) == {"passed"} and len(backend["contracts"]) == 4
-    outcomes = {one["test"].partition("[")[0]: one["outcome"] for one in backend["tests"]}
-    assert {test for test, outcome in outcomes.items() if outcome == "not applicable"} == {
-        # A folder has no credentials, no queries, no transactions and no round trips to save.
+    lacking = {
+        one["test"]
+        for one in backend["tests"]
+        # A folder has no round trips to save: no hooks for several targets at once.
+        if one["outcome"] == "not applicable" and not one["detail"].endswith("_targets")
+    }
+    assert lacking == {
+        # A folder has no credentials, no queries and no transactions.
         "test_wrong_credentials_are_told",
         "test_a_query_is_answered_by_the_store",
         "test_a_query_that_writes_is_refused",
-        "test_what_is_prepared_can_be_given_up",
+        "test_what_is_prepared_can_be_given_up[revert]",
+        "test_what_is_prepared_can_be_given_up[the command's end]",
         "test_what_is_prepared_is_invisible_until_the_publish",
         "test_preparing_over_a_foreign_write_is_refused",
-        "test_several_targets_are_told_as_each_is",
     }
 
 
@@ -126,15 +122,7 @@ def test_it_imports_the_public_surface_and_nothing_else_of_the_core(generated: G
     modules = sorted(generated.folder.rglob("*.py"))
     assert len(modules) == 6 + 1
     for module in modules:
-        names: set[str] = set()
-        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom):
-                assert not node.level
-                names.add(str(node.module))
-            elif isinstance(node, ast.Import):
-                names |= {one.name for one in node.names}
-        ours = {name for name in names if name.partition(".")[0] == "seeknal_core"}
-        assert ours <= PUBLIC, f"{module.name} imports {ours - PUBLIC}"
+        assert imported(module.read_text("utf-8")) <= PUBLIC | {TESTING}, module.name
 
 
 def test_every_hook_says_what_to_replace(generated: Generated) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import sys
@@ -11,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from meta.public_surface import PUBLIC, TESTING, imported
 from support.distributions import install
 from support.tutorial import Command, File, follow, missing, steps
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "writing-a-backend.md").read_text("utf-8")
 DISTRIBUTION = "seeknal-sqlite"
-PUBLIC = {"checksums", "errors", "hookspecs", "naming", "rules", "structure", "types"}
 
 pytestmark = pytest.mark.xdist_group("writing_a_backend")
 
@@ -72,12 +71,7 @@ def test_the_page_leads_from_an_empty_folder_to_the_whole_suite(tmp_path: Path) 
 
 def test_the_page_uses_the_public_modules_only() -> None:
     for path, text in shown(".py").items():
-        found = {
-            str(node.module).partition(".")[2]
-            for node in ast.walk(ast.parse(text))
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("seeknal_core.")
-        }
-        assert found <= (PUBLIC if "/tests/" not in path else {"testing"}), path
+        assert imported(text) <= ({TESTING} if "/tests/" in path else PUBLIC), path
 
 
 def test_a_page_that_is_wrong_is_noticed(tmp_path: Path) -> None:
