@@ -133,8 +133,17 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
     Required. Atomic for readers: they see the old rows or the new, whatever
     dies when. Creates missing namespaces. May be called again with the same
     arguments after a crash, and then ends in the same state: an append adds the
-    rows of one content key once. ``context.full_refresh`` makes every mode
-    replace the table's rows by the snapshot's.
+    rows of one content key once, and a repeat tells ``rows_written`` 0.
+    ``context.full_refresh`` makes every mode replace the table's rows by the snapshot's.
+
+    ``upsert_by_key`` refuses keys that are NULL or stand twice in the snapshot.
+    ``incremental_by_time`` replaces an interval, both ends in it: from the beginning of the
+    day that lies ``lookback`` before the snapshot's earliest time, to its latest time itself
+    (not to the end of that day). Days are those of UTC, for times with a zone as for those
+    without; a date is its midnight. Rows outside the interval, or without a time, stay. A
+    snapshot without rows has no interval and changes no row; one with a NULL time is
+    refused, and so is a time column that is neither a date nor a timestamp.
+    `seeknal_core.rules` has these rules for any store.
 
     Raises:
         WriteRefused: a rule of the mode, a type without counterpart (by column
@@ -186,7 +195,9 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
 
     Optional; without it the backend has no sources. Projection and ``query`` are
     done by the store; a ``query`` is one statement that only reads, refused
-    otherwise. The rows come as record batches in bounded memory.
+    otherwise. The rows come as record batches in bounded memory. Where ``source.columns``
+    is given, these columns come, in that order, and no others; one that is not there is
+    an error that names it. Otherwise all come, in the store's order.
 
     Raises:
         BackendError: the source cannot be read; by name, in one sentence.
@@ -230,7 +241,8 @@ def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promoti
     published: rights, types, keys, ownership. ``context.full_refresh`` makes every
     mode stage a replacement. Called again with the same arguments, after a crash,
     it starts afresh and leaves one staged write. The bytes are durable in the
-    store when it returns.
+    store when it returns. Of an append whose content key is in the table already no row is
+    staged: ``rows`` is 0, and `count_rows` of what is staged says so, too.
 
     Args:
         promotion: names the batch, in letters, digits and ``-``, at most 40.
@@ -293,6 +305,13 @@ def publish(context: ExecutionContext, batch: Batch) -> Published:
     gone. Called again after it succeeded, in whatever
     process, it changes nothing and gives the same result; it may take a few
     seconds to learn whether an earlier call went through.
+
+    ``batch.generation`` is to be the environment's from then on. A store that counts
+    promotions once for all its tables has counted one less before, and anything else is a
+    StaleStage. One that counts for each table may have counted less than that by any number,
+    as promotions need not touch every table; there a count that is as high is a StaleStage.
+    After `revert` the same batch is never published again: the core stages anew, under
+    another promotion, and a backend may refuse it.
 
     Raises:
         StaleStage: somebody wrote a target, or promoted, since staging. The targets

@@ -399,13 +399,14 @@ def _refused(target: Target, problem: str, hint: str) -> WriteRefused:
 class Stage:
     """What a ledger says of a staged write.
 
-    ``published`` is what the publish did, None before it and after its revert. ``before``
-    is what the ledger said of the table before the publish.
+    ``published`` is what the publish did, None before it and after its revert, which sets
+    ``reverted``. ``before`` is what the ledger said of the table before the publish.
     """
 
     write: Write
     before: Record | None = None
     published: PublishedTarget | None = None
+    reverted: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return it as values of JSON."""
@@ -421,6 +422,7 @@ class Stage:
             write=Write(replaces=write["replaces"], repeated=write["repeated"], record=record),
             before=Record.of(document["before"]),
             published=PublishedTarget(**published) if published is not None else None,
+            reverted=document["reverted"],
         )
 
 
@@ -688,7 +690,11 @@ def _apply(store: Transaction, batch: Batch) -> bool:
     if all(stage.published for _, stage in stages):
         return False
     check_generation(batch, store.generation())
-    for target, _ in stages:
+    for target, stage in stages:
+        if stage.reverted:
+            message = f"promotion {batch.promotion} was undone, so {target.name} has nothing staged"
+            hint = "promote again: its rows have to be staged anew"
+            raise StaleStage(message, hint, target=str(target.name))
         check_base(target, store.version(target))
     for target, stage in stages:
         before = store.record(target.name.parts)
@@ -747,7 +753,8 @@ def revert(context: ExecutionContext, batch: Batch, overwrite: bool, open: Open)
         for target, stage, published in done:
             store.restore(batch.promotion, target, published)
             store.put_record(target.name.parts, stage.before)
-            store.put_stage(batch.promotion, target, Stage(write=stage.write))
+            undone = Stage(write=stage.write, reverted=True)
+            store.put_stage(batch.promotion, target, undone)
         if done:
             store.put_generation(batch.generation - 1)
     return bool(done)

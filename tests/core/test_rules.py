@@ -552,6 +552,8 @@ class TestPromotions:
         before, promoter = copy.deepcopy(shelf), self.staged(shelf)
         promoter.publish()
         assert promoter.revert() is True and promoter.revert() is False
+        with pytest.raises(StaleStage, match="promotion p-1 was undone"):
+            promoter.publish()
         assert shelf.tables == before.tables
         promoter.discard()
         shelf.documents = {kind: found for kind, found in shelf.documents.items() if found}
