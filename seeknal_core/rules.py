@@ -431,9 +431,9 @@ class Transaction(abc.ABC):
 
     For stores where one transaction spans all tables of a connection. A subclass says how
     such a store is read and written; the functions below make of that what the hooks of
-    their names must do. The methods that are not abstract but for the hooks of promotions and
-    of cleaning up may be left out with these hooks. As a context manager it commits unless an exception leaves
-    the block, and closes.
+    their names must do. Methods that are not abstract are for the hooks of promotions and of
+    cleaning up, and may be left out with these hooks. As a context manager it commits unless
+    an exception leaves the block, and closes.
 
     The ledger keeps documents in the store itself: values of JSON, each under a kind and a
     key. They are written in the transaction whose story they tell, so that rows and ledger
@@ -452,8 +452,12 @@ class Transaction(abc.ABC):
         """Roll back what was not committed, and free what the transaction holds."""
 
     @abc.abstractmethod
-    def documents(self, kind: str) -> Mapping[Name, Any]:
-        """Return the ledger's documents of a kind by their keys; changes nothing."""
+    def documents(self, kind: str, key: Name | None = None) -> Mapping[Name, Any]:
+        """Return the ledger's documents of a kind by their keys; changes nothing.
+
+        Args:
+            key: the only one that is asked for. Others may come, too.
+        """
 
     @abc.abstractmethod
     def put(self, kind: str, key: Name, document: object) -> None:
@@ -523,7 +527,7 @@ class Transaction(abc.ABC):
 
     def record(self, name: Name, kind: OwnedKind = OwnedKind.TABLE) -> Record | None:
         """Return what is noted of a table or namespace."""
-        return Record.of(self.documents(kind.value).get(name))
+        return Record.of(self.documents(kind.value, name).get(name))
 
     def put_record(
         self, name: Name, record: Record | None, kind: OwnedKind = OwnedKind.TABLE
@@ -532,7 +536,7 @@ class Transaction(abc.ABC):
         self._put(kind.value, name, record.document() if record is not None else None)
 
     def _put(self, kind: str, key: Name, document: object) -> None:
-        if document is not None or key in self.documents(kind):
+        if document is not None or key in self.documents(kind, key):
             self.put(kind, key, document)
 
     def plan(self, target: Target, snapshot: Snapshot) -> Write:
@@ -570,7 +574,7 @@ class Transaction(abc.ABC):
 
     def generation(self) -> int:
         """Return how many promotions this project's environment had in the store."""
-        return int(self.documents("generation").get(self._place, 0))
+        return int(self.documents("generation", self._place).get(self._place, 0))
 
     def put_generation(self, generation: int) -> None:
         """Note the number of promotions; 0 leaves no note."""
@@ -582,7 +586,8 @@ class Transaction(abc.ABC):
 
     def stage(self, promotion: str, target: Target) -> Stage | None:
         """Return what is noted of a staged write."""
-        found = self.documents("stage").get((promotion, target.key))
+        key = (promotion, target.key)
+        found = self.documents("stage", key).get(key)
         return Stage.of(found) if found is not None else None
 
     def put_stage(self, promotion: str, target: Target, stage: Stage | None) -> None:

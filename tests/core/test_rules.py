@@ -368,8 +368,9 @@ class Session(rules.Transaction):
     def close(self) -> None:
         Session.open -= 1
 
-    def documents(self, kind: str) -> dict[Name, Any]:
-        return self.copy.documents.get(kind, {})
+    def documents(self, kind: str, key: Name | None = None) -> dict[Name, Any]:
+        found = self.copy.documents.get(kind, {})
+        return {name: one for name, one in found.items() if key in (None, name)}
 
     def put(self, kind: str, key: Name, document: object) -> None:
         found = self.copy.documents.setdefault(kind, {})

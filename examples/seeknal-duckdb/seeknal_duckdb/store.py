@@ -85,12 +85,13 @@ class Store(File, rules.Transaction):
         record = self.record(target.name.parts)
         return f"{record.token if record else ''}-{self.digest(target.name)}"
 
-    def documents(self, kind: str) -> dict[Name, Any]:
-        """Return the ledger's documents of a kind."""
+    def documents(self, kind: str, key: Name | None = None) -> dict[Name, Any]:
+        """Return the ledger's documents of a kind, or the one of a key."""
         if not self.exists(OWN, "ledger"):
             return {}
-        found = self.rows(f"SELECT key, document FROM {LEDGER} WHERE kind = ?", kind)
-        return {tuple(json.loads(key)): json.loads(document) for key, document in found}
+        wanted = f"SELECT key, document FROM {LEDGER} WHERE kind = ? AND ? IN (key, 'null')"
+        found = self.rows(wanted, kind, json.dumps(key))
+        return {tuple(json.loads(name)): json.loads(document) for name, document in found}
 
     def put(self, kind: str, key: Name, document: object) -> None:
         """Write a document of the ledger; None removes it."""
