@@ -50,16 +50,49 @@ def materialize(
     except BaseException as error:
         command.ended(write, _failure(error))
         raise
-    command.ended(
-        write,
-        Outcome(
-            state="COMPLETE",
-            rows=result.rows_written,
-            rows_after=result.rows_after,
-            version=result.version,
-        ),
-    )
+    command.ended(write, _complete(result))
     return result
+
+
+@hookimpl(wrapper=True)
+def materialize_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], snapshots: tuple[Snapshot, ...]
+) -> Generator[None, tuple[WriteResult, ...], tuple[WriteResult, ...]]:
+    """Say of each target that it was written.
+
+    Nothing is said of a call that fails: `materialize` follows for each target.
+    """
+    began = datetime.now(UTC)
+    results = yield
+    if command := command_of(context):
+        for target, snapshot, result in zip(targets, snapshots, results, strict=True):
+            command.columns[target.key] = columns_of(snapshot)
+            write = _started(command, context, target, "materialize", began)
+            command.ended(write, _complete(result))
+    return results
+
+
+def _complete(result: WriteResult) -> Outcome:
+    return Outcome(
+        state="COMPLETE",
+        rows=result.rows_written,
+        rows_after=result.rows_after,
+        version=result.version,
+    )
+
+
+@hookimpl(wrapper=True)
+def stage_targets(
+    context: ExecutionContext,
+    targets: tuple[Target, ...],
+    snapshots: tuple[Snapshot, ...],
+    promotion: str,
+) -> Generator[None, tuple[Staged, ...], tuple[Staged, ...]]:
+    """Remember the columns of what will be published; nobody sees them yet."""
+    if command := command_of(context):
+        for target, snapshot in zip(targets, snapshots, strict=True):
+            command.columns[target.key] = columns_of(snapshot)
+    return (yield)
 
 
 @hookimpl(wrapper=True)
@@ -101,10 +134,16 @@ def publish(context: ExecutionContext, batch: Batch) -> Generator[None, Publishe
     return published
 
 
-def _started(command: Command, context: ExecutionContext, target: Target, operation: str) -> Write:
+def _started(
+    command: Command,
+    context: ExecutionContext,
+    target: Target,
+    operation: str,
+    began: datetime | None = None,
+) -> Write:
     environment, connection = context.environment, context.connection
     write = Write(
-        started_at=datetime.now(UTC),
+        started_at=began or datetime.now(UTC),
         project=context.project,
         environment=environment.name,
         production=environment.is_production,

@@ -80,6 +80,19 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
 
 
 @hookimpl(wrapper=True)
+def materialize_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], snapshots: tuple[Snapshot, ...]
+) -> Call[tuple[WriteResult, ...]]:
+    """Trace it, with all names, the rows of the snapshots and those written."""
+    with hook_span("materialize_targets", context) as span:
+        put(span, targets=[str(target.name) for target in targets])
+        put(span, rows=sum(snapshot.row_count for snapshot in snapshots))
+        results = yield
+        put(span, rows_written=sum(result.rows_written for result in results))
+        return results
+
+
+@hookimpl(wrapper=True)
 def count_rows(context: ExecutionContext, target: Target) -> Call[int]:
     """Trace it, with the count."""
     with hook_span("count_rows", context) as span:
@@ -124,6 +137,20 @@ def stage(
     with hook_span("stage", context) as span:
         put_target(span, target)
         put(span, rows=snapshot.row_count, promotion=promotion)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def stage_targets(
+    context: ExecutionContext,
+    targets: tuple[Target, ...],
+    snapshots: tuple[Snapshot, ...],
+    promotion: str,
+) -> Call[tuple[Staged, ...]]:
+    """Trace it, with all names and the rows of the snapshots."""
+    with hook_span("stage_targets", context) as span:
+        put(span, targets=[str(target.name) for target in targets])
+        put(span, rows=sum(snapshot.row_count for snapshot in snapshots), promotion=promotion)
         return (yield)
 
 
