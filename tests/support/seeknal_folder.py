@@ -174,6 +174,14 @@ def _generation(path: Path) -> int:
 
 
 @hookimpl
+def materialize_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], snapshots: tuple[Snapshot, ...]
+) -> tuple[WriteResult, ...]:
+    pairs = zip(targets, snapshots, strict=True)
+    return tuple(materialize(context, target, snapshot) for target, snapshot in pairs)
+
+
+@hookimpl
 def count_rows(context: ExecutionContext, target: Target) -> int:
     path = _readable(context, target)
     if not path.exists():
