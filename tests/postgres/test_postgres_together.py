@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pyarrow as pa
 import pytest
@@ -9,7 +11,7 @@ from psycopg import sql
 
 from seeknal_core.errors import BackendError
 from seeknal_core.types import Mode
-from seeknal_postgres import plugin
+from seeknal_postgres import locks, plugin
 from support.postgres_hooks import Database
 
 ROWS = pa.table({"id": pa.array([1, 2], pa.int64()), "note": ["a", None]})
@@ -60,6 +62,7 @@ def test_what_needs_more_than_copying_goes_alone(db: Database) -> None:
     assert len(set(written_by(db, "sales.keyed", "sales.widened", "sales.plain"))) >= 3
 
 
+@pytest.mark.timeout(30)
 def test_a_table_that_is_locked_keeps_no_other_waiting_for_long(db: Database) -> None:
     free, locked = db.target("sales.free"), db.target("sales.locked")
     for target in (free, locked):
@@ -72,6 +75,25 @@ def test_a_table_that_is_locked_keeps_no_other_waiting_for_long(db: Database) ->
         assert db.rows("SELECT id FROM sales.free ORDER BY 1") == [(1,), (2,)]
         held = db.value("SELECT count(*) FROM pg_locks WHERE relation = 'sales.free'::regclass")
         assert held == 0
+
+
+def test_a_table_that_somebody_changes_meanwhile_is_not_written_together(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = db.target("sales.one"), db.target("sales.two")
+    for target in targets:
+        db.write(target, ROWS)
+    lock_all = locks.lock_all
+
+    def late(*given: Any) -> None:
+        db.execute("ALTER TABLE sales.two ADD COLUMN theirs int")
+        lock_all(*given)
+
+    monkeypatch.setattr(locks, "lock_all", late)
+    snapshots = (db.snapshot(MORE), db.snapshot(MORE, content_key="k-2"))
+    with pytest.raises(BackendError, match="being changed by somebody else"):
+        plugin.materialize_targets(db.context(), targets, snapshots)
+    assert db.rows("SELECT id FROM sales.one ORDER BY 1") == [(1,), (2,)]
 
 
 def test_small_tables_are_staged_in_one_transaction_beside_those_that_need_more(

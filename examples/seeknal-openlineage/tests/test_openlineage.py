@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
+import pyarrow as pa
 import pytest
 
+from seeknal_core.errors import BackendError
 from seeknal_core.types import (
     Cancellation,
     Connection,
     Environment,
     ExecutionContext,
+    Mode,
     Profile,
+    QualifiedName,
     Resources,
+    Snapshot,
     Source,
+    Target,
+    WriteResult,
 )
+from seeknal_openlineage import plugin
 from seeknal_openlineage.command import configured
 from seeknal_openlineage.datasets import source_dataset
 from seeknal_openlineage.facts import DatasetName
@@ -97,3 +106,44 @@ def test_a_merely_installed_plugin_is_not_configured(
     assert configured()
     monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
     assert not configured()
+
+
+def test_targets_that_are_written_together_are_told_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A first and a last event each, after the call; nothing of a call that fails."""
+    log = tmp_path / "events.ndjson"
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "file")
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__LOG_FILE_PATH", str(log))
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__APPEND", "true")
+    targets = tuple(
+        Target(
+            key=f"k{place}",
+            node=f"transform.n{place}",
+            type="other",
+            name=QualifiedName(parts=("s", f"t{place}"), quoted=f"s.t{place}"),
+            mode=Mode.FULL,
+        )
+        for place in range(2)
+    )
+    schema = pa.schema([("id", pa.int64())])
+    snapshots = tuple(
+        Snapshot(node=one.node, content_key="k-1", row_count=3, files=(), schema=schema)
+        for one in targets
+    )
+    result = WriteResult(rows_written=3, rows_after=3, version="1", created=True)
+    for fails in (True, False):
+        context = context_of("other", account="a1")
+        call = plugin.materialize_targets(context, targets, snapshots)
+        next(call)
+        with pytest.raises(BackendError if fails else StopIteration):
+            call.throw(BackendError("no")) if fails else call.send((result, result))
+        context.resources.close()
+        assert log.exists() is not fails
+    events = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    told = sorted(
+        (event["run"]["facets"]["seeknal"]["node"], event["eventType"]) for event in events
+    )
+    assert told == [
+        (f"transform.n{place}", what) for place in range(2) for what in ("COMPLETE", "START")
+    ]
