@@ -119,10 +119,14 @@ def test_a_mistake_in_the_fixture_is_told_in_a_line(
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert words in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    in_workers = run(tmp_path, MODULE.replace(old, new), "-n", "2")
-    assert in_workers.returncode != 0
-    assert words in in_workers.stdout + in_workers.stderr
-    assert "INTERNALERROR" not in in_workers.stdout + in_workers.stderr
+
+
+def test_a_mistake_in_the_fixture_is_told_also_in_workers(tmp_path: Path) -> None:
+    module = MODULE.replace("def backend():", "def backend(tmp_path_factory):")
+    done = run(tmp_path, module, "-n", "1")
+    assert done.returncode != 0
+    assert "it must take nothing" in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr
 
 
 def test_the_command_line_does_not_load_the_suite() -> None:

@@ -170,8 +170,7 @@ def promoting(seeknal: Cli) -> Path:
     return seeknal.cwd
 
 
-@pytest.mark.parametrize("end", ["--resume", "--abort"])
-@pytest.mark.parametrize("moment", ["before:1", "after:1", "after:2"])
+@pytest.mark.parametrize(("moment", "end"), [("after:1", "--resume"), ("after:2", "--abort")])
 @pytest.mark.parametrize("hook", ["stage", "prepare_publish", "publish"])
 def test_a_killed_promotion_ends_in_one_of_two_states(
     seeknal: Cli, hook: str, moment: str, end: str
