@@ -44,6 +44,7 @@ from bench.measure import (
 
 OURS = "seeknal"
 LIMIT = "limit"
+UNSYNCED = "copy without fsync"
 DUCKDB, DLT, ADBC, PYICEBERG = "DuckDB", "dlt", "ADBC", "pyiceberg"
 _WORKERS = Path(__file__).with_name("bulk_workers.py")
 _PEERS = Path(__file__).with_name("bulk_peers.py")
@@ -357,6 +358,10 @@ class Iceberg(Case):
         found: dict[str, dict[str, Take]] = {
             self.row: {
                 LIMIT: partial(place.work, "copy_bytes", path=path, folder=f"{root}/bytes"),
+                # Whoever doesn't wait for the disk is to be compared with this one.
+                UNSYNCED: partial(
+                    place.work, "copy_bytes", path=path, folder=f"{root}/unsynced", sync=False
+                ),
                 OURS: partial(ours, table=name, key=f"ice{number}"),
                 PYICEBERG: partial(beside, warehouse=f"{root}/pyiceberg", table=name),
             }
@@ -660,7 +665,7 @@ def take(place: Place, subject: str, what: Take) -> Outcome:
     if isinstance(found, Missing):
         return found
     try:
-        return what() if subject in (OURS, LIMIT) else attempt(what)
+        return what() if subject in (OURS, LIMIT, UNSYNCED) else attempt(what)
     except _NotHere as error:
         return Missing(str(error))
 

@@ -134,7 +134,9 @@ def attempt(take: Callable[[], Measured]) -> Outcome:
         return take()
     except CommandFailed as error:
         tell(str(error))
-        return Missing("failed: " + str(error).strip().splitlines()[-1][:200].replace("|", "/"))
+        said = [line for line in str(error).splitlines() if line.strip()]
+        wrong = [line for line in said if "error" in line.lower()]
+        return Missing("failed: " + (wrong or said)[-1].strip()[:200].replace("|", "/"))
 
 
 def told(found: Outcome) -> str:
@@ -278,7 +280,10 @@ class Figures:
         found = []
         for row, wanted in self.wanted.items():
             ours = self.rows.get(row, {}).get(self.ours)
-            if ours is None or not ours.runs:
+            if ours is None:
+                continue
+            if not ours.runs:
+                found.append(f"{row}: {ours.missing}")
                 continue
             ratio = self.ratio(row, self.ours, self.baseline) if self.baseline else None
             if wanted.ratio and ratio is not None and ratio >= wanted.ratio:
