@@ -283,15 +283,26 @@ class Dispatcher:
         )
 
     def inspect_targets(
-        self, context: ExecutionContext, resolved: Sequence[ResolvedTarget]
+        self,
+        context: ExecutionContext,
+        resolved: Sequence[ResolvedTarget],
+        *,
+        versions: bool = True,
     ) -> list[TargetState | None]:
-        """Tell what stands where targets of one connection are, in their order."""
+        """Tell what stands where targets of one connection are, in their order.
+
+        Args:
+            versions: whether their versions and rows are asked for, which may take time.
+        """
         if not resolved:
             return []
         first = resolved[0]
-        if len(resolved) == 1 or not self.together(first.target.type, "inspect_targets"):
+        alone = len(resolved) == 1 and versions
+        if alone or not self.together(first.target.type, "inspect_targets"):
             return [self.inspect_target(context, one) for one in resolved]
-        return [*self._together("inspect_targets", TargetState, context, resolved)]
+        return [
+            *self._together("inspect_targets", TargetState, context, resolved, versions=versions)
+        ]
 
     def _together(
         self,

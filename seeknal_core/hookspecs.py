@@ -218,13 +218,17 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
 
 @hookspec(firstresult=True)
 def inspect_targets(
-    context: ExecutionContext, targets: tuple[Target, ...]
+    context: ExecutionContext, targets: tuple[Target, ...], versions: bool
 ) -> tuple[TargetState, ...]:
     """Tell what stands where several targets of ``context.connection`` are.
 
     Optional, beside `inspect_target`, for a store that can answer for many targets
     in few round trips. Must say just what `inspect_target` says of each. None of the
     targets is staged.
+
+    Args:
+        versions: whether ``version`` and ``rows`` are asked for; where not, they may be
+            None, which spares a store the reading of a table.
 
     Returns:
         One state for each target, in the same order.

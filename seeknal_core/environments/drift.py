@@ -48,7 +48,9 @@ def status(session: Session, record: EnvironmentRecord) -> tuple[TargetCondition
     nodes = list(session.graph.nodes.values())
     load_plugins(session, nodes)
     bound = bind(session, nodes).targets
-    checks = check_targets(session, [bound[key] for key in record.targets if key in bound])
+    checks = check_targets(
+        session, [bound[key] for key in record.targets if key in bound], versions=True
+    )
     return tuple(
         TargetCondition(
             name=held.name,

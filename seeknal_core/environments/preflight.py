@@ -73,7 +73,7 @@ class Preflight:
             StalePlan: a target is missing or was rewritten, unless ``force``.
         """
         session, record = self.destination.session, self.destination.record
-        checks = check_targets(session, self.destination.bindings.targets.values())
+        checks = check_targets(session, self.destination.bindings.targets.values(), versions=True)
         guard(session, checks, other_records(session), allow_production=False)
         drifted = []
         for key, held in record.targets.items():
@@ -128,7 +128,7 @@ class Preflight:
                 continue
             if theirs.content_key == new.content_key:
                 wanted[key] = resolved
-        checks = check_targets(session, wanted.values())
+        checks = check_targets(session, wanted.values(), versions=True)
 
         def look(key: str) -> str | None:
             held, check = record.targets[key], checks[key]

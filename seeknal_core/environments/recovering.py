@@ -33,7 +33,7 @@ def recover(session: Session) -> Recovered:
     name = session.environment.name
     with session.state.lock(name):
         session.state.state_id(create=True)
-        checks = check_targets(session, bind(session, nodes).targets.values())
+        checks = check_targets(session, bind(session, nodes).targets.values(), versions=True)
         record = session.state.load(name) or EnvironmentRecord(
             name=name, created_at=_now(), status="partial"
         )

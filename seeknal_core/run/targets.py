@@ -55,8 +55,13 @@ def fallback_identity(resolved: ResolvedTarget) -> str:
     return digest("place", bindings_digest(resolved.connection), resolved.target.name.parts)
 
 
-def check_targets(session: Session, targets: Iterable[ResolvedTarget]) -> dict[str, TargetCheck]:
+def check_targets(
+    session: Session, targets: Iterable[ResolvedTarget], *, versions: bool = False
+) -> dict[str, TargetCheck]:
     """Ask the stores what stands where each target is, many in one question.
+
+    Args:
+        versions: whether the states' versions and rows are of interest, too.
 
     Raises:
         BackendError: a store does not answer. Nothing was written.
@@ -65,7 +70,7 @@ def check_targets(session: Session, targets: Iterable[ResolvedTarget]) -> dict[s
 
     def inspect(group: Sequence[ResolvedTarget]) -> list[TargetCheck]:
         session.context.cancellation.check()
-        states = session.dispatcher.inspect_targets(session.context, group)
+        states = session.dispatcher.inspect_targets(session.context, group, versions=versions)
         return [
             TargetCheck(
                 resolved=resolved,

@@ -223,9 +223,11 @@ class Bench:
         assert state is not None, "the backend has no inspect_target"
         return state
 
-    def inspect_all(self, *targets: ResolvedTarget) -> list[TargetState | None]:
+    def inspect_all(
+        self, *targets: ResolvedTarget, versions: bool = True
+    ) -> list[TargetState | None]:
         """Inspect several targets in one call, where the backend can."""
-        return self.dispatcher.inspect_targets(self.context, targets)
+        return self.dispatcher.inspect_targets(self.context, targets, versions=versions)
 
     def checksum(self, target: ResolvedTarget) -> Checksum:
         """Sum up a target's rows."""

@@ -185,7 +185,7 @@ class MemoryBackend:
 
     @hookimpl
     def inspect_targets(
-        self, context: ExecutionContext, targets: tuple[Target, ...]
+        self, context: ExecutionContext, targets: tuple[Target, ...], versions: bool
     ) -> tuple[TargetState, ...]:
         return tuple(self.inspect_target(context, target) for target in targets)
 

@@ -210,12 +210,12 @@ def test_many_targets_are_told_of_as_each_alone(db: Database) -> None:
     names = ("s.t", "s.nobody", "s.absent", "dev_s.t", "s.u", "absent.t")
     targets = tuple(db.target(name) for name in names)
     for context in (prod, dev):
-        found = plugin.inspect_targets(context, targets)
+        found = plugin.inspect_targets(context, targets, True)
         assert found == tuple(plugin.inspect_target(context, target) for target in targets)
         owners = [state.owner.environment if state.owner else None for state in found]
         assert owners == ["prod", None, None, "dev", "prod", None]
         assert [state.exists for state in found] == [True, True, False, True, True, False]
-    assert plugin.inspect_targets(prod, ()) == ()
+    assert plugin.inspect_targets(prod, (), True) == ()
 
 
 def test_a_refused_write_leaves_no_schema_and_takes_none_from_others(db: Database) -> None:

@@ -249,10 +249,20 @@ class _Inspects(MemoryBackend):
 class TellsTargetsInItsOwnOrder(MemoryBackend):
     @hookimpl
     def inspect_targets(
-        self, context: ExecutionContext, targets: tuple[Target, ...]
+        self, context: ExecutionContext, targets: tuple[Target, ...], versions: bool
     ) -> tuple[TargetState, ...]:
         in_order = sorted(targets, key=lambda target: target.key)
         return tuple(self.inspect_target(context, target) for target in in_order)
+
+
+@breaks("without_versions_the_rest_is_told_all_the_same")
+class TellsNoOwnerWithoutAVersion(MemoryBackend):
+    @hookimpl
+    def inspect_targets(
+        self, context: ExecutionContext, targets: tuple[Target, ...], versions: bool
+    ) -> tuple[TargetState, ...]:
+        found = super().inspect_targets(context, targets, versions)
+        return found if versions else tuple(attrs.evolve(state, owner=None) for state in found)
 
 
 @breaks("an_absent_table_is_told_as_absent")

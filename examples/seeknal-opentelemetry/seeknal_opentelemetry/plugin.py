@@ -121,7 +121,7 @@ def inspect_target(context: ExecutionContext, target: Target) -> Call[TargetStat
 
 @hookimpl(wrapper=True)
 def inspect_targets(
-    context: ExecutionContext, targets: tuple[Target, ...]
+    context: ExecutionContext, targets: tuple[Target, ...], versions: bool
 ) -> Call[tuple[TargetState, ...]]:
     """Trace it, with all their names."""
     with hook_span("inspect_targets", context) as span:

@@ -57,9 +57,9 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
 
 
 def inspect_targets(
-    context: ExecutionContext, targets: tuple[Target, ...]
+    context: ExecutionContext, targets: tuple[Target, ...], *, versions: bool = True
 ) -> tuple[TargetState, ...]:
-    """Carry out the hook of the same name."""
+    """Carry out the hook of the same name; each table is read for its version."""
     what = str(targets[0].name) if len(targets) == 1 else connection_of(context).place
     with pool_of(context).take(context) as conn, translated(context, what):
         tables.settle(conn)
@@ -68,7 +68,7 @@ def inspect_targets(
             return _inspect_staged(context, conn, targets, store)
         found = tables.describe_all(conn, [target.name for target in targets])
         oids = {name: table.oid for name, table in found.items()}
-        versions = tables.versions_of(conn, oids)
+        read = tables.versions_of(conn, oids) if versions else {}
         generation, owners = _recorded_state(context, conn, oids)
     return tuple(
         TargetState(
@@ -78,10 +78,10 @@ def inspect_targets(
                 TargetColumn(name=column.name, type=column.declared)
                 for column in (found[target.name].columns if target.name in found else ())
             ),
-            version=versions[target.name][1] if target.name in versions else None,
+            version=read[target.name][1] if target.name in read else None,
             owner=owners.get(target.name),
             generation=generation,
-            rows=versions[target.name][0] if target.name in versions else None,
+            rows=read[target.name][0] if target.name in read else None,
         )
         for target in targets
     )

@@ -16,6 +16,16 @@ from seeknal_postgres.pool import Conn
 from seeknal_postgres.stage import ROWS
 from seeknal_postgres.tables import Table, identifier, names
 
+#: The first versions of the server with MERGE, and with MERGE that deletes.
+_MERGES, _MERGES_DELETIONS = 150_000, 170_000
+#: What MERGE does not do although the rows, one kind after another, may go in.
+_UNMERGED = (
+    pg.UniqueViolation,
+    pg.NotNullViolation,
+    pg.CardinalityViolation,
+    pg.FeatureNotSupported,
+)
+
 _TIMES = ("date", "timestamp without time zone", "timestamp with time zone")
 
 
@@ -79,16 +89,17 @@ class Rows:
             source=source,
         )
 
-    def check(self, conn: Conn, columns: Sequence[Column]) -> None:
+    def check(self, conn: Conn, columns: Sequence[Column], *, keys: bool = True) -> None:
         """Check what the mode asks of the staged rows.
 
         Args:
             columns: the snapshot's.
+            keys: whether keys are checked now; not where `apply` will notice.
 
         Raises:
             WriteRefused: NULL or repeated keys, NULL time.
         """
-        if self.key is not None:
+        if keys and self.key is not None:
             check_keys(conn, self.target, self.source, self.key)
         if self.time is not None:
             check_time(conn, self.target, self.source, columns)
@@ -103,10 +114,56 @@ class Rows:
         return attrs.evolve(self, key=None) if self.repeats(conn) else self
 
     def apply(self, conn: Conn) -> None:
-        """Change the table's rows by the staged ones."""
+        """Change the table's rows by the staged ones.
+
+        Raises:
+            WriteRefused: NULL or repeated keys.
+        """
         rows = self.decided(conn)
+        if rows.key is not None and rows.merges(conn):
+            try:
+                with conn.transaction():
+                    rows.merge(conn)
+                return
+            except _UNMERGED:
+                # Keys that are no keys, or a unique value that moves from one to another.
+                check_keys(conn, rows.target, rows.source, rows.key)
         rows.remove(conn)
         rows.fill(conn)
+
+    def merges(self, conn: Conn) -> bool:
+        """Whether one statement can do it: one join where there would be three."""
+        return self.key is not None and conn.info.server_version >= _MERGES
+
+    def merge(self, conn: Conn) -> None:
+        """Delete, update and insert what differs, by one statement as far as the server can."""
+        gone: sql.Composable = sql.SQL("")
+        scope = self.scope(conn)
+        if scope is not None and conn.info.server_version >= _MERGES_DELETIONS:
+            gone = sql.SQL(" WHEN NOT MATCHED BY SOURCE AND {} THEN DELETE").format(scope)
+        elif scope is not None:
+            self.remove(conn)
+        values = self.values()
+        changed: sql.Composable = sql.SQL("")
+        if values:
+            pairs = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in values]
+            changed = sql.SQL(" WHEN MATCHED AND {} THEN UPDATE SET {}").format(
+                self.changed(), sql.SQL(", ").join(pairs)
+            )
+        conn.execute(
+            sql.SQL(
+                "MERGE INTO {} AS t USING {} AS s ON {}{}"
+                " WHEN NOT MATCHED THEN INSERT ({}) OVERRIDING SYSTEM VALUE VALUES ({}){}"
+            ).format(
+                identifier(self.target.name),
+                self.source,
+                self.same_key(),
+                changed,
+                names(self.columns),
+                names(self.columns, "s"),
+                gone,
+            )
+        )
 
     def remove(self, conn: Conn) -> None:
         """Delete what the staged rows replace or no longer hold. Follows `decided`."""

@@ -160,12 +160,12 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
 
 @hookimpl
 def inspect_targets(
-    context: ExecutionContext, targets: tuple[Target, ...]
+    context: ExecutionContext, targets: tuple[Target, ...], versions: bool
 ) -> tuple[TargetState, ...]:
     """Tell what stands where many targets are, in a few statements for all of them."""
     from seeknal_postgres import inspection
 
-    return inspection.inspect_targets(context, targets)
+    return inspection.inspect_targets(context, targets, versions=versions)
 
 
 @hookimpl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from seeknal_core.errors import BackendError
@@ -62,6 +63,19 @@ class InspectionTests(BackendTests):
         trial.intrude(foreign)
         wanted = [bench.inspect(target) for target in (foreign, absent, there)]
         assert bench.command().inspect_all(foreign, absent, there) == wanted
+
+    @needs("inspect_targets")
+    def test_without_versions_the_rest_is_told_all_the_same(self, trial: Trial) -> None:
+        """`inspect_targets` may leave out versions and rows where nobody asks for them."""
+        bench = trial.bench
+        there, absent = bench.target("there"), bench.target("absent")
+        bench.write(there, OLD)
+        for target in (there, absent):
+            [told] = bench.command().inspect_all(target, versions=False)
+            wanted = bench.inspect(target)
+            assert told is not None and told.version in (None, wanted.version)
+            assert told.rows in (None, 3)
+            assert attrs.evolve(wanted, version=told.version, rows=told.rows) == told
 
     @needs("inspect_target")
     def test_a_version_changes_with_every_write(self, trial: Trial) -> None:
