@@ -51,7 +51,7 @@ LEAF_PROMOTED = "promote that leaf"
 MANY = "60 models changed: plan and apply in dev"
 MANY_PROMOTED = "promote those 60"
 
-#: For 300 models on the machine that the issue was measured on.
+#: For 300 models, on two cores.
 WANTED = {
     VERSION: Wanted(seconds=0.2, peak_mb=40),
     FULL: Wanted(seconds=5, peak_mb=200),

@@ -24,6 +24,9 @@ from seeknal_postgres.places import Places
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import generation_of
 
+#: Tables whose versions are read in one transaction.
+_AT_ONCE = 200
+
 
 def count_rows(context: ExecutionContext, target: Target) -> int:
     """Carry out the hook of the same name."""
@@ -68,8 +71,8 @@ def inspect_targets(
             return _inspect_staged(context, conn, targets, store)
         found = tables.describe_all(conn, [target.name for target in targets])
         oids = {name: table.oid for name, table in found.items()}
-        read = tables.versions_of(conn, oids) if versions else {}
         generation, owners = _recorded_state(context, conn, oids)
+        read = _versions(conn, oids) if versions else {}
     return tuple(
         TargetState(
             exists=target.name in found,
@@ -85,6 +88,23 @@ def inspect_targets(
         )
         for target in targets
     )
+
+
+def _versions(
+    conn: Conn, oids: Mapping[QualifiedName, int]
+) -> dict[QualifiedName, tuple[int, str]]:
+    """Read tables for their versions, some at a time.
+
+    Whoever reads a table holds a lock on it until the transaction's end, and a server
+    has room for some thousands (``max_locks_per_transaction``).
+    """
+    found: dict[QualifiedName, tuple[int, str]] = {}
+    listed = list(oids.items())
+    for start in range(0, len(listed), _AT_ONCE):
+        conn.rollback()
+        tables.settle(conn)
+        found |= tables.versions_of(conn, dict(listed[start : start + _AT_ONCE]))
+    return found
 
 
 def _inspect_staged(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -25,6 +26,9 @@ _UNMERGED = (
     pg.CardinalityViolation,
     pg.FeatureNotSupported,
 )
+
+#: The table has more rows than this for each of few ones.
+_FEW = 10
 
 _TIMES = ("date", "timestamp without time zone", "timestamp with time zone")
 
@@ -120,16 +124,27 @@ class Rows:
             WriteRefused: NULL or repeated keys.
         """
         rows = self.decided(conn)
-        if rows.key is not None and rows.merges(conn):
-            try:
-                with conn.transaction():
-                    rows.merge(conn)
-                return
-            except _UNMERGED:
-                # Keys that are no keys, or a unique value that moves from one to another.
-                check_keys(conn, rows.target, rows.source, rows.key)
+        if rows.mode is not Mode.UPSERT_BY_KEY and rows.is_merged(conn):
+            return
         rows.remove(conn)
         rows.fill(conn)
+
+    def is_merged(self, conn: Conn) -> bool:
+        """Do it by one statement; False where that cannot be, and nothing is changed.
+
+        Raises:
+            WriteRefused: NULL or repeated keys.
+        """
+        if self.key is None or not self.merges(conn):
+            return False
+        try:
+            with conn.transaction():
+                self.merge(conn)
+        except _UNMERGED:
+            # Keys that are no keys, or a unique value that moves from one to another.
+            check_keys(conn, self.target, self.source, self.key)
+            return False
+        return True
 
     def merges(self, conn: Conn) -> bool:
         """Whether one statement can do it: one join where there would be three."""
@@ -150,20 +165,53 @@ class Rows:
             changed = sql.SQL(" WHEN MATCHED AND {} THEN UPDATE SET {}").format(
                 self.changed(), sql.SQL(", ").join(pairs)
             )
-        conn.execute(
-            sql.SQL(
-                "MERGE INTO {} AS t USING {} AS s ON {}{}"
-                " WHEN NOT MATCHED THEN INSERT ({}) OVERRIDING SYSTEM VALUE VALUES ({}){}"
-            ).format(
-                identifier(self.target.name),
-                self.source,
-                self.same_key(),
-                changed,
-                names(self.columns),
-                names(self.columns, "s"),
-                gone,
-            )
+        statement = sql.SQL(
+            "MERGE INTO {} AS t USING {} AS s ON {}{}"
+            " WHEN NOT MATCHED THEN INSERT ({}) OVERRIDING SYSTEM VALUE VALUES ({}){}"
+        ).format(
+            identifier(self.target.name),
+            self.source,
+            self.same_key(),
+            changed,
+            names(self.columns),
+            names(self.columns, "s"),
+            gone,
         )
+        with self.looking_up(conn):
+            conn.execute(statement)
+
+    def is_looked_up(self, conn: Conn) -> bool:
+        """Whether the rows are so few that each is best found by the key's index."""
+        if self.mode is not Mode.UPSERT_BY_KEY or not self.enforced:
+            return False
+        row: Any = conn.execute(
+            "SELECT s.reltuples >= 0 AND s.reltuples * %s < t.reltuples"
+            " FROM pg_catalog.pg_class s, pg_catalog.pg_class t"
+            " WHERE s.oid = to_regclass(%s) AND t.oid = %s",
+            [_FEW, self.source.as_string(conn), self.table.oid],
+        ).fetchone()
+        return row is not None and bool(row[0])
+
+    @contextmanager
+    def looking_up(self, conn: Conn) -> Iterator[None]:
+        """Let the server find few rows by an index instead of reading the whole table.
+
+        It takes every page that an index leads to for a slow one, also where the
+        statement has to read and write that page anyway.
+        """
+        if not self.is_looked_up(conn):
+            yield
+            return
+        before = conn.execute(
+            "SELECT current_setting('enable_hashjoin'), current_setting('enable_mergejoin')"
+        ).fetchone()
+        setting = (
+            "SELECT set_config('enable_hashjoin', %s, true),"
+            " set_config('enable_mergejoin', %s, true)"
+        )
+        conn.execute(setting, ["off", "off"])
+        yield
+        conn.execute(setting, before)
 
     def remove(self, conn: Conn) -> None:
         """Delete what the staged rows replace or no longer hold. Follows `decided`."""
@@ -180,6 +228,9 @@ class Rows:
         """Update what really changed and insert what is new. Follows `remove`."""
         if self.is_refilled:
             self.insert(conn, sql.SQL("TRUE"))
+            return
+        upserts = self.mode is Mode.UPSERT_BY_KEY and self.differences is None
+        if upserts and self.is_merged(conn):
             return
         try:
             with conn.transaction():

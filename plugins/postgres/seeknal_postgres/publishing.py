@@ -201,6 +201,8 @@ def _compared(
         key = part.target.key
         if plans[key].kind is not Kind.KEYED or part.change or rows[key].table.oid in pointing:
             continue
+        if rows[key].is_looked_up(conn):
+            continue
         if part.mode is Mode.UPSERT_BY_KEY or not rows[key].lacks_keys(conn):
             places = identifier(part.places.undo), identifier(part.places.keys)
             found[key] = attrs.evolve(rows[key], differences=places)
@@ -224,9 +226,18 @@ def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> dict
         elif part.known:
             found = Undo(kind=Kind.NOTHING, oid=part.table.oid, base=staged.base)
         else:
-            found = undo.capture(
-                work.conn, script, part.places, rows[part.target.key], part.change, staged.base
-            )
+            changing = rows[part.target.key]
+            if changing.is_looked_up(work.conn):
+                script.flush()
+                with changing.looking_up(work.conn):
+                    found = undo.capture(
+                        work.conn, script, part.places, changing, part.change, staged.base
+                    )
+                    script.flush()
+            else:
+                found = undo.capture(
+                    work.conn, script, part.places, changing, part.change, staged.base
+                )
         plans.append((part, found))
     script.flush()
     work.book.keep([(part.target, found.document()) for part, found in plans])
