@@ -121,5 +121,5 @@ class HookCalls:
         info = self._host.loaded(type).info
         return HookContractError(
             f"{info}: {hook} {what}",
-            f"report it to the authors of {info.distribution}; the contract is in docs/hooks.md",
+            f"report it to the authors of {info.distribution}; the contract: python -m pydoc seeknal_core.hookspecs",
         )

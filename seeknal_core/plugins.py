@@ -332,7 +332,7 @@ class PluginHost:
             raise BackendBroken(
                 f"plugin {info.name!r} ({info}) breaks the hook contract: "
                 f"{_misspelled(plugin) or ' '.join(str(error).split())}",
-                f"report it to the authors of {info.distribution}; the hooks are in docs/hooks.md",
+                f"report it to the authors of {info.distribution}; see: python -m pydoc seeknal_core.hookspecs",
             ) from error
         callers = self._manager.get_hookcallers(plugin) or []
         loaded = LoadedPlugin(

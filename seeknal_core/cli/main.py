@@ -147,6 +147,21 @@ def cli(ctx: click.Context, project_dir: str | None, verbose: bool, debug: bool)
     ctx.obj = {"project_dir": project_dir, "verbose": verbose or debug, "debug": debug}
 
 
+def _show_tracebacks() -> None:
+    """Print the traceback of whatever fails without ending the command, too."""
+    import logging
+
+    class Redacting(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return redact(super().format(record))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Redacting("%(message)s"))
+    log = logging.getLogger("seeknal")
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit with a code of ``environments.md`` 8."""
     code = _run(list(sys.argv[1:] if args is None else args))
@@ -162,6 +177,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(args: list[str]) -> int:
     debug = "--debug" in args
     as_json = "--json" in args
+    if debug:
+        _show_tracebacks()
     try:
         result: Any = cli.main(args=args, prog_name="seeknal", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -28,6 +29,9 @@ from seeknal_core.run.targets import Need, Production, TargetCheck, need
 from seeknal_core.specs import AnyNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
 from seeknal_core.types import Snapshot, WriteResult, redact
+
+#: Tells ``--debug`` what the outcomes say in a sentence.
+_log = logging.getLogger("seeknal")
 
 #: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
 _HEARTBEAT = 0.2
@@ -281,6 +285,7 @@ class Executor:
                 ),
             )
         except SeeknalError as error:
+            _log.debug("%s failed", id, exc_info=error)
             return _NodeEnd(
                 outcome=NodeOutcome(
                     id=id,
@@ -420,6 +425,7 @@ class Executor:
                 target.key, self._written(check, snapshot, result.version, result.rows_after)
             )
         except SeeknalError as error:
+            _log.debug("%s failed", target.name, exc_info=error)
             return attrs.evolve(
                 ended,
                 status=TargetStatus.SKIPPED if self._stopped(error) else TargetStatus.FAILED,

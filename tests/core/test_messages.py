@@ -211,6 +211,16 @@ def read_source(context, source):
     return (yield)
 """
 
+FAULTY = """\
+from seeknal_core.hookspecs import hookimpl
+
+
+@hookimpl(wrapper=True)
+def materialize(context, target, snapshot):
+    raise KeyError(context.connection.options.password.reveal())
+    return (yield)
+"""
+
 INLINE = """\
 kind: source
 name: inline
@@ -240,3 +250,21 @@ def test_what_a_backend_blurts_out_is_redacted_wherever_it_goes(
         assert "s3cret" not in said
     for path in (project / "target").rglob("*"):
         assert not path.is_file() or b"s3cret" not in path.read_bytes(), path
+
+
+def test_debug_shows_where_a_hook_failed_that_did_not_end_the_command(
+    seeknal: Cli, project: Path, folder_site: Path
+) -> None:
+    install(
+        folder_site,
+        distribution="seeknal-faulty",
+        module="seeknal_faulty",
+        source=FAULTY,
+        entry_points={"seeknal.plugins": {"faulty": "seeknal_faulty"}},
+    )
+    plain = seeknal("run", code=1)
+    assert "failed in materialize: KeyError" in plain.err and "--debug" in plain.err
+    assert "Traceback" not in plain.said
+    shown = seeknal("run", "--debug", code=1)
+    assert "Traceback" in shown.err and "seeknal_faulty.py" in shown.err
+    assert "KeyError: '***'" in shown.err and "s3cret" not in shown.said
