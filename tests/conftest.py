@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that make no sense for the account that runs them."""
+    """Leave out what makes no sense for the account that runs it; begin with what is long."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     senseless = {"ordinary_user" if os.geteuid() == 0 else "root"}
     if not _may_mount():
         senseless.add("mounts")

@@ -17,6 +17,7 @@ _SUITES = ("BackendContract", "StagingContract", "SourceContract", "CleanupContr
 _PARTS = 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_a_broken_backend_is_noticed_by_the_tests_that_are_meant(tmp_path: Path, part: int) -> None:
     chosen = dict(list(all_broken().items())[part::_PARTS])

@@ -62,6 +62,7 @@ def is_whole(shop: Shop, old: object, new: int) -> bool:
     return len(set(states)) == 1
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_promotion_killed_at_any_hook_call_is_finished_by_the_same_command(
     shop: Shop, tmp_path: Path

@@ -106,6 +106,7 @@ def leftovers(root: Path) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_the_whole_suite_passes(site: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2"]

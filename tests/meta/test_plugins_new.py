@@ -85,6 +85,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Generated:
     return Generated(folder=folder, venv=venv)
 
 
+@pytest.mark.long
 def test_its_own_tests_pass(generated: Generated, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     # Not python -m pytest: that would import the folder's package, not the installed one.

@@ -48,6 +48,7 @@ def environment(root: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_the_page_leads_from_an_empty_folder_to_the_whole_suite(tmp_path: Path) -> None:
     runs = [
         printed
