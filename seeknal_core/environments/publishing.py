@@ -7,7 +7,7 @@ commit. Whatever fails before the last commit undoes all.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +41,8 @@ from seeknal_core.types import (
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_log = logging.getLogger("seeknal")
 
 #: Targets staged and verified at a time; a store's own pool may allow fewer.
 _WORKERS = 4
@@ -88,8 +90,7 @@ def stage_all(
         batch, writes = item
         session.context.cancellation.check()
         if len(writes) > 1:
-            with contextlib.suppress(BackendError):
-                # Whatever is wrong with one of them, it is told of that one below.
+            try:
                 found = session.dispatcher.stage_targets(
                     session.context,
                     [resolved[write.key] for write in writes],
@@ -100,6 +101,9 @@ def stage_all(
                     attrs.evolve(write, staged=staged)
                     for write, staged in zip(writes, found, strict=True)
                 ]
+            except BackendError as error:
+                # Whatever is wrong with one of them, it is told of that one below.
+                _log.debug("staging %d targets one by one", len(writes), exc_info=error)
         return [stage(batch, write) for write in writes]
 
     def is_small(write: Write) -> bool:

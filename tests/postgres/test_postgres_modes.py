@@ -10,6 +10,7 @@ import pytest
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Mode
+from seeknal_postgres import modes
 from support.postgres_hooks import Database
 
 DAY = dt.timedelta(days=1)
@@ -187,3 +188,43 @@ def test_incremental_keeps_the_children_of_rows_it_replaces(db: Database) -> Non
     db.write(target, events("date", 1, 2, 3).append_column("id", pa.array([2, 3, 4])))
     assert db.rows("SELECT id, n FROM s.t ORDER BY id") == [(1, 2), (2, 3), (3, 3), (4, 3)]
     assert db.rows("SELECT t_id FROM s.child ORDER BY 1") == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("mode", [Mode.UPSERT_BY_KEY, Mode.FULL])
+@pytest.mark.parametrize("versions", [(0, 0), (0, 10**9), (10**9, 10**9)])
+def test_a_key_that_stands_twice_is_refused_also_where_one_of_its_rows_is_there(
+    db: Database, monkeypatch: pytest.MonkeyPatch, mode: Mode, versions: tuple[int, int]
+) -> None:
+    """An index of the table would notice neither, whatever the server's version."""
+    monkeypatch.setattr(modes, "_MERGES", versions[0])
+    monkeypatch.setattr(modes, "_MERGES_DELETIONS", versions[1])
+    db.execute("CREATE SCHEMA s", "CREATE TABLE s.t (id bigint PRIMARY KEY, name text)")
+    target = db.target("s.t", mode, unique_keys=("id",))
+    context = db.context(adopt=True)
+    db.write(target, pa.table({"id": [1, 2], "name": ["a", "b"]}), context=context)
+    twice = pa.table({"id": [1, 1, 2], "name": ["a", "other", "b"]})
+    with pytest.raises(WriteRefused, match="more than once"):
+        db.write(target, twice)
+    null = pa.table({"id": [1, None], "name": ["a", "b"]})
+    with pytest.raises(WriteRefused, match="NULL in the key"):
+        db.write(target, null)
+    assert db.rows("SELECT id, name FROM s.t ORDER BY 1") == [(1, "a"), (2, "b")]
+    changed = pa.table({"id": [2, 3], "name": ["B", "c"]})
+    db.write(target, changed)
+    kept = [(1, "a")] if mode is Mode.UPSERT_BY_KEY else []
+    assert db.rows("SELECT id, name FROM s.t ORDER BY 1") == [*kept, (2, "B"), (3, "c")]
+
+
+def test_a_table_with_rules_is_written_by_one_statement_after_another(db: Database) -> None:
+    """MERGE takes no such table."""
+    db.execute(
+        "CREATE SCHEMA s",
+        "CREATE TABLE s.t (id bigint PRIMARY KEY, name text)",
+        "CREATE TABLE s.log (id bigint)",
+        "CREATE RULE noted AS ON UPDATE TO s.t DO ALSO INSERT INTO s.log VALUES (new.id)",
+    )
+    target = db.target("s.t", Mode.UPSERT_BY_KEY, unique_keys=("id",))
+    context = db.context(adopt=True)
+    db.write(target, pa.table({"id": [1, 2], "name": ["a", "b"]}), context=context)
+    db.write(target, pa.table({"id": [2, 3], "name": ["B", "c"]}))
+    assert db.rows("SELECT id, name FROM s.t ORDER BY 1") == [(1, "a"), (2, "B"), (3, "c")]

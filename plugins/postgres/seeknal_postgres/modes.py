@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import attrs
@@ -19,13 +19,9 @@ from seeknal_postgres.tables import Table, identifier, names
 
 #: The first versions of the server with MERGE, and with MERGE that deletes.
 _MERGES, _MERGES_DELETIONS = 150_000, 170_000
-#: What MERGE does not do although the rows, one kind after another, may go in.
-_UNMERGED = (
-    pg.UniqueViolation,
-    pg.NotNullViolation,
-    pg.CardinalityViolation,
-    pg.FeatureNotSupported,
-)
+#: Where MERGE fails and its statements one after another may not: a unique value that
+#: moves from one key to another, a table with rules.
+_UNMERGED = (pg.UniqueViolation, pg.FeatureNotSupported)
 
 #: The table has more rows than this for each of few ones.
 _FEW = 10
@@ -93,17 +89,19 @@ class Rows:
             source=source,
         )
 
-    def check(self, conn: Conn, columns: Sequence[Column], *, keys: bool = True) -> None:
+    def check(self, conn: Conn, columns: Sequence[Column]) -> None:
         """Check what the mode asks of the staged rows.
+
+        No index of the table does that for us: of two rows with one key, the one that
+        equals the table's would never come to it.
 
         Args:
             columns: the snapshot's.
-            keys: whether keys are checked now; not where `apply` will notice.
 
         Raises:
             WriteRefused: NULL or repeated keys, NULL time.
         """
-        if keys and self.key is not None:
+        if self.key is not None:
             check_keys(conn, self.target, self.source, self.key)
         if self.time is not None:
             check_time(conn, self.target, self.source, columns)
@@ -118,11 +116,7 @@ class Rows:
         return attrs.evolve(self, key=None) if self.repeats(conn) else self
 
     def apply(self, conn: Conn) -> None:
-        """Change the table's rows by the staged ones.
-
-        Raises:
-            WriteRefused: NULL or repeated keys.
-        """
+        """Change the table's rows by the staged ones."""
         rows = self.decided(conn)
         if rows.mode is not Mode.UPSERT_BY_KEY and rows.is_merged(conn):
             return
@@ -130,25 +124,19 @@ class Rows:
         rows.fill(conn)
 
     def is_merged(self, conn: Conn) -> bool:
-        """Do it by one statement; False where that cannot be, and nothing is changed.
+        """Do it by one statement, one join where there would be three.
 
-        Raises:
-            WriteRefused: NULL or repeated keys.
+        Returns:
+            False where that cannot be: nothing is changed then.
         """
-        if self.key is None or not self.merges(conn):
+        if self.key is None or conn.info.server_version < _MERGES:
             return False
         try:
             with conn.transaction():
                 self.merge(conn)
         except _UNMERGED:
-            # Keys that are no keys, or a unique value that moves from one to another.
-            check_keys(conn, self.target, self.source, self.key)
             return False
         return True
-
-    def merges(self, conn: Conn) -> bool:
-        """Whether one statement can do it: one join where there would be three."""
-        return self.key is not None and conn.info.server_version >= _MERGES
 
     def merge(self, conn: Conn) -> None:
         """Delete, update and insert what differs, by one statement as far as the server can."""
@@ -177,7 +165,7 @@ class Rows:
             names(self.columns, "s"),
             gone,
         )
-        with self.looking_up(conn):
+        with by_index(conn) if self.is_looked_up(conn) else nullcontext():
             conn.execute(statement)
 
     def is_looked_up(self, conn: Conn) -> bool:
@@ -191,27 +179,6 @@ class Rows:
             [_FEW, self.source.as_string(conn), self.table.oid],
         ).fetchone()
         return row is not None and bool(row[0])
-
-    @contextmanager
-    def looking_up(self, conn: Conn) -> Iterator[None]:
-        """Let the server find few rows by an index instead of reading the whole table.
-
-        It takes every page that an index leads to for a slow one, also where the
-        statement has to read and write that page anyway.
-        """
-        if not self.is_looked_up(conn):
-            yield
-            return
-        before = conn.execute(
-            "SELECT current_setting('enable_hashjoin'), current_setting('enable_mergejoin')"
-        ).fetchone()
-        setting = (
-            "SELECT set_config('enable_hashjoin', %s, true),"
-            " set_config('enable_mergejoin', %s, true)"
-        )
-        conn.execute(setting, ["off", "off"])
-        yield
-        conn.execute(setting, before)
 
     def remove(self, conn: Conn) -> None:
         """Delete what the staged rows replace or no longer hold. Follows `decided`."""
@@ -395,6 +362,25 @@ class Rows:
                 self.differences[0], self.same_key("d", "s")
             )
         conn.execute(statement)
+
+
+@contextmanager
+def by_index(conn: Conn) -> Iterator[None]:
+    """Let the server find few rows by an index instead of reading the whole table.
+
+    It takes every page that an index leads to for a slow one, also where the statement
+    has to read and write that page anyway. What fails in the block fails the
+    (sub)transaction, and takes the settings along.
+    """
+    before = conn.execute(
+        "SELECT current_setting('enable_hashjoin'), current_setting('enable_mergejoin')"
+    ).fetchone()
+    setting = (
+        "SELECT set_config('enable_hashjoin', %s, true), set_config('enable_mergejoin', %s, true)"
+    )
+    conn.execute(setting, ["off", "off"])
+    yield
+    conn.execute(setting, before)
 
 
 def check_keys(conn: Conn, target: Target, relation: sql.Identifier, key: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ from seeknal_postgres.batches import (
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import apply_change
 from seeknal_postgres.ledger import Claim, Ledger, Written, make_schema
-from seeknal_postgres.modes import Rows
+from seeknal_postgres.modes import Rows, by_index
 from seeknal_postgres.places import drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import Book
@@ -226,22 +226,21 @@ def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> dict
         elif part.known:
             found = Undo(kind=Kind.NOTHING, oid=part.table.oid, base=staged.base)
         else:
-            changing = rows[part.target.key]
-            if changing.is_looked_up(work.conn):
-                script.flush()
-                with changing.looking_up(work.conn):
-                    found = undo.capture(
-                        work.conn, script, part.places, changing, part.change, staged.base
-                    )
-                    script.flush()
-            else:
-                found = undo.capture(
-                    work.conn, script, part.places, changing, part.change, staged.base
-                )
+            found = _captured(work.conn, script, part, rows[part.target.key], staged.base)
         plans.append((part, found))
     script.flush()
     work.book.keep([(part.target, found.document()) for part, found in plans])
     return {part.target.key: found for part, found in plans}
+
+
+def _captured(conn: Conn, script: Script, part: Part, rows: Rows, base: str | None) -> Undo:
+    if not rows.is_looked_up(conn):
+        return undo.capture(conn, script, part.places, rows, part.change, base)
+    script.flush()
+    with by_index(conn):
+        found = undo.capture(conn, script, part.places, rows, part.change, base)
+        script.flush()
+    return found
 
 
 def _missing_schemas(conn: Conn, parts: list[Part]) -> set[str]:

@@ -191,7 +191,7 @@ def _change(write: Write, table: Table) -> WriteResult:
     straight = is_straight(rows, change, write.columns)
     if not straight:
         stage(write.context, conn, target, write.snapshot, write.columns, table, change)
-        rows.check(conn, write.columns, keys=not (rows.enforced and rows.merges(conn)))
+        rows.check(conn, write.columns)
     _lock(write, table, change)
     if write.mode is Mode.APPEND:
         claimed = _claim(write, table)
