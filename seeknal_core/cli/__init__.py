@@ -36,12 +36,8 @@ def _leave(code: int) -> None:
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        pass  # Whoever read the output has gone away; nothing more can be said to it.
-    except OSError as error:
-        code = code or 1
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"Error: the output cannot be written: {error.strerror}\n")
+    except OSError:
+        code = code or 1  # What a command says is flushed, and told of, as it is said.
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)

@@ -6,6 +6,7 @@ Each command's module is imported when the command is called, so that
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -162,6 +163,11 @@ def _show_tracebacks() -> None:
     log.setLevel(logging.DEBUG)
 
 
+#: How standard output refuses what is written to it: full, broken, or closed from the start.
+#: Of a reader that went away (seeknal ... | head) click makes exit code 1 without a word.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit with a code of ``environments.md`` 8."""
     code = _run(list(sys.argv[1:] if args is None else args))
@@ -190,20 +196,26 @@ def _run(args: list[str]) -> int:
         return 2
     except SeeknalError as error:
         return _fail(error, debug=debug, as_json=as_json)
-    except BrokenPipeError:
-        # The reader went away (seeknal ... | head); nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    # The outermost frame: whatever comes here the user gets one sentence and no secret.
     except Exception as error:  # noqa: BLE001
-        # The outermost frame: whatever comes here is a defect of ours, and even then
-        # the user gets one sentence and no secret.
-        defect = SeeknalError(
+        told = _lost_output(error)
+        lost = told is not None
+        told = told or SeeknalError(
             f"unexpected {error.__class__.__name__}: {error}",
             "this is a defect in Seeknal: run again with --debug for the details to report",
         )
-        defect.__cause__ = error
-        return _fail(defect, debug=debug, as_json=as_json)
+        told.__cause__ = error
+        return _fail(told, debug=debug, as_json=as_json and not lost)
     return result if isinstance(result, int) else 0
+
+
+def _lost_output(error: Exception) -> SeeknalError | None:
+    """Return the error for output that nobody takes; None where it is something else."""
+    if not isinstance(error, OSError) or error.errno not in _UNWRITABLE or error.filename:
+        return None
+    return SeeknalError(
+        f"the output cannot be written: {error.strerror}", "see where it goes, then run again"
+    )
 
 
 def _fail(error: SeeknalError, *, debug: bool, as_json: bool) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from seeknal_core import __version__
+from seeknal_core.cli.render import print_table
 from support.cli import Cli, write
 from support.distributions import install
 
@@ -31,6 +32,58 @@ HEAVY = (
 
 def test_version_is_printed(seeknal: Cli) -> None:
     assert __version__ in seeknal("--version").out
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["plugins", "list", "--json"]])
+def test_output_that_cannot_be_written_is_a_failure_in_a_sentence(
+    seeknal: Cli, arguments: list[str]
+) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            seeknal.command(*arguments),
+            cwd=seeknal.cwd,
+            env=seeknal.environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: the output cannot be written: No space left on device\n")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "import atexit; atexit.register(print, 'at the end')",
+        "import threading, time; threading.Thread("
+        "target=lambda: (time.sleep(0.5), print('at the end'))).start()",
+    ],
+)
+def test_what_waits_for_the_end_of_a_command_has_it(asked: str) -> None:
+    program = f"import sys\n{asked}\nsys.argv = ['seeknal', '--version']\n"
+    program += "from seeknal_core.cli import main\nmain()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "at the end")
+
+
+def test_a_table_that_fits_is_aligned_and_one_that_does_not_is_folded(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_table(("name", "rows"), [("sales.big", "7"), ("s.t", "1,000")], numeric=1)
+    assert [line for line in capsys.readouterr().out.splitlines() if line] == [
+        " name         rows",
+        "─" * 19,
+        " sales.big       7",
+        " s.t         1,000",
+    ]
+    print_table(("name", "text"), [("a", "z" * 200), ("b", "日本")])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 120
+    assert sum(line.count("z") for line in lines) == 200 and "日本" in lines[-2]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
