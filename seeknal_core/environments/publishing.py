@@ -7,7 +7,6 @@ commit. Whatever fails before the last commit undoes all.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +24,9 @@ from seeknal_core.errors import (
     Unreachable,
     VerificationFailed,
 )
-from seeknal_core.run.execute import SMALL, TOGETHER
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import check_targets
+from seeknal_core.run.writing import SMALL, TOGETHER, log
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.types import (
     Batch,
@@ -41,8 +40,6 @@ from seeknal_core.types import (
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-_log = logging.getLogger("seeknal")
 
 #: Targets staged and verified at a time; a store's own pool may allow fewer.
 _WORKERS = 4
@@ -103,7 +100,7 @@ def stage_all(
                 ]
             except BackendError as error:
                 # Whatever is wrong with one of them, it is told of that one below.
-                _log.debug("staging %d targets one by one", len(writes), exc_info=error)
+                log.debug("staging %d targets one by one", len(writes), exc_info=error)
         return [stage(batch, write) for write in writes]
 
     def is_small(write: Write) -> bool:

@@ -9,7 +9,7 @@ import attrs
 
 from seeknal_core.dispatch import ResolvedSource
 from seeknal_core.run.compute import Computed, Computer
-from seeknal_core.run.execute import Executor, Finished, Options
+from seeknal_core.run.execute import Executor, Options
 from seeknal_core.run.report import (
     NodeOutcome,
     NodeStatus,
@@ -21,6 +21,7 @@ from seeknal_core.run.reuse import Prover, Reference
 from seeknal_core.run.scope import Scope
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import Production, TargetCheck
+from seeknal_core.run.writing import Finished
 from seeknal_core.state.files import write_atomically
 from seeknal_core.state.manifest import load_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import UTC, datetime
 from queue import SimpleQueue
-from typing import Protocol
 
 import attrs
 
-from seeknal_core.errors import Interrupted, SeeknalError
+from seeknal_core.errors import SeeknalError
 from seeknal_core.run.compute import Computed, Computer, missing_snapshot
 from seeknal_core.run.report import (
     NodeOutcome,
@@ -25,13 +21,11 @@ from seeknal_core.run.report import (
 )
 from seeknal_core.run.scope import Scope
 from seeknal_core.run.session import Session
-from seeknal_core.run.targets import Need, Production, TargetCheck, need
+from seeknal_core.run.targets import Production, TargetCheck
+from seeknal_core.run.writing import TOGETHER, Finished, Writer, Writes, log, was_stopped
 from seeknal_core.specs import AnyNode
-from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
-from seeknal_core.types import Snapshot, WriteResult, redact
-
-#: Tells ``--debug`` what the outcomes say in a sentence.
-_log = logging.getLogger("seeknal")
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.types import Snapshot, redact
 
 #: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
 _HEARTBEAT = 0.2
@@ -41,10 +35,7 @@ _HEARTBEAT = 0.2
 #: with the process: targets are old or new whatever dies.
 _GRACE = 4.0
 
-#: Bytes of a snapshot that is small enough to be written together with others, how many
-#: are written together at most, and the seconds for which such writes wait for one another.
-SMALL = 2**20
-TOGETHER = 40
+#: Seconds for which small writes wait for others to go along with.
 _GATHERING = 0.5
 
 _STOPPED = "not run, the run was stopped"
@@ -68,7 +59,6 @@ class _NodeEnd:
 
 
 _Task = Future[_NodeEnd | list[TargetOutcome]]
-_Writes = tuple[tuple[TargetCheck, Snapshot], ...]
 
 
 @attrs.define(kw_only=True)
@@ -80,7 +70,7 @@ class _Progress:
     ready: deque[str]
     writes: deque[tuple[TargetCheck, Snapshot]] = attrs.field(factory=deque)
     waiting_since: float = 0.0
-    running: dict[_Task, str | _Writes] = attrs.field(factory=dict)
+    running: dict[_Task, str | Writes] = attrs.field(factory=dict)
     done: dict[str, Snapshot] = attrs.field(factory=dict)
     nodes: dict[str, NodeOutcome] = attrs.field(factory=dict)
     targets: dict[str, TargetOutcome] = attrs.field(factory=dict)
@@ -97,16 +87,6 @@ def audits_key(node: AnyNode, content_key: str, related: Mapping[str, str]) -> s
     from seeknal_core.run.keys import digest
 
     return digest("audits", audits_fingerprint(node), content_key, dict(related))
-
-
-class Finished(Protocol):
-    """Hears of each node and target as it is finished; called from several threads."""
-
-    def node(self, id: str, record: NodeRecord) -> None:
-        """A node's snapshot is stored and its audits passed."""
-
-    def target(self, key: str, record: TargetRecord) -> None:
-        """A target is written."""
 
 
 class Executor:
@@ -135,6 +115,9 @@ class Executor:
         self._scope = scope
         self._computer = computer
         self._journal = journal
+        self._writer = Writer(
+            session, journal, record=record, production=production, warnings=warnings
+        )
         self._reporter = reporter
         self._record = record
         self._production = production
@@ -191,7 +174,7 @@ class Executor:
                 writes = self._next_writes(progress)
                 for check, _ in writes:
                     self._reporter.target_started(str(check.resolved.target.name))
-                progress.running[pool.submit(self._targets, writes)] = writes
+                progress.running[pool.submit(self._writer.write, writes)] = writes
             elif progress.ready:
                 id = progress.ready.popleft()
                 known = {input: progress.done[input] for input in self._scope.waits[id]}
@@ -206,23 +189,18 @@ class Executor:
             return False
         if time.monotonic() - progress.waiting_since > _GATHERING:
             return False
-        return all(self._is_small(check, snapshot) for check, snapshot in progress.writes)
+        return all(self._writer.is_small(check, snapshot) for check, snapshot in progress.writes)
 
-    def _is_small(self, check: TargetCheck, snapshot: Snapshot) -> bool:
-        return snapshot.bytes <= SMALL and self._session.dispatcher.together(
-            check.resolved.target.type, "materialize_targets"
-        )
-
-    def _next_writes(self, progress: _Progress) -> _Writes:
+    def _next_writes(self, progress: _Progress) -> Writes:
         """Take the write that waits longest, and the small ones that can go with it."""
         first = progress.writes.popleft()
         taken = [first]
-        if self._is_small(*first):
+        if self._writer.is_small(*first):
             connection = first[0].resolved.connection.name
             left: deque[tuple[TargetCheck, Snapshot]] = deque()
             for one in progress.writes:
                 fits = len(taken) < TOGETHER and one[0].resolved.connection.name == connection
-                (taken if fits and self._is_small(*one) else left).append(one)
+                (taken if fits and self._writer.is_small(*one) else left).append(one)
             progress.writes = left
         progress.waiting_since = time.monotonic()
         return tuple(taken)
@@ -285,11 +263,13 @@ class Executor:
                 ),
             )
         except SeeknalError as error:
-            _log.debug("%s failed", id, exc_info=error)
+            log.debug("%s failed", id, exc_info=error)
             return _NodeEnd(
                 outcome=NodeOutcome(
                     id=id,
-                    status=NodeStatus.SKIPPED if self._stopped(error) else NodeStatus.FAILED,
+                    status=NodeStatus.SKIPPED
+                    if was_stopped(self._session, error)
+                    else NodeStatus.FAILED,
                     seconds=time.monotonic() - started,
                     detail=redact(str(error)),
                     hint=redact(error.hint),
@@ -348,117 +328,6 @@ class Executor:
         # What was warned about is looked at, and warned about, again next time.
         return fingerprint if clean else ""
 
-    def _targets(self, writes: _Writes) -> list[TargetOutcome]:
-        """Write targets, together where there are several."""
-        started = time.monotonic()
-        whys = [self._need(check, snapshot) for check, snapshot in writes]
-        wanted = [write for write, why in zip(writes, whys, strict=True) if why.writes]
-        results: dict[str, WriteResult] = {}
-        if len(wanted) > 1:
-            with contextlib.suppress(SeeknalError):
-                # Whatever is wrong with one of them, it is told of that one below.
-                self._session.context.cancellation.check()
-                found = self._session.dispatcher.materialize_targets(
-                    self._session.context,
-                    [check.resolved for check, _ in wanted],
-                    [snapshot for _, snapshot in wanted],
-                )
-                keys = (check.resolved.target.key for check, _ in wanted)
-                results = dict(zip(keys, found, strict=True))
-        took = (time.monotonic() - started) / len(wanted) if results else 0.0
-        return [
-            self._target(check, snapshot, why, results.get(check.resolved.target.key), took)
-            for (check, snapshot), why in zip(writes, whys, strict=True)
-        ]
-
-    def _need(self, check: TargetCheck, snapshot: Snapshot) -> Need:
-        target = check.resolved.target
-        return need(
-            check,
-            snapshot.content_key,
-            self._session.graph.definitions[target.node],
-            self._record.targets.get(target.key),
-            self._production,
-            full_refresh=self._session.context.full_refresh,
-        )
-
-    def _target(
-        self,
-        check: TargetCheck,
-        snapshot: Snapshot,
-        why: Need,
-        result: WriteResult | None,
-        took: float,
-    ) -> TargetOutcome:
-        """Write a target unless that was done, and write down how it ended.
-
-        Args:
-            result: of a write that was done together with others.
-            took: the seconds of its share of that.
-        """
-        started = time.monotonic() - took
-        target = check.resolved.target
-        held = self._record.targets.get(target.key)
-        ended = TargetOutcome(
-            key=target.key,
-            node=target.node,
-            type=target.type,
-            name=str(target.name),
-            mode=target.mode.value,
-            status=TargetStatus.CURRENT,
-            reason=why.value,
-        )
-        if why is Need.SAME_AS_PRODUCTION:
-            return attrs.evolve(ended, status=TargetStatus.SAME_AS_PRODUCTION)
-        if not why.writes:
-            return attrs.evolve(ended, rows_after=held.rows if held else None)
-        try:
-            if result is None:
-                self._session.context.cancellation.check()
-                result = self._session.dispatcher.materialize(
-                    self._session.context, check.resolved, snapshot
-                )
-            for note in result.notes:
-                said = note.removeprefix(f"{target.name}: ")
-                self._warnings.put(f"{target.name}: {said}")
-            self._journal.target(
-                target.key, self._written(check, snapshot, result.version, result.rows_after)
-            )
-        except SeeknalError as error:
-            _log.debug("%s failed", target.name, exc_info=error)
-            return attrs.evolve(
-                ended,
-                status=TargetStatus.SKIPPED if self._stopped(error) else TargetStatus.FAILED,
-                seconds=time.monotonic() - started,
-                detail=redact(str(error)),
-                hint=redact(error.hint),
-            )
-        return attrs.evolve(
-            ended,
-            status=TargetStatus.WRITTEN,
-            rows_written=result.rows_written,
-            rows_after=result.rows_after,
-            seconds=time.monotonic() - started,
-        )
-
-    def _written(
-        self, check: TargetCheck, snapshot: Snapshot, version: str, rows: int
-    ) -> TargetRecord:
-        target = check.resolved.target
-        return TargetRecord(
-            node=target.node,
-            name=str(target.name),
-            type=target.type,
-            connection=check.resolved.connection.name,
-            bindings=check.bindings,
-            identity=check.identity,
-            fingerprint=check.fingerprint,
-            content_key=snapshot.content_key,
-            version=version,
-            rows=rows,
-            written_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-
     def _skip_rest(self, progress: _Progress) -> None:
         for task in progress.running.values() if self.abandoned else ():
             if isinstance(task, tuple):
@@ -505,10 +374,6 @@ class Executor:
             status=TargetStatus.SKIPPED,
             detail=detail,
         )
-
-    def _stopped(self, error: SeeknalError) -> bool:
-        """Tell whether a task ended because the user asked; nobody else's stop is one."""
-        return isinstance(error, Interrupted) and self._session.context.cancellation.requested
 
     def _pass_warnings(self) -> None:
         while not self._warnings.empty():
