@@ -26,7 +26,22 @@ from pathlib import Path
 from typing import IO
 
 _PACKAGES = ("seeknal_core", "seeknal_postgres", "seeknal_iceberg")
-_DRIVERS = ("pyiceberg.catalog.sql", "pyiceberg.catalog.rest", "pyiceberg.io.pyarrow", "duckdb")
+#: What commands import on their way, where it is installed.
+_LIBRARIES = (
+    "cattrs.preconf",
+    "duckdb",
+    "importlib.readers",
+    "pyarrow.acero",
+    "pyarrow.dataset",
+    "pyiceberg.avro.file",
+    "pyiceberg.catalog.rest",
+    "pyiceberg.catalog.sql",
+    "pyiceberg.io.pyarrow",
+    "sqlalchemy.dialects.sqlite",
+    "sqlglot.dialects.duckdb",
+    "stevedore.driver",
+    "stevedore.named",
+)
 
 
 class Warm:
@@ -83,7 +98,7 @@ def _import_everything() -> None:
             for module in pkgutil.walk_packages(path, f"{package}."):
                 if not module.name.startswith(("seeknal_core.testing", "seeknal_core.__main__")):
                     importlib.import_module(module.name)
-    for name in _DRIVERS:
+    for name in _LIBRARIES:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
 
