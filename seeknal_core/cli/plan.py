@@ -92,6 +92,7 @@ def plan(
             click.echo(profile_line(session))
         made = make_plan(session, wanted)
         save_plan(made, session.state.document_path("plans", made.environment))
+        session.save_caches()
         if out:
             save_plan(made, Path(out))
         if as_json:

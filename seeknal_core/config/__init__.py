@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seeknal_core.config.environment import environment_for, parse_environment_name
+from seeknal_core.config.parsed import open_parsed
 from seeknal_core.config.profiles import (
     ProfileChoice,
     choose_profile,
@@ -29,6 +30,7 @@ __all__ = [
     "load_profile",
     "load_project",
     "load_settings",
+    "open_parsed",
     "parse_environment_name",
     "seeknal_home",
 ]

@@ -19,6 +19,11 @@ class Collector:
         self.problems: list[Problem] = []
         self._legacy: dict[str, list[Problem]] = {}
 
+    @property
+    def noted(self) -> int:
+        """How much was noted by now, mistakes and uses of legacy fields."""
+        return len(self.problems) + sum(map(len, self._legacy.values()))
+
     def add(self, document: Document, path: str, message: str, hint: str = "") -> None:
         """Note a mistake at `path` of `document`."""
         if path in document.broken:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
+from seeknal_core.cache import Cache, key_of
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.nodes import Skipped, SqlText, is_without_sql, read_node
+from seeknal_core.config.parsed import Unpackable, pack, unpack
 from seeknal_core.config.yaml import Document, parse, read_text
 from seeknal_core.errors import ConfigError, Problem
 from seeknal_core.specs import SourceNode, SqlNode
@@ -89,36 +92,75 @@ def _walk(root: Path, top: Path, collector: Collector) -> Iterator[Path]:
 
 
 class NodeReader:
-    """Reads YAML and SQL files into nodes; mistakes go to the collector."""
+    """Reads YAML and SQL files into nodes; mistakes go to the collector.
 
-    def __init__(self, root: Path, collector: Collector, *, ignore_unsupported: bool) -> None:
+    ``cache`` spares files that have not changed the parsing.
+    """
+
+    def __init__(
+        self, root: Path, collector: Collector, cache: Cache, *, ignore_unsupported: bool
+    ) -> None:
         self.nodes: list[SourceNode | SqlNode] = []
         self.skipped: dict[str, Location] = {}
         self._root = root
         self._collector = collector
+        self._cache = cache
         self._ignore_unsupported = ignore_unsupported
 
     def read(self, files: NodeFiles) -> None:
-        """Read all YAML and SQL files."""
-        siblings: dict[Path, Document] = {}
-        sql_stems = {path.with_suffix(""): path for path in files.sql}
-        for path in files.yaml:
-            for document in self._documents(path):
-                owner = sql_stems.get(path.with_suffix(""))
-                if owner is None or not is_without_sql(document):
+        """Read all YAML and SQL files; those that differ in their suffix only belong together."""
+        units: dict[str, list[Path]] = {}
+        for path in (*files.yaml, *files.sql):
+            units.setdefault(os.path.splitext(path)[0], []).append(path)
+        for _, paths in sorted(units.items()):
+            self._read_unit(paths)
+
+    def _read_unit(self, paths: Sequence[Path]) -> None:
+        texts: dict[Path, str] = {}
+        for path in paths:
+            try:
+                texts[path] = read_text(path, relative(path, self._root))
+            except ConfigError as error:
+                self._collector.problems += error.problems
+        parts = [part for path in texts for part in (relative(path, self._root), texts[path])]
+        key = key_of(*parts)
+        found = self._cache.get(key)
+        if found is not None:
+            with contextlib.suppress(ValueError):
+                self.nodes += unpack(found)
+                return
+        start, noted = len(self.nodes), self._noted()
+        self._parse_unit(texts)
+        if self._noted() == noted:
+            # What somebody has to be told of is parsed again, to be told again.
+            with contextlib.suppress(Unpackable):
+                self._cache.put(key, pack(self.nodes[start:]))
+
+    def _noted(self) -> tuple[int, int]:
+        return self._collector.noted, len(self.skipped)
+
+    def _parse_unit(self, texts: Mapping[Path, str]) -> None:
+        sql = next((path for path in texts if path.suffix.lower() == ".sql"), None)
+        sibling: Document | None = None
+        for path, text in texts.items():
+            if path.suffix.lower() == ".sql":
+                continue
+            for document in self._documents(path, text):
+                if sql is None or not is_without_sql(document):
                     self._take(document)
-                elif owner in siblings:
-                    message = f"a second document about {relative(owner, self._root)}"
+                elif sibling is not None:
+                    message = f"a second document about {relative(sql, self._root)}"
                     self._collector.add(document, "", message)
                 else:
-                    siblings[owner] = document
-        for path in files.sql:
-            self._read_sql(path, siblings.get(path))
+                    sibling = document
+        for path, text in texts.items():
+            if path.suffix.lower() == ".sql":
+                self._read_sql(path, text, sibling if path == sql else None)
 
-    def _documents(self, path: Path) -> list[Document]:
+    def _documents(self, path: Path, text: str) -> list[Document]:
         file = relative(path, self._root)
         try:
-            documents = parse(read_text(path, file), file, problems=self._collector.problems)
+            documents = parse(text, file, problems=self._collector.problems)
         except ConfigError as error:
             self._collector.problems += error.problems
             return []
@@ -135,10 +177,9 @@ class NodeReader:
             self._collector.legacy(document, key, f"{NODES_DIR}/{_COMMON_DIR}: {key}")
         return True
 
-    def _read_sql(self, path: Path, sibling: Document | None) -> None:
+    def _read_sql(self, path: Path, text: str, sibling: Document | None) -> None:
         file = relative(path, self._root)
         try:
-            text = read_text(path, file)
             header = _HEADER.match(text)
             if header is None and _HEADER_START.match(text):
                 raise ConfigError(

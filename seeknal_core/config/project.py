@@ -12,6 +12,7 @@ from typing import Literal
 
 import attrs
 
+from seeknal_core.cache import Cache
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.environment import NAME_RULE, is_environment_name
 from seeknal_core.config.files import NodeFiles, NodeReader, find_files
@@ -133,11 +134,14 @@ def load_settings(root: Path) -> tuple[ProjectSettings, tuple[Problem, ...]]:
     return settings, collector.warnings()
 
 
-def load_project(root: Path, *, ignore_unsupported: bool = False) -> LoadedProject:
+def load_project(
+    root: Path, *, ignore_unsupported: bool = False, cache: Cache | None = None
+) -> LoadedProject:
     """Read a whole project.
 
     Args:
         root: the absolute path of the project's folder.
+        cache: what earlier commands parsed; it takes what this one parses.
         ignore_unsupported: leave out nodes of kinds that are not run, rather
             than report them.
 
@@ -147,7 +151,7 @@ def load_project(root: Path, *, ignore_unsupported: bool = False) -> LoadedProje
     collector = Collector()
     settings = _read_settings(root, collector)
     files = find_files(root, collector)
-    reader = NodeReader(root, collector, ignore_unsupported=ignore_unsupported)
+    reader = NodeReader(root, collector, cache or Cache(), ignore_unsupported=ignore_unsupported)
     reader.read(files)
     nodes: list[AnyNode] = [*reader.nodes, *_load_python(root, files, collector)]
     _check_unique(nodes, collector)

@@ -8,15 +8,13 @@ the tool or the parser) everything is found out again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from seeknal_core.errors import StateError
+from seeknal_core.cache import Cache, key_of
 from seeknal_core.graph.references import Reference, analyze
 from seeknal_core.graph.tokens import TOKENIZER_VERSION, canonical, split, tokenize
 from seeknal_core.graph.volatility import volatile_parts
@@ -43,43 +41,21 @@ class Texts:
     """The memory of one process. Thread-safe: entries are only ever added."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Any] = {}
-        self._used: set[str] = set()
-        self._path: Path | None = None
-        self._fresh = False
+        self._cache = Cache()
 
     def open(self, path: Path) -> None:
         """Take what an earlier command remembered; nothing is written before `save`."""
-        self._path, self._known, self._used, self._fresh = path, {}, set(), False
-        try:
-            document = json.loads(path.read_bytes())
-            if document["version"] == _versions():
-                self._known = document["texts"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return
+        self._cache = Cache()
+        self._cache.open(path, _versions())
 
     def save(self, write: Callable[[Path, str], None]) -> None:
-        """Remember for the next command what this one used, if that is anything new.
-
-        Args:
-            write: replaces a file's text. A folder that cannot be written, or a full
-                disk, only costs time next time: its `StateError` is swallowed.
-        """
-        stale = len(self._known) > 2 * len(self._used)
-        if self._path is None or not (self._fresh or stale):
-            return
-        texts = {key: self._known[key] for key in sorted(self._used)}
-        document = {"version": _versions(), "texts": texts}
-        try:
-            write(self._path, json.dumps(document, separators=(",", ":")))
-        except StateError:
-            return
-        self._fresh = False
+        """Remember for the next command what this one used, as `Cache.save` does."""
+        self._cache.save(write)
 
     def sql(self, text: str) -> SqlText:
         """Return what is known of SQL whose templates are expanded."""
-        key = _key("sql", text)
-        found = self._known.get(key)
+        key = key_of("sql", text)
+        found = self._cache.get(key)
         if found is None:
             tokens = tokenize(text)
             known = SqlText(
@@ -88,22 +64,20 @@ class Texts:
                 volatile=volatile_parts(tokens),
                 references=analyze(text).references,
             )
-            self._known[key], self._fresh = _written(known), True
+            self._cache.put(key, _written(known))
         else:
             known = _read(found)
-        self._used.add(key)
         return known
 
     def definition(self, text: str) -> str:
         """Return the canonical text of SQL whose templates are left in."""
         if "{{" not in text:
             return self.sql(text).canonical
-        key = _key("definition", text)
-        found = self._known.get(key)
+        key = key_of("definition", text)
+        found = self._cache.get(key)
         if not isinstance(found, str):
             found = canonical(tokenize(text, templates=True))
-            self._known[key], self._fresh = found, True
-        self._used.add(key)
+            self._cache.put(key, found)
         return found
 
 
@@ -111,15 +85,11 @@ class Texts:
 texts = Texts()
 
 
-def _key(kind: str, text: str) -> str:
-    return hashlib.sha256(f"{kind}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 def _versions() -> list[str]:
-    """Return what must be the same for anything remembered to hold."""
+    """Return what must be the same for anything remembered to hold, beside the core."""
     from importlib.metadata import version
 
-    return [str(_VERSION), str(TOKENIZER_VERSION), version("seeknal-core"), version("sqlglot")]
+    return [str(_VERSION), str(TOKENIZER_VERSION), version("sqlglot")]
 
 
 def _written(text: SqlText) -> list[Any]:

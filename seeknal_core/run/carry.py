@@ -22,7 +22,6 @@ from seeknal_core.run.scope import Scope
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import Production, TargetCheck
 from seeknal_core.run.writing import Finished
-from seeknal_core.state.files import write_atomically
 from seeknal_core.state.manifest import load_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
 
@@ -96,7 +95,6 @@ def carry_out(
     """
     from seeknal_core.engine.files import FileDigests
     from seeknal_core.engine.snapshots import SnapshotStore
-    from seeknal_core.graph.texts import texts
 
     warnings: SimpleQueue[str] = SimpleQueue()
     store = SnapshotStore(session.target_folder / "snapshots")
@@ -127,7 +125,7 @@ def carry_out(
             raise
         finally:
             digests.save()
-            texts.save(write_atomically)
+            session.save_caches()
         if not executor.abandoned:
             computer.close()
             store.close()

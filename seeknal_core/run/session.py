@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seeknal_core import config
+from seeknal_core.cache import Cache
 from seeknal_core.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
 from seeknal_core.errors import ConfigError, PluginError, Problem, SeeknalError
 from seeknal_core.hints import canonical_type, hints
 from seeknal_core.plugins import PluginHost
 from seeknal_core.specs import FILE_TYPES, AnyNode, ProjectSettings, SourceNode
+from seeknal_core.state.files import write_atomically
 from seeknal_core.state.records import StateStore
 from seeknal_core.types import (
     Cancellation,
@@ -78,12 +80,20 @@ class Session:
     context: ExecutionContext
     state: StateStore
     warnings: tuple[Problem, ...]
+    parsed: Cache
     repeated: tuple[str, ...] = ()
 
     @property
     def target_folder(self) -> Path:
         """The folder for everything the tool writes."""
         return Path(self.context.target_dir)
+
+    def save_caches(self) -> None:
+        """Leave to the next command what this one parsed."""
+        from seeknal_core.graph.texts import texts
+
+        self.parsed.save(write_atomically)
+        texts.save(write_atomically)
 
     def rerun(self, select: str) -> str:
         """Return the command that runs some nodes in this environment, for hints."""
@@ -171,7 +181,9 @@ def _open(
     from seeknal_core.graph.templates import Variables
     from seeknal_core.graph.texts import texts
 
-    project = config.load_project(root, ignore_unsupported=request.ignore_unsupported)
+    caches = root / "target" / "cache"
+    parsed = config.open_parsed(caches / "nodes.json")
+    project = config.load_project(root, ignore_unsupported=request.ignore_unsupported, cache=parsed)
     settings = project.settings
     name = config.parse_environment_name(request.environment, settings)
     from_variable = os.environ.get("SEEKNAL_PROFILE") or None
@@ -184,7 +196,7 @@ def _open(
     )
     profile = config.load_profile(choice, settings)
     environment = config.environment_for(settings, name, profile)
-    texts.open(root / "target" / "cache" / "sql.json")
+    texts.open(caches / "sql.json")
     graph = build_graph(project.nodes, vars=request.variables, skipped=project.skipped)
 
     started_at = datetime.now(UTC)
@@ -227,6 +239,7 @@ def _open(
             *graph.warnings,
             *_legacy_mode_warning(profile, project.nodes),
         ),
+        parsed=parsed,
         repeated=_repeated(request),
     )
 

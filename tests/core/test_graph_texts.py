@@ -54,8 +54,8 @@ def test_a_damaged_memory_or_another_version_s_is_no_memory(tmp_path: Path) -> N
     texts.sql(SQL)
     texts.save(write_atomically)
     good = json.loads(path.read_text("utf-8"))
-    key = next(iter(good["texts"]))
-    poisoned = {**good, "texts": {key: ["poison", [[0, 6]], [], []]}}
+    key = next(iter(good["entries"]))
+    poisoned = {**good, "entries": {key: ["poison", [[0, 6]], [], []]}}
     for text in (
         "{",
         "[]",
@@ -74,7 +74,7 @@ def test_what_is_not_used_any_more_is_forgotten_in_time(tmp_path: Path) -> None:
         texts.open(path)
         texts.sql(f"SELECT {round}")
         texts.save(write_atomically)
-    assert len(json.loads(path.read_text("utf-8"))["texts"]) == 1
+    assert len(json.loads(path.read_text("utf-8"))["entries"]) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
