@@ -50,10 +50,9 @@ def load_manifest(state: StateStore, environment: str) -> Manifest:
     found: dict[str, ManifestNode] = {}
     for id, value in nodes.items():
         try:
-            node = ManifestNode(**value)
-        except TypeError:
+            found[id] = ManifestNode(**{**value, "statements": tuple(value["statements"])})
+        except (TypeError, KeyError):
             continue  # of another version: not known
-        found[id] = attrs.evolve(node, statements=tuple(node.statements))
     return found
 
 
