@@ -34,7 +34,7 @@ from sqlalchemy.exc import IntegrityError
 from seeknal_core.errors import BackendError, NamespaceRefused
 from seeknal_core.types import ExecutionContext, Secret
 from seeknal_iceberg import embedded
-from seeknal_iceberg.connection import IcebergConnection
+from seeknal_iceberg.connection import IcebergConnection, is_local
 from seeknal_iceberg.failures import check_hint, sentence, translating
 from seeknal_iceberg.naming import quote as quoted
 
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 HTTP_TIMEOUT = (5.0, 60.0)
 #: Seconds to connect to, and to wait for, an object store, where the profile says nothing.
 STORAGE_TIMEOUTS = {"s3.connect-timeout": "5", "s3.request-timeout": "60"}
+
+#: The class for local files; named, not imported: most commands that open a catalog write nothing.
+DURABLE_IO = "seeknal_iceberg.durable.DurableFileIO"
 
 #: The endpoint of commits to several tables.
 _TRANSACTIONS = "transactions/commit"
@@ -193,6 +196,8 @@ def properties_of(connection: IcebergConnection) -> dict[str, Any]:
         # What pyiceberg falls back to, with a warning to its own users.
         uri = properties["uri"].rstrip("/")
         properties.setdefault("oauth2-server-uri", f"{uri}/v1/oauth/tokens")
+    if is_local(connection.warehouse):
+        properties.setdefault("py-io-impl", DURABLE_IO)
     if connection.verify_tls is not True:
         # pyiceberg 0.12 hands ssl.cabundle to requests' Session.verify as it is.
         properties.setdefault("ssl", {})["cabundle"] = connection.verify_tls

@@ -109,6 +109,11 @@ class IcebergConnection(Connection):
         }
 
 
+def is_local(warehouse: str) -> bool:
+    """Tell whether a warehouse is a folder of this machine."""
+    return warehouse.startswith(("file:", "/"))
+
+
 def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
     """Make a connection of its mapping.
 

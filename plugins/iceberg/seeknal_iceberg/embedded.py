@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from seeknal_core.errors import BackendError
-from seeknal_iceberg.connection import IcebergConnection
+from seeknal_iceberg.connection import IcebergConnection, is_local
 from seeknal_iceberg.failures import check_hint
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def not_there_yet(connection: IcebergConnection) -> list[str]:
     found = [file] if file is not None and not os.path.exists(file) else []
     places = [os.path.dirname(file)] if file is not None else []
     warehouse = connection.warehouse
-    if warehouse.startswith(("file:", "/")):
+    if is_local(warehouse):
         places.append(warehouse.removeprefix("file://").removeprefix("file:"))
     for place in places:
         while place and not os.path.exists(place):

@@ -348,7 +348,7 @@ class Writer:
         file.path = self._placer.new_path()
         file.stream = self._io.new_output(file.path).create()
         file.writer = pq.ParquetWriter(
-            file.stream,
+            getattr(file.stream, "native", file.stream),
             self._arrow,
             compression=self._compression,
             store_decimal_as_integer=True,
