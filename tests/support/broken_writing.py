@@ -151,6 +151,26 @@ class TakesFaultyKeys(MemoryBackend):
         return rows.take(sorted(last.values()))
 
 
+@breaks("a_faulty_key_is_refused", "what_a_write_refuses_is_refused_when_it_is_staged")
+class PassesOverRowsThatAreThere(MemoryBackend):
+    """As a MERGE does that leaves it to an index to find keys that stand twice."""
+
+    known: tuple[dict[str, Any], ...] = ()
+
+    def table(
+        self, context: ExecutionContext, target: Target, snapshot: Snapshot, there: Table | None
+    ) -> tuple[Table, pa.Table]:
+        upserts = there is not None and target.mode is UPSERT
+        self.known = tuple(there.rows.to_pylist()) if there is not None and upserts else ()
+        return super().table(context, target, snapshot, there)
+
+    def arriving(self, snapshot: Snapshot) -> pa.Table:
+        rows = super().arriving(snapshot)
+        if not self.known:
+            return rows
+        return rows.filter([row not in self.known for row in rows.to_pylist()])
+
+
 @breaks("an_increment_replaces_its_interval", "an_increment_looks_back")
 class ReplacesAllTimes(_Writes):
     told = told(lambda target, **_: {"mode": FULL} if target.mode is BY_TIME else None, "target")

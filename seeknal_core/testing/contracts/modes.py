@@ -83,14 +83,15 @@ class ModeTests(BackendTests):
             kept = pa.table({"a": [1, 2], "b": ["x", "x"], "v": [1, 3]})
             trial.expect(target, with_rows(kept, second))
 
-    @pytest.mark.parametrize("fault", ["duplicate", "NULL"])
+    @pytest.mark.parametrize("fault", ["duplicate", "duplicate of a row that is there", "NULL"])
     def test_a_faulty_key_is_refused(self, trial: Trial, fault: str) -> None:
         """`upsert_by_key`: duplicate or NULL keys are refused, and nothing changes."""
         target = trial.begin(Mode.UPSERT_BY_KEY, OLD, keys=("id",))
         if target is not None:
-            ids = [7, 7] if fault == "duplicate" else [7, None]
+            # A row that equals the table's changes nothing; its key stands twice all the same.
+            ids = {"duplicate": [7, 7], "NULL": [7, None]}.get(fault, [1, 1])
             with pytest.raises(WriteRefused):
-                trial.bench.write(target, {"id": pa.array(ids, pa.int64()), "name": ["x", "y"]})
+                trial.bench.write(target, {"id": pa.array(ids, pa.int64()), "name": ["a", "y"]})
             trial.expect(target, OLD)
 
     def test_an_increment_replaces_its_interval(self, trial: Trial) -> None:

@@ -94,7 +94,8 @@ class StageTests(StagingTests):
         assert trial.outsider.objects() == before
 
     @pytest.mark.parametrize(
-        "fault", ["foreign table", "duplicate key", "changed schema", "no columns"]
+        "fault",
+        ["foreign table", "duplicate key", "key of a row there", "changed schema", "no columns"],
     )
     def test_what_a_write_refuses_is_refused_when_it_is_staged(
         self, trial: Trial, fault: str
@@ -105,9 +106,10 @@ class StageTests(StagingTests):
         rows = NEW
         if fault == "foreign table":
             trial.intrude(target)
-        elif fault == "duplicate key":
+        elif fault in ("duplicate key", "key of a row there"):
             target = trial.begin(Mode.UPSERT_BY_KEY, OLD, keys=("id",))
-            rows = pa.table({"id": [7, 7], "name": ["x", "y"]})
+            id = 7 if fault == "duplicate key" else 1
+            rows = pa.table({"id": [id, id], "name": ["a", "y"]})
         elif fault == "changed schema":
             target = trial.begin(Mode.FULL, OLD, on_schema_change=SchemaChange.FAIL)
             rows = pa.table({"id": [7], "other": [1]})
