@@ -29,7 +29,7 @@ from seeknal_core.run.run import (
 )
 from seeknal_core.run.scope import Scope, compared, waits_of
 from seeknal_core.run.session import Bindings, Session, bind, load_plugins
-from seeknal_core.run.targets import check_targets, guard
+from seeknal_core.run.targets import TargetCheck, check_targets, guard
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 
 
@@ -93,16 +93,16 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
         refuse_shared_prefix(session)
         taken = _taken(plan)
         scope = _scope(session, plan, taken)
-        checks = check_targets(session, _to_write(plan, bindings))
-        guard(
-            session,
-            checks,
-            other_records(session),
-            allow_production=request.allow_production_targets,
-        )
+
+        def check() -> Mapping[str, TargetCheck]:
+            checks = check_targets(session, _to_write(plan, bindings))
+            others = other_records(session)
+            guard(session, checks, others, allow_production=request.allow_production_targets)
+            return checks
+
         work = Work(
             scope=scope,
-            checks=checks,
+            check=check,
             sources=bindings.sources,
             record=record,
             base=base,

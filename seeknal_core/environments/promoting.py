@@ -238,7 +238,7 @@ class _Promoter:
                 order=order,
                 waits=waits_of(graph, order, recorded),
             ),
-            checks={},
+            check=dict,
             sources=self._destination.bindings.sources,
             record=self._destination.record,
             base=None,

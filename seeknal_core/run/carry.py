@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 
 import attrs
@@ -30,11 +30,12 @@ from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetReco
 class Work:
     """What is to be done, and over which records.
 
-    ``record`` is the environment's, ``base`` the one it is based on (None: none).
+    ``check`` looks at the stores and refuses what must not be done, before anything is
+    written. ``record`` is the environment's, ``base`` the one it is based on (None: none).
     """
 
     scope: Scope
-    checks: Mapping[str, TargetCheck]
+    check: Callable[[], Mapping[str, TargetCheck]]
     sources: Mapping[str, ResolvedSource]
     record: EnvironmentRecord
     base: EnvironmentRecord | None
@@ -92,6 +93,9 @@ def carry_out(
 
     Args:
         known: what proofs may refer to; by default the work's record and base.
+
+    Raises:
+        SeeknalError: what the work's check refuses.
     """
     from seeknal_core.engine.files import FileDigests
     from seeknal_core.engine.snapshots import SnapshotStore
@@ -107,10 +111,13 @@ def carry_out(
             prover.note(id, held.inputs)
         computer = Computer(session, store, digests, work.sources, warnings.put, prover)
         try:
+            # Connecting and its imports take half a second, in which files can be read.
+            with computer.reading_ahead(work.scope.computed):
+                checks = work.check()
             executor = Executor(
                 session,
                 work.scope,
-                work.checks,
+                checks,
                 computer,
                 journal,
                 reporter,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 #: How often a file source is read again because it changed meanwhile.
 _TRIES = 3
+#: Seconds that a refused command waits for a reading that it has asked to stop.
+_STOPPING = 2.0
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +76,7 @@ class Computer:
         self._remove_scratch()
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
+        self._ahead: dict[str, Future[Computed]] = {}
 
     @property
     def scratch(self) -> Path:
@@ -108,6 +113,39 @@ class Computer:
 
         shutil.rmtree(self.scratch, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def reading_ahead(self, order: Iterable[str]) -> Iterator[None]:
+        """Begin to read files, which no store has a say in, while the block asks the stores.
+
+        `compute` takes what was read. A block that fails ends the reading.
+
+        Args:
+            order: ids of nodes that will be computed.
+        """
+        nodes = self._session.graph.nodes
+        files = [nodes[id] for id in order if id not in self._sources]
+        readings = [(node, Future[Computed]()) for node in files if isinstance(node, SourceNode)]
+        self._ahead = {node.id: reading for node, reading in readings}
+        # A daemon, since nothing can stop the digesting of a large file, and nobody should wait.
+        threading.Thread(target=self._read_ahead, args=(readings,), daemon=True).start()
+        try:
+            yield
+        except BaseException:
+            self._session.context.cancellation.request()
+            for reading in self._ahead.values():
+                reading.cancel()
+            wait(self._ahead.values(), timeout=_STOPPING)
+            raise
+
+    def _read_ahead(self, readings: Sequence[tuple[SourceNode, Future[Computed]]]) -> None:
+        for node, reading in readings:
+            if not reading.set_running_or_notify_cancel():
+                continue
+            try:
+                reading.set_result(self._file_source(node))
+            except BaseException as error:  # noqa: BLE001 - raised again where it is asked for
+                reading.set_exception(error)
+
     def compute(
         self, node: AnyNode, inputs: Mapping[str, Snapshot], held: NodeRecord | None
     ) -> Computed:
@@ -141,6 +179,9 @@ class Computer:
             case SourceNode() if node.id in self._sources:
                 return self._store_source(node, self._sources[node.id], held)
             case SourceNode():
+                ahead = self._ahead.pop(node.id, None)
+                if ahead is not None and not ahead.cancel():
+                    return ahead.result()
                 return self._file_source(node)
 
     def _sql(self, node: SqlNode, inputs: Mapping[str, Snapshot]) -> Computed:

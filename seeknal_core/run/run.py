@@ -21,7 +21,7 @@ from seeknal_core.run.keys import digest
 from seeknal_core.run.report import Reporter, RunReport
 from seeknal_core.run.scope import Scope, make_scope
 from seeknal_core.run.session import Session, bind, load_plugins
-from seeknal_core.run.targets import check_targets, guard
+from seeknal_core.run.targets import TargetCheck, check_targets, guard
 from seeknal_core.state.manifest import load_manifest, save_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 
@@ -74,13 +74,17 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
             for resolved in bindings.targets.values()
             if resolved.spec.node in scope.selected
         ]
-        checks = check_targets(session, chosen)
         refuse_shared_prefix(session)
-        others = other_records(session)
-        guard(session, checks, others, allow_production=request.allow_production_targets)
+
+        def check() -> Mapping[str, TargetCheck]:
+            checks = check_targets(session, chosen)
+            others = other_records(session)
+            guard(session, checks, others, allow_production=request.allow_production_targets)
+            return checks
+
         work = Work(
             scope=scope,
-            checks=checks,
+            check=check,
             sources=bindings.sources,
             record=record,
             base=base,

@@ -37,6 +37,11 @@ class Scope:
     order: tuple[str, ...]
     waits: Mapping[str, frozenset[str]]
 
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """The nodes that are computed or found stored, in their order."""
+        return tuple(id for id in self.order if id not in self.recorded)
+
 
 def make_scope(
     session: Session,

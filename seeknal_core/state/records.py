@@ -125,20 +125,14 @@ class Journal:
     """The lines of one running command. Thread-safe.
 
     Lines are flushed to the operating system, not to the disk: they must
-    survive the process, and losing one costs work, not correctness.
+    survive the process, and losing one costs work, not correctness. The file is
+    made by the first line: a command that is refused leaves none.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            if os.fstat(self._descriptor).st_size:
-                # The command that left it may have died inside a line.
-                os.write(self._descriptor, b"\n")
-        except OSError as error:
-            raise state_error(error, path) from error
+        self._descriptor: int | None = None
 
     def node(self, id: str, record: NodeRecord) -> None:
         """Note a node that is finished."""
@@ -150,7 +144,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; what it holds stays."""
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
     def __enter__(self) -> Journal:
         return self
@@ -162,9 +157,19 @@ class Journal:
         line = to_json(entry) + "\n"
         try:
             with self._lock:
+                if self._descriptor is None:
+                    self._descriptor = self._open()
                 os.write(self._descriptor, line.encode())
         except OSError as error:
             raise state_error(error, self._path) from error
+
+    def _open(self) -> int:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        if os.fstat(descriptor).st_size:
+            # The command that left it may have died inside a line.
+            os.write(descriptor, b"\n")
+        return descriptor
 
 
 class StateStore:
