@@ -58,6 +58,33 @@ def test_append_takes_new_columns_and_refuses_lost_ones(db: Database) -> None:
     assert rows(db) == [(1, "a", None), (2, "b", 7)]
 
 
+@pytest.mark.parametrize(
+    ("news", "indexed", "looked_up"), [(50, True, True), (500, True, False), (50, False, False)]
+)
+def test_few_rows_are_looked_up_by_the_index_of_the_key(
+    db: Database, monkeypatch: pytest.MonkeyPatch, news: int, indexed: bool, looked_up: bool
+) -> None:
+    asked: list[bool] = []
+    is_looked_up = modes.Rows.is_looked_up
+
+    def noted(self: modes.Rows, conn: Any) -> bool:
+        asked.append(is_looked_up(self, conn))
+        return asked[-1]
+
+    monkeypatch.setattr(modes.Rows, "is_looked_up", noted)
+    target = db.target("s.t", Mode.UPSERT_BY_KEY, unique_keys=("id",))
+    db.write(target, people(*((i, "old") for i in range(1000))))
+    if indexed:
+        db.execute("ALTER TABLE s.t ADD PRIMARY KEY (id)")
+    db.execute("ANALYZE s.t")
+    db.write(target, people(*((i * 2, "new") for i in range(news))))
+    assert asked == [looked_up, looked_up]
+    assert db.rows("SELECT name, count(*) FROM s.t GROUP BY 1 ORDER BY 1") == [
+        ("new", news),
+        ("old", 1000 - news),
+    ]
+
+
 def test_upsert_updates_what_is_there_and_inserts_the_rest(db: Database) -> None:
     target = db.target("s.t", Mode.UPSERT_BY_KEY, unique_keys=("id",))
     db.write(target, people((1, "a"), (2, "b")))

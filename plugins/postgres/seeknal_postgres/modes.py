@@ -38,6 +38,7 @@ class Rows:
     replaced as a whole. ``enforced`` says whether an index of the table sees to it.
     ``differences`` are tables that a comparison by key has left: the table's rows that
     go or change, and the keys of the rows that are new. They spare a second comparison.
+    ``count`` is how many rows ``source`` has; None where only the server knows.
     """
 
     target: Target
@@ -49,6 +50,7 @@ class Rows:
     time: str | None
     source: sql.Identifier
     differences: tuple[sql.Identifier, sql.Identifier] | None = None
+    count: int | None = None
 
     @classmethod
     def of(
@@ -173,10 +175,10 @@ class Rows:
         if self.mode is not Mode.UPSERT_BY_KEY or not self.enforced:
             return False
         row: Any = conn.execute(
-            "SELECT s.reltuples >= 0 AND s.reltuples * %s < t.reltuples"
-            " FROM pg_catalog.pg_class s, pg_catalog.pg_class t"
-            " WHERE s.oid = to_regclass(%s) AND t.oid = %s",
-            [_FEW, self.source.as_string(conn), self.table.oid],
+            "SELECT s.rows >= 0 AND s.rows * %s < t.reltuples FROM pg_catalog.pg_class t,"
+            " (SELECT coalesce(%s, reltuples) AS rows FROM pg_catalog.pg_class"
+            "  WHERE oid = to_regclass(%s)) AS s WHERE t.oid = %s",
+            [_FEW, self.count, self.source.as_string(conn), self.table.oid],
         ).fetchone()
         return row is not None and bool(row[0])
 

@@ -50,6 +50,7 @@ def stage(
     *,
     into: sql.Identifier = ROWS,
     sent: Mapping[str, str] | None = None,
+    analyzed: bool = True,
 ) -> int:
     """Put the snapshot into a new table, typed as the table's columns.
 
@@ -60,6 +61,7 @@ def stage(
             there yet, the rows of one that stays are frozen.
         sent: names of further columns, by column, that keep its values as they are
             sent, before the cast to the table's type.
+        analyzed: whether the server looks at the rows, to plan what is done with them.
 
     Returns:
         The rows staged.
@@ -94,8 +96,14 @@ def stage(
             through_file(context, conn, query, copy_statement(into, columns, freeze=True))
         else:
             conn.execute(_creation(into, stays, sql.SQL("AS {}").format(query)))
-    conn.execute(sql.SQL("ANALYZE {}").format(into))
+    if analyzed:
+        analyze(conn, into)
     return rows
+
+
+def analyze(conn: Conn, table: sql.Identifier) -> None:
+    """Let the server look at a table's rows, for its plans."""
+    conn.execute(sql.SQL("ANALYZE {}").format(table))
 
 
 def make_empty(conn: Conn, into: sql.Identifier, columns: Sequence[str], table: Table) -> None:

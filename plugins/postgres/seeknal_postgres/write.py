@@ -25,7 +25,7 @@ from seeknal_postgres.evolve import Change, apply_change, direct, plan_change
 from seeknal_postgres.ledger import Claim, Ledger, Record, Written
 from seeknal_postgres.modes import Rows, check_keys, check_time
 from seeknal_postgres.pool import Conn, connection_of, pool_of
-from seeknal_postgres.stage import copy_statement, rewrite, stage
+from seeknal_postgres.stage import analyze, copy_statement, rewrite, stage
 from seeknal_postgres.tables import (
     Table,
     describe,
@@ -190,7 +190,19 @@ def _change(write: Write, table: Table) -> WriteResult:
     rows = Rows.of(target, table, [column.name for column in write.columns], write.mode)
     straight = is_straight(rows, change, write.columns)
     if not straight:
-        stage(write.context, conn, target, write.snapshot, write.columns, table, change)
+        count = stage(
+            write.context,
+            conn,
+            target,
+            write.snapshot,
+            write.columns,
+            table,
+            change,
+            analyzed=False,
+        )
+        rows = attrs.evolve(rows, count=count)
+        if not rows.is_looked_up(conn):
+            analyze(conn, rows.source)
         rows.check(conn, write.columns)
     _lock(write, table, change)
     if write.mode is Mode.APPEND:
