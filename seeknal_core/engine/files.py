@@ -20,6 +20,8 @@ from seeknal_core.specs import SourceNode
 #: A file's time stamp says nothing about writes this close to it, in nanoseconds.
 _RECENT = 2_000_000_000
 _CACHE_VERSION = 1
+#: Bytes that are digested at a time.
+_PIECE = 8 * 2**20
 _NEAREST_LOOKED_AT = 10_000
 
 
@@ -216,5 +218,9 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 
 def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    # Each piece waits for the interpreter's lock, up to 5 ms where another thread imports.
+    digest, buffer = hashlib.sha256(), bytearray(_PIECE)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()
