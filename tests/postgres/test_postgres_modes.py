@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pytest
 
@@ -83,6 +84,25 @@ def test_few_rows_are_looked_up_by_the_index_of_the_key(
         ("new", news),
         ("old", 1000 - news),
     ]
+
+
+def test_settings_of_one_statement_are_no_others(db: Database) -> None:
+    query = (
+        "SELECT current_setting('enable_hashjoin'), current_setting('enable_mergejoin'),"
+        " current_setting('work_mem')"
+    )
+    with psycopg.connect(**db.dsn) as conn:  # type: ignore[arg-type]
+        conn.execute("SET enable_mergejoin = off")
+        conn.execute("SET work_mem = '5MB'")
+        before = conn.execute(query).fetchone()
+        with modes.by_index(conn):
+            assert conn.execute(query).fetchone() == ("off", "off", "5MB")
+        with modes.by_hashing(conn):
+            assert conn.execute(query).fetchone() == ("on", "off", "32MB")
+        assert conn.execute(query).fetchone() == before == ("on", "off", "5MB")
+        conn.execute("SET work_mem = '1GB'")
+        with modes.by_hashing(conn):
+            assert conn.execute(query).fetchone() == ("on", "off", "1GB")
 
 
 def test_upsert_updates_what_is_there_and_inserts_the_rest(db: Database) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import attrs
@@ -25,6 +25,9 @@ _UNMERGED = (pg.UniqueViolation, pg.FeatureNotSupported)
 
 #: The table has more rows than this for each of few ones.
 _FEW = 10
+
+#: Memory for a join of all rows (``work_mem``; a hash table may take twice as much).
+_JOIN_BYTES = 32 * 2**20
 
 _TIMES = ("date", "timestamp without time zone", "timestamp with time zone")
 
@@ -167,7 +170,7 @@ class Rows:
             names(self.columns, "s"),
             gone,
         )
-        with by_index(conn) if self.is_looked_up(conn) else nullcontext():
+        with by_index(conn) if self.is_looked_up(conn) else by_hashing(conn):
             conn.execute(statement)
 
     def is_looked_up(self, conn: Conn) -> bool:
@@ -366,23 +369,41 @@ class Rows:
         conn.execute(statement)
 
 
-@contextmanager
-def by_index(conn: Conn) -> Iterator[None]:
+def by_index(conn: Conn) -> AbstractContextManager[None]:
     """Let the server find few rows by an index instead of reading the whole table.
 
     It takes every page that an index leads to for a slow one, also where the statement
-    has to read and write that page anyway. What fails in the block fails the
-    (sub)transaction, and takes the settings along.
+    has to read and write that page anyway.
     """
-    before = conn.execute(
-        "SELECT current_setting('enable_hashjoin'), current_setting('enable_mergejoin')"
+    return _set(conn, {"enable_hashjoin": "off", "enable_mergejoin": "off"})
+
+
+def by_hashing(conn: Conn) -> AbstractContextManager[None]:
+    """Let the server join in memory what by its default of 4 MB it would join in many parts."""
+    row: Any = conn.execute(
+        "SELECT greatest(pg_size_bytes(current_setting('work_mem')), %s) / 1024", [_JOIN_BYTES]
     ).fetchone()
-    setting = (
-        "SELECT set_config('enable_hashjoin', %s, true), set_config('enable_mergejoin', %s, true)"
+    return _set(conn, {"work_mem": f"{row[0]}kB"})
+
+
+@contextmanager
+def _set(conn: Conn, settings: Mapping[str, str]) -> Iterator[None]:
+    """Give settings other values for a block of a transaction.
+
+    What fails in the block fails the (sub)transaction, and takes the values along.
+    """
+    names, values = list(settings), list(settings.values())
+    before = conn.execute(
+        "SELECT current_setting(name) FROM unnest(%s::text[]) WITH ORDINALITY AS w(name, place)"
+        " ORDER BY place",
+        [names],
+    ).fetchall()
+    change = (
+        "SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS w(name, value)"
     )
-    conn.execute(setting, ["off", "off"])
+    conn.execute(change, [names, values])
     yield
-    conn.execute(setting, before)
+    conn.execute(change, [names, [value for (value,) in before]])
 
 
 def check_keys(conn: Conn, target: Target, relation: sql.Identifier, key: Sequence[str]) -> None:
@@ -391,11 +412,13 @@ def check_keys(conn: Conn, target: Target, relation: sql.Identifier, key: Sequen
     Raises:
         WriteRefused: with the number of such rows.
     """
+    listed = ", ".join(key)
+    if len(key) == 1 and not _single_fault(conn, relation, key[0]):
+        return
     null = sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(k)) for k in key)
     row: Any = conn.execute(
         sql.SQL("SELECT count(*) FROM {} WHERE {}").format(relation, null)
     ).fetchone()
-    listed = ", ".join(key)
     if row[0]:
         raise WriteRefused(
             f"{target.name}: {row[0]} rows of the snapshot have NULL in the key ({listed})",
@@ -413,6 +436,19 @@ def check_keys(conn: Conn, target: Target, relation: sql.Identifier, key: Sequen
             "deduplicate in the SQL: QUALIFY row_number() OVER (PARTITION BY …) = 1",
             target=str(target.name),
         )
+
+
+def _single_fault(conn: Conn, relation: sql.Identifier, key: str) -> bool:
+    """Tell whether a key of one column is NULL or stands twice anywhere.
+
+    One sorting pass, a third of the time of grouping where rows come in order.
+    """
+    row: Any = conn.execute(
+        sql.SQL("SELECT count(*) > count(DISTINCT {}) FROM {}").format(
+            sql.Identifier(key), relation
+        )
+    ).fetchone()
+    return bool(row[0])
 
 
 def check_time(

@@ -101,9 +101,10 @@ def stage(
     return rows
 
 
-def analyze(conn: Conn, table: sql.Identifier) -> None:
-    """Let the server look at a table's rows, for its plans."""
-    conn.execute(sql.SQL("ANALYZE {}").format(table))
+def analyze(conn: Conn, table: sql.Identifier, columns: Sequence[str] = ()) -> None:
+    """Let the server look at a table's rows, for its plans; at all columns, or at some."""
+    some = sql.SQL(" ({})").format(names(columns)) if columns else sql.SQL("")
+    conn.execute(sql.SQL("ANALYZE {}{}").format(table, some))
 
 
 def make_empty(conn: Conn, into: sql.Identifier, columns: Sequence[str], table: Table) -> None:

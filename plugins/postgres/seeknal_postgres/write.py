@@ -202,7 +202,7 @@ def _change(write: Write, table: Table) -> WriteResult:
         )
         rows = attrs.evolve(rows, count=count)
         if not rows.is_looked_up(conn):
-            analyze(conn, rows.source)
+            analyze(conn, rows.source, rows.key or ())
         rows.check(conn, write.columns)
     _lock(write, table, change)
     if write.mode is Mode.APPEND:
