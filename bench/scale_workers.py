@@ -5,6 +5,7 @@ Runs in a process of its own; its argument is a JSON document (`bench.measure.ru
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -17,6 +18,7 @@ from seeknal_core.state.records import StateStore
 def main() -> None:
     """Load an environment's record and manifest, or save them; print the seconds."""
     options = json.loads(sys.argv[-1])
+    gc.set_threshold(50_000, 20, 20)  # as the command line does
     state, name = StateStore(Path(options["state"])), options["environment"]
     started = time.perf_counter()
     record, manifest = state.load(name), load_manifest(state, name)

@@ -20,13 +20,10 @@ class DurableFileIO(PyArrowFileIO):
 
     def new_output(self, location: str) -> PyArrowFile:
         """Return a file that is to be written."""
-        file = super().new_output(location)
-        scheme, _, path = self.parse_location(location, self.properties)
+        scheme, place, path = self.parse_location(location, self.properties)
         if scheme != "file":
-            return file
-        return _LocalFile(
-            location=location, path=path, fs=file._filesystem, buffer_size=file._buffer_size
-        )
+            return super().new_output(location)
+        return _LocalFile(location=location, path=path, fs=self.fs_by_scheme(scheme, place))
 
 
 class _LocalFile(PyArrowFile):
