@@ -23,6 +23,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO
+from seeknal_iceberg.durable import DurableFileIO
 from iceberg.test_iceberg_publish_kills import resumed
 from seeknal_iceberg import removal
 from support.iceberg import Bench
@@ -99,7 +100,7 @@ def kill(four: Four, step: str, after: int, calls: str) -> bool:
 
 
 COMMITS = '[(SqlCatalog, "commit_table"), (SqlCatalog, "drop_table")]'
-FILES = '[(PyArrowFileIO, "new_output"), (PyArrowFileIO, "delete")]'
+FILES = '[(DurableFileIO, "new_output"), (PyArrowFileIO, "delete")]'
 
 
 @pytest.mark.parametrize("after", [0, 3, 6])
