@@ -1,9 +1,8 @@
 """Connections: what a profile says, and the file opened for as long as a call needs it.
 
-DuckDB lets one process write a file, and no other open it meanwhile. So no hook keeps it
-open when it returns, but for a prepared publish and a source that is being read; and a
-file that another process has open is waited for. Within one process all connections to a
-file share one database, whose transactions keep readers apart from the one writer.
+DuckDB lets one process write a file, and no other open it meanwhile. So only a prepared publish
+and a source keep it open when a hook returns, and who else has it open is waited for. In one
+process all connections to a file share a database, whose transactions keep readers apart.
 """
 
 from __future__ import annotations
@@ -82,7 +81,6 @@ class File:
             opened.callback(self.database.close)
             # Days of moments are cut in UTC, and what Arrow has no name for keeps its type.
             self.rows("SET TimeZone = 'UTC'; SET arrow_lossless_conversion = true")
-            self.rows(f"BEGIN TRANSACTION {'READ WRITE' if writes else 'READ ONLY'}")
             self._opened = opened.pop_all()
 
     def _connect(self, path: str, wait: float) -> duckdb.DuckDBPyConnection:
@@ -92,11 +90,13 @@ class File:
         def attempt() -> duckdb.DuckDBPyConnection:
             there = os.path.exists(path)
             protected = there and not self._writes and not os.access(path, os.W_OK)
-            return duckdb.connect(path if there or self._writes else ":memory:", protected)
+            found = duckdb.connect(path if there or self._writes else ":memory:", protected)
+            found.execute(f"BEGIN TRANSACTION {'READ WRITE' if self._writes else 'READ ONLY'}")
+            return found.register("_probe", pa.table({"x": [0]})).unregister("_probe")
 
         def is_busy(error: Exception) -> bool:
-            # A conflict of handles: another thread is closing the file just now.
-            return any(word in str(error) for word in ("set lock", "file handle"))
+            # Just now another thread closes the file, or opens it, which hides a function from us.
+            return any(w in str(error) for w in ("set lock", "file handle", "python_arrow_scan"))
 
         try:
             return patiently(self.context, attempt, is_busy, wait)
