@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from seeknal_core import __version__
 from seeknal_core.errors import StateError
 
 #: A cache is written anew when it holds this many times what a command used.
@@ -38,7 +39,7 @@ class Cache:
         Args:
             versions: what must be the same for any entry to hold.
         """
-        self._path, self._versions, self._known = path, [*versions, _own_version()], {}
+        self._path, self._versions, self._known = path, [*versions, __version__], {}
         self._used, self._fresh = set(), False
         try:
             document = json.loads(path.read_bytes())
@@ -87,9 +88,3 @@ def key_of(*parts: str) -> str:
         digest.update(b"%d:" % len(data))
         digest.update(data)
     return digest.hexdigest()[:32]
-
-
-def _own_version() -> str:
-    from importlib.metadata import version
-
-    return version("seeknal-core")

@@ -126,8 +126,9 @@ class Computer:
         files = [nodes[id] for id in order if id not in self._sources]
         readings = [(node, Future[Computed]()) for node in files if isinstance(node, SourceNode)]
         self._ahead = {node.id: reading for node, reading in readings}
-        # A daemon, since nothing can stop the digesting of a large file, and nobody should wait.
-        threading.Thread(target=self._read_ahead, args=(readings,), daemon=True).start()
+        if readings:
+            # A daemon, since nothing can stop the digesting of a large file, and nobody should wait.
+            threading.Thread(target=self._read_ahead, args=(readings,), daemon=True).start()
         try:
             yield
         except BaseException:
