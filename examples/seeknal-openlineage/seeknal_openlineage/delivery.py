@@ -118,7 +118,7 @@ def _client(delivery: Delivery) -> OpenLineageClient | None:
     if not location.disabled and location.repo_url is None:
         location.repo_url = _repository()
         location.disabled = location.repo_url is None
-    return client  # type: ignore[no-any-return]
+    return client  # type: ignore[no-any-return]  # Any, for the attributes above that it does not declare
 
 
 def _show_on_console() -> None:

@@ -7,7 +7,7 @@ a second for every command; the layer below it needs neither.
 from __future__ import annotations
 
 import adbc_driver_manager as adbc
-import adbc_driver_postgresql  # type: ignore[import-untyped]
+import adbc_driver_postgresql  # type: ignore[import-untyped]  # it ships no types
 import pyarrow as pa
 
 #: What the driver raises; the stream itself fails as pyarrow does.
