@@ -20,11 +20,12 @@ from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_postgres import ledger as ledgers
 from seeknal_postgres import sums
 from seeknal_postgres.batches import patiently
+from seeknal_postgres.checks import check_keys, check_time
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import Change, plan_change
 from seeknal_postgres.ledger import Ledger
-from seeknal_postgres.modes import Rows, check_keys, check_time
+from seeknal_postgres.modes import Rows
 from seeknal_postgres.naming import quote
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, Pool, pool_of

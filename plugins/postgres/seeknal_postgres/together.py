@@ -17,12 +17,13 @@ from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target, WriteResult
 from seeknal_postgres import ledger as ledgers
 from seeknal_postgres import locks, staging, write
+from seeknal_postgres.checks import check_keys, check_time
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import direct, plan_change, type_sql
 from seeknal_postgres.ledger import Claim, Ledger, Written
-from seeknal_postgres.modes import Rows, check_keys, check_time
+from seeknal_postgres.modes import Rows
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.script import Script

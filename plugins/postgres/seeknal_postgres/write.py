@@ -18,12 +18,13 @@ from seeknal_core.structure import nearest
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
 from seeknal_postgres import cleanup, locks
 from seeknal_postgres import ledger as ledgers
+from seeknal_postgres.checks import check_keys, check_time
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import Change, apply_change, direct, plan_change
 from seeknal_postgres.ledger import Claim, Ledger, Record, Written
-from seeknal_postgres.modes import Rows, check_keys, check_time
+from seeknal_postgres.modes import Rows
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.stage import analyze, copy_statement, rewrite, stage
 from seeknal_postgres.tables import (
