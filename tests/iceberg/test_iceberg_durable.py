@@ -67,6 +67,14 @@ def test_files_and_their_folders_are_synced_before_the_catalog(
     assert set().union(*unsynced) == set()
 
 
+def test_so_are_the_folders_of_the_catalog_itself(tmp_path: Path, synced: dict[str, int]) -> None:
+    bench = Bench({"warehouse": "./far/away/warehouse"}, tmp_path)
+    bench.write(bench.target(), {"id": [1]})
+    bench.close()
+    above = [tmp_path / "far" / "away", tmp_path / "far", tmp_path]
+    assert {str(folder) for folder in above} <= set(synced)
+
+
 def test_so_are_those_of_a_promotion(bench: Bench, unsynced: list[set[str]]) -> None:
     target = bench.target("shop.t")
     bench.write(target, {"id": [1]})

@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
+from seeknal_iceberg import disk
+
 
 class DurableFileIO(PyArrowFileIO):
     """pyiceberg's own way to files, with local ones synced as they are closed."""
@@ -28,7 +30,7 @@ class DurableFileIO(PyArrowFileIO):
 
 class _LocalFile(PyArrowFile):
     def create(self, overwrite: bool = False) -> Any:
-        missing = _missing(os.path.dirname(self._path))
+        missing = disk.missing(os.path.dirname(self._path))
         return SyncedStream(super().create(overwrite), self._path, missing)
 
 
@@ -69,11 +71,8 @@ class SyncedStream:
         if self.closed:
             return
         self.native.close()
-        _sync(self._path)
-        folder = os.path.dirname(self._path)
-        for _ in range(self._missing + 1):
-            _sync(folder)
-            folder = os.path.dirname(folder)
+        disk.sync(self._path)
+        disk.sync_upwards(os.path.dirname(self._path), self._missing)
 
     def __enter__(self) -> SyncedStream:
         return self
@@ -85,20 +84,3 @@ class SyncedStream:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _missing(folder: str) -> int:
-    """Count the folders that are to be made for a file in `folder`."""
-    count = 0
-    while folder and not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-        count += 1
-    return count
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

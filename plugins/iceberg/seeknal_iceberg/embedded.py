@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from seeknal_core.errors import BackendError
+from seeknal_iceberg import disk
 from seeknal_iceberg.connection import IcebergConnection, is_local
 from seeknal_iceberg.failures import check_hint
 
@@ -30,7 +31,7 @@ def open_file(connection: IcebergConnection, file: str, properties: dict[str, An
     from pyiceberg.catalog.sql import SqlCatalog
 
     try:
-        os.makedirs(os.path.dirname(file), exist_ok=True)
+        disk.make_folders(os.path.dirname(file))
     except OSError as error:
         raise BackendError(
             f"the folder of the catalog {file} cannot be made: {error.strerror}",
@@ -47,7 +48,7 @@ def open_file(connection: IcebergConnection, file: str, properties: dict[str, An
 
 def make_again(catalog: SqlCatalog, file: str) -> None:
     """Make an open catalog's file anew, which was removed since."""
-    os.makedirs(os.path.dirname(file), exist_ok=True)
+    disk.make_folders(os.path.dirname(file))
     with _locked(file + ".lock"):
         catalog.create_tables()
 
