@@ -8,6 +8,8 @@ import attrs
 
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.yaml import Document
+from seeknal_core.errors import OptionError
+from seeknal_core.formats import read_params
 from seeknal_core.specs import Audit, ColumnSpec, Severity
 from seeknal_core.structure import join, kind_of, nearest
 
@@ -34,18 +36,6 @@ _AUDIT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "custom_sql": ("sql",),
     "relationships": ("column", "to", "field"),
 }
-
-
-@attrs.frozen(kw_only=True)
-class _FileParams:
-    path: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class _CsvParams(_FileParams):
-    delimiter: str | None = attrs.field(default=None, metadata={"aliases": ("delim",)})
-    header: bool | None = None
-    skip: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -84,14 +74,10 @@ def check_file_params(
         type: one of ``FILE_TYPES``.
         path: where they stand in the document.
     """
-    cls = _CsvParams if type == "csv" else _FileParams
-    fields = collector.structure(document, params, cls, path)
-    if not isinstance(fields, _CsvParams):
-        return
-    if fields.delimiter == "":
-        collector.add(document, join(path, "delimiter"), "is empty")
-    if fields.skip is not None and fields.skip < 0:
-        collector.add(document, join(path, "skip"), "is negative")
+    try:
+        read_params(type, params, path=path)
+    except OptionError as error:
+        collector.problems += document.problems(error)
 
 
 def read_columns(

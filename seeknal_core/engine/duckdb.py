@@ -18,12 +18,14 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from seeknal_core.engine import audits, failures, parquet, python, quoting, readers, statements
+from seeknal_core.engine import audits, failures, parquet, python, quoting, statements
 from seeknal_core.engine.columns import is_declared, projection, stored_columns
 from seeknal_core.engine.disk import disk_guard
+from seeknal_core.engine.files import ResolvedFiles
 from seeknal_core.engine.names import name_nodes, short_names
 from seeknal_core.engine.protocol import AuditOutcome, NodeVariables, Output
 from seeknal_core.engine.snapshots import Staging
+from seeknal_core.engine.sources.read import read_files
 from seeknal_core.errors import ConfigError, EngineError, Interrupted, Problem
 from seeknal_core.specs import AnyNode, EngineSettings, PythonNode, SourceNode
 from seeknal_core.structure import nearest
@@ -120,14 +122,14 @@ class DuckDBEngine:
             node, reader, staging, self._cancellation, max_rows=max_rows, max_bytes=max_bytes
         )
 
-    def read_files(self, source: SourceNode, files: Sequence[Path], staging: Staging) -> Output:
+    def read_files(self, source: SourceNode, files: ResolvedFiles, staging: Staging) -> Output:
         """See `Engine`."""
         with self._lock:
             if self._file_reader is None:
                 self._file_reader = self._open()
             instance = self._file_reader
         with self.cursor(instance) as cursor, disk_guard(source.id):
-            return readers.read_files(source, files, staging, cursor, self.translated)
+            return read_files(source, files, staging, cursor, self.translated)
 
     def digest(self, staging: Staging) -> str:
         """See `Engine`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -15,6 +14,7 @@ from seeknal_core.types import Snapshot
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from seeknal_core.engine.files import ResolvedFiles
     from seeknal_core.engine.snapshots import Staging
 
 
@@ -114,7 +114,7 @@ class Engine(Protocol):
         """
         ...
 
-    def read_files(self, source: SourceNode, files: Sequence[Path], staging: Staging) -> Output:
+    def read_files(self, source: SourceNode, files: ResolvedFiles, staging: Staging) -> Output:
         """Read a source's files by its type, params and declared columns."""
         ...
 

@@ -249,7 +249,7 @@ class Computer:
                 check_rows(node, found.row_count)
                 return Computed(snapshot=found, reused=True, binding=binding)
             with self._store.staging() as staging:
-                self.engine().read_files(read.source, read.files.files, staging)
+                self.engine().read_files(read.source, read.files, staging)
                 if self._unchanged(node, read):
                     key = read.content_key
                     snapshot = self._store.commit(staging, node.id, key, digest="")

@@ -226,29 +226,29 @@ def test_unknown_and_wrong_params_are_told_together_with_the_place(lab: Lab) -> 
     with pytest.raises(ConfigError) as caught:
         lab.files(file_source("csv", delimter=";", skip="1", header=1))
     texts = [str(problem) for problem in caught.value.problems]
-    assert texts[0] == (
-        "seeknal/node.yml:3:1: source.s.params.delimter: unknown for csv; did you mean 'delimiter'?"
+    assert texts[-1] == (
+        "seeknal/node.yml:3:1: source.s.params.delimter: unknown field; did you mean 'delimiter'?"
     )
-    assert texts[1].endswith("source.s.params.skip: must be a whole number")
-    assert texts[2].endswith("source.s.params.header: must be true or false")
+    assert any(text.endswith("params.skip: is a string, not a whole number") for text in texts)
+    assert any(text.endswith("params.header: is a number, not true or false") for text in texts)
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again_and_then_given_up(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(lab.root / "a.csv", "a\n1\n")
-    from seeknal_core.engine import readers
+    from seeknal_core.engine.sources import read
 
-    read = readers._read
+    store = read._READERS["csv"]
     changes = [1]
 
     def changed(*args: object) -> object:
-        result = read(*args)  # type: ignore[arg-type]
+        result = store(*args)  # type: ignore[arg-type]
         if changes:
             path.write_text(f"a\n{changes.pop() + 1}\n")
         return result
 
-    monkeypatch.setattr(readers, "_read", changed)
+    monkeypatch.setattr(read, "_READERS", {"csv": changed})
     assert rows(lab.files(file_source("csv"), path)) == [{"a": 2}]
     changes[:] = [5, 6, 7]
     with pytest.raises(EngineError, match="changed each time"):
@@ -336,6 +336,6 @@ def test_the_first_line_of_a_csv_decides_its_form(
     ],
 )
 def test_no_line_of_a_csv_is_dropped_in_silence(lab: Lab, text: str, words: str) -> None:
-    path = write(lab.root / "f.csv", text)
+    path = write(lab.root / "data" / "f.csv", text)
     with pytest.raises(EngineError, match=rf"data/f\.csv.*{words}"):
         lab.files(attrs.evolve(file_source("csv"), table="data/f.csv"), path)

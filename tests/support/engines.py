@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -12,6 +13,7 @@ import attrs
 import pyarrow as pa
 
 from seeknal_core.engine import Engine, open_engine
+from seeknal_core.engine.files import ResolvedFiles
 from seeknal_core.engine.snapshots import SnapshotStore, Staging
 from seeknal_core.specs import ColumnSpec, EngineSettings, PythonNode, SourceNode
 from seeknal_core.types import Cancellation, Location, Snapshot
@@ -65,7 +67,8 @@ class Lab:
     def files(self, source: SourceNode, *files: Path) -> Snapshot:
         """Read a source's files and store them."""
         with self.store.staging() as staging:
-            self.engine.read_files(source, files, staging)
+            labels = tuple(os.path.relpath(file, self.root) for file in files)
+            self.engine.read_files(source, ResolvedFiles(files=files, labels=labels), staging)
             return self.keep(staging, source.id)
 
     def digest(self, sql: str) -> str:

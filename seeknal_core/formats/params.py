@@ -1,0 +1,26 @@
+"""What the params of all file types have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from seeknal_core.structure import Mistake
+
+
+@attrs.frozen(kw_only=True)
+class FileParams:
+    """The params of any source that is read from files.
+
+    ``path`` stands for the source's ``table`` where that is not written.
+    """
+
+    path: str | None = None
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """Yield what is wrong with values that are of the right type.
+
+        A text may still hold a template (``{{ … }}``), which is not looked into.
+        """
+        yield from ()
