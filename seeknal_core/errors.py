@@ -189,6 +189,12 @@ class EngineError(SeeknalError):
         return self.message.replace(f"line {self.line}", f"{file}:{first + self.line - 1}", 1)
 
 
+class DamagedSource(EngineError):
+    """A source's stored rows were damaged on the disk, and reading it again may bring others."""
+
+    exit_code = 4
+
+
 class AuditFailed(SeeknalError):
     """An audit of severity ``error`` failed; no target of the node was written."""
 

@@ -249,9 +249,7 @@ def apply(
             click.echo(redact(text), file=output)
         else:
             render_report(report, verbose=context.obj["verbose"])
-    if report.interrupted:
-        return 130
-    return 1 if report.failed else 0
+    return report.exit_code
 
 
 def _saved(context: click.Context, name: str, plan_file: str | None) -> Plan | None:

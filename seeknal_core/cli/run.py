@@ -115,9 +115,7 @@ def run(
             click.echo(redact(text), file=output)
         else:
             render_report(report, verbose=context.obj["verbose"])
-    if report.interrupted:
-        return 130
-    return 1 if report.failed else 0
+    return report.exit_code
 
 
 def _preview(session: Session, wanted: RunRequest, json_output: TextIO | None) -> int:

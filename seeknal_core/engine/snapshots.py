@@ -27,13 +27,14 @@ from typing import Any
 
 import attrs
 
+from seeknal_core.engine import filedigest
 from seeknal_core.engine.aliases import Aliases
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.errors import EngineError, StateError
 from seeknal_core.types import Snapshot
 
 #: Version of ``snapshot.json``; a folder with another one counts as absent.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _KEY = re.compile(r"[0-9A-Za-z_-]{4,}")
 _MAGIC = b"PAR1"
@@ -77,8 +78,11 @@ class SnapshotStore:
         self._lock = threading.Lock()
         self._own: Path | None = None
         self._own_lock: int | None = None
+        self._sound: set[str] = set()
+        #: Keys whose files this process found damaged, whatever became of them since.
+        self.damaged: set[str] = set()
 
-    def find(self, node: str, content_key: str) -> Snapshot | None:
+    def find(self, node: str, content_key: str, *, verify: bool = False) -> Snapshot | None:
         """Return the snapshot stored under a key, or None.
 
         Where the key is an alias, the snapshot has the key that it stands for. A folder
@@ -87,6 +91,9 @@ class SnapshotStore:
 
         Args:
             node: the node that the result is for; another one may have stored it.
+            verify: compare every byte with the digests taken when the files were written,
+                once per process. Needed before rows are read or sent to a store; deciding
+                what to do doesn't need it.
         """
         folder = self._folder(content_key)
         document = self._document(folder)
@@ -94,10 +101,11 @@ class SnapshotStore:
             # Another thread or process may have stored it between the two looks.
             document = self._document(folder)
             if document is None:
+                self.damaged.add(content_key)
                 self._remove(folder)
         if document is None:
             alias = self.aliases.get(content_key)
-            return self.find(node, alias[0]) if alias else None
+            return self.find(node, alias[0], verify=verify) if alias else None
         try:
             names = [(folder / str(file["name"]), int(file["bytes"])) for file in document["files"]]
             if not names or not all(_is_whole(path, size) for path, size in names):
@@ -105,7 +113,13 @@ class SnapshotStore:
             for (path, _), file in zip(names, document["files"], strict=True):
                 if _footer_digest(path) != file["footer"]:
                     raise ValueError("footer")
+            if verify and content_key not in self._sound:
+                for (path, _), file in zip(names, document["files"], strict=True):
+                    if filedigest.digest(path) != file["digest"]:
+                        raise ValueError("bytes")
+                self._sound.add(content_key)
         except (ValueError, KeyError, TypeError, FileNotFoundError):
+            self.damaged.add(content_key)
             self._remove(folder)
             return None
         except OSError as error:
@@ -192,6 +206,7 @@ class SnapshotStore:
                         "name": path.name,
                         "bytes": path.stat().st_size,
                         "footer": _footer_digest(path),
+                        "digest": filedigest.digest(path),
                     }
                     for path in files
                 ],
@@ -209,12 +224,14 @@ class SnapshotStore:
                 _sync(self.root)
             # A damaged folder is moved away by the look before the second try.
             for _ in range(2):
-                found = self.find(node, content_key)
+                found = self.find(node, content_key, verify=True)
                 if found is not None:
                     return found
                 try:
                     os.rename(staging.path, folder)
                     _sync(folder.parent)
+                    # The digests were taken of these very bytes a moment ago.
+                    self._sound.add(content_key)
                 except OSError as error:
                     if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                         raise
@@ -301,6 +318,7 @@ class SnapshotStore:
 
     def _remove(self, folder: Path) -> None:
         """Move a damaged folder out of its name at once, then remove it."""
+        self._sound.discard(folder.name)
         with contextlib.suppress(OSError):
             away = self._process_folder() / f"damaged-{uuid.uuid4().hex}"
             os.rename(folder, away)

@@ -57,7 +57,7 @@ def audit_promoted(
         return found
 
     def snapshot_of(id: str) -> Snapshot:
-        snapshot = store.find(id, records[id].content_key)
+        snapshot = store.find(id, records[id].content_key, verify=True)
         if snapshot is None:
             raise missing_snapshot(session, id)
         return snapshot

@@ -37,7 +37,7 @@ def write_direct(session: Session, promotion: Promotion) -> tuple[Promotion, dic
     with store.shared_lock():
         for write in promotion.direct:
             try:
-                snapshot = store.find(write.node, write.content_key)
+                snapshot = store.find(write.node, write.content_key, verify=True)
                 if snapshot is None:
                     errors[write.key] = "its snapshot is gone"
                     continue

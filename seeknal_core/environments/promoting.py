@@ -20,6 +20,7 @@ from seeknal_core.environments.promotion import Part, Promotion, Step, Write
 from seeknal_core.errors import (
     AuditFailed,
     ConfigError,
+    DamagedSource,
     PromotionFailed,
     PromotionInterrupted,
     SeeknalError,
@@ -248,8 +249,8 @@ class _Promoter:
         ended = carry_out(self._session, work, kept, self._reporter, known)
         failed = [node for node in ended.nodes if node.status is NodeStatus.FAILED]
         if failed:
-            audits = failed[0].error == AuditFailed.__name__
-            raise (VerificationFailed if audits else PromotionFailed)(
+            verified = (AuditFailed.__name__, DamagedSource.__name__)
+            raise (VerificationFailed if failed[0].error in verified else PromotionFailed)(
                 f"rebuilding over {self._destination.record.name!r} failed, nothing was "
                 f"published: {failed[0].id}: {failed[0].detail}",
                 failed[0].hint,
@@ -359,7 +360,9 @@ class _Promoter:
     def _snapshots(self, promotion: Promotion) -> dict[str, Snapshot]:
         found: dict[str, Snapshot] = {}
         for write in (*promotion.writes, *promotion.direct):
-            snapshot = self._store.find(write.node, write.content_key)
+            snapshot = self._store.find(write.node, write.content_key, verify=True)
+            if snapshot is None and write.content_key in self._store.damaged:
+                raise self._damaged(write.node)
             if snapshot is None:
                 raise PromotionFailed(
                     f"the stored output of {write.node} is gone, nothing was published",
@@ -367,6 +370,20 @@ class _Promoter:
                 )
             found[write.content_key] = snapshot
         return found
+
+    def _damaged(self, node: str) -> VerificationFailed:
+        """Return the error for a stored output whose bytes are not those that were verified."""
+        source = self._source.session
+        again = (
+            source.rerun(node)
+            if source.graph.nodes[node].kind == "source"
+            else f"seeknal env apply {self._source.record.name} --force"
+        )
+        return VerificationFailed(
+            f"the stored output of {node} was damaged on the disk since it was verified, "
+            "nothing was published",
+            f"compute it again: {again}",
+        )
 
     def _compares_contents(self, snapshot: Snapshot) -> bool:
         if self._request.verify:

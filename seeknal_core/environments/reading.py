@@ -53,7 +53,7 @@ def snapshots_of(
     """
     found: dict[str, Snapshot] = {}
     for id in ids:
-        snapshot = store.find(id, record.nodes[id].content_key)
+        snapshot = store.find(id, record.nodes[id].content_key, verify=True)
         if snapshot is None:
             raise EngineError(
                 f"the stored output of {id} in {record.name!r} is gone",

@@ -109,7 +109,9 @@ def carry_out(
         prover = Prover(session, known)
         for id, held in work.scope.recorded.items():
             prover.note(id, held.inputs)
-        computer = Computer(session, store, digests, work.sources, warnings.put, prover)
+        recorded = {**(work.base.nodes if work.base else {}), **work.record.nodes}
+        recorded |= work.scope.recorded
+        computer = Computer(session, store, digests, work.sources, warnings.put, prover, recorded)
         try:
             # Connecting and its imports take half a second, in which files can be read.
             with computer.reading_ahead(work.scope.computed):

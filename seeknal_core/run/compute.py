@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seeknal_core.dispatch import ResolvedSource
-from seeknal_core.errors import AuditFailed, EngineError
+from seeknal_core.errors import AuditFailed, DamagedSource, EngineError
 from seeknal_core.run import keys
 from seeknal_core.run.reuse import Prover
 from seeknal_core.run.session import Session
@@ -56,7 +56,11 @@ class Computed:
 
 
 class Computer:
-    """Computes the nodes of one run. Thread-safe: a call per node, several at once."""
+    """Computes the nodes of one run. Thread-safe: a call per node, several at once.
+
+    Args:
+        recorded: by node, what was recorded of it, where the run doesn't compute it.
+    """
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class Computer:
         sources: Mapping[str, ResolvedSource],
         warn: Callable[[str], None],
         prover: Prover,
+        recorded: Mapping[str, NodeRecord] | None = None,
     ) -> None:
         self._session = session
         self._prover = prover
@@ -76,6 +81,9 @@ class Computer:
         self._remove_scratch()
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
+        self._recorded = recorded or {}
+        self._repairing = threading.RLock()
+        self._computed: dict[str, tuple[Mapping[str, Snapshot], NodeRecord | None]] = {}
         self._ahead: dict[str, Future[Computed]] = {}
 
     @property
@@ -159,8 +167,11 @@ class Computer:
         Raises:
             SeeknalError: it cannot be computed, in words for the user.
         """
+        self._computed[node.id] = (inputs, held)
         try:
             return self._compute(node, inputs, held)
+        except DamagedSource:
+            raise
         except EngineError as error:
             # The engine knows no environment, and the hint must not lead to another one.
             again = self._session.rerun(node.id)
@@ -199,8 +210,57 @@ class Computer:
         return self._stored_or(
             node.id,
             key,
-            lambda staging: self.engine().compute_sql(node.id, rendered.placed(), inputs, staging),
+            lambda staging: self.engine().compute_sql(
+                node.id, rendered.placed(), self._all_sound(inputs), staging
+            ),
         )
+
+    def _all_sound(self, snapshots: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+        return {id: self.sound(id, snapshot) for id, snapshot in snapshots.items()}
+
+    def sound(self, id: str, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot whose bytes are those that were written.
+
+        One that was damaged on the disk since is computed again, under the same key.
+
+        Args:
+            id: the node that the snapshot is of.
+
+        Raises:
+            DamagedSource: a source's rows were damaged, and the command doesn't read sources.
+            EngineError: they can't be computed again: what they were made of has changed.
+        """
+        key = snapshot.content_key
+        found = self._store.find(id, key, verify=True)
+        if found is not None:
+            return found
+        with self._repairing:
+            found = self._store.find(id, key, verify=True)
+            if found is not None:
+                return found
+            node = self._session.graph.nodes[id]
+            if id not in self._computed and node.kind == "source":
+                raise damaged_source(self._session, id)
+            self._warn(f"{id}: its stored output was damaged on the disk and is computed again")
+            inputs, held = self._computed.get(id) or (self._recorded_inputs(id), None)
+            again = self._compute(node, self._all_sound(inputs), held).snapshot
+            if again.content_key != key:
+                raise missing_snapshot(self._session, id)
+            return again
+
+    def _recorded_inputs(self, id: str) -> dict[str, Snapshot]:
+        """Return the inputs that a node was computed of, where the run doesn't compute it."""
+        held = self._recorded.get(id)
+        found = {}
+        for input in self._session.graph.inputs[id]:
+            key = held.inputs.get(input) if held else None
+            snapshot = self._store.find(input, key, verify=True) if key else None
+            if snapshot is None:
+                if key and self._session.graph.nodes[input].kind == "source":
+                    raise damaged_source(self._session, input)
+                raise missing_snapshot(self._session, id)
+            found[input] = snapshot
+        return found
 
     def _unaffected(self, node: SqlNode, key: str, read: Mapping[str, str]) -> Computed | None:
         """Take stored rows that what changed above provably did not touch."""
@@ -221,7 +281,7 @@ class Computer:
             node.id,
             key,
             lambda staging: self.engine().compute_python(
-                node, inputs, staging, self._session.variables
+                node, self._all_sound(inputs), staging, self._session.variables
             ),
         )
 
@@ -349,6 +409,10 @@ class Computer:
         """
         failures: list[str] = []
         warnings: list[str] = []
+        aging = isinstance(node, SourceNode) and node.freshness is not None
+        if node.columns or node.audits or aging:
+            snapshot = self.sound(node.id, snapshot)
+            related = self._all_sound(related) if node.audits else related
         if node.columns:
             messages = self.engine().check_columns(node, snapshot)
             (failures if node.contract else warnings).extend(messages)
@@ -401,6 +465,14 @@ def _placed(error: EngineError, node: AnyNode) -> str:
     if not isinstance(node, SqlNode):
         return error.message
     return error.placed(node.sql_location.file, node.sql_location.line)
+
+
+def damaged_source(session: Session, id: str) -> DamagedSource:
+    """Return the error for a source whose stored rows were damaged on the disk."""
+    return DamagedSource(
+        f"the stored rows of {id} were damaged on the disk; nothing of them was used",
+        f"read the source again: {session.rerun(id)}",
+    )
 
 
 def missing_snapshot(session: Session, id: str) -> EngineError:

@@ -116,7 +116,12 @@ class Executor:
         self._computer = computer
         self._journal = journal
         self._writer = Writer(
-            session, journal, record=record, production=production, warnings=warnings
+            session,
+            journal,
+            record=record,
+            production=production,
+            warnings=warnings,
+            sound=computer.sound,
         )
         self._reporter = reporter
         self._record = record

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import attrs
 
+from seeknal_core.errors import DamagedSource, Interrupted
+
 
 class NodeStatus(enum.Enum):
     """How a node ended."""
@@ -79,6 +81,15 @@ class RunReport:
     targets: tuple[TargetOutcome, ...]
     seconds: float
     interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command (``environments.md`` 8)."""
+        if self.interrupted:
+            return Interrupted.exit_code
+        if any(node.error == DamagedSource.__name__ for node in self.nodes):
+            return DamagedSource.exit_code
+        return 1 if self.failed else 0
 
     @property
     def failed(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Protocol
@@ -53,6 +54,7 @@ class Writer:
         record: the environment's; it says what each target holds.
         production: what decides whether a target is the same as production's.
         warnings: takes what a backend notes of a write.
+        sound: checks a snapshot's bytes before they are sent to a store (`Computer.sound`).
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class Writer:
         record: EnvironmentRecord,
         production: Production,
         warnings: SimpleQueue[str],
+        sound: Callable[[str, Snapshot], Snapshot],
     ) -> None:
         self._session = session
         self._journal = journal
+        self._sound = sound
         self._record = record
         self._production = production
         self._warnings = warnings
@@ -92,7 +96,7 @@ class Writer:
                 found = self._session.dispatcher.materialize_targets(
                     self._session.context,
                     [check.resolved for check, _ in wanted],
-                    [snapshot for _, snapshot in wanted],
+                    [self._sound(check.resolved.target.node, one) for check, one in wanted],
                 )
                 keys = (check.resolved.target.key for check, _ in wanted)
                 results = dict(zip(keys, found, strict=True))
@@ -150,7 +154,7 @@ class Writer:
             if result is None:
                 self._session.context.cancellation.check()
                 result = self._session.dispatcher.materialize(
-                    self._session.context, check.resolved, snapshot
+                    self._session.context, check.resolved, self._sound(target.node, snapshot)
                 )
             for note in result.notes:
                 said = note.removeprefix(f"{target.name}: ")
