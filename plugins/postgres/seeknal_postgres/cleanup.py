@@ -23,7 +23,8 @@ from seeknal_postgres.errors import said, translated
 from seeknal_postgres.ledger import TABLES, Ledger, schema_exists
 from seeknal_postgres.naming import qualified, quote
 from seeknal_postgres.pool import Conn, Pool, connection_of, pool_of
-from seeknal_postgres.tables import find_oid, identifier, settle, store_identity
+from seeknal_postgres.settings import settle
+from seeknal_postgres.tables import find_oid, identifier, store_identity
 
 #: How the names of tables begin that a write or a promotion keeps in the ledger's
 #: schema for a while, and that go with it.

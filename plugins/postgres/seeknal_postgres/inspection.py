@@ -23,6 +23,7 @@ from seeknal_postgres.naming import ledger_schema
 from seeknal_postgres.places import Places
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import generation_of
+from seeknal_postgres.settings import settle
 
 #: Tables whose versions are read in one transaction.
 _AT_ONCE = 200
@@ -31,7 +32,7 @@ _AT_ONCE = 200
 def count_rows(context: ExecutionContext, target: Target) -> int:
     """Carry out the hook of the same name."""
     with pool_of(context).take(context) as conn, translated(context, str(target.name)):
-        tables.settle(conn)
+        settle(conn)
         name = staged_name(context, target) or target.name
         if tables.find_oid(conn, name) is None:
             raise _unstaged(target) if target.staged else tables.missing(target.name)
@@ -65,7 +66,7 @@ def inspect_targets(
     """Carry out the hook of the same name; each table is read for its version."""
     what = str(targets[0].name) if len(targets) == 1 else connection_of(context).place
     with pool_of(context).take(context) as conn, translated(context, what):
-        tables.settle(conn)
+        settle(conn)
         store = tables.store_identity(context, conn)
         if any(target.staged is not None for target in targets):
             return _inspect_staged(context, conn, targets, store)
@@ -102,7 +103,7 @@ def _versions(
     listed = list(oids.items())
     for start in range(0, len(listed), _AT_ONCE):
         conn.rollback()
-        tables.settle(conn)
+        settle(conn)
         found |= tables.versions_of(conn, dict(listed[start : start + _AT_ONCE]))
     return found
 

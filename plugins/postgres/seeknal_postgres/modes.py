@@ -15,6 +15,7 @@ from seeknal_core.types import Mode, Target
 from seeknal_postgres.checks import check_keys, check_time
 from seeknal_postgres.columns import Column
 from seeknal_postgres.pool import Conn
+from seeknal_postgres.settings import users_own
 from seeknal_postgres.stage import ROWS
 from seeknal_postgres.tables import Table, identifier, names
 
@@ -169,7 +170,8 @@ class Rows:
             names(self.columns, "s"),
             gone,
         )
-        with by_index(conn) if self.is_looked_up(conn) else by_hashing(conn):
+        planned = by_index(conn) if self.is_looked_up(conn) else by_hashing(conn)
+        with planned, users_own(conn):
             conn.execute(statement)
 
     def is_looked_up(self, conn: Conn) -> bool:
@@ -210,11 +212,12 @@ class Rows:
             # A unique value moves from one key to another: no order of updates does it.
             if self.table.referenced_by:
                 raise
-            conn.execute(
-                sql.SQL("DELETE FROM {} AS t USING {} AS s WHERE {} AND {}").format(
-                    identifier(self.target.name), self.source, self.same_key(), self.changed()
+            with users_own(conn):
+                conn.execute(
+                    sql.SQL("DELETE FROM {} AS t USING {} AS s WHERE {} AND {}").format(
+                        identifier(self.target.name), self.source, self.same_key(), self.changed()
+                    )
                 )
-            )
             self.insert(conn, attrs.evolve(self, differences=None).absent())
         else:
             self.insert(conn, self.absent())
@@ -260,9 +263,13 @@ class Rows:
     def between(self, first: str, last: str) -> sql.Composed:
         """Return the condition that a row of the table (``t``) is in an interval."""
         assert self.time is not None
-        return sql.SQL("(t.{0} >= {1}::timestamptz AND t.{0} <= {2}::timestamptz)").format(
-            sql.Identifier(self.time), sql.Literal(first), sql.Literal(last)
-        )
+        column = self.table.column(self.time)
+        zoned = column is not None and column.type.base == "timestamp with time zone"
+        # The column's own kind: comparing with the other asks for the session's time zone.
+        kind = sql.SQL("pg_catalog.timestamptz" if zoned else "pg_catalog.timestamp")
+        return sql.SQL(
+            "(t.{0} OPERATOR(pg_catalog.>=) {1}::{3} AND t.{0} OPERATOR(pg_catalog.<=) {2}::{3})"
+        ).format(sql.Identifier(self.time), sql.Literal(first), sql.Literal(last), kind)
 
     def repeats(self, conn: Conn) -> bool:
         """Whether the table has rows that the declared key doesn't tell apart."""
@@ -293,7 +300,8 @@ class Rows:
 
     def delete(self, conn: Conn, scope: sql.Composable) -> None:
         """Delete those of the table's rows (``t``) that a condition chooses."""
-        conn.execute(self.deletion(scope))
+        with users_own(conn):
+            conn.execute(self.deletion(scope))
 
     def deletion(self, scope: sql.Composable) -> sql.Composed:
         """Return the statement of `delete`."""
@@ -301,7 +309,8 @@ class Rows:
 
     def insert(self, conn: Conn, which: sql.Composable) -> None:
         """Insert those of the staged rows (``s``) that a condition chooses."""
-        conn.execute(self.insertion(which))
+        with users_own(conn):
+            conn.execute(self.insertion(which))
 
     def insertion(self, which: sql.Composable) -> sql.Composed:
         """Return the statement of `insert`."""
@@ -344,7 +353,7 @@ class Rows:
         numeric's own 1.0 and 1.00 are one.
         """
         values = self.values()
-        return sql.SQL("ROW({})::record *<> ROW({})::record").format(
+        return sql.SQL("ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record").format(
             names(values, "t"), names(values, "s")
         )
 
@@ -365,7 +374,8 @@ class Rows:
             statement += sql.SQL(" AND EXISTS (SELECT FROM {} AS d WHERE {})").format(
                 self.differences[0], self.same_key("d", "s")
             )
-        conn.execute(statement)
+        with users_own(conn):
+            conn.execute(statement)
 
 
 def by_index(conn: Conn) -> AbstractContextManager[None]:

@@ -36,9 +36,10 @@ from seeknal_postgres.places import drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import Book
 from seeknal_postgres.script import Script
+from seeknal_postgres.settings import refuse_hidden, settle, users_own
 from seeknal_postgres.stage import rewrite
 from seeknal_postgres.staging import durable, shape_of
-from seeknal_postgres.tables import Table, identifier, settle, versions_of
+from seeknal_postgres.tables import Table, identifier, versions_of
 from seeknal_postgres.undo import Kind, Undo
 
 
@@ -130,7 +131,8 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
     plans = _keep_undo(work, parts, rows)
     _apply(work, parts, _compared(conn, parts, rows, plans))
     # What a deferred constraint would say at the commit, it says now.
-    conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    with users_own(conn):
+        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     _record(work, parts)
     _end_stages(conn, parts, plans)
     context.cancellation.check()
@@ -167,6 +169,7 @@ def _locked(work: _Publish) -> list[Part]:
     )
     parts = parts_of(work.context, work.ledger, batch)
     there = {part.target.name: part.table.oid for part in parts if part.table is not None}
+    refuse_hidden(conn, there)
     versions = versions_of(conn, there)
     for part in parts:
         staged, found = part.target.staged, versions.get(part.target.name)
@@ -269,7 +272,7 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
     # Whose rows are all kept or written anew may lose some on the way.
     ours = {table.oid for key, table in changed.items() if by_key[key].mode is Mode.FULL}
     order = undo.by_reference(changed)
-    script = Script(conn)
+    script = Script(conn, users_own=True)
     for key in order:
         gone = rows[key].gone(conn)
         if gone is None:

@@ -18,8 +18,9 @@ from seeknal_postgres.ledger import Ledger
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import REVERTED, Book
+from seeknal_postgres.settings import refuse_hidden, settle, users_own
 from seeknal_postgres.staging import durable
-from seeknal_postgres.tables import Table, describe_all, identifier, settle, versions_of
+from seeknal_postgres.tables import Table, describe_all, identifier, versions_of
 from seeknal_postgres.undo import Kind, Restore, Undo, by_reference, refuse_orphans
 
 
@@ -88,7 +89,8 @@ def _revert(context: ExecutionContext, conn: Conn, batch: Batch, overwrite: bool
     )
     _refuse_moved(work)
     _restore(work)
-    conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    with users_own(conn):
+        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     _drop_created(work)
     _restore_records(work)
     book.mark_reverted()
@@ -108,6 +110,7 @@ def _locked(conn: Conn, batch: Batch, plans: Mapping[str, Undo]) -> dict[str, Ta
             modes[target.name] = locks.EVERYBODY if strong else locks.WRITERS
     lock(conn, modes, "published")
     there = describe_all(conn, wanted)
+    refuse_hidden(conn, {name: table.oid for name, table in there.items()})
     return {target.key: there[target.name] for target in batch.targets if target.name in there}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from seeknal_postgres.pool import Conn
+from seeknal_postgres.settings import LOGIN, OURS
 
 #: Statements sent at a time. More would save little, and keep a stop waiting.
 _MOST = 50
@@ -17,8 +18,15 @@ class Script:
     fails the transaction, as it would by itself.
     """
 
-    def __init__(self, conn: Conn) -> None:
+    def __init__(self, conn: Conn, *, users_own: bool = False) -> None:
+        """Collect for a connection.
+
+        Args:
+            users_own: whether the statements run under the login's own settings
+                (`settings.users_own`).
+        """
         self._conn = conn
+        self._users_own = users_own
         self._waiting: list[sql.Composable] = []
 
     def add(self, statement: sql.Composable) -> None:
@@ -30,5 +38,7 @@ class Script:
     def flush(self) -> None:
         """Carry out what waits."""
         waiting, self._waiting = self._waiting, []
+        if waiting and self._users_own:
+            waiting = [LOGIN, *waiting, OURS]
         if waiting:
             self._conn.execute(sql.SQL("; ").join(waiting))

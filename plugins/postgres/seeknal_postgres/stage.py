@@ -16,6 +16,7 @@ from seeknal_postgres.copy import copy_in
 from seeknal_postgres.evolve import Change, apply_change, converted, direct, type_sql
 from seeknal_postgres.pgtypes import PgType
 from seeknal_postgres.pool import Conn
+from seeknal_postgres.settings import users_names, users_own
 from seeknal_postgres.tables import Table, identifier, names
 
 #: The rows of a direct write, of the table's own types. Both vanish with the transaction.
@@ -77,7 +78,8 @@ def stage(
     raw = into if straight else _RAW
     _make(conn, raw, fields, stays=straight and stays)
     copied = copy_statement(raw, columns, freeze=straight and stays)
-    with conn.cursor() as cursor:
+    domains = any(each is not None and each.declared != str(each.type) for each in old.values())
+    with conn.cursor() as cursor, users_names(conn, domains):
         rows = copy_in(context, cursor, copied, columns, snapshot, name)
     if not straight:
         casts = [
@@ -95,7 +97,8 @@ def stage(
             _make(conn, into, {k: type_sql(v[0]) for k, v in declared.items()}, stays=True)
             through_file(context, conn, query, copy_statement(into, columns, freeze=True))
         else:
-            conn.execute(_creation(into, stays, sql.SQL("AS {}").format(query)))
+            with users_names(conn, domains):
+                conn.execute(_creation(into, stays, sql.SQL("AS {}").format(query)))
     if analyzed:
         analyze(conn, into)
     return rows
@@ -256,9 +259,11 @@ def move(
     """
     with _scratch(context) as file:
         _drain(context, conn, query, file)
-        conn.execute(sql.SQL("DELETE FROM {}").format(table))
+        with users_own(conn):
+            conn.execute(sql.SQL("DELETE FROM {}").format(table))
         alter()
         into = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE)").format(
             table, names(columns)
         )
-        _feed(context, conn, file, into)
+        with users_own(conn):
+            _feed(context, conn, file, into)

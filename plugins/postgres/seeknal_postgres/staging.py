@@ -29,9 +29,10 @@ from seeknal_postgres.modes import Rows
 from seeknal_postgres.naming import quote
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, Pool, pool_of
+from seeknal_postgres.settings import settle
 from seeknal_postgres.stage import make_empty, refuse_move
 from seeknal_postgres.stage import stage as put
-from seeknal_postgres.tables import Table, describe, identifier, names, settle, version_of
+from seeknal_postgres.tables import Table, describe, identifier, names, version_of
 from seeknal_postgres.write import check_named_columns, check_owner
 
 

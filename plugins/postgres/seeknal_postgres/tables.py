@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,28 +89,6 @@ def names(columns: Sequence[str], table: str | None = None) -> sql.Composed:
         sql.Identifier(table, column) if table else sql.Identifier(column) for column in columns
     ]
     return sql.SQL(", ").join(found)
-
-
-_SETTINGS = (
-    "SELECT set_config('search_path', '', true), set_config('row_security', 'off', true),"
-    " set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO', true),"
-    " set_config('intervalstyle', 'postgres', true), set_config('bytea_output', 'hex', true),"
-    " set_config('lock_timeout', '{}', true)"
-)
-
-
-def settle(conn: Conn, lock_timeout_ms: int = 2000) -> None:
-    """Set what a transaction of ours relies on, for that transaction only.
-
-    With ``row_security`` off the server refuses what a policy would cut short.
-    """
-    conn.execute(_settings(lock_timeout_ms))
-
-
-@functools.cache
-def _settings(lock_timeout_ms: int) -> bytes:
-    # Without parameters it is one message to the server, and one answer.
-    return _SETTINGS.replace("{}", str(lock_timeout_ms)).encode()
 
 
 def find_oid(conn: Conn, name: QualifiedName) -> int | None:

@@ -27,9 +27,10 @@ from seeknal_postgres.modes import Rows
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.script import Script
+from seeknal_postgres.settings import refuse_hidden, settle, users_names, users_own
 from seeknal_postgres.stage import copy_statement
 from seeknal_postgres.sums import read_types, sent_columns
-from seeknal_postgres.tables import Table, describe_all, identifier, settle, versions_of
+from seeknal_postgres.tables import Table, describe_all, identifier, versions_of
 
 #: Milliseconds to wait for a table's lock while others are held. Whoever keeps it is
 #: waited for when the targets are written one by one.
@@ -138,18 +139,25 @@ def _written(
     )
     known = {one.target.key for one in added} - claimed
     _create(conn, new, lambda one: identifier(one.target.name))
-    script = Script(conn)
+    refuse_hidden(conn, {name: table.oid for name, table in there.items()})
+    script = Script(conn, users_own=True)
     for name in there:
         if modes[name] is Mode.FULL:
             script.add(sql.SQL("DELETE FROM {}").format(identifier(name)))
     script.flush()
     for one in ones:
         if one.target.key not in known:
-            _copy(context, conn, one, identifier(one.target.name), freeze=one.table is None)
+            into = identifier(one.target.name)
+            if one.table is None:
+                _copy(context, conn, one, into, freeze=True)
+                continue
+            with users_own(conn):
+                _copy(context, conn, one, into, freeze=False)
     _analyze(conn, [identifier(one.target.name) for one in new])
     for one in new:
         _check(conn, one, identifier(one.target.name))
-    conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    with users_own(conn):
+        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     made = describe_all(conn, [one.target.name for one in new])
     oids = {name: table.oid for name, table in {**there, **made}.items()}
     versions = versions_of(conn, oids)
@@ -307,7 +315,8 @@ def _staged(
     _create(conn, ones, lambda one: places[one.target.key].rows)
     found = {}
     for one in ones:
-        rows = _copy(context, conn, one, places[one.target.key].rows, freeze=True)
+        with users_names(conn, one.table is not None):
+            rows = _copy(context, conn, one, places[one.target.key].rows, freeze=True)
         data: dict[str, object] = {
             "table": str(places[one.target.key].stage),
             "mode": one.mode.value,

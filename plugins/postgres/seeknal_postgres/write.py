@@ -26,13 +26,13 @@ from seeknal_postgres.evolve import Change, apply_change, direct, plan_change
 from seeknal_postgres.ledger import Claim, Ledger, Record, Written
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.pool import Conn, connection_of, pool_of
+from seeknal_postgres.settings import refuse_hidden, settle, users_own
 from seeknal_postgres.stage import analyze, copy_statement, rewrite, stage
 from seeknal_postgres.tables import (
     Table,
     describe,
     fresh_version,
     identifier,
-    settle,
     version_of,
 )
 
@@ -219,7 +219,7 @@ def _change(write: Write, table: Table) -> WriteResult:
         if write.mode is Mode.FULL:
             rows.delete_all(conn)
         into = copy_statement(identifier(target.name), write.columns)
-        with conn.cursor() as cursor:
+        with conn.cursor() as cursor, users_own(conn):
             copy_in(write.context, cursor, into, write.columns, write.snapshot, str(target.name))
     else:
         rows.apply(conn)
@@ -248,6 +248,7 @@ def _lock(write: Write, table: Table, change: Change) -> None:
     locks.lock(write.context, write.conn, write.target.name, mode)
     if describe(write.conn, write.target.name) != table:
         raise _Moved
+    refuse_hidden(write.conn, {table.name: table.oid})
 
 
 def _claim(write: Write, table: Table) -> bool:
@@ -263,7 +264,8 @@ def _claim(write: Write, table: Table) -> bool:
 
 def _finish(write: Write, table: Table, *, created: bool, rows_written: int) -> WriteResult:
     # What a deferred constraint would say at the commit, it says now.
-    write.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    with users_own(write.conn):
+        write.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     if created:
         # Nobody else has been at a table that nobody else has seen yet.
         rows, version = rows_written, fresh_version(write.conn, table.oid, rows_written)
