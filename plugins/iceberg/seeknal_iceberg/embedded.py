@@ -57,7 +57,10 @@ def open_in_memory(connection: IcebergConnection, properties: dict[str, Any]) ->
     """Open a catalog that knows where tables would be, and forgets what is done in it."""
     from pyiceberg.catalog.sql import SqlCatalog
 
-    return SqlCatalog(connection.catalog_name, **{**properties, "uri": "sqlite:///:memory:"})
+    # Threads open catalogs, and the command's end closes them all from its own thread. For
+    # files SQLAlchemy allows that by itself.
+    uri = "sqlite:///:memory:?check_same_thread=false"
+    return SqlCatalog(connection.catalog_name, **{**properties, "uri": uri})
 
 
 def inode_of(file: str) -> int:
