@@ -54,7 +54,7 @@ class ProjectSettings:
 
 @attrs.frozen(kw_only=True)
 class ColumnSpec:
-    """A declared column. ``dtype`` is one of the declared types, or None."""
+    """A declared column. ``dtype`` is a type as `formats.declared` writes it, or None."""
 
     name: str
     dtype: str | None = None

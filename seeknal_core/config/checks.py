@@ -9,23 +9,9 @@ import attrs
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.yaml import Document
 from seeknal_core.errors import OptionError
-from seeknal_core.formats import read_params
+from seeknal_core.formats import declared, read_params
 from seeknal_core.specs import Audit, ColumnSpec, Severity
-from seeknal_core.structure import join, kind_of, nearest
-
-#: The types that a column may be declared as.
-DECLARED_TYPES = (
-    "integer", "float", "string", "boolean", "date", "datetime", "timestamp", "decimal",
-)  # fmt: skip
-#: Other words that projects use for them.
-_TYPE_WORDS = {
-    **{word: word for word in DECLARED_TYPES},
-    **dict.fromkeys(("int", "bigint", "long"), "integer"),
-    **dict.fromkeys(("double", "real"), "float"),
-    **dict.fromkeys(("str", "text", "varchar"), "string"),
-    "bool": "boolean",
-    "numeric": "decimal",
-}
+from seeknal_core.structure import Mistake, join, kind_of, nearest
 
 #: Audit type -> its fields; all are required but those of ``row_count``, which needs one.
 _AUDIT_FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -135,11 +121,11 @@ def _add_schema(
 def _dtype(document: Document, word: str | None, path: str, collector: Collector) -> str | None:
     if word is None:
         return None
-    found = _TYPE_WORDS.get(word.lower())
-    if found is None:
-        message = f"is not one of {', '.join(DECLARED_TYPES)}"
-        collector.add(document, path, message, nearest(word.lower(), DECLARED_TYPES))
-    return found
+    try:
+        return declared.parse(word).text
+    except Mistake as mistake:
+        collector.add(document, path, mistake.message, mistake.hint)
+        return None
 
 
 def read_audits(

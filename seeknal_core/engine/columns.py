@@ -16,6 +16,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from seeknal_core.engine.quoting import identifier
 from seeknal_core.errors import EngineError
+from seeknal_core.formats.declared import DeclaredType, parse
 
 #: A declared type -> what a file's column of that type is read as.
 READ_AS = {
@@ -223,25 +224,58 @@ def is_declared(declared: str, kind: pa.DataType) -> bool:
     """Tell whether a stored type is one that a declared type allows.
 
     ``integer`` also allows a decimal without fraction: that is what a sum of
-    integers is stored as.
+    integers is stored as. ``decimal`` without digits allows any decimal, and ``timestamp``
+    one with a zone: a store's source is read as what it is.
+
+    Args:
+        declared: as `formats.declared` writes it.
     """
+    return _allows(parse(declared), kind, any_decimal=declared == "decimal")
+
+
+def _allows(declared: DeclaredType, kind: pa.DataType, *, any_decimal: bool = False) -> bool:
     types = pa.types
-    match declared:
+    match declared.name:
         case "integer":
             whole = types.is_decimal(kind) and kind.scale == 0
             return bool(whole or types.is_integer(kind))
         case "float":
             return bool(types.is_floating(kind))
+        case "decimal":
+            digits = (declared.precision, declared.scale)
+            return bool(
+                types.is_decimal(kind) and (any_decimal or (kind.precision, kind.scale) == digits)
+            )
         case "string":
-            is_json = getattr(kind, "extension_name", "") == "arrow.json"
-            return bool(is_json or types.is_string(kind))
+            return bool(_is_extension(kind, "json") or types.is_string(kind))
+        case "json" | "uuid":
+            return _is_extension(kind, declared.name)
         case "boolean":
             return bool(types.is_boolean(kind))
         case "date":
             return bool(types.is_date(kind))
+        case "time":
+            return bool(types.is_time(kind))
         case "datetime" | "timestamp":
             return bool(types.is_timestamp(kind))
-        case "decimal":
-            return bool(types.is_decimal(kind))
+        case "timestamptz":
+            return bool(types.is_timestamp(kind) and kind.tz is not None)
         case _:
-            return True
+            return _allows_nested(declared, kind)
+
+
+def _allows_nested(declared: DeclaredType, kind: pa.DataType) -> bool:
+    if declared.element is not None:
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        return is_list and _allows(declared.element, kind.value_type)
+    if not pa.types.is_struct(kind) or kind.num_fields != len(declared.members):
+        return False
+    found = {field.name.casefold(): field.type for field in kind}
+    return all(
+        name.casefold() in found and _allows(member, found[name.casefold()])
+        for name, member in declared.members
+    )
+
+
+def _is_extension(kind: pa.DataType, name: str) -> bool:
+    return getattr(kind, "extension_name", "") == f"arrow.{name}"
