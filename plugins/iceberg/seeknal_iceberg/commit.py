@@ -1,8 +1,10 @@
 """Commit, and know what became of it.
 
-A commit is a compare-and-set, so it may be asked for again whenever it has
-surely not landed. Where the answer is lost the table itself is asked: each
-write leaves its id in the summary of the Iceberg snapshot it makes.
+A commit is a compare-and-set, so it may be sent again whenever it has surely not
+landed. Whatever the catalog answers but "done", the table itself decides: each
+write leaves its id in the summary of the Iceberg snapshot that it makes. A proxy
+that sends a request twice answers 409 for a commit that landed, so nothing of a
+write is deleted before the table was loaded again and the id looked for.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import attrs
 from pyiceberg.exceptions import (
     BadRequestError,
     CommitFailedException,
-    CommitStateUnknownException,
     ForbiddenError,
     NoSuchNamespaceError,
     NoSuchTableError,
@@ -22,11 +23,13 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
     ValidationException,
 )
+from pyiceberg.table import CreateTableTransaction
+from pyiceberg.table.update import AssertCreate, AssertTableUUID, TableRequirement
 
 from seeknal_core.errors import Unreachable
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger
-from seeknal_iceberg.failures import translate
+from seeknal_iceberg.failures import is_unanswered
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -36,9 +39,9 @@ if TYPE_CHECKING:
 
 #: Seconds for which a lost answer is looked for in the table.
 LOST_ANSWER = 20.0
-#: Somebody else was faster; the commit has not landed.
-_MOVED = (CommitFailedException, ValidationException, TableAlreadyExistsError, NoSuchTableError)
-#: The catalog says no; the commit has not landed.
+#: Somebody else was faster; the commit has not landed, unless the table says so.
+MOVED = (CommitFailedException, ValidationException, TableAlreadyExistsError, NoSuchTableError)
+#: The catalog says no; the commit has not landed, unless the table says so.
 REFUSED = (ForbiddenError, UnauthorizedError, BadRequestError, NoSuchNamespaceError)
 
 
@@ -51,12 +54,29 @@ class Outcome:
     """What became of a commit.
 
     ``table`` has the write in it; it is None where the write has to look again.
-    ``may_land``: the commit has not landed and still may, so that nothing it
-    names may be deleted.
+    ``unanswered`` is the failure after which the commit has not landed and still may,
+    so that nothing it names may be deleted.
     """
 
     table: Table | None
-    may_land: bool = False
+    unanswered: Exception | None = None
+
+
+def send(transaction: Transaction) -> Table:
+    """Commit by the catalog's own call.
+
+    pyiceberg's `commit_transaction` deletes the manifests of a commit that the catalog
+    answers with 409, which it also does where the commit landed.
+    """
+    table = transaction._table
+    requirements: tuple[TableRequirement, ...]
+    if isinstance(transaction, CreateTableTransaction):
+        requirements = (AssertCreate(),)
+    else:
+        same = AssertTableUUID(uuid=transaction.table_metadata.table_uuid)
+        requirements = (*transaction._requirements, same)
+    table._do_commit(updates=transaction._updates, requirements=requirements)
+    return table
 
 
 def commit(
@@ -67,17 +87,13 @@ def commit(
     write_id: str,
     name: str,
 ) -> Outcome:
-    """Commit once.
+    """Commit once, and look into the table where the answer is not "done".
 
     Raises:
         OutcomeUnknown: the catalog can no more be asked.
     """
     try:
-        return Outcome(table=transaction.commit_transaction())
-    except _MOVED:
-        return Outcome(table=None)
-    except REFUSED:
-        raise
+        return Outcome(table=send(transaction))
     # A lost answer looks like any failure of any library below; the table decides.
     except Exception as error:  # noqa: BLE001
         return _find_out(error, catalog, connection, parts, write_id, name)
@@ -91,34 +107,35 @@ def _find_out(
     write_id: str,
     name: str,
 ) -> Outcome:
+    answered = isinstance(error, MOVED + REFUSED)
+    wanted = 1 if answered else 2
     deadline = time.monotonic() + LOST_ANSWER
-    pause = 0.2
+    pause = 0.0 if answered else 0.2
     looks = 0
     while time.monotonic() < deadline:
         time.sleep(pause)
-        pause = min(pause * 2, 3.0)
+        pause = min(max(pause, 0.1) * 2, 3.0)
         try:
             table = catalogs.load(catalog, parts)
         # Whatever fails here, it only means that there is no answer yet.
         except Exception:  # noqa: BLE001
+            if isinstance(error, REFUSED):
+                raise error from None  # who may not write may be unable to read, too
             continue
         if table is not None and ledger.landed(table.metadata, write_id) is not None:
             return Outcome(table=table)
         looks += 1
-        if looks == 2:
-            # Should it still land, the next attempt's compare-and-set fails, and
-            # the look after that finds the write id.
-            if _may_be_tried_again(error, connection):
-                return Outcome(table=None, may_land=True)
-            raise error
+        if looks < wanted:
+            continue
+        if isinstance(error, MOVED):
+            return Outcome(table=None)
+        # Should it still land, the next attempt's compare-and-set fails, and
+        # the look after that finds the write id.
+        if not answered and is_unanswered(error, connection):
+            return Outcome(table=None, unanswered=error)
+        raise error
     raise OutcomeUnknown(
         f"{name}: the catalog fell silent during the commit; whether it landed is not known",
         "run again: it finds out, and never adds rows twice",
         target=name,
     ) from error
-
-
-def _may_be_tried_again(error: Exception, connection: IcebergConnection) -> bool:
-    return isinstance(error, CommitStateUnknownException) or isinstance(
-        translate(error, connection), Unreachable
-    )

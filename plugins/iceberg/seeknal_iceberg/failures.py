@@ -9,6 +9,8 @@ the core reports it as this plugin's defect.
 from __future__ import annotations
 
 import contextlib
+import email.utils
+import time
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -82,6 +84,39 @@ def translate(
     if isinstance(error, OSError | pa.ArrowException):
         return _storage(error, where, hint, words, target)
     return None
+
+
+def wait_of(error: BaseException | None, otherwise: float, most: float = 30.0) -> float:
+    """Return the seconds that an answer asks to wait (Retry-After), at most `most`.
+
+    Args:
+        otherwise: where it asks for nothing.
+    """
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, requests.Response):
+            return min(seconds_of(response.headers.get("Retry-After"), otherwise), most)
+        error = error.__cause__
+    return otherwise
+
+
+def seconds_of(header: str | None, otherwise: float) -> float:
+    """Return the seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3)."""
+    if not header:
+        return otherwise
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(header))
+    with contextlib.suppress(ValueError, TypeError):
+        when = email.utils.parsedate_to_datetime(header)
+        return max(0.0, when.timestamp() - time.time())
+    return otherwise
+
+
+def is_unanswered(error: Exception, connection: IcebergConnection) -> bool:
+    """Tell whether a commit that failed so may still land, or has landed."""
+    return isinstance(error, ice.CommitStateUnknownException) or isinstance(
+        translate(error, connection), Unreachable
+    )
 
 
 def _storage(

@@ -51,7 +51,7 @@ def unstoppable(context: ExecutionContext) -> ExecutionContext:
 def note_of(context: ExecutionContext, target: Target, waiting: Waiting) -> pending.Note:
     """Open the note of a staged write, to add to it."""
     folder = pending.notes_folder(context, target.name.parts, "staged")
-    return pending.Note(folder, waiting.write_id)
+    return pending.Note(folder, waiting.write_id, target.name.parts)
 
 
 def settle(context: ExecutionContext, catalog: Catalog, batch: Batch) -> None:

@@ -2,8 +2,10 @@
 
 Before a write places its first file it notes, in the tool's own folder, where
 it will place them. The note goes when the write has landed or its files are
-deleted. A note that nobody holds the lock of is a dead process's: the next
-write of the same target deletes the files it names, unless a commit names them.
+deleted. A note that nobody holds the lock of is a dead process's. Its commit may
+still be on its way, so it also names what that commit requires of the table: once
+the table has moved from there, the commit is fenced off, and the next write of the
+same target, or ``seeknal gc``, deletes the files that no snapshot names.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +29,7 @@ from seeknal_iceberg import catalog as catalogs
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.io import FileIO
+    from pyiceberg.manifest import ManifestFile
     from pyiceberg.table import Table
 
 
@@ -41,13 +45,28 @@ def notes_folder(context: ExecutionContext, parts: tuple[str, ...], kind: str = 
 
 #: The most bytes of a note.
 _MOST = 1024 * 1024
+#: Seconds after which no catalog carries out a commit any more.
+LATEST = 24 * 3600.0
+
+#: What a commit requires of a table: its UUID and iceberg_snapshot_id; an empty UUID for
+#: a table that must not be there.
+Base = tuple[str, int | None]
+
+
+def base_of(table: Table | None) -> Base:
+    """Return what a commit that was made of a table as it is now requires of it."""
+    if table is None:
+        return ("", None)
+    return (str(table.metadata.table_uuid), table.metadata.current_snapshot_id)
 
 
 @attrs.frozen(kw_only=True)
 class Noted:
     """What a note says; nothing where there is none, or it was never written.
 
-    ``sent`` is when a commit was sent whose outcome is not known, in seconds since 1970.
+    ``bases`` are what the write's commits require, one for each attempt. ``sent`` is when
+    a commit was sent whose outcome is not known, ``at`` when the note was last changed,
+    both in seconds since 1970.
     """
 
     there: bool = False
@@ -55,16 +74,32 @@ class Noted:
     ids: list[str] = attrs.field(factory=list)
     namespaces: list[tuple[str, ...]] = attrs.field(factory=list)
     made: list[str] = attrs.field(factory=list)
+    parts: tuple[str, ...] = ()
+    bases: list[Base] = attrs.field(factory=list)
     sent: float = 0.0
+    at: float = 0.0
+
+    def is_fenced(self, table: Table | None) -> bool:
+        """Tell whether no commit of the write can land any more on a table as it is now."""
+        if time.time() - self.at > LATEST:
+            return True
+        uuid, snapshot_id = base_of(table)
+        return all(
+            table is not None if not base[0] else base != (uuid, snapshot_id)
+            for base in self.bases
+        )
 
 
-def _parsed(text: bytes) -> Noted:
+def _parsed(text: bytes, at: float = 0.0) -> Noted:
     try:
         found = json.loads(text)
     except ValueError:  # killed before it was written: no file was placed
-        return Noted(there=True)
+        return Noted(there=True, at=at)
     return Noted(
         there=True,
+        at=at,
+        parts=tuple(found.get("parts", ())),
+        bases=[(str(uuid), snapshot_id) for uuid, snapshot_id in found.get("bases", ())],
         folders=[str(each) for each in found.get("folders", ())],
         ids=[str(each) for each in found.get("ids", ())],
         namespaces=[tuple(levels) for levels in found.get("namespaces", ())],
@@ -87,9 +122,10 @@ class Note:
     Args:
         folder: that of the target's notes; made if needed.
         write_id: a UUID.
+        parts: the table's name.
     """
 
-    def __init__(self, folder: str, write_id: str) -> None:
+    def __init__(self, folder: str, write_id: str, parts: tuple[str, ...]) -> None:
         self._path = os.path.join(folder, f"{write_id}.json")
         self._descriptor = _opened(self._path)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -100,15 +136,35 @@ class Note:
         self._ids = noted.ids or [write_id]
         self._namespaces = noted.namespaces
         self._made = noted.made
+        self._parts = noted.parts or parts
+        self._bases = noted.bases
         self._sent = noted.sent
 
-    def add(self, data: str, metadata: str, commit_id: str) -> None:
-        """Note, durably, a folder for data files, one for manifests, and the manifests' id."""
+    @property
+    def noted(self) -> Noted:
+        """What the note says by now."""
+        return Noted(
+            there=True,
+            folders=list(self._folders),
+            ids=list(self._ids),
+            parts=self._parts,
+            bases=list(self._bases),
+            at=time.time(),
+        )
+
+    def add(self, data: str, metadata: str, commit_id: str, *, base: Base | None = None) -> None:
+        """Note, durably, a folder for data files, one for manifests, and the manifests' id.
+
+        Args:
+            base: what the commit will require of the table, where that is known yet.
+        """
         for folder in (data, metadata):
             if folder not in self._folders:
                 self._folders.append(folder)
         if commit_id not in self._ids:
             self._ids.append(commit_id)
+        if base is not None and base not in self._bases:
+            self._bases.append(base)
         self._save()
 
     def add_namespaces(self, namespaces: Iterable[tuple[str, ...]]) -> None:
@@ -131,6 +187,8 @@ class Note:
             "write_id": self._write_id,
             "folders": self._folders,
             "ids": self._ids,
+            "parts": self._parts,
+            "bases": self._bases,
         }
         if self._namespaces:
             noted["namespaces"] = self._namespaces
@@ -182,12 +240,14 @@ def forget_staged(context: ExecutionContext, parts: tuple[str, ...], write_id: s
 def clean(folder: str, table: Table) -> None:
     """Delete what dead writes of a target left, and their notes.
 
-    To be called after a commit of one's own: a dead write's commit that is still
-    on its way can land no more then.
+    A dead write stays whose commit may still land. After a commit of one's own
+    none can: it has moved the table from where they began.
     """
     if not os.path.isdir(folder) or not isinstance(table.io, PyArrowFileIO):
         return
-    for path, note in _dead(folder):
+    for path, note in dead(folder):
+        if not note.is_fenced(table):
+            continue
         delete(table.io, table, note.folders, note.ids)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -200,7 +260,9 @@ def discard(folder: str, catalog: Catalog) -> list[str]:
         The folders that they named.
     """
     named: list[str] = []
-    for path, note in _dead(folder):
+    for path, note in dead(folder):
+        if not note.is_fenced(None):
+            continue  # a commit that makes the table may be on its way
         named += note.folders
         for each in note.folders:
             delete(load_file_io(dict(catalog.properties), each), None, [each], note.ids)
@@ -209,7 +271,8 @@ def discard(folder: str, catalog: Catalog) -> list[str]:
     return named
 
 
-def _dead(folder: str) -> Iterator[tuple[str, Noted]]:
+def dead(folder: str) -> Iterator[tuple[str, Noted]]:
+    """Yield the notes that no process works with, and their files' paths."""
     for entry in sorted(os.listdir(folder)):
         path = os.path.join(folder, entry)
         try:
@@ -219,11 +282,12 @@ def _dead(folder: str) -> Iterator[tuple[str, Noted]]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             text = os.read(descriptor, _MOST)
+            at = os.fstat(descriptor).st_mtime
         except BlockingIOError:
             continue
         finally:
             os.close(descriptor)
-        yield path, _parsed(text)
+        yield path, _parsed(text, at)
 
 
 def delete(
@@ -273,10 +337,17 @@ def referenced(table: Table, since: int | None = None) -> frozenset[str]:
         if since and (snapshot.sequence_number or since + 1) <= since:
             continue
         used.add(snapshot.manifest_list)
-        for manifest in snapshot.manifests(table.io):
-            manifests[manifest.manifest_path] = manifest
+        # What is gone names nothing: nobody can read that snapshot.
+        with contextlib.suppress(FileNotFoundError):
+            for manifest in snapshot.manifests(table.io):
+                manifests[manifest.manifest_path] = manifest
     for path, manifest in manifests.items():
         used.add(path)
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
-            used.add(entry.data_file.file_path)
+        with contextlib.suppress(FileNotFoundError):
+            used |= _files(table, manifest)
     return frozenset(used)
+
+
+def _files(table: Table, manifest: ManifestFile) -> set[str]:
+    entries = manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+    return {entry.data_file.file_path for entry in entries}

@@ -22,7 +22,9 @@ from seeknal_iceberg.schema import columns_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.io import FileIO
     from pyiceberg.table import Transaction
+    from pyiceberg.table.metadata import TableMetadata
 
 
 @attrs.frozen(kw_only=True)
@@ -68,11 +70,16 @@ class Preparation:
         self.placers: list[Placer] = []
         self.placed: list[DataFile] | None = None
         self.may_land = False
+        #: How often rows were put into a transaction, and the table's last sequence number
+        #: before the first time.
+        self.attempts = 0
+        self.since: int | None = None
+        self.io: FileIO | None = None
         #: The id that its manifests are named by; None for one of its own per attempt.
         self.commit_id: uuid.UUID | None = None
         self.catalog = self.open_catalog()
         self.notes_folder = notes_folder
-        self.note = pending.Note(notes_folder, write_id)
+        self.note = pending.Note(notes_folder, write_id, self.parts)
 
     def open_catalog(self) -> Catalog:
         """Return the catalog of the write."""
@@ -163,7 +170,7 @@ class Preparation:
         exact = plan.changes.exact and _reads_by_name(transaction, sets)
         if sets:
             transaction.set_properties(sets)
-        placer, commit_id = self._placer(transaction, attempt)
+        placer, commit_id = self._placer(transaction, plan, attempt)
         if self.placed is None:
             self.placed = placer.place(self.snapshot, plan.changes.names, exact=exact)
         removed, remaining = self._removed(transaction, plan, placer)
@@ -187,7 +194,9 @@ class Preparation:
         )
         return rewrites.removed, placer.write(rewrites.remaining)
 
-    def _placer(self, transaction: Transaction, attempt: int) -> tuple[Placer, uuid.UUID]:
+    def _placer(
+        self, transaction: Transaction, plan: Plan, attempt: int
+    ) -> tuple[Placer, uuid.UUID]:
         """Return where to place, and the commit's id; what fits of earlier attempts is kept."""
         metadata = transaction.table_metadata
         if self.placers and self.placers[-1].layout != Layout.of(metadata):
@@ -195,17 +204,21 @@ class Preparation:
                 for placer in self.placers:
                     placer.discard()
             self.placed = None
-        # Of its own for each attempt: pyiceberg deletes the manifests of one that failed,
-        # while those of an earlier one may be in a commit that is still on its way.
+        # Of its own for each attempt: an earlier one may be in a commit that is on its way.
         commit_id = self.commit_id or uuid.uuid4()
+        self.attempts += 1
+        if self.attempts == 1 and plan.table is not None:
+            self.since = ledger.sequence_of(plan.table.metadata)
         self.note.add(
             folder_of(metadata, self.write_id),
-            f"{metadata.location.rstrip('/')}/metadata",
+            metadata_folder(metadata),
             str(commit_id),
+            base=pending.base_of(plan.table),
         )
+        self.io = transaction._table.io
         placer = Placer(
             metadata,
-            transaction._table.io,
+            self.io,
             self.write_id,
             self.name,
             self.context.cancellation,
@@ -213,6 +226,12 @@ class Preparation:
         )
         self.placers.append(placer)
         return placer, commit_id
+
+
+def metadata_folder(metadata: TableMetadata) -> str:
+    """Return the location where a table's manifests are put."""
+    chosen = metadata.properties.get(TableProperties.WRITE_METADATA_PATH)
+    return (chosen or f"{metadata.location.rstrip('/')}/metadata").rstrip("/")
 
 
 def _replaced(mode: Mode, target: Target, snapshot: Snapshot) -> merge.Replaced | None:

@@ -100,10 +100,6 @@ def begin(table: Table, target: Target, changes: evolution.Changes) -> Transacti
     Raises:
         WriteRefused: ``partition_by`` is wrong, or differs where nothing may change.
     """
-    # The retries are ours: pyiceberg's would commit a ledger, and for all but
-    # appends a choice of files, that was made of an older state of the table.
-    properties = {**table.metadata.properties, TableProperties.COMMIT_NUM_RETRIES: "0"}
-    table.metadata = table.metadata.model_copy(update={"properties": properties})
     transaction = table.transaction()
     evolution.apply(transaction, changes)
     if target.partition_by:

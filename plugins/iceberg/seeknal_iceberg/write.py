@@ -14,20 +14,23 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from seeknal_core.errors import SeeknalError, StaleStage
+from seeknal_core.errors import StaleStage
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger, pending
 from seeknal_iceberg.commit import REFUSED, commit
-from seeknal_iceberg.failures import translating
+from seeknal_iceberg.failures import translating, wait_of
 from seeknal_iceberg.prepare import Plan, Preparation
 from seeknal_iceberg.read import count, rows_after, version_of
 
 if TYPE_CHECKING:
+    from pyiceberg.io import FileIO
     from pyiceberg.table import Table, Transaction
 
 #: How often a write looks again after somebody else's commit came between.
 ATTEMPTS = 12
+#: How often a commit is sent whose answer is lost or says that the catalog fails.
+UNANSWERED = 3
 
 
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
@@ -62,13 +65,21 @@ class _Write(Preparation):
 
     def run(self) -> WriteResult:
         """Try until the write has landed, is refused, or others were faster too often."""
+        unanswered = 0
         try:
             for attempt in range(ATTEMPTS):
                 self.context.cancellation.check()
                 result = self._try(attempt)
-                if result is not None:
+                if isinstance(result, WriteResult):
                     return result
-                time.sleep(random.uniform(0, min(0.05 * 2**attempt, 2.0)))
+                if result is None:
+                    time.sleep(random.uniform(0, min(0.05 * 2**attempt, 2.0)))
+                    continue
+                # The catalog fails, which is no conflict with another writer.
+                unanswered += 1
+                if unanswered == UNANSWERED:
+                    raise result
+                time.sleep(wait_of(result, 0.5 * 2**unanswered))
             raise StaleStage(
                 f"{self.name}: other writers changed it {ATTEMPTS} times while it was written",
                 "run again when they are done",
@@ -83,16 +94,25 @@ class _Write(Preparation):
         if self.may_land:
             return
         try:
-            for placer in self.placers:
-                placer.discard()
+            if self.io is not None:
+                self._delete_unused(self.io, catalogs.load(self.catalog, self.parts))
         # Whatever kept the write from landing may keep files from being deleted;
         # the note stays, and the next write of the target deletes them.
         except Exception:  # noqa: BLE001
             return
         self.note.remove()
 
-    def _try(self, attempt: int) -> WriteResult | None:
-        """Look, place, commit once; None where somebody else was faster."""
+    def _delete_unused(self, io: FileIO, table: Table | None) -> None:
+        """Delete the files of attempts that did not land and can land no more."""
+        noted = self.note.noted
+        pending.delete(io, table, noted.folders, noted.ids, self.since)
+
+    def _try(self, attempt: int) -> WriteResult | Exception | None:
+        """Look, place, commit once.
+
+        Returns:
+            None where somebody else was faster; the failure after which it may still land.
+        """
         plan = self.look(catalogs.load(self.catalog, self.parts))
         table = plan.table
         if table is not None:
@@ -100,6 +120,7 @@ class _Write(Preparation):
                 return self._landed(table, plan)
             if self.nothing_to_do(table):
                 self._give_up()
+                self._clean(table)
                 return WriteResult(
                     rows_written=0,
                     rows_after=count(table),
@@ -119,8 +140,10 @@ class _Write(Preparation):
         except REFUSED:
             self.may_land = before
             raise
-        self.may_land = before or outcome.may_land
-        return None if outcome.table is None else self._landed(outcome.table, plan)
+        self.may_land = before or outcome.unanswered is not None
+        if outcome.table is not None:
+            return self._landed(outcome.table, plan)
+        return outcome.unanswered
 
     def _stage(self, transaction: Transaction, plan: Plan, attempt: int) -> None:
         """Put rows and ledger into the transaction."""
@@ -147,9 +170,12 @@ class _Write(Preparation):
         self.put_rows(transaction, plan, entry.summary(), attempt)
 
     def _landed(self, table: Table, plan: Plan) -> WriteResult:
-        self.note.remove()
-        with contextlib.suppress(OSError, SeeknalError):  # the notes stay for the next write
-            pending.clean(self.notes_folder, table)
+        # What it required of the table has changed by itself: no earlier attempt can land.
+        with contextlib.suppress(Exception):  # the note stays for the next write
+            if self.attempts > 1:
+                self._delete_unused(table.io, table)
+            self.note.remove()
+        self._clean(table)
         return WriteResult(
             rows_written=self.snapshot.row_count,
             rows_after=rows_after(table),
@@ -157,3 +183,8 @@ class _Write(Preparation):
             created=plan.table is None,
             notes=plan.notes,
         )
+
+    def _clean(self, table: Table) -> None:
+        """Delete what killed writes of the target left."""
+        with contextlib.suppress(Exception):  # the notes stay for the next write
+            pending.clean(self.notes_folder, table)
