@@ -17,7 +17,7 @@ from pyiceberg.exceptions import ForbiddenError
 from seeknal_core.errors import StaleStage, Unreachable, WriteRefused
 from seeknal_core.types import Mode, Target
 from seeknal_iceberg import plugin
-from seeknal_iceberg.catalog import TimedRestCatalog
+from seeknal_iceberg.catalog import PatientRestCatalog
 from support.iceberg import Bench, Promotion
 
 TESTS = str(Path(__file__).parents[1])
@@ -129,7 +129,9 @@ def test_a_row_that_somebody_adds_during_the_publish_stops_the_whole_batch(
         return call
 
     monkeypatch.setattr(SqlCatalog, "commit_table", before(SqlCatalog.commit_table))
-    monkeypatch.setattr(TimedRestCatalog, "commit_tables", before(TimedRestCatalog.commit_tables))
+    monkeypatch.setattr(
+        PatientRestCatalog, "commit_tables", before(PatientRestCatalog.commit_tables)
+    )
     with pytest.raises(StaleStage):
         four.promotion.publish()
     assert writes == []
@@ -207,7 +209,7 @@ def test_existing_tables_of_a_rest_catalog_change_in_one_commit(
     four.stage()
     commits: list[int] = []
     single: list[str] = []
-    together, alone = TimedRestCatalog.commit_tables, RestCatalog.commit_table
+    together, alone = PatientRestCatalog.commit_tables, RestCatalog.commit_table
 
     def commit_tables(self: Any, changes: Any) -> None:
         commits.append(len(changes))
@@ -217,7 +219,7 @@ def test_existing_tables_of_a_rest_catalog_change_in_one_commit(
         single.append(table.name()[-1])
         return alone(self, table, *args)
 
-    monkeypatch.setattr(TimedRestCatalog, "commit_tables", commit_tables)
+    monkeypatch.setattr(PatientRestCatalog, "commit_tables", commit_tables)
     monkeypatch.setattr(RestCatalog, "commit_table", commit_table)
     four.promotion.publish()
     assert (commits, single) == ([2], ["new", "newer"])
@@ -340,7 +342,9 @@ def test_a_lost_answer_is_looked_for_in_the_tables(
         return send
 
     monkeypatch.setattr(SqlCatalog, "commit_table", losing(SqlCatalog.commit_table))
-    monkeypatch.setattr(TimedRestCatalog, "commit_tables", losing(TimedRestCatalog.commit_tables))
+    monkeypatch.setattr(
+        PatientRestCatalog, "commit_tables", losing(PatientRestCatalog.commit_tables)
+    )
     if call == "publish" and not landed:
         with pytest.raises(Unreachable):
             four.promotion.publish()

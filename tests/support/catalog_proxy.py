@@ -61,6 +61,7 @@ class Exchange:
     def __init__(self, proxy: CatalogProxy, handler: http.server.BaseHTTPRequestHandler) -> None:
         self._proxy = proxy
         self._handler = handler
+        self.answered = False
         length = int(handler.headers.get("Content-Length") or 0)
         self.request = Request(
             method=handler.command,
@@ -91,6 +92,9 @@ class Exchange:
         Args:
             cut_to: send that many bytes of the body only, though all were promised.
         """
+        if self.answered:
+            return
+        self.answered = True
         handler = self._handler
         handler.send_response_only(answer.status)
         for name, value in answer.headers.items():
@@ -103,11 +107,13 @@ class Exchange:
         handler.end_headers()
         if self.request.method != "HEAD":
             handler.wfile.write(answer.body if cut_to is None else answer.body[:cut_to])
+        handler.wfile.flush()
         if cut_to is not None:
             self.cut()
 
     def cut(self) -> None:
         """Reset the client's connection."""
+        self.answered = True
         handler = self._handler
         handler.close_connection = True
         linger = struct.pack("ii", 1, 0)
@@ -274,18 +280,19 @@ def _changes(request: Request) -> list[dict[str, object]]:
     except ValueError:
         return []
     changes: list[dict[str, object]] = body.get("table-changes") or [body]
-    return [change for change in changes if isinstance(change, dict) and "updates" in change]
+    return [change for change in changes if "updates" in change]
 
 
 def _is_commit(request: Request, table: str) -> bool:
-    if request.method != "POST" or not re.search(
-        r"/tables/[^/]+$|/transactions/commit$", request.path.partition("?")[0]
-    ):
-        return False
+    where = request.path.partition("?")[0].rstrip("/")
     changes = _changes(request)
-    if request.path.rstrip("/").endswith("transactions/commit") and table:
-        return any(table in json.dumps(change.get("identifier")) for change in changes)
-    return bool(changes) and (not table or f"/{table}" in request.path)
+    if request.method != "POST" or not changes:
+        return False
+    if where.endswith("/transactions/commit"):
+        names = [change["identifier"]["name"] for change in changes]  # type: ignore[index]
+        return not table or table in names
+    named = re.search(r"/tables/([^/]+)$", where)
+    return named is not None and table in ("", named[1])
 
 
 def _only_references(request: Request) -> bool:
@@ -400,13 +407,19 @@ class Hold:
     def __call__(self, exchange: Exchange) -> None:
         """Act."""
         self.reached.set()
-        if self._client is not None:
-            self._client(exchange)
+        if self._client is None:
+            self._go(exchange)
+            assert self.answer is not None
+            exchange.answer(self.answer)
+            return
+        # In a thread of its own: the client's next request may come by the same connection.
+        threading.Thread(target=self._go, args=(exchange,), daemon=True).start()
+        self._client(exchange)
+
+    def _go(self, exchange: Exchange) -> None:
         self._gate.wait(300)
         self.answer = exchange.forward()
         self._done.set()
-        if self._client is None:
-            exchange.answer(self.answer)
 
     def release(self) -> Answer:
         """Let the request go on to the server, and return what that answers."""

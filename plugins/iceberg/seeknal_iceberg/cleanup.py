@@ -9,6 +9,7 @@ files itself.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -187,7 +188,9 @@ def drop_made(context: ExecutionContext, catalog: Catalog, parts: Parts, name: s
     _check_nobody_within(context, catalog, parts, table.metadata.location)
     if on_rest:
         # Loading a table is how a REST catalog is asked, so that this is the look again.
-        catalog.purge_table(parts)
+        # Where an answer got lost the request is repeated, and finds nothing any more.
+        with contextlib.suppress(NoSuchTableError):
+            catalog.purge_table(parts)
         removal.forget_writes(context, catalog, parts)
     elif not _drop_with_files(context, catalog, parts, table):
         return False
@@ -286,7 +289,7 @@ def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -
     try:
         catalog.drop_namespace(levels)
     except NoSuchNamespaceError:
-        return False
+        return True  # it was there a moment ago: an answer got lost, and it was asked again
     except NamespaceNotEmptyError as error:
         raise _refused(
             name, "is not empty", "move or drop what it holds, then run again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from pyiceberg.io import load_file_io
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Batch, ExecutionContext, Target
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import cleanup, embedded, outcome, pending, removal, together, updates
+from seeknal_iceberg import cleanup, embedded, fencing, outcome, pending, removal, together, updates
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.files import folder_of
 from seeknal_iceberg.waiting import Waiting, undo_tag, write_id_of
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.io import FileIO
     from pyiceberg.table import Table
+
+log = logging.getLogger("seeknal")
 
 #: How often a tag is removed anew where somebody else's commit came between.
 _TRIES = 8
@@ -39,18 +42,33 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
     context = outcome.unstoppable(context)
     with translating(catalogs.of(context)):
         catalog = catalogs.open_unmade(context)
-        outcome.settle(context, catalog, batch)
+        unsure = fencing.settle(context, catalog, batch)
         tables = {target.key: catalogs.load(catalog, target.name.parts) for target in batch.targets}
         _untag(context, catalog, batch, tables)
         notes = []
         for target in batch.targets:
             write_id = write_id_of(context, target, batch.promotion)
             note = pending.read_staged(context, target.name.parts, write_id)
+            if target.key in unsure and tables[target.key] is None:
+                _keep(context, catalog, target, note)
+                continue
             _discard(context, catalog, target, write_id, note, tables[target.key])
-            notes.append((target.name.parts, write_id, note))
+            if target.key not in unsure:
+                notes.append((target.name.parts, write_id, note))
         _unmake(context, [path for _, _, note in notes for path in note.made])
         for parts, write_id, _ in notes:
             pending.forget_staged(context, parts, write_id)
+
+
+def _keep(context: ExecutionContext, catalog: Catalog, target: Target, note: pending.Noted) -> None:
+    """Keep the files of a table that the catalog may still make, and say so."""
+    _drop_namespaces(context, catalog, note.namespaces)
+    log.warning(
+        "%s: the catalog has not answered the commit that makes it; its files stay until %s, "
+        "in case the commit still lands, then: seeknal gc",
+        target.name,
+        note.until(),
+    )
 
 
 def _untag(

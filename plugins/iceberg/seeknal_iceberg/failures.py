@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import re
 import time
 from collections.abc import Iterator
 
 import pyarrow as pa
+import pydantic
 import requests
 from pyiceberg import exceptions as ice
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -23,17 +25,35 @@ from seeknal_core.types import redact
 from seeknal_iceberg.connection import IcebergConnection
 
 _REFUSED_CREDENTIALS = (ice.UnauthorizedError, ice.OAuthError, ice.AuthorizationExpiredError)
-_NOT_NOW = (ice.ServiceUnavailableError, ice.TooManyRequestsError, ice.ServerError)
+_NOT_NOW = (
+    ice.ServiceUnavailableError, ice.TooManyRequestsError, ice.ServerError,
+    ice.CommitStateUnknownException,
+)  # fmt: skip
 _NETWORK_WORDS = ("NETWORK_CONNECTION", "curlCode", "timed out", "timeout", "Connection refused")
 _DENIED_WORDS = (
     "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "INVALID_SIGNATURE", "SIGNATURE_DOES_NOT_MATCH",
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "HTTP response code 403",
 )  # fmt: skip
 
+#: pyiceberg's words for an error's body that is not an Iceberg error.
+_NOT_ICEBERG = re.compile(r"RESTError (?P<code>\d+): (Could not decode|Received unexpected) ")
+#: What is asked of a catalog, by pyiceberg's class for the answer.
+_ASKED = {
+    "TableResponse": "the request for a table",
+    "CommitTableResponse": "a commit",
+    "ConfigResponse": "the request for its configuration",
+    "ListTablesResponse": "the request for the tables of a namespace",
+    "ListNamespaceResponse": "the request for its namespaces",
+    "NamespaceResponse": "the request for a namespace",
+    "TokenResponse": "the request for a token",
+}
+
 
 def sentence(error: BaseException) -> str:
     """Return an exception's own words: its first line, short, without a secret."""
     text = str(error).strip() or type(error).__name__
+    if page := _NOT_ICEBERG.match(text):
+        return f"HTTP {page['code']}"  # a proxy's page
     line = redact(text.splitlines()[0]).rstrip(".")
     return line if len(line) <= 300 else line[:297] + "..."
 
@@ -61,6 +81,14 @@ def translate(
         return BackendError(
             f"{where}: the certificate of {address} is not trusted",
             "set catalog.verify_tls to the path of a CA bundle, or to false",
+            target=target,
+        )
+    if isinstance(error, pydantic.ValidationError):
+        return Unreachable(
+            f"{where}: the catalog {address} answers "
+            f"{_ASKED.get(error.title, 'a request')} with what is no answer of an Iceberg "
+            f"catalog: {_first_flaw(error)}",
+            hint,
             target=target,
         )
     if isinstance(error, requests.RequestException):
@@ -114,9 +142,15 @@ def seconds_of(header: str | None, otherwise: float) -> float:
 
 def is_unanswered(error: Exception, connection: IcebergConnection) -> bool:
     """Tell whether a commit that failed so may still land, or has landed."""
-    return isinstance(error, ice.CommitStateUnknownException) or isinstance(
-        translate(error, connection), Unreachable
-    )
+    return isinstance(translate(error, connection), Unreachable)
+
+
+def _first_flaw(error: pydantic.ValidationError) -> str:
+    """Return the first field that is wrong, and why."""
+    flaw = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in flaw["loc"])
+    said = flaw["msg"].partition("\n")[0].rstrip(".")
+    return redact(f"{place}: {said}" if place else said)
 
 
 def _storage(

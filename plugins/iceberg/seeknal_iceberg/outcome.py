@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.types import Batch, Cancellation, ExecutionContext, Target
-from seeknal_iceberg import catalog as catalogs
+from seeknal_core.types import Cancellation, ExecutionContext, Target
 from seeknal_iceberg import ledger, pending
-from seeknal_iceberg.commit import LOST_ANSWER
 from seeknal_iceberg.waiting import Waiting, undo_tag
 
 if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
     from pyiceberg.table.metadata import TableMetadata
 
 
@@ -52,22 +48,3 @@ def note_of(context: ExecutionContext, target: Target, waiting: Waiting) -> pend
     """Open the note of a staged write, to add to it."""
     folder = pending.notes_folder(context, target.name.parts, "staged")
     return pending.Note(folder, waiting.write_id, target.name.parts)
-
-
-def settle(context: ExecutionContext, catalog: Catalog, batch: Batch) -> None:
-    """Wait until no commit of a publish can be on its way any more.
-
-    A process that was killed, or got no answer, may have sent one that the catalog
-    still carries out; it is noted when it is sent. Deleting the files that it names,
-    or finding that there is nothing to undo, has to wait for it.
-    """
-    for target in batch.targets:
-        if target.staged is None:
-            continue
-        waiting = Waiting.of(target.staged)
-        sent = pending.read_staged(context, target.name.parts, waiting.write_id).sent
-        while 0 < time.time() - sent < LOST_ANSWER:
-            table = catalogs.load(catalog, target.name.parts)
-            if table is not None and is_published(table.metadata, waiting, batch.promotion):
-                break
-            time.sleep(0.5)

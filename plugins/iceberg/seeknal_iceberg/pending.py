@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import attrs
@@ -64,9 +65,9 @@ def base_of(table: Table | None) -> Base:
 class Noted:
     """What a note says; nothing where there is none, or it was never written.
 
-    ``bases`` are what the write's commits require, one for each attempt. ``sent`` is when
-    a commit was sent whose outcome is not known, ``at`` when the note was last changed,
-    both in seconds since 1970.
+    ``bases`` are what the write's commits require, one for each attempt. ``promotion``
+    is that of a staged write. ``sent`` is when a commit was sent whose outcome is not
+    known, ``at`` when the note was last changed, both in seconds since 1970.
     """
 
     there: bool = False
@@ -77,7 +78,13 @@ class Noted:
     parts: tuple[str, ...] = ()
     bases: list[Base] = attrs.field(factory=list)
     sent: float = 0.0
+    promotion: str = ""
     at: float = 0.0
+
+    def until(self) -> str:
+        """Return when no commit of the write can land any more, in words."""
+        last = datetime.fromtimestamp((self.sent or self.at) + LATEST, UTC)
+        return last.strftime("%Y-%m-%d %H:%M UTC")
 
     def is_fenced(self, table: Table | None) -> bool:
         """Tell whether no commit of the write can land any more on a table as it is now."""
@@ -85,8 +92,7 @@ class Noted:
             return True
         uuid, snapshot_id = base_of(table)
         return all(
-            table is not None if not base[0] else base != (uuid, snapshot_id)
-            for base in self.bases
+            table is not None if not base[0] else base != (uuid, snapshot_id) for base in self.bases
         )
 
 
@@ -105,6 +111,7 @@ def _parsed(text: bytes, at: float = 0.0) -> Noted:
         namespaces=[tuple(levels) for levels in found.get("namespaces", ())],
         made=[str(each) for each in found.get("made", ())],
         sent=float(found.get("sent", 0.0)),
+        promotion=str(found.get("promotion", "")),
     )
 
 
@@ -139,6 +146,7 @@ class Note:
         self._parts = noted.parts or parts
         self._bases = noted.bases
         self._sent = noted.sent
+        self._promotion = noted.promotion
 
     @property
     def noted(self) -> Noted:
@@ -177,9 +185,10 @@ class Note:
         self._made += [path for path in paths if path not in self._made]
         self._save()
 
-    def set_sent(self, sent: float) -> None:
+    def set_sent(self, sent: float, promotion: str = "") -> None:
         """Note, durably, when a commit was sent, or by 0 that its outcome is known."""
         self._sent = sent
+        self._promotion = promotion or self._promotion
         self._save()
 
     def _save(self) -> None:
@@ -196,6 +205,8 @@ class Note:
             noted["made"] = self._made
         if self._sent:
             noted["sent"] = self._sent
+        if self._promotion:
+            noted["promotion"] = self._promotion
         text = json.dumps(noted).encode()
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))

@@ -9,26 +9,28 @@ it are brought back.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
-from pyiceberg.exceptions import (
-    CommitFailedException,
-    CommitStateUnknownException,
-    NoSuchTableError,
-    TableAlreadyExistsError,
-    ValidationException,
-)
 from pyiceberg.io import load_file_io
 from pyiceberg.table import StagedTable
 
 from seeknal_core.errors import StaleStage, Unreachable
 from seeknal_core.types import Batch, ExecutionContext, Published, PublishedTarget, Target
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import ledger, outcome, pending, reverting, together, transactions, updates
-from seeknal_iceberg.commit import OutcomeUnknown
-from seeknal_iceberg.failures import translate, translating
+from seeknal_iceberg import (
+    fencing,
+    ledger,
+    outcome,
+    pending,
+    reverting,
+    together,
+    transactions,
+    updates,
+)
+from seeknal_iceberg.commit import MOVED, OutcomeUnknown
+from seeknal_iceberg.failures import is_unanswered, sentence, translate, translating
 from seeknal_iceberg.read import rows_after, rows_of, version_of
 from seeknal_iceberg.waiting import Waiting
 
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 
 #: Seconds between the looks for a commit whose answer was lost.
 LOOKS = (0.2, 0.5, 1.0, 2.0)
-#: The commit has surely not landed: somebody else was faster.
-_MOVED = (CommitFailedException, ValidationException, TableAlreadyExistsError, NoSuchTableError)
 
 
 def publish(context: ExecutionContext, batch: Batch) -> Published:
@@ -85,13 +85,11 @@ class _Publish:
                 self._check(item)
             created = [item for item in open if item.waiting.created]
             changed = [item for item in open if not item.waiting.created]
+            self._set_fences(changed)
             for item in created:
                 self._commit([item])
-            if changed and together.at_once(self.context, self.catalog):
-                self._commit(changed)
-            else:
-                for item in changed:
-                    self._commit([item])
+            for group in self._groups(changed):
+                self._commit(group)
         except Unreachable:
             raise  # it may have gone through: the same call again finds out
         # Whatever it was, no table of the batch stays changed alone.
@@ -102,6 +100,36 @@ class _Publish:
         for item in self.items:
             self._forget_note(item)
         return Published(targets=tuple(self._published(item) for item in self.items))
+
+    def _groups(self, items: Sequence[_Item]) -> list[Sequence[_Item]]:
+        """Return existing tables as they are committed to: all at once, or one by one."""
+        if items and together.at_once(self.context, self.catalog):
+            return [items]
+        return [[item] for item in items]
+
+    def _is_fenced(self, item: _Item) -> bool:
+        before = item.waiting.before
+        fits = before is not None and before.snapshot_id is not None
+        return fits and fencing.needed(self.context)
+
+    def _set_fences(self, changed: Sequence[_Item]) -> None:
+        """Set the tags that the commits require, where a commit may land late."""
+        promotion = self.batch.promotion
+
+        def is_set(item: _Item) -> bool:
+            return item.table is not None and fencing.is_set(item.table.metadata, promotion)
+
+        for group in self._groups([item for item in changed if self._is_fenced(item)]):
+            missing = [item for item in group if not is_set(item)]
+            if not missing:
+                continue
+            changes = [
+                fencing.to_set(promotion, item.waiting, item.table)
+                for item in missing
+                if item.table is not None
+            ]
+            self._note_sent(missing, time.time())
+            self._send(missing, changes, is_set)
 
     def _forget_note(self, item: _Item) -> None:
         """Remove a note, unless undoing needs to know of namespaces or folders made for this."""
@@ -180,7 +208,7 @@ class _Publish:
         changes = [self._change(item) for item in items]
         self._note_sent(items, time.time())
         try:
-            self._send(items, changes)
+            self._send(items, changes, self._is_done)
         except Unreachable:
             raise  # the notes stay: what undoes or discards it waits for the outcome
         except Exception:
@@ -194,13 +222,18 @@ class _Publish:
             return
         for item in items:
             with outcome.note_of(self.context, item.target, item.waiting) as note:
-                note.set_sent(sent)
+                note.set_sent(sent, self.batch.promotion)
 
-    def _send(self, items: Sequence[_Item], changes: Sequence[together.Change]) -> None:
+    def _send(
+        self,
+        items: Sequence[_Item],
+        changes: Sequence[together.Change],
+        is_done: Callable[[_Item], bool],
+    ) -> None:
         try:
             together.commit(self.context, self.catalog, changes)
-        except _MOVED as error:
-            if not self._landed(items):
+        except MOVED as error:
+            if not self._landed(items, is_done):
                 name = items[0].name if len(items) == 1 else "a table of the batch"
                 raise StaleStage(
                     f"{name} was changed by somebody else while it was published",
@@ -208,21 +241,21 @@ class _Publish:
                 ) from error
         # A lost answer looks like any failure of any library below; the tables decide.
         except Exception as error:
-            if self._looked_for(items, error):
+            if self._looked_for(items, error, is_done):
                 return
             raise (translate(error, self.connection, items[0].name) or error) from error
 
-    def _looked_for(self, items: Sequence[_Item], error: Exception) -> bool:
+    def _looked_for(
+        self, items: Sequence[_Item], error: Exception, is_done: Callable[[_Item], bool]
+    ) -> bool:
         """Look for a commit whose answer was not understood."""
+        unanswered = is_unanswered(error, self.connection)
         known = translate(error, self.connection, items[0].name)
-        unanswered = isinstance(known, Unreachable) or isinstance(
-            error, CommitStateUnknownException
-        )
         looked = False
         for pause in LOOKS if unanswered else LOOKS[:1]:
             time.sleep(pause)
             try:
-                if self._landed(items):
+                if self._landed(items, is_done):
                     return True
                 looked = True
             # Whatever fails here, it only means that there is no answer yet.
@@ -231,26 +264,31 @@ class _Publish:
         if looked and not unanswered:
             return False
         raise OutcomeUnknown(
-            f"{items[0].name}: the catalog did not answer while it was published; whether it "
-            "went through is not known",
+            f"{known or f'{items[0].name}: the catalog fails: {sentence(error)}'}; whether the "
+            "commit went through is not known",
             target=items[0].name,
         ) from error
 
-    def _landed(self, items: Sequence[_Item]) -> bool:
+    def _landed(self, items: Sequence[_Item], is_done: Callable[[_Item], bool]) -> bool:
         for item in items:
             item.table = catalogs.load(self.catalog, item.target.name.parts)
-        return all(self._is_done(item) for item in items)
+        return all(is_done(item) for item in items)
 
     def _change(self, item: _Item) -> together.Change:
         if item.table is not None:
             requirements, made = updates.to_publish(
-                self.context, self.batch, item.target, item.waiting, item.table.metadata
+                self.context,
+                self.batch,
+                item.target,
+                item.waiting,
+                item.table.metadata,
+                fenced=self._is_fenced(item),
             )
             return together.Change(table=item.table, requirements=requirements, updates=made)
         self._make_namespace(item)
         parts = item.target.name.parts
         requirements, made = updates.to_publish(
-            self.context, self.batch, item.target, item.waiting, None
+            self.context, self.batch, item.target, item.waiting, None, fenced=False
         )
         table = StagedTable(
             identifier=transactions.identifier(self.connection, parts),

@@ -16,7 +16,7 @@ from pyiceberg.exceptions import (
 from seeknal_core.errors import BackendError, StaleStage, Unreachable
 from seeknal_core.types import Batch, ExecutionContext, Target
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import cleanup, outcome, together, updates
+from seeknal_iceberg import cleanup, fencing, outcome, pending, together, updates
 from seeknal_iceberg.failures import translate, translating
 from seeknal_iceberg.read import version_of
 from seeknal_iceberg.waiting import Before, Waiting
@@ -38,7 +38,7 @@ def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
         return False
     with translating(connection):
         catalog = catalogs.open_catalog(context)
-        outcome.settle(context, catalog, batch)
+        fencing.settle(context, catalog, batch)
         return undo(context, catalog, batch, overwrite=overwrite)
 
 
@@ -100,12 +100,17 @@ def _undo(
         with outcome.note_of(context, item.target, item.waiting) as note:
             waiting = item.waiting
             note.add(waiting.folder, waiting.metadata_folder, waiting.write_id)
+            note.set_sent(0.0, batch.promotion)
     if changed:
         changes = [_change(batch, item, forget=forget) for item in changed]
         together.commit(context, catalog, changes)
     for item in found:
         if item.waiting.created:
             cleanup.drop_made(context, catalog, item.target.name.parts, str(item.target.name))
+            parts, write_id = item.target.name.parts, item.waiting.write_id
+            if pending.read_staged(context, parts, write_id).sent:
+                with outcome.note_of(context, item.target, item.waiting) as note:
+                    note.set_sent(0.0)
 
 
 def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> list[_Item]:

@@ -10,7 +10,7 @@ from pyiceberg.table import CommitTableRequest, Namespace, TableIdentifier
 
 from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg.catalog import TimedRestCatalog
+from seeknal_iceberg.catalog import PatientRestCatalog
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -29,7 +29,7 @@ class Change:
 
 def at_once(context: ExecutionContext, catalog: Catalog) -> bool:
     """Tell whether the catalog commits several tables at once; it is asked once per command."""
-    if not isinstance(catalog, TimedRestCatalog):
+    if not isinstance(catalog, PatientRestCatalog):
         return False
     key = ("iceberg-commits-tables", catalogs.of(context))
     answer: bool = context.resources.get(key, catalog.commits_tables, lambda _: None)
@@ -42,7 +42,7 @@ def commit(context: ExecutionContext, catalog: Catalog, changes: Sequence[Change
     Raises what pyiceberg raises; where it does, some may have landed one by one.
     """
     if len(changes) > 1 and at_once(context, catalog):
-        assert isinstance(catalog, TimedRestCatalog)
+        assert isinstance(catalog, PatientRestCatalog)
         catalog.commit_tables([_request(change) for change in changes])
         return
     for change in changes:

@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 
 Commit = tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]
 
+#: How the names of the tags begin that fence commits off; see `fencing`.
+FENCE = "seeknal-fence-"
+
+
+def fence_tag(promotion: str) -> str:
+    """Return the name of the tag that every commit of a promotion requires."""
+    return FENCE + promotion
+
 
 def to_publish(
     context: ExecutionContext,
@@ -40,11 +48,14 @@ def to_publish(
     target: Target,
     waiting: Waiting,
     metadata: TableMetadata | None,
+    *,
+    fenced: bool,
 ) -> Commit:
     """Return the commit that publishes a staged write.
 
     Args:
         metadata: the table's as it is; None where the commit makes it.
+        fenced: the commit requires the promotion's fence, and takes it away.
     """
     entry = ledger.Entry.of(
         context, target, batch.content_keys[target.key], waiting.rows, waiting.write_id
@@ -73,7 +84,12 @@ def to_publish(
         return (AssertCreate(),), tuple(made)
     if waiting.before.snapshot_id is not None:
         made.append(_tag(batch.promotion, waiting.before.snapshot_id))
-    return _unmoved(waiting, waiting.before), tuple(made)
+    required = _unmoved(waiting, waiting.before)
+    if fenced:
+        tag = fence_tag(batch.promotion)
+        required = (*required, head_is(waiting.before.snapshot_id, tag))
+        made.append(cast(Any, RemoveSnapshotRefUpdate)(ref_name=tag))
+    return required, tuple(made)
 
 
 def _published_now(update: AddSnapshotUpdate, summary: dict[str, str]) -> AddSnapshotUpdate:

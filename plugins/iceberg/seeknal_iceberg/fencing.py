@@ -1,0 +1,218 @@
+"""Fences: what keeps a commit from landing after its files were deleted.
+
+A process that was killed, or got no answer, may have sent a commit that the catalog
+still carries out, minutes later. Every commit of a publish requires a tag of ours on
+its table, which is set just before and goes with the commit. Removing the tag fences the
+commit off: a catalog that applies it later finds the tag missing and refuses. Only then
+is it known for good whether the commit landed, and its files may be deleted.
+
+- A table without a snapshot cannot be tagged. Its fence is an empty snapshot on main.
+- A table that a commit makes has nothing to put a fence on: its files stay until
+  `pending.LATEST` has passed.
+- A SQL catalog is changed by this process itself: nothing is on its way anywhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.update import RemoveSnapshotRefUpdate, SetSnapshotRefUpdate
+
+from seeknal_core.errors import Unreachable
+from seeknal_core.types import Batch, ExecutionContext, Target
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import outcome, pending, together
+from seeknal_iceberg.commit import LOST_ANSWER, MOVED, send
+from seeknal_iceberg.failures import is_unanswered, wait_of
+from seeknal_iceberg.updates import FENCE, fence_tag, head_is
+from seeknal_iceberg.waiting import Waiting, same_table
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
+
+#: How often a fence is tried where the catalog fails or another writer was faster.
+_TRIES = 6
+
+
+def needed(context: ExecutionContext) -> bool:
+    """Tell whether commits of the call's catalog are carried out by another process."""
+    return catalogs.of(context).catalog_type != "sql"
+
+
+def is_set(metadata: TableMetadata, promotion: str) -> bool:
+    """Tell whether a table bears the fence of a promotion's commit."""
+    return fence_tag(promotion) in metadata.refs
+
+
+def to_set(promotion: str, waiting: Waiting, table: Table) -> together.Change:
+    """Return the change that sets the tag which a publish requires."""
+    assert waiting.before is not None
+    base = waiting.before.snapshot_id
+    tag = fence_tag(promotion)
+    made = cast(Any, SetSnapshotRefUpdate)(ref_name=tag, type=SnapshotRefType.TAG, snapshot_id=base)
+    requirements = (same_table(waiting.uuid), head_is(base), head_is(None, tag))
+    return together.Change(table=table, requirements=requirements, updates=(made,))
+
+
+@attrs.define(kw_only=True)
+class _Item:
+    target: Target
+    waiting: Waiting
+    sent: float
+    table: Table | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return self.target.name.parts
+
+
+def settle(context: ExecutionContext, catalog: Catalog, batch: Batch) -> frozenset[str]:
+    """See to it that no commit of a publish can land any more; then the tables tell.
+
+    Returns:
+        The targets, by key, for which something may land all the same: a commit that
+        makes a table, or the tag of a fence.
+
+    Raises:
+        Unreachable: the catalog does not answer; commits may still land.
+    """
+    if not needed(context):
+        return frozenset()
+    items = []
+    for target in batch.targets:
+        if target.staged is None:
+            continue
+        waiting = Waiting.of(target.staged)
+        if waiting.snapshot_id is not None:
+            sent = pending.read_staged(context, target.name.parts, waiting.write_id).sent
+            items.append(_Item(target=target, waiting=waiting, sent=sent))
+    for item in items:
+        item.table = catalogs.load(catalog, item.parts)
+    unsure = {item.target.key for item in items if _may_land(batch, item)}
+    _cut(context, catalog, batch, items)
+    for item in items:
+        if item.sent and item.table is not None and item.target.key not in unsure:
+            with outcome.note_of(context, item.target, item.waiting) as note:
+                note.set_sent(0.0)
+    for item in items:
+        if item.waiting.created:
+            if _wait(catalog, batch, item):
+                unsure.discard(item.target.key)
+        elif item.sent and not _tagged(item):
+            unsure.discard(item.target.key)
+            _move_empty(item, catalog)
+    return frozenset(unsure)
+
+
+def _may_land(batch: Batch, item: _Item) -> bool:
+    if not 0 < time.time() - item.sent < pending.LATEST:
+        return False
+    if item.table is None:
+        return item.waiting.created
+    metadata = item.table.metadata
+    if outcome.is_published(metadata, item.waiting, batch.promotion):
+        return False
+    return not item.waiting.created and not is_set(metadata, batch.promotion)
+
+
+def _tagged(item: _Item) -> bool:
+    return item.waiting.before is not None and item.waiting.before.snapshot_id is not None
+
+
+def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Sequence[_Item]) -> None:
+    """Remove the tags of a batch, and look whether they are gone."""
+    failure: Exception | None = None
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(wait_of(failure, 0.1 * 2**attempt))
+        standing = [
+            item
+            for item in items
+            if item.table is not None and is_set(item.table.metadata, batch.promotion)
+        ]
+        if not standing:
+            return
+        failure = None
+        try:
+            together.commit(context, catalog, [_to_cut(batch, item) for item in standing])
+        except MOVED as error:
+            failure = error
+        except Exception as error:
+            if not is_unanswered(error, catalogs.of(context)):
+                raise
+            failure = error
+        for item in standing:
+            item.table = catalogs.load(catalog, item.parts)
+        if failure is None:
+            # Some catalogs (Lakekeeper up to 0.7) say that a tag is removed, and keep it.
+            for item in standing:
+                if item.table is not None and is_set(item.table.metadata, batch.promotion):
+                    assert item.waiting.before is not None
+                    base = (item.waiting.uuid, item.waiting.before.snapshot_id)
+                    move_main(catalog, item.parts, base)
+            return
+    raise failure or Unreachable("the catalog keeps a tag that was removed")
+
+
+def _to_cut(batch: Batch, item: _Item) -> together.Change:
+    assert item.table is not None
+    metadata, tag = item.table.metadata, fence_tag(batch.promotion)
+    requirements = (
+        same_table(str(metadata.table_uuid)),
+        head_is(metadata.refs[tag].snapshot_id, tag),
+    )
+    removed = cast(Any, RemoveSnapshotRefUpdate)(ref_name=tag)
+    return together.Change(table=item.table, requirements=requirements, updates=(removed,))
+
+
+def _wait(catalog: Catalog, batch: Batch, item: _Item) -> bool:
+    """Wait a while for a commit that makes a table, and tell whether it landed."""
+    while 0 < time.time() - item.sent < LOST_ANSWER:
+        table = catalogs.load(catalog, item.parts)
+        if table is not None and outcome.is_published(
+            table.metadata, item.waiting, batch.promotion
+        ):
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def _move_empty(item: _Item, catalog: Catalog) -> None:
+    """Fence a commit off that adds the first snapshot to an empty table."""
+    table = item.table
+    if table is None or str(table.metadata.table_uuid) != item.waiting.uuid:
+        return
+    if table.metadata.current_snapshot_id is None:
+        move_main(catalog, item.parts, (item.waiting.uuid, None))
+
+
+def move_main(catalog: Catalog, parts: tuple[str, ...], base: pending.Base) -> Table | None:
+    """Put an empty snapshot on main, if it is still where a commit requires it to be.
+
+    Returns:
+        The table as it is then.
+    """
+    for attempt in range(_TRIES):
+        table = catalogs.load(catalog, parts)
+        if table is None or pending.base_of(table) != base:
+            return table
+        transaction = table.transaction()
+        with transaction.update_snapshot(branch=MAIN_BRANCH).fast_append():
+            pass
+        try:
+            return send(transaction)
+        except MOVED:
+            time.sleep(0.1 * 2**attempt)
+    raise Unreachable(f"{'.'.join(parts)}: other writers changed it again and again")
+
+
+def strays(metadata: TableMetadata, promotion: str = "") -> list[str]:
+    """Return the fences on a table that are of other promotions: dead, once we commit."""
+    own = fence_tag(promotion)
+    return [ref for ref in metadata.refs if ref.startswith(FENCE) and ref != own]
