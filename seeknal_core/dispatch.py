@@ -40,6 +40,7 @@ from seeknal_core.types import (
     SourceSpec,
     SourceStream,
     Staged,
+    Swept,
     Target,
     TargetSpec,
     TargetState,
@@ -461,6 +462,24 @@ class Dispatcher:
             bool,
             context=context.connected(connection),
             owned=owned,
+        )
+
+    def sweep(
+        self,
+        context: ExecutionContext,
+        connection: Connection,
+        promotions: tuple[str, ...],
+        *,
+        dry_run: bool,
+    ) -> Swept:
+        """Delete what commands that died left on a connection."""
+        return self._calls.call(
+            connection.type,
+            "sweep",
+            Swept,
+            context=context.connected(connection),
+            promotions=promotions,
+            dry_run=dry_run,
         )
 
     def check_connection(self, context: ExecutionContext, connection: Connection) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         SourceSpec,
         SourceStream,
         Staged,
+        Swept,
         Target,
         TargetSpec,
         TargetState,
@@ -401,6 +402,25 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
         WriteRefused: it is not this project's and environment's any more, it
             holds something that isn't (a namespace with foreign tables), or
             something foreign hangs on it (a view). Nothing was changed.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool) -> Swept:
+    """Delete what commands of this project that died left on ``context.connection``.
+
+    Optional. Called by ``seeknal gc`` while no other command of this state folder runs.
+    Deletes only what the backend knows to be its own and what nothing can refer to any
+    more: a commit that was sent and not answered may still land, and its files stay until
+    that is ruled out. Where nothing was left it need not connect.
+
+    Args:
+        promotions: the batches that the state still knows; what is kept for them stays.
+        dry_run: count, and change nothing.
+
+    Raises:
+        BackendError: the store does not answer.
     """
     raise NotImplementedError
 

@@ -669,6 +669,18 @@ class Owned:
 
 
 @attrs.frozen(kw_only=True)
+class Swept:
+    """What ``sweep`` found of commands that died.
+
+    ``removed`` counts the writes whose leftovers were deleted, or would be. ``kept`` says
+    in a sentence each what stays, and until when.
+    """
+
+    removed: int = 0
+    kept: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class BackendOptions:
     """The attrs classes behind a backend's options.
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import attrs
 import click
 
+from seeknal_core.types import redact
+
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
@@ -25,10 +27,13 @@ import click
 def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) -> int:
     """Remove stored outputs that no environment, plan or undo data refers to.
 
-    Refused while another command uses them.
+    Removes what killed commands left in the stores, too, as soon as nothing can refer to
+    it any more. Refused while another command uses the outputs.
     """
     from seeknal_core import config
     from seeknal_core.environments.garbage import collect
+    from seeknal_core.environments.sweeping import sweep
+    from seeknal_core.run.session import Request
     from seeknal_core.state.records import StateStore
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
@@ -38,6 +43,7 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
         datetime.now(UTC),
         keep_for=timedelta(hours=keep_hours),
         dry_run=dry_run,
+        stores=lambda: sweep(Request(project_dir=str(root)), dry_run=dry_run),
     )
     if as_json:
         click.echo(json.dumps({**attrs.asdict(result), "dry_run": dry_run}, indent=2))
@@ -47,4 +53,11 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
         f"{verb} {result.removed} stored outputs ({result.removed_bytes / 1e6:.1f} MB), "
         f"kept {result.kept} ({result.kept_bytes / 1e6:.1f} MB)"
     )
+    stores = result.stores
+    if stores.removed:
+        click.echo(f"{verb} what {stores.removed} killed or unanswered writes left in the stores")
+    for line in stores.kept:
+        click.echo(f"stays: {redact(line)}")
+    for line in stores.skipped:
+        click.echo(f"not looked at: {redact(line)}", err=True)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ import attrs
 
 from seeknal_core.environments import promotion as promotions
 from seeknal_core.environments.plan import load_plan
+from seeknal_core.environments.sweeping import Leftovers
+from seeknal_core.state.files import remove_unfinished
 from seeknal_core.state.records import StateStore
 
 if TYPE_CHECKING:
@@ -22,21 +25,32 @@ _PLAN_LIFE = timedelta(days=7)
 
 @attrs.frozen(kw_only=True)
 class Garbage:
-    """What was, or would be, removed and kept; sizes in bytes."""
+    """What was, or would be, removed and kept; sizes in bytes.
+
+    ``stores`` is what killed commands left in them.
+    """
 
     removed: int
     removed_bytes: int
     kept: int
     kept_bytes: int
+    stores: Leftovers = Leftovers()
 
 
 def collect(
-    snapshots: Path, state: StateStore, now: datetime, *, keep_for: timedelta, dry_run: bool
+    snapshots: Path,
+    state: StateStore,
+    now: datetime,
+    *,
+    keep_for: timedelta,
+    dry_run: bool,
+    stores: Callable[[], Leftovers] = Leftovers,
 ) -> Garbage:
     """Remove what no record, plan or undo data names and no recent run made.
 
     Args:
         keep_for: outputs younger than this stay: a run that failed half-way wants them.
+        stores: sweeps the stores; called while no other command uses the snapshots.
 
     Raises:
         StateError: another command uses the snapshots, or a record is unreadable
@@ -46,11 +60,13 @@ def collect(
 
     store = SnapshotStore(snapshots)
     if not snapshots.is_dir():
-        return Garbage(removed=0, removed_bytes=0, kept=0, kept_bytes=0)
+        return Garbage(removed=0, removed_bytes=0, kept=0, kept_bytes=0, stores=stores())
     if dry_run:
-        return _sweep(store, state, now, keep_for, dry_run=True)
+        return attrs.evolve(_sweep(store, state, now, keep_for, dry_run=True), stores=stores())
+    # No other command of this folder runs: what it left in the stores is nobody's.
     with store.exclusive_lock():
-        return _sweep(store, state, now, keep_for, dry_run=False)
+        remove_unfinished(state.folder)
+        return attrs.evolve(_sweep(store, state, now, keep_for, dry_run=False), stores=stores())
 
 
 def _sweep(

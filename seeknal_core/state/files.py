@@ -35,6 +35,8 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
+            # Held while this process lives: see `remove_unfinished`.
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -44,6 +46,21 @@ def write_atomically(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise state_error(error, path) from error
+
+
+def remove_unfinished(folder: Path) -> int:
+    """Remove the temporary files that killed processes left below a folder; count them.
+
+    A living process holds a lock on its own. One that has just made its file and not
+    locked it yet would fail: call it where no other command runs.
+    """
+    removed = 0
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            removed += 1
+    return removed
 
 
 def sync_folder(path: Path) -> None:

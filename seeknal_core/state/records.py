@@ -182,6 +182,11 @@ class StateStore:
         self._folder = folder
         self._environments = folder / "environments"
 
+    @property
+    def folder(self) -> Path:
+        """The folder itself."""
+        return self._folder
+
     def state_id(self, *, create: bool) -> str:
         """Return the id of this state folder, making it on the first write."""
         path = self._folder / "id"

@@ -35,6 +35,7 @@ GROUPS = {
     "its commit can decide over several stores": ("prepare_publish",),
     "checksums of what is staged": ("checksum",),
     "cleaning up": ("list_owned", "drop_target"),
+    "`gc` sweeps what killed commands left": ("sweep",),
     "`check --connections`": ("check_connection",),
 }
 MODES = {

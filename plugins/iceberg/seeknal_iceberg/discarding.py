@@ -55,14 +55,14 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
             _discard(context, catalog, target, write_id, note, tables[target.key])
             if target.key not in unsure:
                 notes.append((target.name.parts, write_id, note))
-        _unmake(context, [path for _, _, note in notes for path in note.made])
+        unmake(context, [path for _, _, note in notes for path in note.made])
         for parts, write_id, _ in notes:
             pending.forget_staged(context, parts, write_id)
 
 
 def _keep(context: ExecutionContext, catalog: Catalog, target: Target, note: pending.Noted) -> None:
     """Keep the files of a table that the catalog may still make, and say so."""
-    _drop_namespaces(context, catalog, note.namespaces)
+    drop_namespaces(context, catalog, note.namespaces)
     log.warning(
         "%s: the catalog has not answered the commit that makes it; its files stay until %s, "
         "in case the commit still lands, then: seeknal gc",
@@ -145,7 +145,7 @@ def _discard(
     _delete(catalog, table, list(dict.fromkeys(folders)), sorted(ids), since)
     if target.staged is not None and Waiting.of(target.staged).created and table is None:
         cleanup.finish_drop(context, catalog, target.name.parts)
-    _drop_namespaces(context, catalog, note.namespaces)
+    drop_namespaces(context, catalog, note.namespaces)
 
 
 def start_afresh(context: ExecutionContext, target: Target, write_id: str) -> None:
@@ -167,8 +167,8 @@ def give_up(context: ExecutionContext, target: Target, write_id: str) -> None:
     with contextlib.suppress(Exception):
         start_afresh(context, target, write_id)
         note = pending.read_staged(context, target.name.parts, write_id)
-        _drop_namespaces(context, catalogs.open_unmade(context), note.namespaces)
-        _unmake(context, note.made)
+        drop_namespaces(context, catalogs.open_unmade(context), note.namespaces)
+        unmake(context, note.made)
         pending.forget_staged(context, target.name.parts, write_id)
 
 
@@ -188,7 +188,7 @@ def _delete(
         removal.remove_empty(catalog, io, folder)
 
 
-def _drop_namespaces(
+def drop_namespaces(
     context: ExecutionContext, catalog: Catalog, namespaces: Sequence[tuple[str, ...]]
 ) -> None:
     """Drop namespaces that were made for what is discarded, as far as they are empty."""
@@ -198,7 +198,7 @@ def _drop_namespaces(
             cleanup.drop_namespace(context, catalog, levels)
 
 
-def _unmake(context: ExecutionContext, made: Sequence[str]) -> None:
+def unmake(context: ExecutionContext, made: Sequence[str]) -> None:
     """Remove a local catalog and folders that were made for what is discarded, if empty."""
     if not made:
         return

@@ -109,6 +109,8 @@ def translate(
         )
     if type(error).__module__ == "pyiceberg.exceptions":
         return BackendError(f"{where}: {words}", hint, target=target)
+    if isinstance(error, EOFError):
+        return BackendError(f"{where}: a file of its metadata is cut off: {words}", target=target)
     if isinstance(error, OSError | pa.ArrowException):
         return _storage(error, where, hint, words, target)
     return None
@@ -143,6 +145,12 @@ def seconds_of(header: str | None, otherwise: float) -> float:
 def is_unanswered(error: Exception, connection: IcebergConnection) -> bool:
     """Tell whether a commit that failed so may still land, or has landed."""
     return isinstance(translate(error, connection), Unreachable)
+
+
+def is_refused(error: Exception, connection: IcebergConnection) -> bool:
+    """Tell whether a storage does not answer or denies access: its files may be as they were."""
+    denied = isinstance(error, PermissionError) or any(w in str(error) for w in _DENIED_WORDS)
+    return denied or isinstance(translate(error, connection), Unreachable)
 
 
 def _first_flaw(error: pydantic.ValidationError) -> str:

@@ -14,6 +14,7 @@ is it known for good whether the commit landed, and its files may be deleted.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +29,7 @@ from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import outcome, pending, together
 from seeknal_iceberg.commit import LOST_ANSWER, MOVED, send
 from seeknal_iceberg.failures import is_unanswered, wait_of
-from seeknal_iceberg.updates import FENCE, fence_tag, head_is
+from seeknal_iceberg.updates import fence_tag, head_is
 from seeknal_iceberg.waiting import Waiting, same_table
 
 if TYPE_CHECKING:
@@ -140,7 +141,9 @@ def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Seque
             return
         failure = None
         try:
-            together.commit(context, catalog, [_to_cut(batch, item) for item in standing])
+            tables = [item.table for item in standing if item.table is not None]
+            tag = fence_tag(batch.promotion)
+            together.commit(context, catalog, [_removing(tag, table) for table in tables])
         except MOVED as error:
             failure = error
         except Exception as error:
@@ -158,17 +161,6 @@ def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Seque
                     move_main(catalog, item.parts, base)
             return
     raise failure or Unreachable("the catalog keeps a tag that was removed")
-
-
-def _to_cut(batch: Batch, item: _Item) -> together.Change:
-    assert item.table is not None
-    metadata, tag = item.table.metadata, fence_tag(batch.promotion)
-    requirements = (
-        same_table(str(metadata.table_uuid)),
-        head_is(metadata.refs[tag].snapshot_id, tag),
-    )
-    removed = cast(Any, RemoveSnapshotRefUpdate)(ref_name=tag)
-    return together.Change(table=item.table, requirements=requirements, updates=(removed,))
 
 
 def _wait(catalog: Catalog, batch: Batch, item: _Item) -> bool:
@@ -212,7 +204,25 @@ def move_main(catalog: Catalog, parts: tuple[str, ...], base: pending.Base) -> T
     raise Unreachable(f"{'.'.join(parts)}: other writers changed it again and again")
 
 
-def strays(metadata: TableMetadata, promotion: str = "") -> list[str]:
-    """Return the fences on a table that are of other promotions: dead, once we commit."""
-    own = fence_tag(promotion)
-    return [ref for ref in metadata.refs if ref.startswith(FENCE) and ref != own]
+def remove(
+    context: ExecutionContext, catalog: Catalog, promotion: str, table: Table
+) -> Table | None:
+    """Remove the fence of a promotion from a table, if it is there; return the table then."""
+    tag = fence_tag(promotion)
+    for attempt in range(_TRIES):
+        found = catalogs.load(catalog, table.name()) if attempt else table
+        if found is None or tag not in found.metadata.refs:
+            return found
+        with contextlib.suppress(*MOVED):
+            together.commit(context, catalog, [_removing(tag, found)])
+    return catalogs.load(catalog, table.name())
+
+
+def _removing(tag: str, table: Table) -> together.Change:
+    metadata = table.metadata
+    requirements = (
+        same_table(str(metadata.table_uuid)),
+        head_is(metadata.refs[tag].snapshot_id, tag),
+    )
+    removed = cast(Any, RemoveSnapshotRefUpdate)(ref_name=tag)
+    return together.Change(table=table, requirements=requirements, updates=(removed,))

@@ -185,6 +185,10 @@ class Note:
         self._made += [path for path in paths if path not in self._made]
         self._save()
 
+    def belongs_to(self, promotion: str) -> None:
+        """Say whose staged write it is; noted with what is noted next."""
+        self._promotion = promotion
+
     def set_sent(self, sent: float, promotion: str = "") -> None:
         """Note, durably, when a commit was sent, or by 0 that its outcome is known."""
         self._sent = sent

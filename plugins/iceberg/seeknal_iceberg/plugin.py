@@ -23,6 +23,7 @@ from seeknal_core.types import (
     SourceSpec,
     SourceStream,
     Staged,
+    Swept,
     Target,
     TargetSpec,
     TargetState,
@@ -153,6 +154,14 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
     from seeknal_iceberg import cleanup
 
     return cleanup.drop_target(context, owned)
+
+
+@hookimpl
+def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool) -> Swept:
+    """Delete what killed writes left under tables' locations; see `sweeping`."""
+    from seeknal_iceberg import sweeping
+
+    return sweeping.sweep(context, promotions, dry_run)
 
 
 @hookimpl

@@ -6,6 +6,7 @@ rows end up in a transaction that is not committed here.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ import attrs
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table, TableProperties
+from pyiceberg.table.snapshots import Operation
 
+from seeknal_core.errors import BackendError
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import evolution, ledger, merge, pending, transactions
+from seeknal_iceberg.failures import is_refused, sentence
 from seeknal_iceberg.files import Layout, Placer, folder_of
 from seeknal_iceberg.schema import columns_of
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from pyiceberg.io import FileIO
     from pyiceberg.table import Transaction
     from pyiceberg.table.metadata import TableMetadata
+
+log = logging.getLogger("seeknal")
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +81,8 @@ class Preparation:
         self.attempts = 0
         self.since: int | None = None
         self.io: FileIO | None = None
+        #: The table's snapshot cannot be read, and the new one takes nothing of it over.
+        self.starts_anew = False
         #: The id that its manifests are named by; None for one of its own per attempt.
         self.commit_id: uuid.UUID | None = None
         self.catalog = self.open_catalog()
@@ -173,8 +181,19 @@ class Preparation:
         placer, commit_id = self._placer(transaction, plan, attempt)
         if self.placed is None:
             self.placed = placer.place(self.snapshot, plan.changes.names, exact=exact)
-        removed, remaining = self._removed(transaction, plan, placer)
-        _add_snapshot(transaction, [*self.placed, *remaining], removed, summary, commit_id)
+        try:
+            removed, remaining = self._removed(transaction, plan, placer)
+            added = [*self.placed, *remaining]
+            _add_snapshot(transaction, added, removed, summary, commit_id, self.starts_anew)
+        except (FileNotFoundError, EOFError) as error:
+            raise self._is_damaged(error) from error
+
+    def _is_damaged(self, error: Exception) -> BackendError:
+        return BackendError(
+            f"{self.name}: its current snapshot cannot be read: {sentence(error)}",
+            "replace the table by the node's rows: seeknal run --full-refresh",
+            target=self.name,
+        )
 
     def _removed(
         self, transaction: Transaction, plan: Plan, placer: Placer
@@ -183,7 +202,7 @@ class Preparation:
         if plan.table is None:
             return (), []
         if self.mode is Mode.FULL:
-            return _all_files(plan.table), []
+            return self._all_files(plan.table), []
         if self.replaced is None:
             return (), []
         rewrites = merge.plan(
@@ -193,6 +212,37 @@ class Preparation:
             transaction.table_metadata.schema(),
         )
         return rewrites.removed, placer.write(rewrites.remaining)
+
+    def _all_files(self, table: Table) -> tuple[DataFile, ...]:
+        """Return every data file of a table's current snapshot, none where it begins anew.
+
+        Raises:
+            BackendError: the snapshot cannot be read, and nobody asked to replace it.
+        """
+        snapshot = table.current_snapshot()
+        if snapshot is None or self.starts_anew:
+            return ()
+        try:
+            return tuple(
+                entry.data_file
+                for manifest in snapshot.manifests(table.io)
+                if manifest.content == ManifestContent.DATA
+                for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+            )
+        # A damaged file fails as whatever its reader stumbles upon.
+        except Exception as error:
+            if is_refused(error, self.connection):
+                raise
+            if not self.context.full_refresh:
+                raise self._is_damaged(error) from error
+        self.starts_anew = True
+        log.warning(
+            "%s: its current snapshot (iceberg_snapshot_id %s) cannot be read: the table is "
+            "replaced without it, and undoing that leads back to what cannot be read",
+            self.name,
+            snapshot.snapshot_id,
+        )
+        return ()
 
     def _placer(
         self, transaction: Transaction, plan: Plan, attempt: int
@@ -260,10 +310,14 @@ def _add_snapshot(
     removed: tuple[DataFile, ...],
     summary: dict[str, str],
     commit_id: uuid.UUID,
+    starts_anew: bool,
 ) -> None:
     """Add one Iceberg snapshot that takes files away and adds others.
 
     Its manifests are named by the commit's id, so that those of a killed write can be found.
+
+    Args:
+        starts_anew: nothing of the current snapshot is read or taken over.
     """
     update = transaction.update_snapshot(snapshot_properties=summary)
     if removed:
@@ -278,18 +332,8 @@ def _add_snapshot(
         return
     with update.fast_append() as append:
         append.commit_uuid = commit_id
+        if starts_anew:
+            append._parent_snapshot_id = None
+            append._operation = Operation.OVERWRITE
         for file in added:
             append.append_data_file(file)
-
-
-def _all_files(table: Table) -> tuple[DataFile, ...]:
-    """Return every data file of a table's current snapshot."""
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return ()
-    return tuple(
-        entry.data_file
-        for manifest in snapshot.manifests(table.io)
-        if manifest.content == ManifestContent.DATA
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-    )

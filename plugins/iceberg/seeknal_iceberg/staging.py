@@ -60,6 +60,7 @@ class _Staging(Preparation):
     def run(self, promotion: str) -> Staged:
         """Look, place, and keep what the commit will say."""
         self.commit_id = uuid.UUID(self.write_id)
+        self.note.belongs_to(promotion)
         self.context.cancellation.check()
         missing = embedded.not_there_yet(self.connection)
         if missing:

@@ -1,0 +1,116 @@
+"""Delete what killed commands left: files, tags and notes, once no commit can name them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pyiceberg.io import load_file_io
+
+from seeknal_core.types import ExecutionContext, Swept
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import cleanup, discarding, fencing, pending, removal
+from seeknal_iceberg.failures import translating
+from seeknal_iceberg.naming import quote
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+
+def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool) -> Swept:
+    """Carry out the hook of the same name."""
+    writes = list(_notes(context, "pending"))
+    staged = [
+        (path, note)
+        for path, note in _notes(context, "staged")
+        if note.promotion and note.promotion not in promotions
+    ]
+    dropped = list(removal.unfinished(context))
+    if not writes and not staged and not dropped:
+        return Swept()
+    if dry_run:
+        return Swept(removed=len(writes) + len(staged) + len(dropped))
+    kept = []
+    connection = catalogs.of(context)
+    with translating(connection):
+        catalog = catalogs.open_unmade(context)
+        for path, note in writes:
+            kept += _write(context, catalog, path, note)
+        for path, note in staged:
+            kept += _staged(context, catalog, path, note)
+        for each in dropped:
+            cleanup.finish_drop(context, catalog, each.parts)
+    return Swept(removed=len(writes) + len(staged) + len(dropped) - len(kept), kept=tuple(kept))
+
+
+def _notes(context: ExecutionContext, kind: str) -> Iterator[tuple[str, pending.Noted]]:
+    """Yield dead notes on tables of the call's connection, and their paths."""
+    root = os.path.join(context.target_dir, f"iceberg-{kind}")
+    if not os.path.isdir(root):
+        return
+    for entry in sorted(os.listdir(root)):
+        folder = os.path.join(root, entry)
+        for path, note in pending.dead(folder):
+            if note.parts and folder == pending.notes_folder(context, note.parts, kind):
+                yield path, note
+
+
+def _write(
+    context: ExecutionContext, catalog: Catalog, path: str, note: pending.Noted
+) -> list[str]:
+    """Delete what a write left that commits at once; say what stays."""
+    table = catalogs.load(catalog, note.parts)
+    if fencing.needed(context) and not note.is_fenced(table):
+        if table is None:
+            return [_stays(note)]
+        table = fencing.move_main(catalog, note.parts, pending.base_of(table))
+    _delete(catalog, table, note)
+    _forget(path)
+    return []
+
+
+def _staged(
+    context: ExecutionContext, catalog: Catalog, path: str, note: pending.Noted
+) -> list[str]:
+    """Delete what a promotion left that the state does not know any more; say what stays."""
+    table = catalogs.load(catalog, note.parts)
+    recent = 0 < time.time() - note.sent < pending.LATEST and fencing.needed(context)
+    if table is None and recent:
+        return [_stays(note)]
+    if table is not None and fencing.is_set(table.metadata, note.promotion):
+        table = fencing.remove(context, catalog, note.promotion, table)
+        recent = False
+    _delete(catalog, table, note)
+    discarding.drop_namespaces(context, catalog, note.namespaces)
+    if recent:
+        # The tag may still come, set by a request that was not answered.
+        return [f"{quote(note.parts)}: a tag of ours is looked for until {note.until()}"]
+    discarding.unmake(context, note.made)
+    _forget(path)
+    return []
+
+
+def _stays(note: pending.Noted) -> str:
+    return (
+        f"{quote(note.parts)}: the files of a commit that was not answered stay until "
+        f"{note.until()}, in case it still lands"
+    )
+
+
+def _delete(catalog: Catalog, table: Table | None, note: pending.Noted) -> None:
+    for folder in note.folders:
+        io = table.io if table is not None else load_file_io(dict(catalog.properties), folder)
+        pending.delete(io, table, [folder], note.ids)
+        removal.remove_empty(catalog, io, folder)
+
+
+def _forget(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    for folder in (os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
+        with contextlib.suppress(OSError):  # not empty
+            os.rmdir(folder)

@@ -1,0 +1,95 @@
+"""Sweep the stores: what commands that died left in them, by the backends' own notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from seeknal_core.environments import promotion as promotions
+from seeknal_core.errors import SeeknalError
+from seeknal_core.run.session import Request, Session, open_session, sibling
+from seeknal_core.state.records import StateStore
+from seeknal_core.types import Swept, redact
+
+
+@attrs.frozen(kw_only=True)
+class Leftovers:
+    """What was, or would be, removed in the stores, what stays, and what was not looked at."""
+
+    removed: int = 0
+    kept: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+def sweep(request: Request, *, dry_run: bool) -> Leftovers:
+    """Sweep every store that a profile of an environment names.
+
+    A store that does not answer, and a project or profile with mistakes, is no failure:
+    the sentence about it is in the result.
+    """
+    swept: list[Swept] = []
+    skipped: list[str] = []
+    try:
+        with open_session(request) as session:
+            live = _live(session.state)
+            seen: set[str] = set()
+            for each in _sessions(session, skipped):
+                _sweep(each, live, seen, swept, skipped, dry_run=dry_run)
+    except SeeknalError as error:
+        skipped.append(f"the stores: {redact(str(error))}")
+    return Leftovers(
+        removed=sum(one.removed for one in swept),
+        kept=tuple(line for one in swept for line in one.kept),
+        skipped=tuple(skipped),
+    )
+
+
+def _sessions(session: Session, skipped: list[str]) -> Iterator[Session]:
+    yield session
+    for name in session.state.names():
+        if name == session.environment.name:
+            continue
+        try:
+            yield sibling(session, name)
+        except SeeknalError as error:
+            skipped.append(f"environment {name}: {redact(str(error))}")
+
+
+def _sweep(
+    session: Session,
+    live: tuple[str, ...],
+    seen: set[str],
+    swept: list[Swept],
+    skipped: list[str],
+    *,
+    dry_run: bool,
+) -> None:
+    host = session.dispatcher.host
+    host.load_backends(sorted({spec.type for spec in session.profile.connections.values()}))
+    host.load_wrappers()
+    for spec in session.profile.connections.values():
+        try:
+            if not session.dispatcher.supports(spec.type, "sweep"):
+                continue
+            connection = session.dispatcher.resolve_profile(session.context, spec)
+            place = f"{spec.type} {sorted(connection.bindings().items())}"
+            if place in seen:
+                continue
+            seen.add(place)
+            swept.append(
+                session.dispatcher.sweep(session.context, connection, live, dry_run=dry_run)
+            )
+        except SeeknalError as error:
+            skipped.append(f"connection {spec.name}: {redact(str(error))}")
+
+
+def _live(state: StateStore) -> tuple[str, ...]:
+    """Return the batches of promotions that the state knows."""
+    found = []
+    for document in state.all("promotions"):
+        environment, _, which = document.rpartition(".")
+        promotion = promotions.load(state, environment, which)
+        if promotion is not None:
+            found += [part.batch for part in promotion.parts]
+    return tuple(found)
