@@ -109,8 +109,12 @@ def translate(
         )
     if type(error).__module__ == "pyiceberg.exceptions":
         return BackendError(f"{where}: {words}", hint, target=target)
-    if isinstance(error, EOFError):
-        return BackendError(f"{where}: a file of its metadata is cut off: {words}", target=target)
+    if isinstance(error, EOFError | SystemError):  # of pyiceberg's reader of Avro
+        return BackendError(
+            f"{where}: a file of the table's metadata is damaged: {words}",
+            "replace the table by the node's rows: seeknal run --full-refresh",
+            target=target,
+        )
     if isinstance(error, OSError | pa.ArrowException):
         return _storage(error, where, hint, words, target)
     return None

@@ -16,7 +16,7 @@ from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.snapshots import Operation
 
-from seeknal_core.errors import BackendError
+from seeknal_core.errors import BackendError, SeeknalError
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import evolution, ledger, merge, pending, transactions
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyiceberg.io import FileIO
     from pyiceberg.table import Transaction
     from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
 log = logging.getLogger("seeknal")
 
@@ -185,8 +186,16 @@ class Preparation:
             removed, remaining = self._removed(transaction, plan, placer)
             added = [*self.placed, *remaining]
             _add_snapshot(transaction, added, removed, summary, commit_id, self.starts_anew)
-        except (FileNotFoundError, EOFError) as error:
-            raise self._is_damaged(error) from error
+        except SeeknalError:
+            raise
+        # A damaged file fails as whatever its reader stumbles upon.
+        except Exception as error:
+            table = plan.table
+            if table is None or is_refused(error, self.connection):
+                raise
+            if isinstance(error, FileNotFoundError) or not _is_readable(table):
+                raise self._is_damaged(error) from error
+            raise
 
     def _is_damaged(self, error: Exception) -> BackendError:
         return BackendError(
@@ -223,13 +232,8 @@ class Preparation:
         if snapshot is None or self.starts_anew:
             return ()
         try:
-            return tuple(
-                entry.data_file
-                for manifest in snapshot.manifests(table.io)
-                if manifest.content == ManifestContent.DATA
-                for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-            )
-        # A damaged file fails as whatever its reader stumbles upon.
+            return _data_files(table, snapshot)
+        # As above.
         except Exception as error:
             if is_refused(error, self.connection):
                 raise
@@ -337,3 +341,21 @@ def _add_snapshot(
             append._operation = Operation.OVERWRITE
         for file in added:
             append.append_data_file(file)
+
+
+def _data_files(table: Table, snapshot: IcebergSnapshot) -> tuple[DataFile, ...]:
+    return tuple(
+        entry.data_file
+        for manifest in snapshot.manifests(table.io)
+        if manifest.content == ManifestContent.DATA
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    )
+
+
+def _is_readable(table: Table) -> bool:
+    """Tell whether manifest list and manifests of a table's current snapshot can be read."""
+    snapshot = table.current_snapshot()
+    try:
+        return snapshot is None or _data_files(table, snapshot) is not None
+    except Exception:  # noqa: BLE001 - whatever a reader stumbles upon
+        return False
