@@ -21,7 +21,7 @@ from seeknal_core.errors import (
 )
 from seeknal_core.hints import hints
 from seeknal_core.plugins import PluginHost
-from seeknal_core.structure import nearest, structure
+from seeknal_core.structure import Mistake, nearest, structure
 from seeknal_core.types import (
     BackendOptions,
     Batch,
@@ -30,6 +30,7 @@ from seeknal_core.types import (
     Connection,
     ConnectionSpec,
     ExecutionContext,
+    Interval,
     Location,
     Mode,
     Owned,
@@ -194,6 +195,7 @@ class Dispatcher:
             partition_by=spec.partition_by,
             on_schema_change=spec.on_schema_change,
             options=self._target_options(spec),
+            covers=_covers(spec),
         )
         return ResolvedTarget(spec=bound, connection=connection, target=target)
 
@@ -561,6 +563,18 @@ class Dispatcher:
             return structure(spec.options, described.target)
         except OptionError as error:
             raise located(error, spec.location, prefix=spec.node) from error
+
+
+def _covers(spec: TargetSpec) -> Interval | None:
+    """Return what a target's node covers, templates expanded."""
+    from seeknal_core.config.covers import interval_of
+
+    if spec.covers is None:
+        return None
+    try:
+        return interval_of(*spec.covers)
+    except Mistake as error:
+        raise _mistake(spec, "covers", error.message, error.hint) from error
 
 
 def target_mode(spec: TargetSpec, context: ExecutionContext) -> Mode:

@@ -138,12 +138,16 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
     ``context.full_refresh`` makes every mode replace the table's rows by the snapshot's.
 
     ``upsert_by_key`` refuses keys that are NULL or stand twice in the snapshot.
-    ``incremental_by_time`` replaces an interval, both ends in it: from the beginning of the
-    day that lies ``lookback`` before the snapshot's earliest time, to its latest time itself
-    (not to the end of that day). Days are those of UTC, for times with a zone as for those
-    without; a date is its midnight. Rows outside the interval, or without a time, stay. A
-    snapshot without rows has no interval and changes no row; one with a NULL time is
-    refused, and so is a time column that is neither a date nor a timestamp.
+    ``incremental_by_time`` replaces ``target.covers`` where that is given: all rows of the
+    table whose time is in it, also where the snapshot has none. A row of the snapshot whose
+    time is not in it is refused. Otherwise the days that the snapshot has rows of are
+    replaced, and no others. A day of which the table holds more rows than the snapshot is
+    refused, by name; days between the first and the last that only the table holds are kept,
+    and a note says so. Days are those of UTC, for times with a zone as for those without; a
+    date is its midnight. Rows without a time stay. A snapshot with a NULL time is refused,
+    and so is a time column that is neither a date nor a timestamp. ``target.lookback`` has no
+    effect. ``insert_overwrite`` replaces the partitions by ``target.partition_by`` that the
+    snapshot has rows of, NULL being one; a store without partitions refuses it.
     `seeknal_core.rules` has these rules for any store.
 
     Raises:

@@ -44,9 +44,13 @@ class NodeOptions(TypedDict, total=False):
 
 
 class TransformOptions(NodeOptions, total=False):
-    """What ``@transform`` takes; ``inputs`` are node ids (``source.users``)."""
+    """What ``@transform`` takes.
+
+    ``inputs`` are node ids (``source.users``); ``covers`` is ``{"from": ..., "to": ...}``.
+    """
 
     inputs: Sequence[str]
+    covers: Mapping[str, object]
 
 
 class Use(NamedTuple):

@@ -101,7 +101,11 @@ class ChangePolicy(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Node:
-    """What a source and a transform share. ``id`` is ``<kind>.<name>``."""
+    """What a source and a transform share. ``id`` is ``<kind>.<name>``.
+
+    ``covers`` holds ``from`` and ``to`` of the time that the rows are complete for, as
+    written; None where the user did not say.
+    """
 
     name: str
     location: Location = attrs.field(eq=False)
@@ -112,6 +116,7 @@ class Node:
     contract: bool = False
     audits: tuple[Audit, ...] = ()
     targets: tuple[TargetSpec, ...] = ()
+    covers: tuple[str, str] | None = None
 
     @property
     def kind(self) -> str:

@@ -98,6 +98,7 @@ class Mode(enum.Enum):
     APPEND = "append"
     UPSERT_BY_KEY = "upsert_by_key"
     INCREMENTAL_BY_TIME = "incremental_by_time"
+    INSERT_OVERWRITE = "insert_overwrite"
 
 
 class SchemaChange(enum.Enum):
@@ -105,6 +106,27 @@ class SchemaChange(enum.Enum):
 
     EVOLVE = "evolve"
     FAIL = "fail"
+    SYNC = "sync"
+
+
+@attrs.frozen(kw_only=True)
+class Interval:
+    """A half-open interval of time: ``start`` belongs to it, ``end`` does not.
+
+    Both are in UTC and have no time zone. A column without a time zone is compared as it
+    is written, a moment by its time in UTC, a date by its midnight.
+    """
+
+    start: datetime
+    end: datetime
+
+    def __str__(self) -> str:
+        return f"[{_short(self.start)}, {_short(self.end)})"
+
+
+def _short(time: datetime) -> str:
+    """Return a time as text, a midnight as its date."""
+    return time.isoformat(sep=" ").removesuffix(" 00:00:00")
 
 
 @attrs.frozen(kw_only=True)
@@ -338,7 +360,9 @@ class TargetSpec:
 
     ``parts`` is ``table`` split by ``bind_target``, empty before. ``options``
     are the fields that the core does not know, for the backend's own class.
-    ``mode`` is None where the user named none.
+    ``mode`` is None where the user named none. ``covers`` holds ``from`` and ``to``
+    of the node's ``covers``: as written, or expanded once the target is bound.
+    ``lookback`` has no effect.
     """
 
     node: str
@@ -355,6 +379,7 @@ class TargetSpec:
     options: Mapping[str, object] = attrs.field(factory=dict)
     parts: tuple[str, ...] = ()
     location: Location | None = attrs.field(default=None, eq=False)
+    covers: tuple[str, str] | None = None
 
     @property
     def key(self) -> str:
@@ -369,13 +394,15 @@ class Staged:
     ``promotion`` names the batch it belongs to. ``base`` is the version that the
     target had when this was staged (`TargetState.version`), None where it was
     absent. ``rows`` is how many rows were staged. ``data`` is the backend's own:
-    values of JSON, no secret; it survives a round trip through a file.
+    values of JSON, no secret; it survives a round trip through a file. ``notes`` are
+    sentences that the user should see once it is published.
     """
 
     promotion: str
     base: str | None
     rows: int
     data: Mapping[str, object] = attrs.field(factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -385,6 +412,8 @@ class Target:
     ``name`` is what ``namespace_for`` gave; ``options`` is an instance of the
     class that ``describe_options`` named for targets, or None. With ``staged``
     the call is about what waits for this target, not about what readers see.
+    ``covers`` is the time that the node's rows are complete for, None where the user
+    did not say. ``lookback`` has no effect.
     """
 
     key: str
@@ -399,6 +428,7 @@ class Target:
     on_schema_change: SchemaChange = SchemaChange.EVOLVE
     options: object = None
     staged: Staged | None = None
+    covers: Interval | None = None
 
 
 @attrs.frozen(kw_only=True)

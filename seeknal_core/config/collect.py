@@ -54,9 +54,9 @@ class Collector:
                 self.legacy(document, join(path, key), key)
         return {key: item for key, item in value.items() if key not in known}
 
-    def legacy(self, document: Document, path: str, name: str) -> None:
-        """Note the use of something that Seeknal 2.x knows and that has no effect here."""
-        message = f"{name!r} is of Seeknal 2.x and has no effect"
+    def legacy(self, document: Document, path: str, name: str, message: str = "") -> None:
+        """Note the use of something that older projects have and that has no effect here."""
+        message = message or f"{name!r} is of Seeknal 2.x and has no effect"
         self._legacy.setdefault(name, []).append(document.problem(path, message))
 
     def warnings(self) -> tuple[Problem, ...]:

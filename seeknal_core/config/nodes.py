@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import attrs
 
 from seeknal_core.config.checks import check_file_params, read_audits, read_columns
 from seeknal_core.config.collect import Collector
+from seeknal_core.config.covers import read_covers, with_covers
 from seeknal_core.config.targets import read_targets
 from seeknal_core.config.yaml import Document
 from seeknal_core.hints import canonical_type
@@ -75,6 +77,7 @@ class _InputDocument:
 class _TransformDocument(_NodeDocument):
     transform: str
     inputs: tuple[_InputDocument, ...] = ()
+    covers: object = None
 
 
 @attrs.frozen(kw_only=True)
@@ -128,11 +131,13 @@ def read_node(
     if isinstance(name, str):
         check_name(document, name, collector)
     id = f"{kind}.{name}"
-    parts = {
+    parts: dict[str, Any] = {
         "columns": read_columns(document, value, collector),
         "audits": read_audits(document, value, collector),
         "targets": read_targets(document, value, id, collector),
     }
+    if kind == "transform":
+        parts |= with_covers(read_covers(document, value, collector), parts["targets"])
     if kind == "source":
         return _read_source(document, value, parts, collector)
     return _read_transform(document, value, parts, sql, collector)

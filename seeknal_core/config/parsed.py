@@ -28,7 +28,7 @@ from seeknal_core.types import Location, Mode, SchemaChange, TargetSpec
 
 #: Changed when the meaning of anything cached changes: a field of these classes, or how a
 #: text is read.
-VERSION = 1
+VERSION = 2
 
 #: By place: entries name a class by its number.
 _CLASSES: tuple[type[Any], ...] = (

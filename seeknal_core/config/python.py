@@ -11,7 +11,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import attrs
 
 from seeknal_core.config.checks import read_audits, read_columns
 from seeknal_core.config.collect import Collector
+from seeknal_core.config.covers import read_covers, with_covers
 from seeknal_core.config.nodes import check_name
 from seeknal_core.config.python_code import read_code
 from seeknal_core.config.targets import read_targets
@@ -173,6 +174,7 @@ class _SourceFields:
 @attrs.frozen(kw_only=True)
 class _TransformFields(_SourceFields):
     inputs: tuple[str, ...] = ()
+    covers: object = None
 
 
 def _node(declaration: Declaration, file: str, collector: Collector) -> PythonNode | None:
@@ -200,6 +202,7 @@ def _node(declaration: Declaration, file: str, collector: Collector) -> PythonNo
     columns = read_columns(document, value, collector)
     audits = read_audits(document, value, collector)
     specs = read_targets(document, written, f"{kind}.{name}", collector) if targets else ()
+    covers = read_covers(document, value, collector) if kind == "transform" else None
     if fields is None:
         return None
     return PythonNode(
@@ -211,7 +214,7 @@ def _node(declaration: Declaration, file: str, collector: Collector) -> PythonNo
         columns=columns,
         contract=fields.contract,
         audits=audits,
-        targets=specs,
+        **with_covers(covers, specs),
         function=function,
         node_kind=kind,
         inputs=fields.inputs if isinstance(fields, _TransformFields) else (),
@@ -238,6 +241,8 @@ def _plain(value: Any) -> Any:
             return sorted(_plain(item) for item in value)
         case Enum():
             return _plain(value.value)
+        case date():
+            return value.isoformat()
         case timedelta():
             return f"{int(value.total_seconds())}s"
         case _:

@@ -18,10 +18,13 @@ MODES: Mapping[str, Mode] = {
     **{mode.value: mode for mode in Mode},
     "overwrite": Mode.FULL,
     "upsert": Mode.UPSERT_BY_KEY,
-    "insert_overwrite": Mode.INCREMENTAL_BY_TIME,
 }
 #: Fields of a 2.x target that have no effect here.
 _LEGACY = frozenset({"create_table", "schema_evolution", "event_time_col", "offline", "online"})
+_NO_LOOKBACK = (
+    "'lookback' has no effect: the days are replaced that the rows hold; "
+    "where the node's rows are complete for a time, say so with covers: {from: ..., to: ...}"
+)
 #: How alike an unknown field is to a known one to be a slip of the pen, not a backend's option.
 _SLIP = 0.75
 
@@ -111,6 +114,13 @@ def _read_target(
     if mode is Mode.UPSERT_BY_KEY and not fields.unique_keys:
         hint = "write unique_keys: [...]"
         collector.add(document, path, f"mode {fields.mode!r} needs 'unique_keys'", hint)
+    if mode is Mode.INSERT_OVERWRITE and not fields.partition_by:
+        if fields.time_column:
+            # What it means in projects that were written before it had a mode of its own.
+            mode = Mode.INCREMENTAL_BY_TIME
+        else:
+            hint = "write partition_by: [...], or time_column: ... to replace days"
+            collector.add(document, path, f"mode {fields.mode!r} needs 'partition_by'", hint)
     if mode is Mode.INCREMENTAL_BY_TIME and not fields.time_column:
         hint = "write time_column: ..."
         collector.add(document, path, f"mode {fields.mode!r} needs 'time_column'", hint)
@@ -144,6 +154,8 @@ def _refuse_slips(
 def _lookback(
     document: Document, value: int | timedelta, path: str, collector: Collector
 ) -> timedelta:
+    if value:
+        collector.legacy(document, join(path, "lookback"), "lookback", _NO_LOOKBACK)
     if isinstance(value, timedelta):
         return value
     try:

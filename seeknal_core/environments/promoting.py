@@ -140,7 +140,8 @@ def _recover(session: Session, source_name: str, request: PromoteRequest) -> Pro
 def _finished(session: Session, found: Promotion, outcome: str = "promoted") -> PromotionReport:
     """Write what cannot be staged, move the state, and report."""
     found, errors = write_direct(session, found)
-    notes = finish(session, found)
+    said = [note for write in found.writes if write.staged for note in write.staged.notes]
+    notes = (*said, *finish(session, found))
     return PromotionReport(
         id=found.id,
         source=found.source,

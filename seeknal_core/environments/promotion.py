@@ -194,6 +194,7 @@ def resolve(session: Session, write: Write) -> ResolvedTarget:
             "lookback": timedelta(seconds=values["lookback"]),
             "unique_keys": tuple(values["unique_keys"]),
             "partition_by": tuple(values["partition_by"]),
+            "covers": tuple(values["covers"]) if values.get("covers") else None,
         }
     )
     session.dispatcher.host.load_backends([spec.type])
@@ -231,4 +232,7 @@ def _part(data: Mapping[str, Any]) -> Part:
 
 def _write(data: Mapping[str, Any]) -> Write:
     staged = data["staged"]
-    return Write(**{**data, "staged": Staged(**staged) if staged else None})
+    if not staged:
+        return Write(**{**data, "staged": None})
+    notes = tuple(staged.get("notes", ()))
+    return Write(**{**data, "staged": Staged(**{**staged, "notes": notes})})

@@ -92,6 +92,10 @@ class _Builder:
                 self._links[node.id] = _Links(inputs=_known(declared), volatile=volatile)
             case SqlNode():
                 self._links[node.id] = self._sql(node)
+        for text in node.covers or ():
+            self._problems += templates.problems(
+                text, self._vars, location=node.location, path="covers"
+            )
         for audit in node.audits:
             if audit.to is not None:
                 self._resolve(audit.to.split(".", 1), audit.location or node.location)

@@ -64,8 +64,9 @@ def definition(
     else:
         above = [list(pair) for pair in sorted(inputs)]
     columns = [[column.name, column.dtype] for column in node.columns]
+    covers = [] if node.covers is None else [templates.fill_vars_in(node.covers, vars)]
     return _digest(
-        DEFINITION_VERSION, TOKENIZER_VERSION, node.kind, _text(node, vars), columns, above
+        DEFINITION_VERSION, TOKENIZER_VERSION, node.kind, _text(node, vars), columns, above, *covers
     )
 
 

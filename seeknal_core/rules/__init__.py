@@ -3,7 +3,9 @@
 A backend may use any of this, or none. Nothing here opens a store or knows one:
 
 - whose a table is: `is_ours`, `check_owner`, `check_drop`;
-- rules of a write: `plan_write`, `check_snapshot`, `check_columns`, `check_rows`, `interval`;
+- rules of a write: `plan_write`, `check_snapshot`, `check_columns`, `check_rows`;
+- the time that a write replaces: `day_of`, `intervals`, `check_covers`, `check_days`,
+  and for rows in Arrow `count_days` and `inside`;
 - rules of a promotion: `check_generation`, `check_base`, `check_published`;
 - for a store whose transaction spans all its tables: `Transaction`, and over it all of
   `materialize`, `stage`, `prepare_publish`, `publish`, `revert`, `discard`, `drop_target`;
@@ -28,7 +30,6 @@ from seeknal_core.rules.checks import (
     check_rows,
     check_rows_in_sql,
     check_snapshot,
-    interval,
     is_ours,
     plan_write,
 )
@@ -36,6 +37,14 @@ from seeknal_core.rules.helpers import (
     patiently,
     plain,
     projection,
+)
+from seeknal_core.rules.times import (
+    check_covers,
+    check_days,
+    count_days,
+    day_of,
+    inside,
+    intervals,
 )
 from seeknal_core.rules.transactions import (
     Open,
@@ -60,6 +69,8 @@ __all__ = [
     "absent",
     "check_base",
     "check_columns",
+    "check_covers",
+    "check_days",
     "check_drop",
     "check_generation",
     "check_owner",
@@ -67,9 +78,12 @@ __all__ = [
     "check_rows",
     "check_rows_in_sql",
     "check_snapshot",
+    "count_days",
+    "day_of",
     "discard",
     "drop_target",
-    "interval",
+    "inside",
+    "intervals",
     "is_ours",
     "materialize",
     "patiently",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -111,12 +110,14 @@ class Write:
 
     ``replaces``: the snapshot's rows take the place of all rows and columns. ``repeated``:
     it is an append whose rows are in the table already, so no row is added. ``record`` is
-    what the ledger has to say from the write on.
+    what the ledger has to say from the write on. ``notes`` are sentences that the user
+    should see.
     """
 
     replaces: bool
     repeated: bool
     record: Record
+    notes: tuple[str, ...] = ()
 
 
 def plan_write(
@@ -184,6 +185,9 @@ def check_snapshot(
         if name not in schema.names:
             hint = f"select it; the columns are {', '.join(schema.names)}"
             raise _refused(target, f"needs column {name!r} in mode {target.mode.value}", hint)
+    if target.mode is Mode.INSERT_OVERWRITE:
+        problem = "mode insert_overwrite replaces partitions, which this store does not have"
+        raise _refused(target, problem, "mode: incremental_by_time, or another store")
     if target.mode is Mode.INCREMENTAL_BY_TIME:
         kind = schema.field(target.time_column).type
         if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
@@ -285,29 +289,6 @@ def _placing(target: Target) -> tuple[str, ...]:
     if target.mode is Mode.UPSERT_BY_KEY:
         return target.unique_keys
     return (str(target.time_column),) if target.mode is Mode.INCREMENTAL_BY_TIME else ()
-
-
-def interval(target: Target, first: date, last: date) -> tuple[datetime, datetime]:
-    """Return the interval of time that mode ``incremental_by_time`` replaces, both ends in it.
-
-    It begins with the day that lies ``target.lookback`` before the earliest time, and ends
-    with the latest time itself, not with its day.
-
-    Args:
-        first, last: the earliest and the latest time of the rows that arrive, without which
-            there is no interval: dates or timestamps. The days of moments, which have a
-            time zone, are those of UTC; a date counts as its midnight.
-
-    Returns:
-        Timestamps; moments in UTC where the arguments are moments.
-    """
-    start, end = (
-        one if isinstance(one, datetime) else datetime.combine(one, time()) for one in (first, last)
-    )
-    if start.tzinfo is not None:
-        start, end = start.astimezone(UTC), end.astimezone(UTC)
-    start -= target.lookback
-    return start.replace(hour=0, minute=0, second=0, microsecond=0), end
 
 
 def check_generation(batch: Batch, found: int) -> None:

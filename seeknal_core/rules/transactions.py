@@ -61,7 +61,12 @@ class Stage:
         record = Record.of(write["record"])
         assert record is not None
         return cls(
-            write=Write(replaces=write["replaces"], repeated=write["repeated"], record=record),
+            write=Write(
+                replaces=write["replaces"],
+                repeated=write["repeated"],
+                record=record,
+                notes=tuple(write.get("notes", ())),
+            ),
             before=Record.of(document["before"]),
             published=PublishedTarget(**published) if published is not None else None,
             reverted=document["reverted"],
@@ -292,6 +297,7 @@ def materialize(
         rows_after=done.rows_after,
         version=done.version,
         created=done.created,
+        notes=write.notes,
     )
 
 
@@ -306,7 +312,8 @@ def stage(
     with open(context) as store:
         write, count = store.arrive(promotion, target, snapshot)
         store.put_stage(promotion, target, Stage(write=write))
-        return Staged(promotion=promotion, base=store.version(target), rows=count)
+        base = store.version(target)
+        return Staged(promotion=promotion, base=base, rows=count, notes=write.notes)
 
 
 def prepare_publish(context: ExecutionContext, batch: Batch, open: Open) -> bool:

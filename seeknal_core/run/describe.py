@@ -60,7 +60,8 @@ def text_of(node: AnyNode) -> str:
 
     match node:
         case SqlNode():
-            return node.sql.strip() + "\n"
+            covers = f"-- covers {' to '.join(node.covers)}\n" if node.covers else ""
+            return covers + node.sql.strip() + "\n"
         case PythonNode():
             try:
                 return inspect.getsource(node.function)

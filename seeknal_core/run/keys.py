@@ -47,7 +47,17 @@ def sql_key(session: Session, node: SqlNode, tokens: str, inputs: Sequence[str])
         tokens,
         list(inputs),
         volatile_part(session, node.id),
+        *_covers(session, node),
     )
+
+
+def _covers(session: Session, node: SqlNode | PythonNode) -> list[object]:
+    """Return what a node covers now: rows that are complete for another time are others."""
+    from seeknal_core.graph.templates import expand_value
+
+    if node.covers is None:
+        return []
+    return [expand_value(node.covers, session.variables, location=node.location)]
 
 
 def python_key(session: Session, node: PythonNode, inputs: Sequence[str]) -> str:
@@ -68,6 +78,7 @@ def python_key(session: Session, node: PythonNode, inputs: Sequence[str]) -> str
         {name: asked[name] for name in node.context_names if name in asked},
         list(inputs),
         volatile_part(session, node.id),
+        *_covers(session, node),
     )
 
 

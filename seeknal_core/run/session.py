@@ -284,14 +284,23 @@ def store_sources(nodes: Sequence[AnyNode]) -> tuple[SourceNode, ...]:
 
 
 def enabled_targets(session: Session, nodes: Sequence[AnyNode]) -> tuple[TargetSpec, ...]:
-    """Return the targets of these nodes that are switched on."""
+    """Return the targets of these nodes that are switched on, what they cover expanded."""
     legacy = hints().legacy_target_type
     return tuple(
-        spec
+        _expanded(session, spec)
         for node in nodes
         for spec in node.targets
         if spec.enabled and (session.profile.materialization_enabled or spec.type != legacy)
     )
+
+
+def _expanded(session: Session, spec: TargetSpec) -> TargetSpec:
+    from seeknal_core.graph.templates import expand
+
+    if spec.covers is None:
+        return spec
+    start, end = (expand(text, session.variables, location=spec.location) for text in spec.covers)
+    return attrs.evolve(spec, covers=(start, end))
 
 
 def source_spec(session: Session, node: SourceNode) -> SourceSpec:

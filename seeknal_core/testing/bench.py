@@ -143,7 +143,9 @@ class Bench:
         keys: tuple[str, ...] = (),
         time: str | None = None,
         lookback: timedelta = timedelta(0),
+        partition_by: tuple[str, ...] = (),
         on_schema_change: SchemaChange = SchemaChange.EVOLVE,
+        covers: tuple[str, str] | None = None,
     ) -> TargetSpec:
         """Return a target as its file has it."""
         return TargetSpec(
@@ -154,7 +156,9 @@ class Bench:
             unique_keys=keys,
             time_column=time,
             lookback=lookback,
+            partition_by=partition_by,
             on_schema_change=on_schema_change,
+            covers=covers,
         )
 
     def target(

@@ -97,6 +97,7 @@ class MemoryBackend:
         with self.changing(context) as store:
             there = store.tables.get(target.name.parts)
             table, arrived = self.table(context, target, snapshot, there)
+            notes = self.notes(context, target, arrived, there)
             store.make_namespaces(target.name.parts, place_of(context))
             store.tables[target.name.parts] = table
         return WriteResult(
@@ -104,7 +105,17 @@ class MemoryBackend:
             rows_after=table.rows.num_rows,
             version=table.version,
             created=there is None,
+            notes=notes,
         )
+
+    def notes(
+        self, context: ExecutionContext, target: Target, arrived: pa.Table, there: Table | None
+    ) -> tuple[str, ...]:
+        """Return what the user should hear of a write; refuse one that would lose rows."""
+        if there is None or context.full_refresh:
+            empty = arrived.slice(0, 0)
+            return memory_rows.notes(target, arrived, empty)
+        return memory_rows.notes(target, arrived, there.rows)
 
     def table(
         self, context: ExecutionContext, target: Target, snapshot: Snapshot, there: Table | None
@@ -218,9 +229,10 @@ class MemoryBackend:
         with self.changing(context) as store:
             there = store.tables.get(target.name.parts)
             table, arrived = self.table(context, target, snapshot, there)
+            notes = self.notes(context, target, arrived, there)
             store.stages[promotion, target.key] = Stage(arrived=arrived, table=table)
         base = there.version if there else None
-        return Staged(promotion=promotion, base=base, rows=arrived.num_rows)
+        return Staged(promotion=promotion, base=base, rows=arrived.num_rows, notes=notes)
 
     def staged(self, store: Store, promotion: str, target: Target) -> Stage:
         """Return what is staged for a target."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from seeknal_core import rules
 from seeknal_core.errors import BackendError, WriteRefused
-from seeknal_core.types import Mode, SchemaChange, Target
+from seeknal_core.types import Interval, Mode, SchemaChange, Target
 
 if TYPE_CHECKING:
     from seeknal_core.testing.memory_store import Store
@@ -27,6 +28,10 @@ def check(target: Target, rows: pa.Table, there: pa.Table | None, full_refresh: 
         if pa.types.is_null(field.type):
             hint = f"give it one: CAST({field.name} AS VARCHAR)"
             raise WriteRefused(f"column {field.name!r} has no type", hint)
+    if target.mode is Mode.INSERT_OVERWRITE:
+        lacking = [name for name in target.partition_by if name not in rows.column_names]
+        if lacking or not target.partition_by:
+            raise WriteRefused(f"{target.name} is partitioned by columns", "partition_by: [day]")
     _check_keys(target, rows)
     if there is None:
         return
@@ -54,11 +59,13 @@ def merged(target: Target, rows: pa.Table, there: pa.Table) -> pa.Table:
     if target.mode is Mode.UPSERT_BY_KEY:
         new = set(_keys(rows, target.unique_keys))
         kept = there.filter([key not in new for key in _keys(there, target.unique_keys)])
-    elif target.mode is Mode.INCREMENTAL_BY_TIME and rows.num_rows:
-        times = rows[str(target.time_column)].to_pylist()
-        first, last = _day(min(times) - target.lookback), max(times)
-        old = there[str(target.time_column)].to_pylist()
-        kept = there.filter([not first <= time <= last for time in old])
+    elif target.mode is Mode.INSERT_OVERWRITE:
+        touched = set(_keys(rows, target.partition_by))
+        kept = there.filter([key not in touched for key in _keys(there, target.partition_by)])
+    elif target.mode is Mode.INCREMENTAL_BY_TIME:
+        new, old = (one[str(target.time_column)] for one in (rows, there))
+        replaced = rules.intervals(target, rules.count_days(target, new))
+        kept = there.filter(pc.invert(rules.inside(old, replaced)))
     return pa.concat_tables([kept, rows], promote_options="permissive")
 
 
@@ -66,10 +73,21 @@ def _keys(rows: pa.Table, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
     return list(zip(*(rows[column].to_pylist() for column in columns), strict=True))
 
 
-def _day(time: Any) -> Any:
-    if isinstance(time, dt.datetime):
-        return time.replace(hour=0, minute=0, second=0, microsecond=0)
-    return time
+def notes(target: Target, rows: pa.Table, there: pa.Table) -> tuple[str, ...]:
+    """Check the days that rows replace in a table; return what the user should hear of it.
+
+    Raises:
+        WriteRefused: a row is not in what the node covers, or a day would lose rows.
+    """
+    if target.mode is not Mode.INCREMENTAL_BY_TIME:
+        return ()
+    new, old = (one[str(target.time_column)] for one in (rows, there))
+
+    def outside(covers: Interval) -> int:
+        return int(pc.sum(pc.invert(rules.inside(new, [covers]))).as_py() or 0)
+
+    rules.check_covers(target, outside)
+    return rules.check_days(target, rules.count_days(target, new), rules.count_days(target, old))
 
 
 def query(store: Store, text: str) -> pa.Table:

@@ -561,3 +561,56 @@ def test_the_params_of_a_file_are_checked_before_anything_runs(root: Path) -> No
         "23:10: params.delimiter: is empty",
         "23:25: params.skip: is negative",
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("{from: 2024-01-01, to: 2024-02-01}", ("2024-01-01", "2024-02-01")),
+        ("{from: 2024-01-01T06:00:00, to: '2024-01-02'}", ("2024-01-01T06:00:00", "2024-01-02")),
+        ("{from: '{{ yesterday }}', to: '{{ today }}'}", ("{{ yesterday }}", "{{ today }}")),
+    ],
+)
+def test_a_transform_says_what_it_covers(
+    root: Path, written: str, expected: tuple[str, str]
+) -> None:
+    text = f"kind: transform\nname: t\ntransform: SELECT 1\ncovers: {written}\n"
+    text += "materialization: {table: t, mode: incremental_by_time, time_column: at}\n"
+    write(root, "t.yml", text)
+    [node] = load_project(root).nodes
+    assert node.covers == expected
+    assert [spec.covers for spec in node.targets] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("2024-01-01", "covers: is a date"),
+        ("{from: 2024-01-01}", "covers: is from, not from and to"),
+        ("{from: 2024-01-01, to: soon}", "covers: 'soon' is no date and no time in ISO 8601"),
+        ("{from: 2024-01-01, to: 3}", "covers.to: is no date and no time"),
+        ("{from: 2024-01-02, to: 2024-01-02}", "covers: ends (2024-01-02) before it begins"),
+    ],
+)
+def test_what_is_covered_is_an_interval(root: Path, written: str, message: str) -> None:
+    text = f"kind: transform\nname: t\ntransform: SELECT 1\ncovers: {written}\n"
+    write(root, "t.yml", text)
+    with pytest.raises(ConfigError) as raised:
+        load_project(root)
+    assert message in str(raised.value)
+
+
+def test_an_overwrite_replaces_partitions_or_days(root: Path) -> None:
+    found = target(root, "table: t, mode: insert_overwrite, partition_by: [day]")
+    assert found.mode is Mode.INSERT_OVERWRITE
+    found = target(root, "table: t, mode: insert_overwrite, time_column: at")
+    assert found.mode is Mode.INCREMENTAL_BY_TIME
+
+
+def test_a_lookback_is_warned_about_once(root: Path) -> None:
+    text = "kind: transform\nname: {0}\ntransform: SELECT 1\nmaterialization:\n"
+    text += "  {{table: {0}, mode: incremental_by_time, time_column: at, lookback: 2d}}\n"
+    for name in "abc":
+        write(root, f"{name}.yml", text.format(name))
+    [warning] = load_project(root).warnings
+    assert "'lookback' has no effect" in warning.message and "(and 2 more)" in warning.message

@@ -47,7 +47,7 @@ table: data/x.csv
 materializations:
   - {type: postgresql, connection: warehouse, table: a.b, mode: upsert_by_key, unique_keys: [id]}
   - {type: iceberg, connection: lake, table: c.d, mode: incremental_by_time, time_column: at,
-     lookback: 3d, partition_by: [day(at)], on_schema_change: fail, enabled: false}
+     partition_by: [day(at)], on_schema_change: fail, enabled: false}
 --- */
 SELECT 1 AS id
 """,

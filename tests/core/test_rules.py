@@ -6,7 +6,7 @@ import copy
 import json
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from seeknal_core.types import (
     Batch,
     Connection,
     ExecutionContext,
+    Interval,
     Mode,
     Owned,
     OwnedKind,
@@ -279,33 +280,70 @@ def local(*parts: int) -> datetime:
 
 
 class TestIntervals:
-    @pytest.mark.parametrize(
-        ("lookback", "start"),
-        [
-            (timedelta(0), local(2024, 1, 3)),
-            (timedelta(days=1), local(2024, 1, 2)),
-            (timedelta(hours=11), local(2024, 1, 2)),
-            (timedelta(hours=10), local(2024, 1, 3)),
-        ],
-    )
-    def test_it_goes_from_a_day_to_the_latest_time(
-        self, lookback: timedelta, start: datetime
-    ) -> None:
-        of = attrs.evolve(BY_TIME, lookback=lookback)
-        first, last = local(2024, 1, 3, 10), local(2024, 1, 4, 5, 6)
-        assert rules.interval(of, first, last) == (start, last)
+    def test_adjacent_days_are_one_interval(self) -> None:
+        days = [date(2024, 1, 3), date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 5)]
+        assert rules.intervals(BY_TIME, days) == (
+            Interval(start=local(2024, 1, 1), end=local(2024, 1, 4)),
+            Interval(start=local(2024, 1, 5), end=local(2024, 1, 6)),
+        )
+        assert rules.intervals(BY_TIME, []) == ()
+
+    def test_what_is_covered_is_replaced_whatever_arrives(self) -> None:
+        covers = Interval(start=local(2024, 1, 1), end=local(2024, 1, 4))
+        of = attrs.evolve(BY_TIME, covers=covers)
+        assert rules.intervals(of, [date(2024, 1, 2)]) == rules.intervals(of, []) == (covers,)
 
     def test_days_of_moments_are_those_of_utc(self) -> None:
         east = timezone(timedelta(hours=9))
-        first, last = datetime(2024, 1, 3, 8, tzinfo=east), datetime(2024, 1, 3, 12, tzinfo=east)
-        start, end = rules.interval(BY_TIME, first, last)
-        assert start == datetime(2024, 1, 2, tzinfo=UTC)
-        assert (end.isoformat(), end) == ("2024-01-03T03:00:00+00:00", last)
+        assert rules.day_of(datetime(2024, 1, 3, 8, tzinfo=east)) == date(2024, 1, 2)
+        assert rules.day_of(local(2024, 1, 3, 23, 59)) == date(2024, 1, 3)
+        assert rules.day_of(date(2024, 1, 3)) == date(2024, 1, 3)
 
-    def test_dates_are_midnights_and_a_part_of_a_day_counts(self) -> None:
-        of = attrs.evolve(BY_TIME, lookback=timedelta(hours=36))
-        found = rules.interval(of, date(2024, 1, 3), date(2024, 1, 5))
-        assert found == (local(2024, 1, 1), local(2024, 1, 5))
+    def test_days_are_counted_of_any_kind_of_time(self) -> None:
+        east = timezone(timedelta(hours=9))
+        moments = [datetime(2024, 1, 3, 8, tzinfo=east), datetime(2024, 1, 3, 9, tzinfo=east), None]
+        found = pa.array(moments, pa.timestamp("us", "Asia/Tokyo"))
+        one_each = {date(2024, 1, 2): 1, date(2024, 1, 3): 1}
+        assert rules.count_days(BY_TIME, found) == one_each
+        for kind in (pa.date32(), pa.date64(), pa.timestamp("s"), pa.timestamp("ns")):
+            days = pa.array([date(2024, 1, 2), date(2024, 1, 3)]).cast(kind)
+            assert rules.count_days(BY_TIME, days) == one_each, kind
+        old = pa.array([-1], pa.timestamp("us"))
+        assert rules.count_days(BY_TIME, old) == {date(1969, 12, 31): 1}
+        with pytest.raises(WriteRefused, match="years 1 to 9999"):
+            rules.count_days(BY_TIME, pa.array([3_000_000], pa.int32()).cast(pa.date32()))
+
+    def test_the_end_is_not_inside(self) -> None:
+        one = Interval(start=local(2024, 1, 1), end=local(2024, 1, 2))
+        times = [local(2024, 1, 1), local(2024, 1, 1, 23, 59, 59, 999999), local(2024, 1, 2), None]
+        for zone in (None, "UTC"):
+            found = rules.inside(pa.array(times, pa.timestamp("us", zone)), [one])
+            assert found.to_pylist() == [True, True, False, False]
+        assert rules.inside(pa.array(times, pa.timestamp("us")), []).to_pylist() == [False] * 4
+
+    def test_a_day_that_would_lose_rows_is_refused_with_the_way_out(self) -> None:
+        one, two = date(2024, 1, 1), date(2024, 1, 2)
+        with pytest.raises(WriteRefused, match="2024-01-02 has 3 rows there and 2 here") as raised:
+            rules.check_days(BY_TIME, {one: 5, two: 2}, {one: 5, two: 3})
+        assert "covers: {from: 2024-01-02, to: 2024-01-03}" in raised.value.hint
+        assert "--full-refresh" in raised.value.hint
+        covers = Interval(start=local(2024, 1, 1), end=local(2024, 1, 4))
+        assert not rules.check_days(attrs.evolve(BY_TIME, covers=covers), {two: 2}, {two: 3})
+
+    def test_a_day_between_that_only_the_table_has_is_named(self) -> None:
+        first, last = date(2024, 1, 2), date(2024, 1, 9)
+        there = {date(2024, 1, day): 1 for day in range(1, 11)}
+        [note] = rules.check_days(BY_TIME, {first: 1, last: 1}, there)
+        assert "6 rows" in note and "2024-01-03" in note and "and 1 more" in note
+        assert not rules.check_days(BY_TIME, {first: 1}, there)
+
+    def test_rows_outside_of_what_is_covered_are_refused(self) -> None:
+        covers = Interval(start=local(2024, 1, 1), end=local(2024, 1, 4, 12))
+        of = attrs.evolve(BY_TIME, covers=covers)
+        rules.check_covers(of, lambda _: 0)
+        rules.check_covers(BY_TIME, lambda _: 1 // 0)
+        with pytest.raises(WriteRefused, match=r"7 rows .* \[2024-01-01, 2024-01-04 12:00:00\)"):
+            rules.check_covers(of, lambda interval: 7 if interval == covers else 0)
 
 
 class TestStaleness:

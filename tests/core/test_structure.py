@@ -104,7 +104,8 @@ def test_all_mistakes_come_at_once_each_with_its_path() -> None:
         "connections.w.keys: is a string, not a list; write [...], or one '- ...' a line",
         "connections.w.catalog.retries: is true or false, not a whole number",
         "connections.w.catalog.uri: is missing",
-        "connections.w.mode: is not one of full, append, upsert_by_key, incremental_by_time; "
+        "connections.w.mode: is not one of full, append, upsert_by_key, incremental_by_time, "
+        "insert_overwrite; "
         "did you mean 'append'?",
         "connections.w.hst: unknown field; did you mean 'host'?",
         "connections.w.host: is missing",

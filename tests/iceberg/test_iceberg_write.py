@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from seeknal_core.errors import NamespaceRefused, WriteRefused
-from seeknal_core.types import Mode, Target
+from seeknal_core.types import Interval, Mode, Target
 from support.iceberg import Bench
 
 APPEND, UPSERT, INTERVAL = Mode.APPEND, Mode.UPSERT_BY_KEY, Mode.INCREMENTAL_BY_TIME
@@ -214,41 +215,87 @@ def at(day: int, hour: int = 0) -> datetime:
 
 
 @pytest.mark.parametrize("tz", [None, "UTC"])
-def test_an_interval_replaces_whole_days_up_to_the_latest_time(
-    bench: Bench, tz: str | None
-) -> None:
-    target = bench.target(mode=INTERVAL, time_column="ts")
-    old = stamps(at(1, 5), at(2, 1), at(2, 9), at(2, 20), at(3, 1), None, tz=tz)
+def test_days_are_replaced_that_the_rows_have(bench: Bench, tz: str | None) -> None:
+    target = bench.target(mode=INTERVAL, time_column="ts", lookback=timedelta(days=3))
+    old = stamps(at(1, 5), at(2), at(2, 20), at(3, 1), at(4), None, tz=tz)
     bench.write(bench.target(), pa.table({"id": [1, 2, 3, 4, 5, 6], "ts": old}))
-    result = bench.write(
-        target, pa.table({"id": [20, 21], "ts": stamps(at(2, 8), at(2, 12), tz=tz)})
-    )
-    # The 2nd from its start to 12:00 is replaced; 20:00, the other days and NULL stay.
-    assert sorted(bench.read(target)["id"].to_pylist()) == [1, 4, 5, 6, 20, 21]
-    assert (result.rows_written, result.rows_after) == (2, 6)
+    new = stamps(at(2, 8), at(2, 12), at(4, 12), tz=tz)
+    for _ in range(2):
+        result = bench.write(target, pa.table({"id": [20, 21, 22], "ts": new}))
+        # The 2nd and the 4th are replaced; the other days and NULL stay.
+        assert sorted(bench.read(target)["id"].to_pylist()) == [1, 4, 6, 20, 21, 22]
+        assert (result.rows_written, result.rows_after) == (3, 6)
+        assert [note for note in result.notes if "1 rows" in note and "2024-01-03" in note]
 
 
-def test_lookback_widens_the_interval_by_whole_days(bench: Bench) -> None:
-    target = bench.target(mode=INTERVAL, time_column="d", lookback=timedelta(days=1))
-    days = [date(2024, 1, day) for day in (1, 2, 3)]
-    bench.write(bench.target(), {"id": [1, 2, 3], "d": days})
-    bench.write(target, {"id": [30], "d": [date(2024, 1, 3)]})
-    assert sorted(bench.read(target)["id"].to_pylist()) == [1, 30]
+def test_a_day_that_would_lose_rows_is_refused(bench: Bench) -> None:
+    target = bench.target(mode=INTERVAL, time_column="d")
+    old = [date(2024, 1, day) for day in (1, 2, 2)]
+    bench.write(target, {"id": [1, 2, 3], "d": old})
+    rows = pa.table({"id": [4, 5], "d": [date(2024, 1, 2), date(2024, 1, 3)]})
+    error = refused(bench, target, rows)
+    assert "2024-01-02 has 2 rows there and 1 here" in str(error)
+    assert "covers: {from: 2024-01-02" in error.hint
+    assert sorted(bench.read(target)["id"].to_pylist()) == [1, 2, 3]
 
 
-def test_a_lookback_of_hours_reaches_into_the_day_before(bench: Bench) -> None:
-    target = bench.target(mode=INTERVAL, time_column="ts", lookback=timedelta(hours=6))
-    bench.write(bench.target(), pa.table({"id": [1, 2], "ts": stamps(at(1, 23), at(2, 1))}))
-    bench.write(target, pa.table({"id": [9], "ts": stamps(at(2, 3))}))
-    assert sorted(bench.read(target)["id"].to_pylist()) == [9]
+def test_what_is_covered_is_replaced(bench: Bench) -> None:
+    covers = Interval(start=at(2), end=at(4))
+    target = bench.target(mode=INTERVAL, time_column="ts", covers=covers)
+    old = stamps(at(1, 23), at(2), at(3, 23), at(4))
+    bench.write(bench.target(), pa.table({"id": [1, 2, 3, 4], "ts": old}))
+    bench.write(target, pa.table({"id": [9], "ts": stamps(at(3))}))
+    assert sorted(bench.read(target)["id"].to_pylist()) == [1, 4, 9]
+    bench.write(target, pa.table({"id": pa.array([], pa.int64()), "ts": stamps()}))
+    assert sorted(bench.read(target)["id"].to_pylist()) == [1, 4]
+    error = refused(bench, target, pa.table({"id": [9], "ts": stamps(at(4))}))
+    assert "outside of [2024-01-02, 2024-01-04)" in str(error)
 
 
-def test_an_interval_before_1970_starts_at_its_day(bench: Bench) -> None:
+def test_a_day_before_1970_is_a_day(bench: Bench) -> None:
     target = bench.target(mode=INTERVAL, time_column="ts")
     old = [datetime(1960, 5, 5, hour) for hour in (1, 9)]  # noqa: DTZ001
     bench.write(bench.target(), pa.table({"id": [1, 2], "ts": stamps(*old)}))
-    bench.write(target, pa.table({"id": [3], "ts": stamps(old[1])}))
-    assert bench.read(target)["id"].to_pylist() == [3]
+    bench.write(target, pa.table({"id": [3, 4], "ts": stamps(*old)}))
+    assert sorted(bench.read(target)["id"].to_pylist()) == [3, 4]
+
+
+_PARTITIONED: dict[str, tuple[str, list[Any], list[Any], list[int]]] = {
+    # The entry of partition_by, the values there and here, and which rows there stay.
+    "identity": ("k", ["a", "a", "b", None], ["a", None], [2]),
+    "truncate": ("truncate(1, k)", ["ab", "ac", "bc", None], ["ax"], [2, 3]),
+    "bucket": ("bucket(1000, k)", ["ab", "ac", "bc", None], ["ab", None], [1, 2]),
+    "integers": ("k", [1, 2, 3], [2], [0, 2]),
+    "bucket of integers": ("bucket(7, k)", [1, 2, 3, 1], [1], [1, 2]),
+    "day": ("day(k)", [at(1, 1), at(1, 9), at(2, 1), None], [at(1, 5)], [2, 3]),
+    "month": ("month(k)", [at(1), at(31), datetime(2024, 2, 1)], [at(9)], [2]),  # noqa: DTZ001
+    "date": ("k", [date(2024, 1, 1), date(2024, 1, 2)], [date(2024, 1, 2)], [0]),
+    "decimal": ("k", [Decimal("1.10"), Decimal("2.20")], [Decimal("2.20")], [0]),
+    "uuid": ("k", [b"0" * 16, b"1" * 16], [b"1" * 16], [0]),
+    "boolean": ("k", [True, False, None], [False], [0, 2]),
+}
+
+
+@pytest.mark.parametrize("kind", _PARTITIONED)
+@pytest.mark.parametrize("repartitioned", [False, True])
+def test_an_overwrite_replaces_the_partitions_it_touches(
+    bench: Bench, kind: str, repartitioned: bool
+) -> None:
+    entry, old, new, stay = _PARTITIONED[kind]
+    type = pa.uuid() if kind == "uuid" else None
+
+    def rows(start: int, values: list[Any]) -> pa.Table:
+        array = pa.array(values, pa.binary(16)).cast(type) if type else pa.array(values)
+        return pa.table({"id": range(start, start + len(values)), "k": array})
+
+    target = bench.target(mode=Mode.INSERT_OVERWRITE, partition_by=(entry,))
+    first = bench.target() if repartitioned else target
+    bench.write(first, rows(0, old))
+    for _ in range(2):
+        result = bench.write(target, rows(100, new))
+        found = sorted(bench.read(target)["id"].to_pylist())
+        assert found == [*stay, *range(100, 100 + len(new))]
+    assert result.rows_after == len(stay) + len(new)
 
 
 def test_no_rows_replace_no_interval(bench: Bench) -> None:

@@ -42,7 +42,8 @@ MODES = {
     "`full`": "test_a_full_write_replaces_all_rows",
     "`append`": "test_an_append_adds_its_rows",
     "`upsert_by_key`": "test_an_upsert_updates_and_inserts",
-    "`incremental_by_time`": "test_an_increment_replaces_its_interval",
+    "`incremental_by_time`": "test_an_increment_replaces_its_days",
+    "`insert_overwrite`": "test_an_overwrite_replaces_its_partitions",
 }
 VALUES = "test_values_come_back_exactly_or_are_refused"
 CONTRACTS = ("BackendContract", "StagingContract", "SourceContract", "CleanupContract")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import attrs
 import psycopg
 import pyarrow as pa
 import pytest
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Mode
-from seeknal_postgres import modes
+from seeknal_core.types import Interval, Mode, Snapshot, Target
+from seeknal_postgres import modes, plugin
 from support.postgres_hooks import Database
+from support.postgres_promotions import Promotion
 
 DAY = dt.timedelta(days=1)
 
@@ -183,33 +185,92 @@ def days_kept(db: Database) -> list[tuple[float, int]]:
     )
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
 @pytest.mark.parametrize("kind", TYPES)
-def test_incremental_replaces_from_the_first_day_to_the_last_moment(
-    db: Database, kind: str
+def test_incremental_replaces_the_days_that_the_rows_have(
+    db: Database, kind: str, zone: str
 ) -> None:
+    """Days are those of UTC, whatever the role's time zone is."""
+    db.execute(f"ALTER ROLE CURRENT_USER SET timezone = '{zone}'", "SET timezone = 'UTC'")
+    try:
+        target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at")
+        db.write(target, events(kind, 0, 1, 2, 3, 4))
+        for _ in range(2):
+            result = db.write(target, events(kind, 1, 3))
+            assert result.rows_written == 2
+            assert [note for note in result.notes if "1 rows" in note and "2024-03-03" in note]
+            assert days_kept(db) == [(0, 5), (1, 2), (2, 5), (3, 2), (4, 5)]
+        assert db.write(target, events(kind)).rows_after == 5
+    finally:
+        db.execute("ALTER ROLE CURRENT_USER RESET timezone")
+
+
+def test_incremental_replaces_many_days_apart(db: Database) -> None:
+    """More runs of days than conditions are written out for."""
     db.execute("SET timezone = 'UTC'")
     target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at")
-    db.write(target, events(kind, 0, 1, 2, 3, 4))
-    for _ in range(2):
-        assert db.write(target, events(kind, 1, 3)).rows_written == 2
-        assert days_kept(db) == [(0, 5), (1, 2), (3, 2), (4, 5)]
-    assert db.write(target, events(kind)).rows_after == 4
+    for kind in TYPES:
+        db.execute("DROP TABLE IF EXISTS s.t")
+        db.write(target, events(kind, *range(60)))
+        db.write(target, events(kind, *range(0, 60, 2)))
+        assert days_kept(db) == [(day, 60 if day % 2 else 30) for day in range(60)]
 
 
-def test_incremental_cuts_its_beginning_to_the_day_and_its_end_not(db: Database) -> None:
-    db.execute("SET timezone = 'UTC'")
-    target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at")
-    db.write(target, events("timestamptz", 0.9, 1.1, 1.5, 1.9))
-    db.write(target, events("timestamptz", 1.25, 1.75))
-    assert days_kept(db) == [(0.9, 4), (1.25, 2), (1.75, 2), (1.9, 4)]
-
-
-def test_incremental_looks_back(db: Database) -> None:
+def test_incremental_cuts_days_at_midnight(db: Database) -> None:
     db.execute("SET timezone = 'UTC'")
     target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at", lookback=2 * DAY)
-    db.write(target, events("timestamp", 0.5, 1.5, 2.5, 3.5))
-    db.write(target, events("timestamp", 3.25))
-    assert days_kept(db) == [(0.5, 4), (3.25, 1), (3.5, 4)]
+    db.write(target, events("timestamptz", 0.9, 1.0, 1.5, 2.0))
+    db.write(target, events("timestamptz", 1.25, 1.75))
+    assert days_kept(db) == [(0.9, 4), (1.25, 2), (1.75, 2), (2.0, 4)]
+
+
+def _stage(db: Database, target: Target, snapshot: Snapshot) -> None:
+    plugin.stage(db.context(), target, snapshot, "p1")
+
+
+def _write(db: Database, target: Target, snapshot: Snapshot) -> None:
+    plugin.materialize(db.context(), target, snapshot)
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_incremental_refuses_to_lose_rows_of_a_day(db: Database, promoted: bool) -> None:
+    target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at")
+    db.write(target, events("timestamp", 0.5, 1.5, 1.6))
+    losing = db.snapshot(events("timestamp", 1.7, 2.5))
+    write = _stage if promoted else _write
+    with pytest.raises(WriteRefused, match="2024-03-02 has 2 rows there and 1 here") as raised:
+        write(db, target, losing)
+    assert "covers: {from: 2024-03-02, to: 2024-03-03}" in raised.value.hint
+    assert days_kept(db) == [(0.5, 3), (1.5, 3), (1.6, 3)]
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+@pytest.mark.parametrize("kind", TYPES)
+def test_incremental_replaces_what_is_covered(db: Database, kind: str, promoted: bool) -> None:
+    db.execute("SET timezone = 'UTC'")
+    covers = Interval(start=dt.datetime(2024, 3, 2), end=dt.datetime(2024, 3, 4))  # noqa: DTZ001
+    target = db.target("s.t", Mode.INCREMENTAL_BY_TIME, time_column="at", covers=covers)
+    plain = attrs.evolve(target, covers=None)
+    db.write(plain, events(kind, 0, 1, 2, 3))
+    with pytest.raises(WriteRefused, match=r"1 rows .* have a at outside of"):
+        db.write(target, events(kind, 2, 3))
+    for rows, kept in (
+        (events(kind, 2), [(0, 4), (2, 1), (3, 4)]),
+        (events(kind), [(0, 4), (3, 4)]),
+    ):
+        if promoted:
+            wanted = [(target, db.snapshot(rows))]
+            promotion = Promotion(
+                db=db, context=db.context(), wanted=wanted, id=f"p-{rows.num_rows}"
+            ).stage()
+            batch = promotion.batch()
+            plugin.publish(promotion.context, batch)
+            assert days_kept(db) == kept
+            assert plugin.revert(promotion.context, batch, False)
+            assert days_kept(db) == [(day, 4) for day in range(4)]
+        else:
+            db.write(target, rows)
+            assert days_kept(db) == kept
 
 
 @pytest.mark.parametrize("existing", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -15,6 +16,7 @@ from seeknal_core.testing.memory import MemoryBackend
 from seeknal_core.testing.memory_store import Table, Transaction
 from seeknal_core.types import (
     ExecutionContext,
+    Interval,
     Mode,
     SchemaChange,
     Snapshot,
@@ -171,7 +173,11 @@ class PassesOverRowsThatAreThere(MemoryBackend):
         return rows.filter([row not in self.known for row in rows.to_pylist()])
 
 
-@breaks("an_increment_replaces_its_interval", "an_increment_looks_back")
+@breaks(
+    "an_increment_replaces_its_days",
+    "an_increment_deletes_no_day_that_it_does_not_have",
+    "an_increment_replaces_what_its_node_covers",
+)
 class ReplacesAllTimes(_Writes):
     told = told(lambda target, **_: {"mode": FULL} if target.mode is BY_TIME else None, "target")
 
@@ -184,9 +190,41 @@ class ReplacesAllTimes(_Writes):
         return super().table(context, target, snapshot, there)
 
 
-@breaks("an_increment_looks_back")
-class NeverLooksBack(_Writes):
-    told = told(lambda **_: {"lookback": attrs.fields(Target).lookback.default}, "target")
+@breaks("an_increment_replaces_what_its_node_covers")
+class NeverHearsWhatIsCovered(_Writes):
+    told = told(lambda **_: {"covers": None}, "target")
+
+
+@breaks("an_increment_deletes_no_day_that_it_does_not_have")
+class DeletesDaysBetween(MemoryBackend):
+    def table(
+        self, context: ExecutionContext, target: Target, snapshot: Snapshot, there: Table | None
+    ) -> tuple[Table, pa.Table]:
+        if target.mode is BY_TIME and snapshot.row_count and target.covers is None:
+            found = sorted(self.arriving(snapshot)["t"].to_pylist())
+            first = found[0].replace(hour=0, minute=0, second=0, microsecond=0)
+            last = found[-1] + timedelta(microseconds=1)
+            target = attrs.evolve(target, covers=Interval(start=first, end=last))
+        return super().table(context, target, snapshot, there)
+
+
+@breaks("an_increment_that_would_lose_rows_of_a_day_is_refused")
+class LosesRowsOfADay(MemoryBackend):
+    def notes(self, context: ExecutionContext, target: Target, *rows: Any) -> tuple[str, ...]:
+        try:
+            return super().notes(context, target, *rows)
+        except WriteRefused as error:
+            if target.covers is not None:
+                raise
+            return (error.message,)
+
+
+@breaks("an_overwrite_replaces_its_partitions")
+class ReplacesAllPartitions(_Writes):
+    told = told(
+        lambda target, **_: {"mode": FULL} if target.mode is Mode.INSERT_OVERWRITE else None,
+        "target",
+    )
 
 
 @breaks("an_increment_without_time_is_refused")

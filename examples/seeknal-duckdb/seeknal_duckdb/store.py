@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import date
 from typing import Any
 
 import attrs
@@ -37,6 +38,17 @@ def kept(kind: str, promotion: str, target: Target) -> QualifiedName:
     """Return the name of a table that a promotion keeps for a target: rows, or undo."""
     place = hashlib.sha256(f"{promotion}\0{target.key}".encode()).hexdigest()[:32]
     return named(OWN, f"{kind}_{place}")
+
+
+def stamp(target: Target) -> str:
+    """Return a target's time as SQL: in UTC, without a zone (the session's is UTC)."""
+    return f"CAST({quote(str(target.time_column))} AS TIMESTAMP)"
+
+
+def within(target: Target, interval: types.Interval) -> str:
+    """Return the condition that a target's time is in an interval."""
+    start, end = (f"TIMESTAMP '{one}'" for one in (interval.start, interval.end))
+    return f"{stamp(target)} >= {start} AND {stamp(target)} < {end}"
 
 
 def unfit(type: pa.DataType) -> str:
@@ -129,7 +141,28 @@ class Store(File, rules.Transaction):
         old = self.columns(target.name) if self.exists(*target.name.parts) else {}
         rules.check_columns(target, old, self.columns(rows), replaces=write.replaces)
         rules.check_rows_in_sql(target, str(rows), self.count, quote)
+        if target.mode is types.Mode.INCREMENTAL_BY_TIME:
+            notes = self._check_times(target, rows, target.name if not write.replaces else None)
+            write = attrs.evolve(write, notes=notes)
         return write, self.count(rows)
+
+    def _check_times(
+        self, target: Target, rows: QualifiedName, table: QualifiedName | None
+    ) -> tuple[str, ...]:
+        """Refuse rows that the mode has no place for; return what the user should hear."""
+
+        def outside(covers: types.Interval) -> int:
+            return self.count(f"{rows}") - self.count(f"{rows} WHERE {within(target, covers)}")
+
+        rules.check_covers(target, outside)
+        there = self.days(target, table) if table is not None else {}
+        return rules.check_days(target, self.days(target, rows), there)
+
+    def days(self, target: Target, table: QualifiedName) -> dict[date, int]:
+        """Count a table's rows of each day in UTC."""
+        day = f"CAST({stamp(target)} AS DATE)"
+        counted = f"SELECT {day}, count(*) FROM {table} WHERE {day} IS NOT NULL GROUP BY ALL"
+        return dict(self.rows(counted))
 
     def apply(self, promotion: str, target: Target, write: Write) -> PublishedTarget:
         """Bring the rows of `arrive` into the target, by its mode."""
@@ -159,10 +192,8 @@ class Store(File, rules.Transaction):
             found = f"SELECT 1 FROM {rows} AS new WHERE {same}"
             self.rows(f"DELETE FROM {table} AS old WHERE EXISTS ({found})")
         elif target.mode is types.Mode.INCREMENTAL_BY_TIME:
-            time = quote(str(target.time_column))
-            first = f"SELECT date_trunc('day', min({time}) - CAST(? AS INTERVAL)) FROM {rows}"
-            interval = f"({first}) AND (SELECT max({time}) FROM {rows})"
-            self.rows(f"DELETE FROM {table} WHERE {time} BETWEEN {interval}", target.lookback)
+            for interval in rules.intervals(target, self.days(target, rows)):
+                self.rows(f"DELETE FROM {table} WHERE {within(target, interval)}")
         self.rows(f"INSERT INTO {table} BY NAME FROM {rows}")
 
     def restore(self, promotion: str, target: Target, published: PublishedTarget) -> None:

@@ -1,4 +1,4 @@
-"""Which rows of a table a snapshot replaces: by key, or by an interval of time.
+"""Which rows of a table a snapshot replaces: by key here, by time or partition in `spans`.
 
 The snapshot's key columns are held in memory (keys only, never whole rows), as
 are the keys of one data file at a time. Files that hold no replaced row stay;
@@ -8,7 +8,6 @@ the others are written anew without those rows, in the same commit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
@@ -31,9 +30,7 @@ from seeknal_iceberg.scan import task_batches
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
-    from pyiceberg.table import Table
-
-_DAY = 86_400_000_000  # microseconds
+    from pyiceberg.table import FileScanTask, Table
 
 
 class Replaced(Protocol):
@@ -49,8 +46,23 @@ class Replaced(Protocol):
     def mask(self, rows: pa.Table) -> pa.BooleanArray:
         """Return, for rows of `columns` in this order, whether each is replaced."""
 
+    def whole(self, file: DataFile) -> bool | None:
+        """Return whether all rows of a file are replaced or none; None to look at them."""
 
-def _require(snapshot: Snapshot, columns: Sequence[str], field: str, target: Target) -> None:
+    def check(self, found: Iterable[pa.Table]) -> tuple[str, ...]:
+        """Refuse to lose rows that the snapshot does not stand for; return notes.
+
+        Args:
+            found: the rows of `columns` of the files that were looked at.
+        """
+
+
+def require(snapshot: Snapshot, columns: Sequence[str], field: str, target: Target) -> None:
+    """Refuse a target whose `field` names no column, or one that the snapshot lacks.
+
+    Raises:
+        WriteRefused: naming it.
+    """
     known = snapshot.schema.names
     if not columns:
         raise WriteRefused(
@@ -117,7 +129,7 @@ class Keys:
         Raises:
             WriteRefused: no key is named, a column is missing, a key is NULL or doubled.
         """
-        _require(snapshot, target.unique_keys, "unique_keys", target)
+        require(snapshot, target.unique_keys, "unique_keys", target)
         columns = target.unique_keys
         read = snapshot.reader(columns=columns).read_all()
         table = pa.table([_comparable(read[name]) for name in columns], names=_positions(columns))
@@ -150,7 +162,7 @@ class Keys:
             bounds = _bounds(column)
             if bounds is not None:
                 low, high = bounds
-                expression = And(expression, _between(names[name], low, high))
+                expression = And(expression, between(names[name], low, high))
         return expression
 
     def mask(self, rows: pa.Table) -> pa.BooleanArray:
@@ -161,8 +173,17 @@ class Keys:
         hits = keyed.join(self.table, keys=positions, join_type="left semi")["row"]
         return pc.is_in(keyed["row"], value_set=hits.combine_chunks()).combine_chunks()
 
+    def whole(self, file: DataFile) -> bool | None:
+        """Look at the rows of every file."""
+        return None
 
-def _between(name: str, low: int | str, high: int | str) -> BooleanExpression:
+    def check(self, found: Iterable[pa.Table]) -> tuple[str, ...]:
+        """Lose no row: one of each key comes back."""
+        return ()
+
+
+def between(name: str, low: int | str, high: int | str) -> BooleanExpression:
+    """Return the filter that a column lies between two values, both included."""
     # pyiceberg's expressions are pydantic models whose fields mypy takes for arguments.
     at_least, at_most = cast(Any, GreaterThanOrEqual), cast(Any, LessThanOrEqual)
     return And(at_least(name, low), at_most(name, high))
@@ -184,88 +205,16 @@ def _bounds(column: pa.ChunkedArray) -> tuple[int | str, int | str] | None:
     return None if found["min"] is None else (found["min"], found["max"])
 
 
-@attrs.frozen(kw_only=True)
-class Interval:
-    """Rows whose time lies in [``low``, ``high``], in microseconds, or days for a date."""
-
-    columns: tuple[str, ...]
-    low: int
-    high: int
-    is_date: bool
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, target: Target) -> Interval | None:
-        """Read the interval of a snapshot's times, or None where it has no rows.
-
-        Raises:
-            WriteRefused: no time column, another type than a date or timestamp, a NULL.
-        """
-        column = target.time_column or ""
-        columns = (column,)
-        _require(snapshot, columns if column else (), "time_column", target)
-        type = snapshot.schema.field(column).type
-        if not (pa.types.is_date(type) or pa.types.is_timestamp(type)):
-            raise WriteRefused(
-                f"{target.name}: time_column {column!r} is {type}, not a date or timestamp",
-                "CAST it in the node's SQL",
-                target=str(target.name),
-            )
-        low: int | None = None
-        high: int | None = None
-        for batch in snapshot.reader(columns=columns):
-            array = _times(pa.chunked_array([batch.column(0)]))
-            if array.null_count:
-                raise WriteRefused(
-                    f"{target.name}: time_column {column!r} has NULLs",
-                    "filter them out in the node's SQL",
-                    target=str(target.name),
-                )
-            found = pc.min_max(array).as_py()
-            if found["min"] is not None:
-                low = found["min"] if low is None else min(low, found["min"])
-                high = found["max"] if high is None else max(high, found["max"])
-        if low is None or high is None:
-            return None
-        is_date = pa.types.is_date(type)
-        return cls(
-            columns=columns, low=_floor(low, target.lookback, is_date), high=high, is_date=is_date
-        )
-
-    def candidates(self, names: dict[str, str]) -> BooleanExpression:
-        """Bound the time column by the interval."""
-        return _between(names[self.columns[0]], self.low, self.high)
-
-    def mask(self, rows: pa.Table) -> pa.BooleanArray:
-        """Compare each row's time with the interval; a NULL is outside."""
-        times = _times(rows.column(0))
-        inside = pc.and_(
-            pc.greater_equal(times, pa.scalar(self.low, times.type)),
-            pc.less_equal(times, pa.scalar(self.high, times.type)),
-        )
-        return pa.array(pc.fill_null(inside, False).combine_chunks())
-
-
-def _times(array: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_date(array.type):
-        return array.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
-    unit = pa.timestamp("us", array.type.tz)
-    return array.cast(unit, safe=True).cast(pa.int64())
-
-
-def _floor(low: int, lookback: timedelta, is_date: bool) -> int:
-    """Return the start of the day that lies `lookback` before a time."""
-    back = lookback // timedelta(microseconds=1)
-    if is_date:
-        return (low * _DAY - back) // _DAY
-    return (low - back) // _DAY * _DAY
-
-
 @attrs.frozen(kw_only=True, eq=False)
 class Rewrites:
-    """Data files that hold replaced rows, and a stream of the rows of them that stay."""
+    """Data files that hold replaced rows, and a stream of the rows of them that stay.
+
+    ``notes`` are sentences about rows that stay.
+    """
 
     removed: tuple[DataFile, ...]
     remaining: Iterable[pa.RecordBatch]
+    notes: tuple[str, ...] = ()
 
 
 def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema) -> Rewrites:
@@ -274,27 +223,37 @@ def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema
     Args:
         names: what the table calls the snapshot's columns.
         schema: the one the table will have; the remaining rows come in it.
+
+    Raises:
+        WriteRefused: rows would be lost that the snapshot does not stand for.
     """
     metadata = table.metadata
     there = metadata.schema()
     keys = Schema(*(there.find_field(names[column]) for column in replaced.columns))
     everything = file_schema(schema)[1]
     tasks = table.scan(row_filter=replaced.candidates(names)).plan_files()
-    hit = []
+    hit: list[tuple[FileScanTask, pa.BooleanArray | None]] = []
+    looked: list[pa.Table] = []
     for task in tasks:
+        whole = replaced.whole(task.file)
+        if whole is not None:
+            hit += [(task, None)] if whole else []
+            continue
         batches = list(task_batches(metadata, table.io, keys, task))
         if not batches:
             continue
         read = pa.concat_tables(
             (pa.Table.from_batches([batch]) for batch in batches), promote_options="permissive"
         )
-        mask = replaced.mask(read.select([field.name for field in keys.fields]))
+        read = read.select([field.name for field in keys.fields])
+        mask = replaced.mask(read)
+        looked.append(read)
         if pc.any(mask).as_py():
             hit.append((task, mask))
 
     def remaining() -> Iterator[pa.RecordBatch]:
         for task, mask in hit:
-            if pc.all(mask).as_py():
+            if mask is None or pc.all(mask).as_py():
                 continue
             offset = 0
             for batch in task_batches(metadata, table.io, there, task):
@@ -302,7 +261,11 @@ def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema
                 offset += batch.num_rows
                 yield _widen(batch.filter(stays), schema, everything)
 
-    return Rewrites(removed=tuple(task.file for task, _ in hit), remaining=remaining())
+    return Rewrites(
+        removed=tuple(task.file for task, _ in hit),
+        remaining=remaining(),
+        notes=replaced.check(looked),
+    )
 
 
 def _widen(batch: pa.RecordBatch, schema: Schema, arrow: pa.Schema) -> pa.RecordBatch:

@@ -19,7 +19,7 @@ from pyiceberg.table.snapshots import Operation
 from seeknal_core.errors import BackendError, SeeknalError
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import evolution, ledger, merge, pending, transactions
+from seeknal_iceberg import evolution, ledger, merge, pending, spans, transactions
 from seeknal_iceberg.failures import is_refused, sentence
 from seeknal_iceberg.files import Layout, Placer, folder_of
 from seeknal_iceberg.schema import columns_of
@@ -84,6 +84,8 @@ class Preparation:
         self.io: FileIO | None = None
         #: The table's snapshot cannot be read, and the new one takes nothing of it over.
         self.starts_anew = False
+        #: What the user should hear of rows that stay.
+        self.notes: tuple[str, ...] = ()
         #: The id that its manifests are named by; None for one of its own per attempt.
         self.commit_id: uuid.UUID | None = None
         self.catalog = self.open_catalog()
@@ -133,8 +135,8 @@ class Preparation:
         """Tell whether the table holds already what the write would make of it."""
         if self.mode is Mode.APPEND:
             return ledger.has_appended(table.properties, self.snapshot.content_key)
-        if self.mode in (Mode.UPSERT_BY_KEY, Mode.INCREMENTAL_BY_TIME):
-            return self.snapshot.row_count == 0
+        if self.mode in (Mode.UPSERT_BY_KEY, Mode.INCREMENTAL_BY_TIME, Mode.INSERT_OVERWRITE):
+            return self.snapshot.row_count == 0 and self.target.covers is None
         return False
 
     def begin(self, plan: Plan) -> Transaction:
@@ -180,11 +182,13 @@ class Preparation:
         if sets:
             transaction.set_properties(sets)
         placer, commit_id = self._placer(transaction, plan, attempt)
-        if self.placed is None:
-            self.placed = placer.place(self.snapshot, plan.changes.names, exact=exact)
         try:
-            removed, remaining = self._removed(transaction, plan, placer)
-            added = [*self.placed, *remaining]
+            # Before anything is placed: it may be refused.
+            rewrites = self._rewrites(transaction, plan)
+            if self.placed is None:
+                self.placed = placer.place(self.snapshot, plan.changes.names, exact=exact)
+            removed, added = rewrites.removed, [*self.placed, *placer.write(rewrites.remaining)]
+            self.notes = rewrites.notes
             _add_snapshot(transaction, added, removed, summary, commit_id, self.starts_anew)
         except SeeknalError:
             raise
@@ -204,23 +208,24 @@ class Preparation:
             target=self.name,
         )
 
-    def _removed(
-        self, transaction: Transaction, plan: Plan, placer: Placer
-    ) -> tuple[tuple[DataFile, ...], list[DataFile]]:
-        """Return the files that go, and new ones with the rows of them that stay."""
+    def _rewrites(self, transaction: Transaction, plan: Plan) -> merge.Rewrites:
+        """Return the files that go, and the rows of them that stay.
+
+        Raises:
+            WriteRefused: rows would be lost that the snapshot does not stand for.
+        """
+        nothing = merge.Rewrites(removed=(), remaining=())
         if plan.table is None:
-            return (), []
+            return nothing
         if self.mode is Mode.FULL:
-            return self._all_files(plan.table), []
-        if self.replaced is None:
-            return (), []
-        rewrites = merge.plan(
-            plan.table,
-            self.replaced,
-            dict(plan.changes.names),
-            transaction.table_metadata.schema(),
-        )
-        return rewrites.removed, placer.write(rewrites.remaining)
+            return attrs.evolve(nothing, removed=self._all_files(plan.table))
+        names, metadata = plan.changes.names, transaction.table_metadata
+        replaced = self.replaced
+        if self.mode is Mode.INSERT_OVERWRITE:
+            replaced = spans.Partitions.of(self.snapshot, self.target, names, metadata)
+        if replaced is None:
+            return nothing
+        return merge.plan(plan.table, replaced, dict(names), metadata.schema())
 
     def _all_files(self, table: Table) -> tuple[DataFile, ...]:
         """Return every data file of a table's current snapshot, none where it begins anew.
@@ -292,7 +297,7 @@ def _replaced(mode: Mode, target: Target, snapshot: Snapshot) -> merge.Replaced 
     if mode is Mode.UPSERT_BY_KEY:
         return merge.Keys.of(snapshot, target)
     if mode is Mode.INCREMENTAL_BY_TIME:
-        return merge.Interval.of(snapshot, target)
+        return spans.Times.of(snapshot, target)
     return None
 
 

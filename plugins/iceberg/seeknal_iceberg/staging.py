@@ -71,10 +71,16 @@ class _Staging(Preparation):
         if table is not None and self.nothing_to_do(table):
             waiting = self._nothing(table, plan)
             self.note.remove()
-            return Staged(promotion=promotion, base=base, rows=0, data=waiting.data())
+            return Staged(
+                promotion=promotion, base=base, rows=0, data=waiting.data(), notes=plan.notes
+            )
         waiting = self._place(plan)
         return Staged(
-            promotion=promotion, base=base, rows=self.snapshot.row_count, data=waiting.data()
+            promotion=promotion,
+            base=base,
+            rows=self.snapshot.row_count,
+            data=waiting.data(),
+            notes=(*plan.notes, *self.notes),
         )
 
     def _nothing(self, table: Table, plan: Plan) -> Waiting:

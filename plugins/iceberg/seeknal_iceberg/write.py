@@ -181,7 +181,7 @@ class _Write(Preparation):
             rows_after=rows_after(table),
             version=version_of(table.metadata),
             created=plan.table is None,
-            notes=plan.notes,
+            notes=(*plan.notes, *self.notes),
         )
 
     def _clean(self, table: Table) -> None:

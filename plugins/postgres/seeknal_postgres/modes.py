@@ -11,7 +11,8 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Mode, Target
+from seeknal_core.types import Interval, Mode, Target
+from seeknal_postgres import times
 from seeknal_postgres.checks import check_keys, check_time
 from seeknal_postgres.columns import Column
 from seeknal_postgres.pool import Conn
@@ -246,30 +247,27 @@ class Rows:
             return None
         if self.time is None:
             return sql.SQL("TRUE")
-        bounds = self.bounds(conn)
-        return self.between(*bounds) if bounds is not None else None
+        kind = times.kind_in(self.table, self.target)
+        if not kind:
+            # The column is new to the table: none of its rows has a time.
+            return None
+        return times.condition(self.target, kind, self.intervals(conn))
 
-    def bounds(self, conn: Conn) -> tuple[str, str] | None:
-        """Return the first and last moment of the interval that is replaced, if any."""
-        assert self.time is not None
-        row: Any = conn.execute(
-            sql.SQL(
-                "SELECT date_trunc('day', min({0}) - %s)::text, max({0})::text FROM {1}"
-            ).format(sql.Identifier(self.time), self.source),
-            [self.target.lookback],
-        ).fetchone()
-        return (row[0], row[1]) if row[1] is not None else None
+    def intervals(self, conn: Conn) -> tuple[Interval, ...]:
+        """Return the time that the staged rows replace, in mode ``incremental_by_time``."""
+        kind = times.kind_in(self.table, self.target)
+        return times.replaced(conn, self.target, self.source, kind)
 
-    def between(self, first: str, last: str) -> sql.Composed:
-        """Return the condition that a row of the table (``t``) is in an interval."""
-        assert self.time is not None
-        column = self.table.column(self.time)
-        zoned = column is not None and column.type.base == "timestamp with time zone"
-        # The column's own kind: comparing with the other asks for the session's time zone.
-        kind = sql.SQL("pg_catalog.timestamptz" if zoned else "pg_catalog.timestamp")
-        return sql.SQL(
-            "(t.{0} OPERATOR(pg_catalog.>=) {1}::{3} AND t.{0} OPERATOR(pg_catalog.<=) {2}::{3})"
-        ).format(sql.Identifier(self.time), sql.Literal(first), sql.Literal(last), kind)
+    def check_days(self, conn: Conn, columns: Sequence[Column]) -> tuple[str, ...]:
+        """Refuse to lose rows of a day; return what to say about days that are kept.
+
+        Raises:
+            WriteRefused: naming the days; or rows that are not in what the node covers.
+        """
+        if self.time is None:
+            return ()
+        kind = times.kind_of(self.target, columns)
+        return times.check(conn, self.target, self.source, kind, self.table)
 
     def repeats(self, conn: Conn) -> bool:
         """Whether the table has rows that the declared key doesn't tell apart."""

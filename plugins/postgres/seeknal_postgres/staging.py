@@ -20,7 +20,7 @@ from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_postgres import ledger as ledgers
 from seeknal_postgres import sums
 from seeknal_postgres.batches import patiently
-from seeknal_postgres.checks import check_keys, check_time
+from seeknal_postgres.checks import check_keys
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import Change, plan_change
@@ -33,12 +33,13 @@ from seeknal_postgres.settings import settle
 from seeknal_postgres.stage import make_empty, refuse_move
 from seeknal_postgres.stage import stage as put
 from seeknal_postgres.tables import Table, describe, identifier, names, version_of
+from seeknal_postgres.times import check_new_times
 from seeknal_postgres.write import check_named_columns, check_owner
 
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """One staging under way."""
+    """One staging under way. ``notes`` takes what the user should hear of it."""
 
     context: ExecutionContext
     conn: Conn
@@ -47,6 +48,7 @@ class Work:
     columns: tuple[Column, ...]
     ledger: Ledger
     places: Places
+    notes: list[str] = attrs.field(factory=list)
 
     @property
     def mode(self) -> Mode:
@@ -123,7 +125,9 @@ def _staged(work: Work, promotion: str) -> Staged:
         "sent": dict(sent),
         "read": sums.read_types(work.columns, found.table),
     }
-    return Staged(promotion=promotion, base=found.version, rows=rows, data=data)
+    return Staged(
+        promotion=promotion, base=found.version, rows=rows, data=data, notes=tuple(work.notes)
+    )
 
 
 def shape_of(table: Table | None) -> str:
@@ -268,6 +272,7 @@ def planned(given: Sequence[str], table: Table, rows: Rows) -> list[sql.Composab
 def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
     """Make the stage table anew and fill it."""
     work.context.cancellation.check()
+    work.notes.clear()
     conn, places = work.conn, work.places
     with conn.transaction():
         settle(conn)
@@ -284,21 +289,22 @@ def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
             found.table, found.change, into=places.rows, sent=sent,
         )  # fmt: skip
         close(conn, [places])
-        _check(work, found)
+        work.notes.extend(_check(work, found))
         work.context.cancellation.check()
         return rows
 
 
-def _check(work: Work, found: Found) -> None:
+def _check(work: Work, found: Found) -> tuple[str, ...]:
     target, columns = work.target, work.columns
     if found.table is not None:
         rows = Rows.of(target, found.table, work.names, work.mode, work.places.rows)
         rows.check(work.conn, columns)
-        return
+        return rows.check_days(work.conn, columns)
     if target.unique_keys:
         check_keys(work.conn, target, work.places.rows, target.unique_keys)
     if work.mode is Mode.INCREMENTAL_BY_TIME:
-        check_time(work.conn, target, work.places.rows, columns)
+        check_new_times(work.conn, target, work.places.rows, columns)
+    return ()
 
 
 def durable(conn: Conn) -> None:

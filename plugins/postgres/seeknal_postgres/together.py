@@ -17,7 +17,7 @@ from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target, WriteResult
 from seeknal_postgres import ledger as ledgers
 from seeknal_postgres import locks, staging, write
-from seeknal_postgres.checks import check_keys, check_time
+from seeknal_postgres.checks import check_keys
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
@@ -31,6 +31,7 @@ from seeknal_postgres.settings import refuse_hidden, settle, users_names, users_
 from seeknal_postgres.stage import copy_statement
 from seeknal_postgres.sums import read_types, sent_columns
 from seeknal_postgres.tables import Table, describe_all, identifier, versions_of
+from seeknal_postgres.times import check_new_times
 
 #: Milliseconds to wait for a table's lock while others are held. Whoever keeps it is
 #: waited for when the targets are written one by one.
@@ -241,7 +242,7 @@ def _check(conn: Conn, one: _One, rows: sql.Identifier) -> None:
     if one.target.unique_keys:
         check_keys(conn, one.target, rows, one.target.unique_keys)
     if one.mode is Mode.INCREMENTAL_BY_TIME:
-        check_time(conn, one.target, rows, one.columns)
+        check_new_times(conn, one.target, rows, one.columns)
 
 
 def stage_targets(

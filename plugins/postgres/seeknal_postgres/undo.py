@@ -5,13 +5,15 @@ from __future__ import annotations
 import enum
 import graphlib
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 import attrs
 from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Mode, Target
+from seeknal_core.types import ExecutionContext, Interval, Mode, Target
+from seeknal_postgres import times
 from seeknal_postgres.evolve import Change, type_sql
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.pgtypes import PgType
@@ -47,8 +49,8 @@ class Undo:
     ``oid`` is the table's and ``base`` its version before the publish. ``columns``
     are those that rows are kept with: all but generated ones. ``fixed`` are
     identity columns that an UPDATE cannot set, and the publish did not. ``added``
-    are new columns, ``widened`` the types that others had. ``bounds`` are those
-    of a replaced interval. ``xid`` numbers the transaction that published. ``schema_made`` tells whether it made the schema.
+    are new columns, ``widened`` the types that others had. ``bounds`` are the start
+    and end of each interval that was replaced. ``xid`` numbers the transaction that published. ``schema_made`` tells whether it made the schema.
     """
 
     kind: Kind
@@ -117,10 +119,10 @@ def capture(
             )
         _keep(script, places, rows, columns, sql.SQL("TRUE"))
     elif found.kind is Kind.INTERVAL:
-        bounds = rows.bounds(conn)
-        replaced = rows.between(*bounds) if bounds is not None else sql.SQL("FALSE")
-        _keep(script, places, rows, columns, replaced)
-        return attrs.evolve(found, bounds=bounds or ())
+        scope = rows.scope(conn)
+        _keep(script, places, rows, columns, scope if scope is not None else sql.SQL("FALSE"))
+        bounds = [str(one) for each in rows.intervals(conn) for one in (each.start, each.end)]
+        return attrs.evolve(found, bounds=tuple(bounds))
     elif found.kind is Kind.KEYED:
         _keep_keyed(script, conn, places, rows, columns)
     elif found.kind is Kind.ADDED:
@@ -231,11 +233,19 @@ class Restore:
         if self.undo.kind is Kind.WHOLE:
             return sql.SQL("TRUE")
         if self.undo.kind is Kind.INTERVAL:
-            interval = attrs.evolve(self._rows, time=self.target.time_column)
-            return interval.between(*self.undo.bounds) if self.undo.bounds else None
+            return self._replaced()
         if self.undo.key:
             return self._match(identifier(self.places.keys))
         return sql.SQL("t.xmin = {}::xid").format(sql.Literal(self.undo.xid))
+
+    def _replaced(self) -> sql.Composable | None:
+        bounds = [datetime.fromisoformat(one) for one in self.undo.bounds]
+        replaced = [
+            Interval(start=start, end=end)
+            for start, end in zip(bounds[::2], bounds[1::2], strict=True)
+        ]
+        kind = times.kind_in(self.table, self.target)
+        return times.condition(self.target, kind, replaced) if replaced and kind else None
 
     def alter(self) -> None:
         """Take new columns away and give others the types that they had.

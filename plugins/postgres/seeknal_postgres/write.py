@@ -18,7 +18,7 @@ from seeknal_core.structure import nearest
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
 from seeknal_postgres import cleanup, locks
 from seeknal_postgres import ledger as ledgers
-from seeknal_postgres.checks import check_keys, check_time
+from seeknal_postgres.checks import check_keys
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
@@ -35,6 +35,7 @@ from seeknal_postgres.tables import (
     identifier,
     version_of,
 )
+from seeknal_postgres.times import check_new_times
 
 
 class _Moved(Exception):
@@ -176,7 +177,7 @@ def _create(write: Write) -> WriteResult:
     if target.unique_keys:
         check_keys(conn, target, identifier(target.name), target.unique_keys)
     if write.mode is Mode.INCREMENTAL_BY_TIME:
-        check_time(conn, target, identifier(target.name), columns)
+        check_new_times(conn, target, identifier(target.name), columns)
     table = describe(conn, target.name)
     assert table is not None
     if target.mode in (Mode.APPEND, Mode.FULL):
@@ -206,6 +207,7 @@ def _change(write: Write, table: Table) -> WriteResult:
             analyze(conn, rows.source, rows.key or ())
         rows.check(conn, write.columns)
     _lock(write, table, change)
+    notes = rows.check_days(conn, write.columns)
     if write.mode is Mode.APPEND:
         claimed = _claim(write, table)
         if not claimed:
@@ -226,7 +228,8 @@ def _change(write: Write, table: Table) -> WriteResult:
     if write.mode is Mode.FULL:
         write.ledger.forget_appends([target])
         _claim(write, table)
-    return _finish(write, table, created=False, rows_written=write.snapshot.row_count)
+    done = _finish(write, table, created=False, rows_written=write.snapshot.row_count)
+    return attrs.evolve(done, notes=notes)
 
 
 def is_straight(rows: Rows, change: Change, columns: Sequence[Column]) -> bool:

@@ -94,27 +94,71 @@ class ModeTests(BackendTests):
                 trial.bench.write(target, {"id": pa.array(ids, pa.int64()), "name": ["a", "y"]})
             trial.expect(target, OLD)
 
-    def test_an_increment_replaces_its_interval(self, trial: Trial) -> None:
-        """`incremental_by_time`: from the earliest day to the latest time, nothing else."""
-        old = days("2024-01-01T10:00", "2024-01-02T03:00", "2024-01-03T12:00", "2024-01-03T12:01")
+    def test_an_increment_replaces_its_days(self, trial: Trial) -> None:
+        """`incremental_by_time`: the days that rows arrive of are replaced, and no others."""
+        old = days(
+            "2024-01-01T10:00", "2024-01-02T00:00", "2024-01-03T12:00", "2024-01-03T23:59:59.999999",
+            "2024-01-04T00:00",
+        )  # fmt: skip
         target = trial.begin(Mode.INCREMENTAL_BY_TIME, old, time="t")
         if target is not None:
-            new = days("2024-01-02T08:00", "2024-01-03T12:00")
+            new = days("2024-01-02T08:00", "2024-01-03T12:00", "2024-01-03T00:00")
             trial.bench.write(target, new)
-            kept = with_rows(old.slice(0, 1), old.slice(3, 1))
+            kept = with_rows(old.slice(0, 1), old.slice(4, 1))
             trial.expect(target, with_rows(kept, new))
             trial.bench.command().write(target, new)
             trial.expect(target, with_rows(kept, new))
 
-    def test_an_increment_looks_back(self, trial: Trial) -> None:
-        """`incremental_by_time`: `lookback` moves the beginning, cut to the day."""
+    def test_an_increment_deletes_no_day_that_it_does_not_have(self, trial: Trial) -> None:
+        """`incremental_by_time`: a late row leaves the days between alone, and a note says so."""
         old = days("2024-01-01T10:00", "2024-01-02T00:00", "2024-01-03T12:00")
-        fields = {"time": "t", "lookback": dt.timedelta(days=1)}
+        fields = {"time": "t", "lookback": dt.timedelta(days=2)}
         target = trial.begin(Mode.INCREMENTAL_BY_TIME, old, **fields)
         if target is not None:
-            new = days("2024-01-03T11:00", "2024-01-04T01:00")
+            new = days("2024-01-01T11:00", "2024-01-03T09:00", "2024-01-04T01:00")
+            result = trial.bench.write(target, new)
+            trial.expect(target, with_rows(old.slice(1, 1), new))
+            assert any("2024-01-02" in note for note in result.notes), result.notes
+            trial.bench.write(target, days("2024-01-06T01:00"))
+            trial.expect(target, with_rows(old.slice(1, 1), new, days("2024-01-06T01:00")))
+
+    def test_an_increment_that_would_lose_rows_of_a_day_is_refused(self, trial: Trial) -> None:
+        """`incremental_by_time`: a day that arrives with fewer rows is refused by its name."""
+        old = days("2024-01-01T10:00", "2024-01-02T03:00", "2024-01-02T04:00")
+        target = trial.begin(Mode.INCREMENTAL_BY_TIME, old, time="t")
+        if target is not None:
+            with pytest.raises(WriteRefused, match="2024-01-02"):
+                trial.bench.write(target, days("2024-01-02T05:00", "2024-01-03T05:00"))
+            trial.expect(target, old)
+
+    def test_an_increment_replaces_what_its_node_covers(self, trial: Trial) -> None:
+        """`incremental_by_time` with `covers`: the whole interval, and nothing but it."""
+        old = days("2024-01-01T23:59", "2024-01-02T00:00", "2024-01-02T01:00", "2024-01-04T00:00")
+        target = trial.begin(Mode.INCREMENTAL_BY_TIME, old, time="t")
+        if target is not None:
+            covering = trial.bench.target(
+                mode=Mode.INCREMENTAL_BY_TIME, time="t", covers=("2024-01-02", "2024-01-04")
+            )
+            kept = with_rows(old.slice(0, 1), old.slice(3, 1))
+            new = days("2024-01-03T23:59:59.999999")
+            trial.bench.write(covering, new)
+            trial.expect(target, with_rows(kept, new))
+            trial.bench.write(covering, new.slice(0, 0))
+            trial.expect(target, kept)
+            with pytest.raises(WriteRefused):
+                trial.bench.write(covering, days("2024-01-03T01:00", "2024-01-04T00:00"))
+            trial.expect(target, kept)
+
+    def test_an_overwrite_replaces_its_partitions(self, trial: Trial) -> None:
+        """`insert_overwrite`: partitions with new rows are replaced, NULL's too, others stay."""
+        old = pa.table({"place": ["a", "a", "b", None], "n": [1, 2, 3, 4]})
+        target = trial.begin(Mode.INSERT_OVERWRITE, old, partition_by=("place",))
+        if target is not None:
+            new = pa.table({"place": ["a", "c", None], "n": [10, 11, 12]})
             trial.bench.write(target, new)
-            trial.expect(target, with_rows(old.slice(0, 1), new))
+            trial.expect(target, with_rows(old.slice(2, 1), new))
+            trial.bench.command().write(target, new)
+            trial.expect(target, with_rows(old.slice(2, 1), new))
 
     def test_an_increment_without_time_is_refused(self, trial: Trial) -> None:
         """`incremental_by_time`: a NULL time is refused, and nothing changes."""

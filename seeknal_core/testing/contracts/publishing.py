@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,12 +30,19 @@ _MODES: dict[str, tuple[Mode, dict[str, Any], pa.Table, pa.Table, list[int]]] = 
     # Of each mode: its fields, the rows before, the snapshot, and which old rows stay.
     "append": (Mode.APPEND, {}, OLD, NEW, [0, 1, 2]),
     "upsert_by_key": (Mode.UPSERT_BY_KEY, {"keys": ("id",)}, OLD, NEW, [0, 1]),
+    "insert_overwrite": (
+        Mode.INSERT_OVERWRITE,
+        {"partition_by": ("name",)},
+        OLD,
+        pa.table({"id": [7, 8], "name": ["b", None]}),
+        [0],
+    ),
     "incremental_by_time": (
         Mode.INCREMENTAL_BY_TIME,
-        {"time": "t", "lookback": dt.timedelta(0)},
-        days("2024-01-01T10:00", "2024-01-02T03:00", "2024-01-03T12:01"),
+        {"time": "t"},
+        days("2024-01-01T10:00", "2024-01-02T03:00", "2024-01-03T12:01", "2024-01-04T00:00"),
         days("2024-01-02T08:00", "2024-01-03T12:00"),
-        [0, 2],
+        [0, 3],
     ),
 }
 
