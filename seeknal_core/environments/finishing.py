@@ -187,13 +187,14 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
             found = attrs.evolve(found, step=Step.REVERTING, rollback=True)
             promotions.save(session.state, found)
         publishing.revert_all(session, found, overwrite=abort == "overwrite")
-        undone = definitions_digest({id: node.definition for id, node in found.after.nodes.items()})
-        _restore(session, found, undone)
-        publishing.discard_all(session, found)
-        publishing.discard_outdated(session)
-        promotions.forget_undone(session.state, found)
-        promotions.forget(session.state, name, "last")
-        promotions.forget(session.state, name)
+        definitions = {id: node.definition for id, node in found.after.nodes.items()}
+        with publishing.interrupted_without_state(found, "every store has undone it"):
+            _restore(session, found, definitions_digest(definitions))
+            publishing.discard_all(session, found)
+            publishing.discard_outdated(session)
+            promotions.forget_undone(session.state, found)
+            promotions.forget(session.state, name, "last")
+            promotions.forget(session.state, name)
     return found
 
 

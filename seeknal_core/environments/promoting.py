@@ -61,6 +61,8 @@ class PromoteRequest:
 #: Snapshots up to this size are compared by checksum unless told otherwise, in bytes.
 _CHECKSUM_LIMIT = 2 << 30
 
+_PUBLISHED = "every store has published"
+
 
 def promote(
     session: Session, source_name: str, request: PromoteRequest, reporter: Reporter
@@ -133,15 +135,17 @@ def _recover(session: Session, source_name: str, request: PromoteRequest) -> Pro
         return None
     if found.step is Step.VERIFIED:
         found = publishing.publish_all(session, found)
-        promotions.save(session.state, found)
+        with publishing.interrupted_without_state(found, _PUBLISHED):
+            promotions.save(session.state, found)
     return _finished(session, found, outcome="promoted, resumed")
 
 
 def _finished(session: Session, found: Promotion, outcome: str = "promoted") -> PromotionReport:
     """Write what cannot be staged, move the state, and report."""
-    found, errors = write_direct(session, found)
     said = [note for write in found.writes if write.staged for note in write.staged.notes]
-    notes = (*said, *finish(session, found))
+    with publishing.interrupted_without_state(found, _PUBLISHED):
+        found, errors = write_direct(session, found)
+        notes = (*said, *finish(session, found))
     return PromotionReport(
         id=found.id,
         source=found.source,
@@ -356,7 +360,8 @@ class _Promoter:
         verified = attrs.evolve(staged, step=Step.VERIFIED)
         promotions.save(self._session.state, verified)
         published = publishing.publish_all(self._session, verified)
-        return promotions.save(self._session.state, published)
+        with publishing.interrupted_without_state(verified, _PUBLISHED):
+            return promotions.save(self._session.state, published)
 
     def _snapshots(self, promotion: Promotion) -> dict[str, Snapshot]:
         found: dict[str, Snapshot] = {}

@@ -7,6 +7,7 @@ commit. Whatever fails before the last commit undoes all.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +19,11 @@ from seeknal_core.environments import promotion as promotions
 from seeknal_core.environments.promotion import Part, Promotion, Step, Write
 from seeknal_core.errors import (
     BackendError,
+    EngineError,
     PromotionInterrupted,
     SeeknalError,
     StaleStage,
+    StateError,
     Unreachable,
     VerificationFailed,
 )
@@ -252,7 +255,8 @@ def publish_all(session: Session, promotion: Promotion) -> Promotion:
             f"when the store is back: {promotions.resume_command(promotion)}",
         ) from error
     except SeeknalError as error:
-        give_up(session, promotion)
+        with interrupted_without_state(promotion, f"{error}; it has to be undone"):
+            give_up(session, promotion)
         if isinstance(error, BackendError):
             error.hint = error.hint or f"seeknal env promote {promotion.source}"
         raise
@@ -262,6 +266,28 @@ def publish_all(session: Session, promotion: Promotion) -> Promotion:
         for one in result.targets
     }
     return attrs.evolve(promotion, step=Step.PUBLISHED, published=published)
+
+
+@contextlib.contextmanager
+def interrupted_without_state(promotion: Promotion, what: str) -> Iterator[None]:
+    """Turn a failure to save state in the middle of publishing into exit code 5.
+
+    The stores have moved, or may have, and what is written down leads on from there.
+
+    Args:
+        what: what happened in the stores, as the beginning of a sentence.
+
+    Raises:
+        PromotionInterrupted: with the command that goes on.
+    """
+    try:
+        yield
+    except (StateError, EngineError) as error:
+        mend = f"{error.hint}: " if error.hint else "when that is fixed: "
+        raise PromotionInterrupted(
+            f"{what}, and the state could not be saved: {error}",
+            f"{mend.replace(', then run again', ', then run')}{promotions.resume_command(promotion)}",
+        ) from error
 
 
 def _patiently(call: Callable[[], R]) -> R:
@@ -352,14 +378,24 @@ def restored(session: Session, promotion: Promotion) -> EnvironmentRecord:
     """Return the destination's record before a promotion, over what was undone of it.
 
     The rows are the same, and so is what is recorded of them; the stores call them by
-    another version.
+    another version. A target that the role may not read any more keeps the version that
+    is recorded: undoing a promotion that touched nothing needs no right on it.
+
+    Raises:
+        Unreachable: a store does not answer.
     """
     targets = dict(promotion.before.targets)
     for write in promotion.writes:
         if write.key not in targets:
             continue
         resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
-        state = session.dispatcher.inspect_target(session.context, resolved)
+        try:
+            state = session.dispatcher.inspect_target(session.context, resolved)
+        except Unreachable:
+            raise
+        except BackendError as error:
+            log.debug("%s keeps its recorded version", write.name, exc_info=error)
+            continue
         if state is not None and state.version is not None:
             targets[write.key] = attrs.evolve(targets[write.key], version=state.version)
     return attrs.evolve(promotion.before, targets=targets)
