@@ -215,7 +215,7 @@ def test_a_value_that_does_not_fit_is_told_by_file_line_and_column(lab: Lab) -> 
 
 def test_a_broken_file_is_told_by_its_name(lab: Lab) -> None:
     broken = write(lab.root / "a.json", '[{"a": 1}, {"a":}]')
-    with pytest.raises(EngineError, match=r"source\.s: a\.json: "):
+    with pytest.raises(EngineError, match=r"source\.s: a\.json, line 1: "):
         lab.files(file_source("json"), broken)
     broken = write(lab.root / "a.parquet", "this is no parquet file, truly")
     with pytest.raises(EngineError, match=r"source\.s: .*a\.parquet"):

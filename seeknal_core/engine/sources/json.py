@@ -1,48 +1,346 @@
 """Reading JSON and JSON lines files.
 
-Columns of several files are matched by name. A declared column is read as its type
-(`columns.READ_AS`); the others as DuckDB finds them.
+Every record is looked at before a type is chosen, so that no key is missed and no
+value is changed: `json_shapes` finds what there is. Then the rows are read:
+
+- *plainly* where DuckDB's own reader keeps every value;
+- with *marked* numbers (`json_numbers`) where a number has more digits than a double
+  keeps, or a declared type needs the number as it is written.
+
+Text that DuckDB takes for a date, a time or a UUID becomes one only where all values
+are written in the usual way; else the column stays text.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
 import duckdb
 
 from seeknal_core.engine import quoting
-from seeknal_core.engine.columns import READ_AS
 from seeknal_core.engine.protocol import Output
+from seeknal_core.engine.sources import exact
+from seeknal_core.engine.sources import json_numbers as numbers
+from seeknal_core.engine.sources import json_places as places
+from seeknal_core.engine.sources import json_shapes as shapes
+from seeknal_core.engine.sources.json_shapes import Items, Leaf, Members, Scalar, Shape
+from seeknal_core.engine.sources.json_shapes import Path as Place
+from seeknal_core.engine.sources.merged import merged
 from seeknal_core.engine.sources.reading import Reading, struct
+from seeknal_core.errors import EngineError
+from seeknal_core.formats.declared import DeclaredType, parse
+
+#: The longest record, in bytes.
+_LONGEST = 1_000_000_000
+
+_DATE = r"\d{4}-\d{1,2}-\d{1,2}"
+_CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,6})?)?"
+_ZONE = r" ?(Z|[+-]\d{2}(:?\d{2})?)"
+#: How text must be written to become the type that DuckDB takes it for.
+_USUAL: Mapping[str, str] = {
+    "DATE": _DATE,
+    "TIME": _CLOCK,
+    "TIMESTAMP": f"{_DATE}[ T]{_CLOCK}",
+    "TIMESTAMP WITH TIME ZONE": f"{_DATE}[ T]{_CLOCK}{_ZONE}",
+    "UUID": "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
+}
+#: Begins the errors that our own SQL raises, before the number of a place.
+_UNUSUAL = "seeknal-unusual-text:"
+_UNFIT = "seeknal-unfit-value:"
+_HOLDS_MARK = "seeknal-mark"
+_TABLE = "_seeknal_records"
+
+#: Declared types that are kept by what DuckDB finds, so that nothing needs to be looked at.
+_SAME: Mapping[str, str] = {"integer": "BIGINT", "string": "VARCHAR", "boolean": "BOOLEAN"}
+#: What DuckDB's reader gives as the text that stands in the file, but for quotes.
+_PLAIN_TEXT = frozenset({"BIGINT", "VARCHAR", "BOOLEAN", "NULL", *_USUAL})
 
 
 def store(reading: Reading) -> Output:
     """Store the rows of JSON files."""
+    lines = reading.source.type == "jsonl"
+    folder = reading.staging.path.parent
     try:
-        return reading.store(_scan(reading, _declared(reading)))
+        with merged(reading.paths, folder, lines=lines) as paths:
+            return _Json(reading, paths).store()
+    except duckdb.NotImplementedException as error:
+        raise places.twins(reading, error) from None
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
-        hint = "fix the file, or declare the column's dtype under columns:"
-        raise reading.unreadable(error, hint) from None
+        raise places.unreadable(reading, error) from None
 
 
-def _scan(reading: Reading, extra: str = "") -> str:
-    arguments = [quoting.paths(map(str, reading.paths))]
-    if reading.source.type == "jsonl":
-        arguments.append("format = 'newline_delimited'")
-    arguments.append("union_by_name = true")
-    if extra:
-        arguments.append(extra)
-    return f"SELECT * FROM read_json({', '.join(arguments)})"
+@attrs.define
+class _Json:
+    """One reading of JSON files; ``paths`` are the reading's own, or one merged file.
 
+    ``declared`` are the places that are converted to a declared type; ``marked`` says
+    whether that, or a long number, needs numbers to be marked. ``texts`` are the places whose text is not written like the type that DuckDB took
+    it for, ``known`` all places that an error of our SQL may name by number.
+    """
 
-def _declared(reading: Reading) -> str:
-    """Return the argument that gives declared columns the types declared."""
-    declared = {
-        column.name.casefold(): READ_AS[column.dtype]
-        for column in reading.source.columns
-        if column.dtype in READ_AS
-    }
-    if not declared:
-        return ""
-    relation = reading.cursor.sql(_scan(reading))
-    kinds = zip(relation.columns, relation.types, strict=True)
-    pairs = [(name, declared.get(name.casefold(), str(own))) for name, own in kinds]
-    return f"columns = {struct(pairs)}"
+    reading: Reading
+    paths: Sequence[Path]
+    declared: dict[Place, DeclaredType] = attrs.field(factory=dict)
+    marked: bool = False
+    texts: set[Place] = attrs.field(factory=set)
+    known: list[Place] = attrs.field(factory=list)
+
+    def store(self) -> Output:
+        shape = shapes.discover(self.reading.cursor, self._scan)
+        objects, long, null = self._look(shape)
+        if not isinstance(shape, Members):
+            return self._without_keys(objects)
+        if null:
+            raise places.not_an_object(self.reading)
+        self.marked = long
+        shape = self._declare(shape)
+        self.known = [path for path, _ in shapes.scalars(shape)]
+        if not self.marked:
+            return self._retried(lambda: self._plain(shape))
+        # DuckDB's reader refuses a key that an object has twice, json_transform doesn't.
+        self.reading.cursor.execute(f"SELECT sum(hash(COLUMNS(*))) FROM ({self._rows(shape)})")
+        try:
+            return self._marked(shape)
+        finally:
+            self.reading.cursor.execute(f"DROP TABLE IF EXISTS {_TABLE}")
+
+    # --- what there is
+
+    def _look(self, shape: Shape) -> tuple[bool, bool, bool]:
+        """Look at the text of all records.
+
+        Returns:
+            Whether all are objects, whether one may hold a number that a double cannot
+            keep, and whether one is null.
+        """
+        kinds = {scalar.kind for _, scalar in shapes.scalars(shape)}
+        long = numbers.holds_long_number("json") if kinds & {"DOUBLE", "JSON"} else "false"
+        found = self.reading.cursor.execute(
+            "SELECT coalesce(bool_and(starts_with(json, '{')), true),"
+            f" coalesce(bool_or({long}), false),"
+            f" coalesce(bool_or(json = 'null'), false) FROM ({self._records()})"
+        ).fetchone()
+        assert found is not None
+        return bool(found[0]), bool(found[1]), bool(found[2])
+
+    def _declare(self, shape: Members) -> Members:
+        """Note what must be read as another type than DuckDB finds, and return its shape."""
+        wanted = {
+            column.name.casefold(): parse(column.dtype)
+            for column in self.reading.source.columns
+            if column.dtype is not None
+        }
+        return Members(
+            tuple(
+                (name, self._declared(found, wanted.get(name.casefold()), (name,)))
+                for name, found in shape.members
+            )
+        )
+
+    def _declared(self, found: Shape, kind: DeclaredType | None, path: Place) -> Shape:
+        if kind is None or found == Scalar(_SAME.get(kind.name, "")):
+            return found
+        if kind.name == "float" and found == Scalar("DOUBLE") and not self.marked:
+            return found
+        if kind.element is not None and isinstance(found, Items):
+            return Items(self._declared(found.item, kind.element, (*path, "[]")))
+        if kind.name == "struct" and isinstance(found, Members):
+            return self._declared_members(found, kind, path)
+        self.declared[path] = kind
+        if not isinstance(found, Scalar) or found.kind not in _PLAIN_TEXT:
+            self.marked = True
+        return Scalar("JSON")
+
+    def _declared_members(self, found: Members, kind: DeclaredType, path: Place) -> Shape:
+        keys = {name.casefold(): (name, member) for name, member in found.members}
+        members: list[tuple[str, Shape]] = []
+        for name, member in kind.members:
+            key, shape = keys.pop(name.casefold(), (name, Scalar("NULL")))
+            members.append((key, self._declared(shape, member, (*path, key))))
+        for key, _ in keys.values():
+            raise places.undeclared(self.reading, (*path, key), kind)
+        return Members(tuple(members))
+
+    def _digits(self, shape: Members) -> dict[Place, numbers.Digits]:
+        lists = {
+            path: shapes.listed("r", shape, path)
+            for path, scalar in shapes.scalars(shape)
+            if scalar.kind == "DOUBLE"
+        }
+        return numbers.count_digits(self.reading.cursor, f"SELECT r FROM {_TABLE}", lists)
+
+    # --- rows
+
+    def _plain(self, shape: Members) -> Output:
+        chosen = shapes.converted_members(shape, self._plain_leaf, quoting.identifier)
+        return self.reading.store(f"SELECT {chosen} FROM ({self._rows(shape)})")
+
+    def _marked(self, shape: Members) -> Output:
+        try:
+            self.reading.cursor.execute(
+                f"CREATE OR REPLACE TEMP TABLE {_TABLE} AS {self._transformed(shape)}"
+            )
+        except duckdb.InvalidInputException as error:
+            self._refuse(error)
+            raise
+        digits = self._digits(shape)
+
+        def leaf(path: Place, scalar: Scalar) -> Leaf:
+            return self._marked_leaf(path, scalar, digits)
+
+        def rows() -> Output:
+            chosen = shapes.converted_members(
+                shape, leaf, lambda name: f"struct_extract(r, {quoting.text(name)})"
+            )
+            return self.reading.store(f"SELECT {chosen} FROM {_TABLE}")
+
+        return self._retried(rows)
+
+    def _without_keys(self, objects: bool) -> Output:
+        """Store records that have no key, as one column of JSON texts."""
+        if not objects:
+            raise places.not_an_object(self.reading)
+        records = self._records()
+        if self.reading.cursor.execute(f"SELECT 1 FROM ({records}) LIMIT 1").fetchone():
+            return self.reading.store(f"SELECT CAST(json AS JSON) AS json FROM ({records})")
+        kinds = [
+            f"CAST(NULL AS {parse(column.dtype).sql}) AS {quoting.identifier(column.name)}"
+            for column in self.reading.source.columns
+            if column.dtype is not None
+        ]
+        if not kinds:
+            raise EngineError(
+                f"{self.reading.source.id}: {self.reading.label(self.reading.paths[0])} holds no"
+                " record",
+                "declare columns: with a dtype each, so that a file without records has columns",
+            )
+        return self.reading.store(f"SELECT {', '.join(kinds)} WHERE false")
+
+    def _retried(self, attempt: Callable[[], Output]) -> Output:
+        """Store rows, again where a text turns out not to be what it was taken for."""
+        while True:
+            try:
+                return attempt()
+            except duckdb.InvalidInputException as error:
+                place = self._place(_UNUSUAL, error)
+                if place is None:
+                    self._refuse(error)
+                    raise
+                self.texts.add(place)
+                self.reading.staging.file().unlink(missing_ok=True)
+
+    def _refuse(self, error: duckdb.Error) -> None:
+        """Raise our own error where one of our checks failed."""
+        if _HOLDS_MARK in str(error):
+            raise EngineError(
+                f"{self.reading.source.id}: a record holds the noncharacter U+FDD0",
+                "remove it, it is reserved for internal use by programs (Unicode 23.7)",
+            )
+        place = self._place(_UNFIT, error)
+        if place is not None:
+            value = str(error).partition(_UNFIT)[2].partition(":")[2]
+            raise places.unfit(self.reading, place, self.declared[place], value)
+
+    def _place(self, marker: str, error: duckdb.Error) -> Place | None:
+        found = re.search(re.escape(marker) + r"(\d+)", str(error))
+        return None if found is None else self.known[int(found.group(1))]
+
+    # --- leaves
+
+    def _plain_leaf(self, path: Place, scalar: Scalar) -> Leaf:
+        if path in self.declared:
+            return self._declared_leaf(path)
+        if scalar.kind not in _USUAL:
+            # A key that is always null: of what type, nobody knows.
+            return Leaf(read="INTEGER" if scalar.kind == "NULL" else scalar.kind)
+        if path in self.texts:
+            return Leaf(read="VARCHAR")
+        number = self.known.index(path)
+        pattern = quoting.text(_USUAL[scalar.kind])
+        return Leaf(
+            read="VARCHAR",
+            convert=lambda value: (
+                f"CASE WHEN regexp_full_match({value}, {pattern})"
+                f" THEN CAST({value} AS {scalar.kind})"
+                f" WHEN {value} IS NOT NULL THEN error('{_UNUSUAL}{number}') END"
+            ),
+        )
+
+    def _marked_leaf(
+        self, path: Place, scalar: Scalar, digits: Mapping[Place, numbers.Digits]
+    ) -> Leaf:
+        match scalar.kind if path not in self.declared else "":
+            case "DOUBLE":
+                return numbers.number_leaf(digits[path])
+            case "BIGINT" | "UBIGINT" | "HUGEINT" | "UHUGEINT":
+                kind = "BIGINT" if scalar.kind == "BIGINT" else "DECIMAL(38, 0)"
+                return Leaf(
+                    read="VARCHAR",
+                    convert=lambda value: f"CAST({numbers.unmarked(value)} AS {kind})",
+                )
+            case "JSON":
+                return Leaf(
+                    read="JSON",
+                    convert=lambda value: f"CAST({numbers.unmarked_json(value)} AS JSON)",
+                )
+        return self._plain_leaf(path, scalar)
+
+    def _declared_leaf(self, path: Place) -> Leaf:
+        kind = self.declared[path]
+        value = exact.convert("plain", kind)
+        mark = f"{_UNFIT}{self.known.index(path)}:"
+        checked = exact.checked("plain", kind, value, mark)
+        unmarked = numbers.unmarked_text if self.marked else str
+        return Leaf(
+            read="VARCHAR",
+            # A list of one, so that the text is unmarked once.
+            convert=lambda value: (
+                f"list_transform([{unmarked(value)}], lambda plain: {checked})[1]"
+            ),
+        )
+
+    # --- queries
+
+    def _transformed(self, shape: Members) -> str:
+        """Write the query for the records with marked numbers, as one column ``r``."""
+
+        def leaf(path: Place, scalar: Scalar) -> Leaf:
+            if scalar.kind == "DOUBLE":
+                return numbers.number_leaf(numbers.Digits())
+            return self._marked_leaf(path, scalar, {})
+
+        marked = numbers.marked("json")
+        if not self.declared:
+            # A number that a double keeps is as good without its mark, and that is faster.
+            marked = f"CASE WHEN {numbers.holds_long_number('json')} THEN {marked} ELSE json END"
+        record = (
+            f"CASE WHEN {numbers.holds_mark('json')} THEN error('{_HOLDS_MARK}') ELSE {marked} END"
+        )
+        structure = quoting.text(shapes.structure_of(shape, leaf))
+        return f"SELECT json_transform({record}, {structure}) AS r FROM ({self._records()})"
+
+    def _records(self) -> str:
+        """Write the query for the records' texts."""
+        return f"SELECT ltrim(json, ' \t\r\n') AS json FROM read_json_objects({self._arguments()})"
+
+    def _rows(self, shape: Members) -> str:
+        """Write the query for the rows as DuckDB's own reader gives them."""
+        pairs = [
+            (name, shapes.type_of(member, self._plain_leaf, (name,)))
+            for name, member in shape.members
+        ]
+        return f"SELECT * FROM read_json({self._arguments()}, columns = {struct(pairs)})"
+
+    def _scan(self, options: str) -> str:
+        return f"SELECT * FROM read_json({self._arguments()}, {options})"
+
+    def _arguments(self) -> str:
+        lines = self.reading.source.type == "jsonl"
+        return (
+            f"{quoting.paths(map(str, self.paths))},"
+            f" format = '{'newline_delimited' if lines else 'auto'}',"
+            f" maximum_object_size = {_LONGEST}, hive_partitioning = false"
+        )
