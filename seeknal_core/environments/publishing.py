@@ -190,8 +190,10 @@ def verify_all(
         raise VerificationFailed(
             "what was staged is not what it should be; nothing was published:\n"
             + "\n".join(problems),
-            f"look at the tables named, then: seeknal env promote {promotion.source} "
-            f"{promotion.destination}",
+            f"try again: seeknal env promote {promotion.source} {promotion.destination}; if it says "
+            "the same again, the store does not keep these values as they are: CAST the columns "
+            "named in the nodes' SQL to a type that it keeps (text always is), then: "
+            f"seeknal run --env {promotion.source}, and promote",
         )
 
 

@@ -6,7 +6,7 @@ write's own transaction by `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -22,11 +22,11 @@ from pyiceberg.types import (
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import SchemaChange
+from seeknal_iceberg.nested import match
 from seeknal_iceberg.schema import Column, same, widens
 
 if TYPE_CHECKING:
     from pyiceberg.table import Transaction
-    from pyiceberg.table.name_mapping import MappedField
 
 Path = tuple[str, ...]
 
@@ -36,13 +36,15 @@ class Changes:
     """What a write does to a table's schema, and how its columns are called there.
 
     ``adds`` and ``updates`` are paths with their new types, ``drops`` names of
-    columns. ``names`` maps a snapshot's column to the table's (they may differ in
+    columns. ``lacks`` are fields inside columns that only the table has: they stay, and
+    new rows have NULL there. ``names`` maps a snapshot's column to the table's (they may differ in
     case). ``exact``: the snapshot's Parquet fits the table byte for byte.
     """
 
     adds: tuple[tuple[Path, IcebergType], ...] = ()
     updates: tuple[tuple[Path, IcebergType], ...] = ()
     drops: tuple[str, ...] = ()
+    lacks: tuple[Path, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
     exact: bool = True
 
@@ -54,6 +56,7 @@ class Changes:
         words = [f"column {'.'.join(path)!r} added" for path, _ in self.adds]
         words += [f"column {'.'.join(path)!r} is now {type}" for path, type in self.updates]
         words += [f"column {name!r} dropped" for name in self.drops]
+        words += [f"field {'.'.join(path)!r} is NULL in the new rows" for path in self.lacks]
         return "; ".join(words)
 
 
@@ -82,6 +85,7 @@ def compare(
     names = _pair(columns, list(known))
     adds: list[tuple[Path, IcebergType]] = []
     updates: list[tuple[Path, IcebergType]] = []
+    lacks: list[Path] = []
     exact = True
     problems: list[str] = []
     for column, (_, name) in zip(columns, names, strict=True):
@@ -97,6 +101,8 @@ def compare(
                 adds.append((path, type))
             elif kind == "widen":
                 updates.append((path, type))
+            elif kind == "lack":
+                lacks.append(path)
             else:
                 shown = ".".join(path)
                 problems.append(f"column {shown!r} is {_at(field, path)} there and {type} here")
@@ -111,9 +117,14 @@ def compare(
         )
     drops = tuple(missing) if replaces else ()
     changes = Changes(
-        adds=tuple(adds), updates=tuple(updates), drops=drops, names=names, exact=exact
+        adds=tuple(adds),
+        updates=tuple(updates),
+        drops=drops,
+        lacks=tuple(lacks),
+        names=names,
+        exact=exact,
     )
-    if changes and policy is SchemaChange.FAIL:
+    if (changes or lacks) and policy is SchemaChange.FAIL:
         raise WriteRefused(
             f"{target}: on_schema_change is fail, and the schema differs: {changes.describe()}",
             "set on_schema_change: evolve, or change the node",
@@ -154,15 +165,23 @@ def _at(field: NestedField, path: Path) -> str:
 def _differences(
     path: Path, here: IcebergType, there: IcebergType
 ) -> Iterator[tuple[str, Path, IcebergType]]:
-    """Walk two types; yield ``add``, ``widen`` or ``clash`` with the path and our type."""
+    """Walk two types; yield ``add``, ``widen``, ``clash`` or ``lack`` with a path and a type.
+
+    The path has the table's names; the type is ours, or the table's of a field that we lack.
+    """
     if isinstance(here, StructType) and isinstance(there, StructType):
-        known = {field.name: field for field in there.fields}
-        for field in here.fields:
-            inner = (*path, field.name)
-            if field.name in known:
-                yield from _differences(inner, field.field_type, known[field.name].field_type)
+        positions = match([field.name for field in there.fields], [f.name for f in here.fields])
+        known = dict(zip(positions, there.fields, strict=True))
+        for position, field in enumerate(here.fields):
+            found = known.pop(position, None)
+            if found is None:
+                yield "add", (*path, field.name), field.field_type
             else:
-                yield "add", inner, field.field_type
+                yield from _differences((*path, found.name), field.field_type, found.field_type)
+        if None in positions:
+            for field, found_at in zip(there.fields, positions, strict=True):
+                if found_at is None:
+                    yield "lack", (*path, field.name), field.field_type
     elif isinstance(here, ListType) and isinstance(there, ListType):
         yield from _differences((*path, "element"), here.element_type, there.element_type)
     elif isinstance(here, MapType) and isinstance(there, MapType):
@@ -189,19 +208,3 @@ def apply(transaction: Transaction, changes: Changes) -> None:
             update.update_column(path, field_type=type)
         for path, type in changes.adds:
             update.add_column(path, type)
-
-
-def maps_names(mapping: Iterable[MappedField], wanted: Iterable[MappedField]) -> bool:
-    """Tell whether a name mapping leads each name of a schema to its field's id.
-
-    Files without field ids are read by it (https://iceberg.apache.org/spec/#column-projection).
-    """
-    by_name = {name: field for field in mapping for name in field.names}
-    for field in wanted:
-        for name in field.names:
-            found = by_name.get(name)
-            if found is None or found.field_id != field.field_id:
-                return False
-            if not maps_names(found.fields, field.fields):
-                return False
-    return True

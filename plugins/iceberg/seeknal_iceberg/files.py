@@ -1,13 +1,14 @@
 """Place Parquet under a table's own location, seen by nobody until a commit names it.
 
 A file's name holds the id of its write, so that what a killed write left can be
-told from everything else. A snapshot's files are copied byte for byte where
+told from everything else. Every file carries the field ids of the table's schema.
+A snapshot's files are copied byte for byte, but for a footer with those ids, where
 their types fit the table's, and encoded anew where they don't; never referenced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
@@ -25,9 +26,11 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema, sanitize_column_names
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
+from pyiceberg.types import NestedField
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Cancellation, Snapshot
+from seeknal_iceberg import footers, nested
 from seeknal_iceberg.partitions import Splitter
 
 _COPY_BYTES = 8 * 1024 * 1024
@@ -121,49 +124,84 @@ class Placer:
         Raises:
             WriteRefused: a value does not fit its column; by column.
         """
-        if exact and self._paths_fit(snapshot):
-            return [file for path in snapshot.files for file in self._copy(path)]
+        schema = self._metadata.schema()
+        if exact:
+            found = self._identified(snapshot, names)
+            if found is not None:
+                return [self._copy(path, file) for path, file in found if file.footer.num_rows]
         batches = snapshot.reader([name for name, _ in names], batch_rows=131_072)
-        return self.write(conform(batches, names, self._metadata.schema(), self._target))
+        nulls = nested.Nulls()
+        return self.write(conform(batches, names, schema, self._target, nulls), nulls)
 
-    def _paths_fit(self, snapshot: Snapshot) -> bool:
-        known = parquet_path_to_id_mapping(self._metadata.schema())
-        for path in snapshot.files:
-            schema = pq.read_metadata(path).schema
-            if not {schema.column(i).path for i in range(len(schema))} <= set(known):
-                return False
-        return True
+    def _identified(
+        self, snapshot: Snapshot, names: Sequence[tuple[str, str]]
+    ) -> list[tuple[str, footers.Identified]] | None:
+        """Return a snapshot's files with the table's ids, None where a file has another shape."""
+        schema = self._metadata.schema()
+        columns = {here: schema.find_field(there) for here, there in names}
+        try:
+            return [(path, footers.identify(path, columns)) for path in snapshot.files]
+        except footers.Unfit:
+            return None
 
-    def _copy(self, source: str) -> Iterator[DataFile]:
-        footer = pq.read_metadata(source)
-        if footer.num_rows == 0:
-            return
+    def _copy(self, source: str, file: footers.Identified) -> DataFile:
         path = self.new_path()
-        size = 0
+        left = file.kept
         with open(source, "rb") as reading, self._io.new_output(path).create() as writing:
-            while chunk := reading.read(_COPY_BYTES):
+            while left:
                 self._cancellation.check()
+                chunk = reading.read(min(left, _COPY_BYTES))
+                if not chunk:
+                    raise OSError(f"{source} is shorter than it was")
                 writing.write(chunk)
-                size += len(chunk)
-        yield self.describe(path, size, footer, Record(), self._metadata.schema())
+                left -= len(chunk)
+            writing.write(file.end)
+        size = file.kept + len(file.end)
+        return self.describe(path, size, file.footer, Record(), file.ids)
 
-    def write(self, batches: Iterable[pa.RecordBatch]) -> list[DataFile]:
-        """Write batches in the table's schema into new files, split by partition."""
+    def write(
+        self, batches: Iterable[pa.RecordBatch], nulls: nested.Nulls | None = None
+    ) -> list[DataFile]:
+        """Write batches in the table's schema into new files, split by partition.
+
+        Args:
+            nulls: those of the rows that the batches are made of, counted while the
+                batches are taken.
+
+        Raises:
+            WriteRefused: the files have other NULLs than the rows; nothing is committed.
+        """
         with Writer(self, self._metadata, self._io) as writer:
             for batch in batches:
                 self._cancellation.check()
                 writer.add(batch)
-            return writer.finish()
+            files = writer.finish()
+        if nulls is not None:
+            known = {number: count for number, count in writer.nulls.items() if count is not None}
+            differing = nulls.differing(known)
+            if differing:
+                raise WriteRefused(
+                    f"{self._target}: the files written do not hold what the node gave: "
+                    f"{'; '.join(differing)}; nothing was published",
+                    "please report this with the table's schema: it is a defect of seeknal-iceberg",
+                    target=self._target,
+                )
+        return files
 
     def describe(
-        self, path: str, size: int, footer: pq.FileMetaData, partition: Record, schema: Schema
+        self,
+        path: str,
+        size: int,
+        footer: pq.FileMetaData,
+        partition: Record,
+        ids: Mapping[str, int],
     ) -> DataFile:
         """Return a placed file's entry for a manifest, with its statistics.
 
         Args:
-            schema: the table's, with the names that the file's columns have.
+            ids: the table's field id of each leaf column, by its path in the file.
         """
-        statistics = _statistics(footer, self._metadata, schema)
+        statistics = _statistics(footer, self._metadata, ids)
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=path,
@@ -188,11 +226,11 @@ class Placer:
 
 
 def _statistics(
-    footer: pq.FileMetaData, metadata: TableMetadata, schema: Schema
+    footer: pq.FileMetaData, metadata: TableMetadata, ids: Mapping[str, int]
 ) -> DataFileStatistics:
     properties = dict(metadata.properties)
     plan = compute_statistics_plan(metadata.schema(), properties)
-    mapping = parquet_path_to_id_mapping(schema)
+    mapping = dict(ids)
     try:
         return data_file_statistics_from_parquet_metadata(footer, plan, mapping)
     except (OverflowError, ValueError):
@@ -228,8 +266,13 @@ def conform(
     names: Sequence[tuple[str, str]],
     schema: Schema,
     target: str,
+    nulls: nested.Nulls,
 ) -> Iterator[pa.RecordBatch]:
     """Turn batches into a table's schema: order, names, types; what is missing is NULL.
+
+    Args:
+        names: the batches' columns and what the table calls them.
+        nulls: counts the NULLs of the batches as they come.
 
     Raises:
         WriteRefused: a value does not fit its column, which is named.
@@ -243,7 +286,9 @@ def conform(
             if here is None:
                 array = pa.nulls(batch.num_rows, compatible_field.type)
             else:
-                array = _cast(batch.column(here), compatible_field.type, here, target)
+                column = batch.column(here)
+                nulls.add(column, field, (here,))
+                array = _fit(column, field, compatible_field.type, here, target)
             if field.required and array.null_count:
                 raise WriteRefused(
                     f"{target}: column {field.name!r} is required there and has NULLs here",
@@ -254,17 +299,18 @@ def conform(
         yield pa.RecordBatch.from_arrays(arrays, schema=arrow)
 
 
-def _cast(array: pa.Array, type: pa.DataType, name: str, target: str) -> pa.Array:
+def _fit(
+    array: pa.Array, field: NestedField, type: pa.DataType, name: str, target: str
+) -> pa.Array:
     try:
-        if pa.types.is_dictionary(array.type):
-            array = array.cast(array.type.value_type)
-        return array.cast(type, safe=True)
-    except pa.ArrowException as error:
+        return nested.fit(array, field.field_type, type, (name,))
+    except nested.Misfit as misfit:
+        shown = ".".join(misfit.path)
         raise WriteRefused(
-            f"{target}: column {name!r} does not fit {type} exactly: {str(error).splitlines()[0]}",
+            f"{target}: column {shown!r} does not fit {misfit.type} exactly: {misfit}",
             "CAST the column in the node's SQL",
             target=target,
-        ) from error
+        ) from misfit
 
 
 @attrs.define
@@ -283,8 +329,11 @@ class Writer:
     def __init__(self, placer: Placer, metadata: TableMetadata, io: FileIO) -> None:
         self._placer = placer
         self._io = io
-        self._names, self._arrow = file_schema(metadata.schema())
-        self._splitter = Splitter(metadata.spec(), self._names)
+        names, self._arrow = file_schema(metadata.schema())
+        self._ids = parquet_path_to_id_mapping(names)
+        self._splitter = Splitter(metadata.spec(), names)
+        #: NULLs of what was written, by field id; None where they are not known.
+        self.nulls: dict[int, int | None] = {}
         properties = metadata.properties
         self._compression = properties.get("write.parquet.compression-codec", "zstd")
         if self._compression == "uncompressed":
@@ -361,7 +410,6 @@ class Writer:
         size = file.stream.tell()
         file.stream.close()
         footer = file.writer.writer.metadata
-        self._done.append(
-            self._placer.describe(file.path, size, footer, file.partition, self._names)
-        )
+        nested.add_written(self.nulls, footer, self._ids)
+        self._done.append(self._placer.describe(file.path, size, footer, file.partition, self._ids))
         file.writer = file.stream = None

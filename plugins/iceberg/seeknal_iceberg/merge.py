@@ -25,6 +25,7 @@ from pyiceberg.schema import Schema
 from seeknal_core.errors import WriteRefused
 from seeknal_core.structure import nearest
 from seeknal_core.types import Snapshot, Target
+from seeknal_iceberg import nested
 from seeknal_iceberg.files import file_schema
 from seeknal_iceberg.scan import task_batches
 
@@ -209,12 +210,14 @@ def _bounds(column: pa.ChunkedArray) -> tuple[int | str, int | str] | None:
 class Rewrites:
     """Data files that hold replaced rows, and a stream of the rows of them that stay.
 
-    ``notes`` are sentences about rows that stay.
+    ``notes`` are sentences about rows that stay; ``nulls`` counts the NULLs of those rows
+    as they are read.
     """
 
     removed: tuple[DataFile, ...]
     remaining: Iterable[pa.RecordBatch]
     notes: tuple[str, ...] = ()
+    nulls: nested.Nulls = attrs.field(factory=nested.Nulls)
 
 
 def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema) -> Rewrites:
@@ -251,6 +254,8 @@ def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema
         if pc.any(mask).as_py():
             hit.append((task, mask))
 
+    nulls = nested.Nulls()
+
     def remaining() -> Iterator[pa.RecordBatch]:
         for task, mask in hit:
             if mask is None or pc.all(mask).as_py():
@@ -259,21 +264,26 @@ def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema
             for batch in task_batches(metadata, table.io, there, task):
                 stays = pc.invert(mask.slice(offset, batch.num_rows))
                 offset += batch.num_rows
-                yield _widen(batch.filter(stays), schema, everything)
+                yield _widen(batch.filter(stays), schema, everything, nulls)
 
     return Rewrites(
         removed=tuple(task.file for task, _ in hit),
         remaining=remaining(),
         notes=replaced.check(looked),
+        nulls=nulls,
     )
 
 
-def _widen(batch: pa.RecordBatch, schema: Schema, arrow: pa.Schema) -> pa.RecordBatch:
+def _widen(
+    batch: pa.RecordBatch, schema: Schema, arrow: pa.Schema, nulls: nested.Nulls
+) -> pa.RecordBatch:
     """Bring rows of the table's present schema into the one it will have."""
     arrays = []
     for field, arrow_field in zip(schema.fields, arrow, strict=True):
         if field.name in batch.schema.names:
-            arrays.append(batch.column(field.name).cast(arrow_field.type))
+            column = batch.column(field.name)
+            nulls.add(column, field, (field.name,))
+            arrays.append(nested.fit(column, field.field_type, arrow_field.type, (field.name,)))
         else:
             arrays.append(pa.nulls(batch.num_rows, arrow_field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=arrow)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import attrs
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile, ManifestContent
-from pyiceberg.table import Table, TableProperties
+from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
-from seeknal_core.errors import BackendError, SeeknalError
+from seeknal_core.errors import BackendError, SeeknalError, WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import evolution, ledger, merge, pending, spans, transactions
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
 log = logging.getLogger("seeknal")
+
+
+#: The newest format version that pyiceberg 0.12 writes manifests of.
+WRITTEN = 2
 
 
 @attrs.frozen(kw_only=True)
@@ -112,6 +116,13 @@ class Preparation:
         adopted = ledger.check_owner(self.context, self.target, table.properties)
         if adopted:
             notes.append(adopted)
+        if table.metadata.format_version > WRITTEN:
+            raise WriteRefused(
+                f"{self.name} has Iceberg's format version {table.metadata.format_version}, which "
+                f"is read here but not written; versions up to {WRITTEN} are",
+                "write to another table, or make this one anew with format-version 2",
+                target=self.name,
+            )
         schema = table.schema()
         # Also of former partitionings: pyiceberg writes no manifest of a spec whose column is gone.
         sources = {
@@ -127,7 +138,7 @@ class Preparation:
             replaces=self.mode is Mode.FULL,
             keep=frozenset(name for name in sources if name),
         )
-        if changes:
+        if changes or changes.lacks:
             notes.append(f"{self.name}: {changes.describe()}")
         return Plan(table=table, changes=changes, notes=tuple(notes))
 
@@ -177,17 +188,15 @@ class Preparation:
             summary: goes into that snapshot's summary.
             attempt: a write that looks again counts up; what fits is kept.
         """
-        sets: dict[str, str] = {}
-        exact = plan.changes.exact and _reads_by_name(transaction, sets)
-        if sets:
-            transaction.set_properties(sets)
+        exact = plan.changes.exact and transaction.table_metadata.spec().is_unpartitioned()
         placer, commit_id = self._placer(transaction, plan, attempt)
         try:
             # Before anything is placed: it may be refused.
             rewrites = self._rewrites(transaction, plan)
             if self.placed is None:
                 self.placed = placer.place(self.snapshot, plan.changes.names, exact=exact)
-            removed, added = rewrites.removed, [*self.placed, *placer.write(rewrites.remaining)]
+            remaining = placer.write(rewrites.remaining, rewrites.nulls)
+            removed, added = rewrites.removed, [*self.placed, *remaining]
             self.notes = rewrites.notes
             _add_snapshot(transaction, added, removed, summary, commit_id, self.starts_anew)
         except SeeknalError:
@@ -299,18 +308,6 @@ def _replaced(mode: Mode, target: Target, snapshot: Snapshot) -> merge.Replaced 
     if mode is Mode.INCREMENTAL_BY_TIME:
         return spans.Times.of(snapshot, target)
     return None
-
-
-def _reads_by_name(transaction: Transaction, sets: dict[str, str]) -> bool:
-    """Tell whether files without field ids can be read in this table; set what that needs."""
-    metadata = transaction.table_metadata
-    if not metadata.spec().is_unpartitioned():
-        return False
-    mapping, wanted = metadata.name_mapping(), metadata.schema().name_mapping
-    if mapping is None:
-        sets[TableProperties.DEFAULT_NAME_MAPPING] = wanted.model_dump_json()
-        return True
-    return evolution.maps_names(mapping.root, wanted.root)
 
 
 def _add_snapshot(

@@ -24,7 +24,7 @@ from seeknal_iceberg import ledger, reading
 from seeknal_iceberg.connection import IcebergSourceOptions
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.naming import quote
-from seeknal_iceberg.scan import arrow_schema, task_batches
+from seeknal_iceberg.scan import arrow_schema, as_schema, task_batches
 
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
@@ -55,26 +55,30 @@ def open_source(context: ExecutionContext, source: Source) -> SourceStream:
             target=name,
         )
     table = catalogs.existing(context, source.parts)
-    known = [field.name for field in table.schema().fields]
+    chosen = options.snapshot_id
+    if chosen is not None:
+        table.metadata = _as_of(table.metadata, chosen, name)
+    metadata = table.metadata
+    known = [field.name for field in metadata.schema().fields]
     for column in source.columns or ():
         if column not in known:
             raise BackendError(
-                f"{name} has no column {column!r}",
+                f"{name} has no column {column!r}" + (" in that snapshot" if chosen else ""),
                 nearest(column, known) or "it has " + ", ".join(known),
                 target=name,
             )
-    snapshot_id = options.snapshot_id or table.metadata.current_snapshot_id
-    if snapshot_id is not None and table.snapshot_by_id(snapshot_id) is None:
-        raise BackendError(f"{name} has no iceberg_snapshot_id {snapshot_id}", target=name)
     row_filter = _parse_filter(options.filter, table, name)
     fields = source.columns if source.columns is not None else ("*",)
-    scan = table.scan(row_filter=row_filter, selected_fields=tuple(fields), snapshot_id=snapshot_id)
+    # Without a snapshot's id pyiceberg takes the table's schema, else the snapshot's, which an
+    # ALTER leaves as it was.
+    scan = table.scan(row_filter=row_filter, selected_fields=tuple(fields), snapshot_id=chosen)
 
     def read() -> pa.RecordBatchReader:
         with translating(connection, name):
             projected = _ordered(scan.projection(), source.columns)
             schema = arrow_schema(projected)
-            tasks = list(scan.plan_files()) if snapshot_id is not None else []
+            empty = chosen is None and metadata.current_snapshot_id is None
+            tasks = [] if empty else list(scan.plan_files())
         return pa.RecordBatchReader.from_batches(schema, _rows(tasks, projected, schema))
 
     def _rows(
@@ -82,14 +86,48 @@ def open_source(context: ExecutionContext, source: Source) -> SourceStream:
     ) -> Iterator[pa.RecordBatch]:
         with translating(connection, name):
             for task in tasks:
-                for batch in task_batches(table.metadata, table.io, projected, task, row_filter):
+                for batch in task_batches(metadata, table.io, projected, task, row_filter):
                     context.cancellation.check()
-                    yield batch.cast(schema)
+                    yield as_schema(batch, projected, schema)
 
-    version = f"{snapshot_id or version_of(table.metadata)}:{table.metadata.current_schema_id}"
     return SourceStream(
-        identity=catalogs.identity(connection, source.parts), version=version, open=read
+        identity=catalogs.identity(connection, source.parts),
+        version=_read_version(metadata, chosen),
+        open=read,
     )
+
+
+def _as_of(metadata: TableMetadata, snapshot_id: int, name: str) -> TableMetadata:
+    """Return a table's metadata with the schema that it had at one of its snapshots.
+
+    pyiceberg binds filters, and reads partitions, by the metadata's current schema.
+
+    Raises:
+        BackendError: the table has no such snapshot.
+    """
+    snapshot = metadata.snapshot_by_id(snapshot_id)
+    if snapshot is None:
+        raise BackendError(
+            f"{name} has no iceberg_snapshot_id {snapshot_id}",
+            "it has " + (", ".join(str(s.snapshot_id) for s in metadata.snapshots[-5:]) or "none"),
+            target=name,
+        )
+    known = {schema.schema_id for schema in metadata.schemas}
+    if snapshot.schema_id is None or snapshot.schema_id not in known:
+        return metadata
+    return metadata.model_copy(update={"current_schema_id": snapshot.schema_id})
+
+
+def _read_version(metadata: TableMetadata, chosen: int | None) -> str:
+    """Return the token of what a source reads: the rows' snapshot and their schema."""
+    read = str(chosen) if chosen is not None else version_of(metadata)
+    snapshot = metadata.current_snapshot() if chosen is None else metadata.snapshot_by_id(chosen)
+    made_with = snapshot.schema_id if snapshot is not None else None
+    if chosen is None and made_with not in (None, metadata.current_schema_id):
+        # A word of its own: what earlier versions stored under the numbers alone is the
+        # snapshot's schema, not the table's.
+        return f"{read}:schema-{metadata.current_schema_id}"
+    return f"{read}:{metadata.current_schema_id}"
 
 
 def _ordered(projected: Schema, columns: Sequence[str] | None) -> Schema:
@@ -123,7 +161,9 @@ def count(table: Table, snapshot_id: int | None = None) -> int:
     """Count a table's rows by its manifests; reads data files only where rows were deleted."""
     if snapshot_id is None and table.metadata.current_snapshot_id is None:
         return 0
-    first = Schema(table.schema().fields[0])
+    field = table.schema().fields[0]
+    # Of an older snapshot's files it may be missing.
+    first = Schema(field.model_copy(update={"required": False}))
     total = 0
     for task in table.scan(snapshot_id=snapshot_id).plan_files():
         if not task.delete_files:

@@ -21,7 +21,7 @@ from seeknal_core.errors import StaleStage
 from seeknal_core.types import Checksum, ExecutionContext, Staged, Target, TargetColumn
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.failures import translating
-from seeknal_iceberg.scan import arrow_schema, task_batches
+from seeknal_iceberg.scan import arrow_schema, as_schema, task_batches
 from seeknal_iceberg.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def _rows(
         for task in tasks:
             for batch in task_batches(place.metadata, place.io, projected, task):
                 context.cancellation.check()
-                yield pa.RecordBatch.from_arrays(batch.cast(schema).columns, schema=renamed)
+                rows = as_schema(batch, projected, schema)
+                yield pa.RecordBatch.from_arrays(rows.columns, schema=renamed)
 
     return pa.RecordBatchReader.from_batches(renamed, batches())

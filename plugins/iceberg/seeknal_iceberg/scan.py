@@ -31,6 +31,8 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.schema import Schema, prune_columns, visit_with_partner
 from pyiceberg.types import ListType, MapType
 
+from seeknal_iceberg.nested import fit
+
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.io import FileIO
@@ -154,6 +156,15 @@ def _batches(
             batch_readahead=_READ_AHEAD,
         )
         yield from scanner.to_batches()
+
+
+def as_schema(batch: pa.RecordBatch, projected: Schema, schema: pa.Schema) -> pa.RecordBatch:
+    """Bring a batch of `task_batches` into the Arrow schema that `arrow_schema` gives."""
+    arrays = [
+        fit(column, field.field_type, wanted.type, (field.name,))
+        for column, field, wanted in zip(batch.columns, projected.fields, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def arrow_schema(projected: Schema) -> pa.Schema:

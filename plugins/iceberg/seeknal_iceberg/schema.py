@@ -93,16 +93,39 @@ def columns_of(snapshot: Snapshot, target: str) -> tuple[Column, ...]:
     if problems:
         text = "; ".join(f"column {name!r} {why}" for name, why in problems)
         raise WriteRefused(f"{target}: {text}", "CAST the column in the node's SQL", target=target)
+    for one, other in _doubled(found):
+        raise WriteRefused(
+            f"{target}: columns {one!r} and {other!r} differ in case only",
+            "rename one in the node's SQL",
+            target=target,
+        )
+    return tuple(found)
+
+
+def _doubled(columns: Sequence[Column]) -> Iterator[tuple[str, str]]:
+    """Yield names that are one name to whoever does not look at case, also inside columns."""
     folded: dict[str, str] = {}
-    for column in found:
+    for column in columns:
         other = folded.setdefault(column.name.casefold(), column.name)
         if other != column.name:
-            raise WriteRefused(
-                f"{target}: columns {other!r} and {column.name!r} differ in case only",
-                "rename one in the node's SQL",
-                target=target,
-            )
-    return tuple(found)
+            yield other, column.name
+        yield from _doubled_fields(column.type, column.name)
+
+
+def _doubled_fields(type: IcebergType, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(type, StructType):
+        folded: dict[str, str] = {}
+        for field in type.fields:
+            other = folded.setdefault(field.name.casefold(), field.name)
+            if other != field.name:
+                yield f"{path}.{other}", f"{path}.{field.name}"
+        for field in type.fields:
+            yield from _doubled_fields(field.field_type, f"{path}.{field.name}")
+    elif isinstance(type, ListType):
+        yield from _doubled_fields(type.element_type, f"{path}.element")
+    elif isinstance(type, MapType):
+        yield from _doubled_fields(type.key_type, f"{path}.key")
+        yield from _doubled_fields(type.value_type, f"{path}.value")
 
 
 def _footer_problems(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
