@@ -7,10 +7,12 @@ from pathlib import Path
 import attrs
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from iceberg.test_iceberg_types import TYPES, copied
 from seeknal_core.checksums import checksum_of
+from seeknal_core.errors import BackendError
 from seeknal_core.types import Mode
 from seeknal_iceberg import plugin
 from support.iceberg import Bench
@@ -91,11 +93,16 @@ def test_what_is_staged_for_a_new_table_is_read_by_another_process(bench: Bench)
     other.close()
 
 
-def test_a_staged_file_that_somebody_shortens_is_noticed(bench: Bench) -> None:
+def test_a_staged_file_that_somebody_changes_is_noticed(bench: Bench) -> None:
     staged = bench.promotion().stage(bench.target(), {"id": [1, 2, 3]})
     (file,) = bench.data_files()
     snapshot = bench.snapshot({"id": [1, 2]})
-    file.write_bytes(Path(snapshot.files[0]).read_bytes())
+    content = Path(snapshot.files[0]).read_bytes()
+    file.write_bytes(content)
+    with pytest.raises(BackendError, match="cannot be read as a file of its table"):
+        plugin.checksum(bench.context, staged)
+    schema = pa.schema([pa.field("id", pa.int64(), metadata={"PARQUET:field_id": "1"})])
+    pq.write_table(pa.table({"id": [1, 2]}, schema=schema), file)
     assert bench.count(staged) == 2
     assert attrs.asdict(plugin.checksum(bench.context, staged)) == attrs.asdict(
         checksum_of(snapshot.reader())

@@ -31,6 +31,7 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.schema import Schema, prune_columns, visit_with_partner
 from pyiceberg.types import ListType, MapType
 
+from seeknal_core.errors import BackendError
 from seeknal_iceberg.nested import fit
 
 if TYPE_CHECKING:
@@ -92,12 +93,18 @@ def task_batches(
     with io.new_input(task.file.file_path).open() as stream:
         format = _get_file_format(task.file.file_format, pre_buffer=True)
         fragment = format.make_fragment(stream)
-        file_schema = pyarrow_to_schema(
-            fragment.physical_schema,
-            metadata.name_mapping(),
-            downcast_ns_timestamp_to_us=downcast,
-            format_version=metadata.format_version,
-        )
+        try:
+            file_schema = pyarrow_to_schema(
+                fragment.physical_schema,
+                metadata.name_mapping(),
+                downcast_ns_timestamp_to_us=downcast,
+                format_version=metadata.format_version,
+            )
+        except (ValueError, TypeError) as error:
+            raise BackendError(
+                f"{task.file.file_path} cannot be read as a file of its table: {error}",
+                "see who put the file there, and have them write it anew",
+            ) from error
         spec = metadata.specs().get(task.file.spec_id)
         missing = _get_column_projection_values(
             task.file, projected, metadata.schema(), spec, file_schema.field_ids
