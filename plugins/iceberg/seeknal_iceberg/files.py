@@ -31,7 +31,7 @@ from pyiceberg.types import NestedField
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Cancellation, Snapshot
 from seeknal_iceberg import footers, nested
-from seeknal_iceberg.partitions import Splitter
+from seeknal_iceberg.partitions import Splitter, key_of
 
 _COPY_BYTES = 8 * 1024 * 1024
 #: Arrow bytes gathered for one partition before they become a row group.
@@ -266,7 +266,7 @@ def conform(
     names: Sequence[tuple[str, str]],
     schema: Schema,
     target: str,
-    nulls: nested.Nulls,
+    nulls: nested.Nulls | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Turn batches into a table's schema: order, names, types; what is missing is NULL.
 
@@ -287,7 +287,8 @@ def conform(
                 array = pa.nulls(batch.num_rows, compatible_field.type)
             else:
                 column = batch.column(here)
-                nulls.add(column, field, (here,))
+                if nulls is not None:
+                    nulls.add(column, field, (here,))
                 array = _fit(column, field, compatible_field.type, here, target)
             if field.required and array.null_count:
                 raise WriteRefused(
@@ -359,7 +360,7 @@ class Writer:
         if batch.num_rows == 0:
             return
         for partition, piece in self._splitter.split(batch):
-            key = tuple(partition[i] for i in range(len(partition)))
+            key = key_of(partition)
             file = self._files.pop(key, None) or _File(partition)
             self._files[key] = file  # the last is the most recently used
             file.buffer.append(piece)

@@ -5,9 +5,12 @@ Transforms are the specification's (https://iceberg.apache.org/spec/#partition-t
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 import attrs
 import pyarrow as pa
@@ -235,13 +238,36 @@ def _codes(array: pa.Array, field: NestedField, transform: Transform[Any, Any]) 
     encoded = array.dictionary_encode()
     apply = transform.transform(field.field_type)
     positions: dict[object, int] = {}
-    codes = [
-        positions.setdefault(apply(value), len(positions))
-        for value in _internal(encoded.dictionary, field.field_type)
-    ]
+    found: list[object] = []
+    codes = []
+    for value in _internal(encoded.dictionary, field.field_type):
+        partition = apply(value)
+        position = positions.setdefault(_told_apart(partition), len(found))
+        if position == len(found):
+            found.append(partition)
+        codes.append(position)
     of_value = pa.array(codes, pa.int64())
-    rows = pc.fill_null(of_value.take(encoded.indices), len(positions))
-    return rows, [*positions, None]
+    rows = pc.fill_null(of_value.take(encoded.indices), len(found))
+    return rows, [*found, None]
+
+
+def key_of(record: Record) -> tuple[object, ...]:
+    """Return what is equal for two partitions that are one, also where a value is NaN.
+
+    Manifests give UUIDs where rows give bytes.
+    """
+    return tuple(_told_apart(record[position]) for position in range(len(record)))
+
+
+def _told_apart(value: object) -> object:
+    """Return a partition's value, floats by their bits.
+
+    NaN is one partition, though it equals nothing; 0.0 and -0.0 are two, as the
+    specification orders them, though they are equal.
+    """
+    if isinstance(value, float):
+        return ("nan",) if math.isnan(value) else (struct.pack("<d", value),)
+    return value.bytes if isinstance(value, UUID) else value
 
 
 def _internal(values: pa.Array, type: object) -> list[object]:

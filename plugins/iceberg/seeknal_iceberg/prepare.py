@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile, ManifestContent
-from pyiceberg.table import Table
+from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.snapshots import Operation
 
 from seeknal_core.errors import BackendError, SeeknalError, WriteRefused
@@ -331,6 +331,8 @@ def _add_snapshot(
             # Without a predicate, pyiceberg looks for the files in no manifest of an
             # unpartitioned table.
             overwrite.delete_by_predicate(AlwaysTrue())
+            # It would be narrowed to the files' partitions by a filter in which NaN raises.
+            setattr(overwrite, "_build_delete_files_partition_predicate", lambda: None)  # noqa: B010
             for file in removed:
                 overwrite.delete_data_file(file)
             for file in added:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import attrs
 import pyarrow as pa
@@ -13,14 +12,13 @@ import pyarrow.compute as pc
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.typedef import Record
 
 from seeknal_core import rules
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Interval, Snapshot, Target
 from seeknal_iceberg.files import conform
 from seeknal_iceberg.merge import between, require
-from seeknal_iceberg.partitions import Splitter
+from seeknal_iceberg.partitions import Splitter, key_of
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -157,7 +155,7 @@ class Partitions:
         splitter = Splitter(spec, part)
         batches = snapshot.reader([own for own, _ in chosen], batch_rows=131_072)
         touched = {
-            _key(record)
+            key_of(record)
             for batch in conform(batches, chosen, part, str(target.name))
             for record, _ in splitter.split(_named(batch, there))
         }
@@ -181,7 +179,7 @@ class Partitions:
             piece.column("#row")
             for batch in named.combine_chunks().to_batches()
             for record, piece in self.splitter.split(batch)
-            if _key(record) in self.touched
+            if key_of(record) in self.touched
         ]
         found = pa.chunked_array(hits, pa.int64())
         return pc.is_in(number, value_set=found.combine_chunks())
@@ -190,7 +188,7 @@ class Partitions:
         """Decide by a file's partition, where it is of the table's present partitioning."""
         if file.spec_id != self.spec_id:
             return None
-        return _key(file.partition) in self.touched
+        return key_of(file.partition) in self.touched
 
     def check(self, found: Iterable[pa.Table]) -> tuple[str, ...]:
         """Lose what is in the partitions: that is what the mode is for."""
@@ -205,9 +203,3 @@ def _sources(spec: PartitionSpec, schema: Schema) -> list[str]:
 
 def _named(batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
     return batch.rename_columns(list(names))
-
-
-def _key(record: Record) -> tuple[object, ...]:
-    """Return a partition's values; manifests give UUIDs where rows give bytes."""
-    values = (record[position] for position in range(len(record)))
-    return tuple(value.bytes if isinstance(value, UUID) else value for value in values)
