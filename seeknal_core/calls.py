@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from seeknal_core.errors import HookContractError, PluginError, SeeknalError
+from seeknal_core.errors import HookContractError, PluginError, SeeknalError, exhausted
 from seeknal_core.plugins import PluginHost
 from seeknal_core.types import ExecutionContext, SourceStream, redact
 
@@ -77,6 +77,8 @@ class HookCalls:
                 error.hint = in_environment(error.hint, context)
             raise
         except Exception as error:
+            if spent := exhausted(error):
+                raise spent from error
             info = self._host.loaded(type).info
             text = redact(f"{error.__class__.__name__}: {error}")
             raise PluginError(

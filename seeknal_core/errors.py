@@ -7,6 +7,8 @@ another module of the project, so that every layer may raise them.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -235,3 +237,54 @@ class StaleStage(BackendError):
 
 class NamespaceRefused(BackendError):
     """The target's namespace cannot be created or used."""
+
+
+class ResourcesExhausted(SeeknalError):
+    """The machine has no memory, file descriptors, threads or disk space left for the command."""
+
+
+_MORE_MEMORY = (
+    "give the command more memory, or lower memory_limit and threads under engine: in "
+    "seeknal_project.yml"
+)
+
+#: What the operating system says when it has no more of something, and the way out.
+_EXHAUSTED = {
+    errno.ENOMEM: ("out of memory", _MORE_MEMORY),
+    errno.EMFILE: ("too many open files", "raise the limit, then run again: ulimit -n 4096"),
+    errno.ENFILE: ("too many open files on this machine", "close other programs, then run again"),
+    errno.ENOSPC: ("no space left on device", "free space on the disk, then run again"),
+    errno.EDQUOT: ("the disk quota is used up", "free space on the disk, then run again"),
+}
+
+
+def exhausted(error: BaseException | None) -> ResourcesExhausted | None:
+    """Return the error to show where an exception means that a resource ran out.
+
+    Looks at the exception and at what caused it. Libraries wrap the operating system's
+    errors in their own, or keep nothing of them but the text.
+
+    Returns:
+        None where it means something else.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, ResourcesExhausted):
+            return error
+        # The loader says the latter of a library for which there was no memory.
+        if isinstance(error, MemoryError) or "failed to map segment" in str(error):
+            return ResourcesExhausted("out of memory", _MORE_MEMORY)
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            return ResourcesExhausted(*_EXHAUSTED[error.errno])
+        text = str(error)
+        if "can't start new thread" in text:
+            return ResourcesExhausted(
+                "no more threads can be started",
+                "raise the limits on processes and memory, or use fewer: --threads 1",
+            )
+        for code in (errno.EMFILE, errno.ENOMEM, errno.ENOSPC):
+            if os.strerror(code) in text:
+                return ResourcesExhausted(*_EXHAUSTED[code])
+        error = error.__cause__ or error.__context__
+    return None

@@ -26,6 +26,7 @@ from seeknal_core.errors import (
     BackendNotInstalled,
     HookContractError,
     PluginError,
+    exhausted,
 )
 from seeknal_core.hints import canonical_type, hints
 from seeknal_core.structure import nearest
@@ -308,6 +309,8 @@ class PluginHost:
         )
         if failures or info.name not in manager:
             cause = failures[0] if failures else None
+            if spent := exhausted(cause):
+                raise spent from cause
             text = f"{type(cause).__name__}: {cause}" if cause else "the entry point is gone"
             raise BackendBroken(
                 f"plugin {info.name!r} ({info}) cannot be imported: {text}",

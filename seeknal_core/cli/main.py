@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from seeknal_core import __version__
-from seeknal_core.errors import ConfigError, Interrupted, OptionError, SeeknalError
+from seeknal_core.errors import ConfigError, Interrupted, OptionError, SeeknalError, exhausted
 from seeknal_core.types import redact
 
 #: Command name -> (module, attribute, one line of help). The line stands here
@@ -200,6 +200,7 @@ def _run(args: list[str]) -> int:
     except Exception as error:  # noqa: BLE001
         told = _lost_output(error)
         lost = told is not None
+        told = told or exhausted(error) or _refused(error)
         told = told or SeeknalError(
             f"unexpected {error.__class__.__name__}: {error}",
             "this is a defect in Seeknal: run again with --debug for the details to report",
@@ -215,6 +216,20 @@ def _lost_output(error: Exception) -> SeeknalError | None:
         return None
     return SeeknalError(
         f"the output cannot be written: {error.strerror}", "see where it goes, then run again"
+    )
+
+
+def _refused(error: Exception) -> SeeknalError | None:
+    """Return the error for a file that this account may not use; None for anything else."""
+    if not isinstance(error, OSError) or error.errno not in (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+    ):
+        return None
+    where = f"cannot use {error.filename}: " if error.filename else ""
+    return SeeknalError(
+        f"{where}{error.strerror}", "check the owner and the rights of the file and its folder"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from seeknal_core.engine.disk import disk_full, is_disk_full
-from seeknal_core.errors import EngineError, Interrupted, SeeknalError
+from seeknal_core.errors import EngineError, Interrupted, SeeknalError, exhausted
 
 _LINE = re.compile(r"^LINE (\d+): (.*)\n([ ]*)(\^+)", re.MULTILINE)
 _SUGGESTION = re.compile(r"\s*Did you mean \"(pg_|sqlite_|duckdb_|information_schema)[^\n]*")
@@ -35,6 +35,8 @@ def translate(
         return Interrupted("stopped by the user")
     if is_disk_full(error) or "max_temp_directory_size" in text:
         return disk_full(node)
+    if not isinstance(error, duckdb.OutOfMemoryException) and (spent := exhausted(error)):
+        return spent
     if isinstance(error, duckdb.OutOfMemoryException):
         return EngineError(
             f"{node}: out of memory: {text.splitlines()[0].partition(': ')[2]}",
@@ -59,4 +61,6 @@ def translate(
         offset = len(place.group(3)) - len(f"LINE {place.group(1)}: ")
         at = place.group(2)[offset : offset + len(place.group(4))]
         where += f"line {line}" + (f", at {at!r}: " if at else ": ")
+    if isinstance(error, duckdb.IOException) and not place:
+        return EngineError(where + message, "check the disk and its rights, then run again")
     return EngineError(where + message, "fix the SQL", line=line)

@@ -280,9 +280,10 @@ class SnapshotStore:
 
     @contextlib.contextmanager
     def _locked(self, kind: int, wait: float, busy: str) -> Iterator[None]:
-        with disk_guard():
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        file = self._open_lock(readable=kind == fcntl.LOCK_SH)
+        if file is None:
+            yield
+            return
         try:
             end = time.monotonic() + wait
             while True:
@@ -296,6 +297,31 @@ class SnapshotStore:
             yield
         finally:
             os.close(file)
+
+    def _open_lock(self, *, readable: bool) -> int | None:
+        """Open the lock file, or return None where there is nothing to lock.
+
+        Args:
+            readable: whether reading the store is all that the lock is for. A folder that
+                this account can't write is read all the same, under the lock of those who can.
+
+        Raises:
+            StateError: the folder can't be written, and has to be.
+        """
+        path = self.root / "lock"
+        try:
+            with disk_guard():
+                self.root.mkdir(parents=True, exist_ok=True)
+                return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            if readable and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                with contextlib.suppress(FileNotFoundError):
+                    return os.open(path, os.O_RDONLY)
+                return None
+            raise StateError(
+                f"cannot write {self.root}: {error.strerror or error}",
+                "check the folder's owner and rights",
+            ) from error
 
     def _folder(self, content_key: str) -> Path:
         if not _KEY.fullmatch(content_key):

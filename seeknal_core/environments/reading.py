@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,18 +31,35 @@ def opened(
 
     target = Path(settings.root) / "target"
     store = SnapshotStore(target / "snapshots")
-    with store.shared_lock():
+    with store.shared_lock(), _scratch(target / "tmp") as scratch:
         engine = open_engine(
             settings.engine,
             project_root=Path(settings.root),
             snapshot_root=store.root,
-            scratch=target / "tmp" / "query",
+            scratch=scratch,
             cancellation=cancellation,
         )
         try:
             yield engine, store
         finally:
             engine.close()
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Give the engine a folder to write into, below `folder` where that can be written.
+
+    Somebody who may only read the project keeps nothing in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix="query-", dir=folder))
+    except OSError:
+        made = Path(tempfile.mkdtemp(prefix="seeknal-query-"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def snapshots_of(
