@@ -45,7 +45,7 @@ class Cache:
             document = json.loads(path.read_bytes())
             if document["version"] == self._versions and isinstance(document["entries"], dict):
                 self._known = document["entries"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return
 
     def get(self, key: str) -> Any:

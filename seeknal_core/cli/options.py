@@ -68,7 +68,7 @@ def _variables(
         return {}
     try:
         data = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"not JSON: {error}") from None
     if not isinstance(data, dict):
         raise click.BadParameter("must be a JSON object, such as '{\"key\": 1}'")

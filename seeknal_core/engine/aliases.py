@@ -24,7 +24,7 @@ class Aliases:
         try:
             document = json.loads(self._path(content_key).read_bytes())
             return str(document["stored"]), str(document["proof"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def put(self, content_key: str, stored: str, proof: str) -> None:

@@ -208,7 +208,15 @@ def _load(path: Path) -> dict[str, _Known]:
             key: _Known(stamp=tuple(entry[:-1]), digest=entry[-1])
             for key, entry in document["files"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+    ):
         return {}
 
 

@@ -332,7 +332,7 @@ class SnapshotStore:
     def _document(folder: Path) -> dict[str, Any] | None:
         try:
             document = json.loads((folder / _DOCUMENT).read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return None
         except OSError as error:
             raise _unreadable(error, folder) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,11 @@ def load_plan(path: Path) -> Plan | None:
             if isinstance(target, dict)
         ]
     try:
-        return structure(values, Plan)
-    except OptionError as error:
+        made = structure(values, Plan)
+        if datetime.fromisoformat(made.created_at).tzinfo is None:
+            raise ValueError("created_at has no time zone")
+        return made
+    except (OptionError, ValueError) as error:
         raise StateError(
             f"{path} is no plan of Seeknal's: {error}", "make a new one: seeknal env plan ENV"
         ) from error

@@ -100,6 +100,8 @@ def read_document(path: Path, version: int) -> Mapping[str, object] | None:
         raise state_error(error, path) from error
     try:
         data = json.loads(content.decode("utf-8"))
+    except RecursionError as error:
+        raise damaged(path, "it is nested too deeply") from error
     except ValueError as error:
         raise damaged(path, str(error)) from error
     if not isinstance(data, dict):

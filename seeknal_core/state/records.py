@@ -16,6 +16,7 @@ import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,6 +118,9 @@ _TYPES: Mapping[str, type] = {
     "targets": dict,
     "inputs": dict,
 }
+
+#: Fields that hold a time with its zone, or nothing.
+_TIMES = frozenset({"read_at", "written_at", "created_at", "last_run_at"})
 
 _R = TypeVar("_R", NodeRecord, TargetRecord, EnvironmentRecord)
 
@@ -317,7 +321,7 @@ class StateStore:
                     yield str(entry["node"]), _checked(NodeRecord, entry["record"])
                 else:
                     yield str(entry["target"]), _checked(TargetRecord, entry["record"])
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 # A line that was being written when its command died.
                 continue
 
@@ -352,6 +356,8 @@ def _checked(cls: type[_R], value: Mapping[str, Any]) -> _R:
     for name, found in value.items():
         if not isinstance(found, _TYPES.get(name, str)):
             raise TypeError(name)
+        if name in _TIMES and found and datetime.fromisoformat(str(found)).tzinfo is None:
+            raise ValueError(name)
     key = value.get("content_key")
     if key is not None and not _KEY.fullmatch(key):
         raise ValueError("content_key")

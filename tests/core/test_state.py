@@ -102,6 +102,12 @@ def test_a_damaged_line_of_a_journal_is_passed_over(tmp_path: Path, line: bytes)
         b'{"definition": "d", "content_key": "../../etc", "rows": 1}}}',
         b'{"schema_version": 1, "name": "dev", "targets": {}, "nodes": {"a": '
         b'{"definition": "d", "content_key": "key1", "rows": "1"}}}',
+        b'{"schema_version": 1, "name": "dev", "nodes": {}, "targets": {}, "created_at": "soon"}',
+        b'{"schema_version": 1, "name": "dev", "nodes": {}, "targets": {}, '
+        b'"last_run_at": "2026-01-01T00:00:00"}',
+        b'{"schema_version": 1, "name": "dev", "targets": {}, "nodes": {"a": '
+        b'{"definition": "d", "content_key": "key1", "rows": 1, "read_at": "31/12/2026"}}}',
+        b'{"schema_version": 1, "nodes": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
 def test_a_damaged_record_is_named_with_the_command_that_mends_it(

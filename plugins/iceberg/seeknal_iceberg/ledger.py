@@ -134,7 +134,7 @@ def made_at(
         return None
     try:
         made = json.loads(metadata.properties.get(CREATED, ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(made, dict):
         return None

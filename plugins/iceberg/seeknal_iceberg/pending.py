@@ -99,7 +99,7 @@ class Noted:
 def _parsed(text: bytes, at: float = 0.0) -> Noted:
     try:
         found = json.loads(text)
-    except ValueError:  # killed before it was written: no file was placed
+    except (ValueError, RecursionError):  # killed before it was written: no file was placed
         return Noted(there=True, at=at)
     return Noted(
         there=True,

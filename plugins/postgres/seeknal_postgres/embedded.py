@@ -168,10 +168,15 @@ def _recorded(record: Path, target: Path) -> Path | None:
     """Return the home that `target` names, unless it is a copy of another project's record."""
     try:
         known = json.loads(record.read_text("utf-8"))
+        copied = known["target"] != str(target) and Path(known["target"]).exists()
+        return None if copied else Path(known["home"])
     except FileNotFoundError:
         return None
-    copied = known["target"] != str(target) and Path(known["target"]).exists()
-    return None if copied else Path(known["home"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BackendError(
+            f"{record} is damaged; it names the folder of the embedded server's data",
+            f"write it again, or begin with an empty server: rm {record}",
+        ) from None
 
 
 def _lock(path: Path, how: int, what: str) -> int:
