@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import attrs
 
@@ -31,10 +31,17 @@ class ResolvedFiles:
 
     ``labels`` name them for the content key and for messages: relative to the
     project root with ``/``, or the absolute path or URL where they lie elsewhere.
+    ``folders`` are those of each file below the fixed part of the written path: what a
+    glob found.
     """
 
     files: tuple[Path, ...]
     labels: tuple[str, ...]
+    folders: tuple[tuple[str, ...], ...] = attrs.field()
+
+    @folders.default
+    def _no_folders(self) -> tuple[tuple[str, ...], ...]:
+        return ((),) * len(self.files)
 
 
 def resolve_files(source: SourceNode, root: Path, scratch: Path) -> ResolvedFiles:
@@ -57,7 +64,11 @@ def resolve_files(source: SourceNode, root: Path, scratch: Path) -> ResolvedFile
         from seeknal_core.engine.s3 import download
 
         found = download(source.id, written, scratch)
-        return ResolvedFiles(files=tuple(found.values()), labels=tuple(found))
+        return ResolvedFiles(
+            files=tuple(found.values()),
+            labels=tuple(found),
+            folders=tuple(_below(written, url) for url in found),
+        )
     pattern = os.path.expanduser(written.removeprefix("file://"))
     literal = root / pattern
     if literal.is_dir():
@@ -66,16 +77,27 @@ def resolve_files(source: SourceNode, root: Path, scratch: Path) -> ResolvedFile
             f"write {written.rstrip('/')}/*.{source.type}",
         )
     if literal.is_file():
-        files = [literal]
+        matches = [pattern]
     else:
         matches = glob.glob(pattern, root_dir=root, recursive=True)
-        files = [root / match for match in matches if (root / match).is_file()]
-    if not files:
+        matches = [match for match in matches if os.path.isfile(os.path.join(root, match))]
+    if not matches:
         raise EngineError(f"{source.id}: no file matches {written}", _nearest(root, pattern))
-    labelled = sorted({_label(path, root): path for path in files}.items())
+    fixed = matches == [pattern]
+    base = os.path.normpath(root)
+    labelled = sorted({_label(root / match, base): match for match in matches}.items())
     return ResolvedFiles(
-        files=tuple(path for _, path in labelled), labels=tuple(label for label, _ in labelled)
+        files=tuple(root / match for _, match in labelled),
+        labels=tuple(label for label, _ in labelled),
+        folders=tuple(() if fixed else _below(pattern, match) for _, match in labelled),
     )
+
+
+def _below(pattern: str, found: str) -> tuple[str, ...]:
+    """Return the folders of what a glob found that are not written out in the glob."""
+    written = PurePosixPath(pattern).parts
+    fixed = next((n for n, part in enumerate(written) if glob.has_magic(part)), len(written))
+    return PurePosixPath(found).parts[fixed:-1]
 
 
 def check_rows(source: SourceNode, rows: int) -> None:
@@ -99,10 +121,10 @@ def check_bytes(source: SourceNode, files: Sequence[Path]) -> None:
         )
 
 
-def _label(path: Path, root: Path) -> str:
-    normal = Path(os.path.normpath(path))
-    base = Path(os.path.normpath(root))
-    return (normal.relative_to(base) if normal.is_relative_to(base) else normal).as_posix()
+def _label(path: Path, root: str | Path) -> str:
+    normal, base = os.path.normpath(path), os.path.normpath(root)
+    inside = base.rstrip(os.sep) + os.sep
+    return Path(normal.removeprefix(inside)).as_posix()
 
 
 def _nearest(root: Path, pattern: str) -> str:

@@ -13,10 +13,14 @@ from seeknal_core.structure import Mistake
 class FileParams:
     """The params of any source that is read from files.
 
-    ``path`` stands for the source's ``table`` where that is not written.
+    ``path`` stands for the source's ``table`` where that is not written. ``filename`` adds a
+    column of that name, which says of each row which file it is from. ``hive`` says whether
+    folders named ``key=value`` are columns.
     """
 
     path: str | None = None
+    filename: bool = False
+    hive: bool | None = None
 
     def mistakes(self) -> Iterator[Mistake]:
         """Yield what is wrong with values that are of the right type.

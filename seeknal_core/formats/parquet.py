@@ -9,4 +9,9 @@ from seeknal_core.formats.params import FileParams
 
 @attrs.frozen(kw_only=True)
 class ParquetParams(FileParams):
-    """The params of ``parquet``."""
+    """The params of ``parquet``.
+
+    ``union_by_name`` allows files that have more or fewer columns than the others.
+    """
+
+    union_by_name: bool = False

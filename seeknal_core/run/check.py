@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 
 from seeknal_core.errors import ConfigError, EngineError, Problem, SeeknalError
+from seeknal_core.run.keys import expanded_source, is_remote
 from seeknal_core.run.session import Session, bind, load_plugins
-from seeknal_core.specs import SqlNode
+from seeknal_core.specs import FILE_TYPES, SourceNode, SqlNode
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +50,7 @@ def check_project(session: Session) -> CheckResult:
         problems += error.problems
         hint = error.hint
     problems += _statement_problems(session)
+    problems += _path_problems(session)
     if problems:
         raise ConfigError(problems, hint)
     return CheckResult(nodes=len(nodes), targets=targets, warnings=tuple(warnings))
@@ -74,6 +78,28 @@ def _statement_problems(session: Session) -> list[Problem]:
                 message = message.removeprefix(f"line {error.line}, ")
                 line += error.line - 1
             problems.append(Problem(message, place.file, line, path=node.id, hint=error.hint))
+    return problems
+
+
+def _path_problems(session: Session) -> list[Problem]:
+    """Find sources whose paths have ``key=value`` folders of which nobody said what they are."""
+    from seeknal_core.engine.files import resolve_files
+    from seeknal_core.engine.sources.hive import decided
+    from seeknal_core.formats import read_params
+
+    root = Path(session.settings.root)
+    problems: list[Problem] = []
+    for node in session.graph.nodes.values():
+        if not isinstance(node, SourceNode) or node.type not in FILE_TYPES or is_remote(node):
+            continue
+        try:
+            source = expanded_source(session, node)
+            hive = read_params(source.type, source.params).hive
+            decided(source, hive, resolve_files(source, root, root))
+        except ConfigError as error:
+            problems += error.problems
+        except EngineError:
+            continue  # No file yet: a run will say so.
     return problems
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Part of every key: raised when the engine's output for one input may change.
 _KEY_VERSION = 1
+#: The same for rows that come from files: raised when a reader gives other rows.
+_READERS = 2
 
 
 def digest(*parts: object) -> str:
@@ -140,11 +142,11 @@ def local_binding(session: Session, node: SourceNode | PythonNode) -> str:
     if isinstance(node, PythonNode):
         asks = "env_name" in node.context_names
         return digest("python", session.environment.name if asks else "")
-    expanded = _expanded(session, node)
+    expanded = expanded_source(session, node)
     return digest("files", expanded.table, dict(expanded.params))
 
 
-def _expanded(session: Session, node: SourceNode) -> SourceNode:
+def expanded_source(session: Session, node: SourceNode) -> SourceNode:
     """Return a file source with its templates expanded and ``source_defaults`` merged in."""
     from seeknal_core.graph.templates import expand, expand_value
 
@@ -174,10 +176,12 @@ def file_read(session: Session, node: SourceNode, digests: FileDigests, scratch:
     """
     from seeknal_core.engine.files import resolve_files
 
-    source = _expanded(session, node)
+    source = expanded_source(session, node)
     files = resolve_files(source, Path(session.settings.root), scratch)
     contents = [
         (label, digests.digest(path)) for label, path in zip(files.labels, files.files, strict=True)
     ]
-    key = digest("files", session.graph.definitions[node.id], dict(source.params), contents)
+    key = digest(
+        "files", _READERS, session.graph.definitions[node.id], dict(source.params), contents
+    )
     return FileRead(source=source, files=files, content_key=key)

@@ -41,7 +41,16 @@ def store(reading: Reading) -> Output:
         return f"SELECT * FROM read_csv({', '.join(arguments)})"
 
     try:
-        return reading.store(scan(_declared(reading, scan({}))))
+        declared = _declared(reading, scan({}))
+        names = reading.cursor.sql(scan(declared)).columns
+        extra = reading.extra_columns(
+            [(str(path), reading.label(path)) for path in reading.paths], names
+        )
+        if not extra:
+            return reading.store(scan(declared))
+        chosen = "".join(f", {sql} AS {quoting.identifier(name)}" for name, sql in extra)
+        rows = scan({**declared, "filename": "'_file'"})
+        return reading.store(f"SELECT * EXCLUDE (_file){chosen} FROM ({rows})")
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
         raise _unreadable(reading, error) from None
 
@@ -84,6 +93,7 @@ def _form(reading: Reading, file: Path, params: CsvParams) -> dict[str, str]:
         "skip": quoting.literal(params.skip or 0),
         "strict_mode": "true",
         "union_by_name": "true",
+        "hive_partitioning": "false",
     }
 
 

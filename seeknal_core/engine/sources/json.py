@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import attrs
 import duckdb
@@ -62,10 +61,16 @@ _PLAIN_TEXT = frozenset({"BIGINT", "VARCHAR", "BOOLEAN", "NULL", *_USUAL})
 def store(reading: Reading) -> Output:
     """Store the rows of JSON files."""
     lines = reading.source.type == "jsonl"
-    folder = reading.staging.path.parent
+    keys: Sequence[object] = list(
+        zip(*(column.values for column in reading.path_columns), strict=True)
+    )
+    if reading.params.filename:
+        keys = reading.files.labels
+    keys = keys or [None] * len(reading.paths)
     try:
-        with merged(reading.paths, folder, lines=lines) as paths:
-            return _Json(reading, paths).store()
+        with merged(reading.paths, keys, reading.staging.path.parent, lines=lines) as files:
+            named = [(str(path), reading.label(file)) for path, file in files]
+            return _Json(reading, named).store()
     except duckdb.NotImplementedException as error:
         raise places.twins(reading, error) from None
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
@@ -74,7 +79,9 @@ def store(reading: Reading) -> Output:
 
 @attrs.define
 class _Json:
-    """One reading of JSON files; ``paths`` are the reading's own, or one merged file.
+    """One reading of JSON files.
+
+    ``files`` are paths and labels of the reading's own, or of merged ones.
 
     ``declared`` are the places that are converted to a declared type; ``marked`` says
     whether that, or a long number, needs numbers to be marked. ``texts`` are the places whose text is not written like the type that DuckDB took
@@ -82,7 +89,7 @@ class _Json:
     """
 
     reading: Reading
-    paths: Sequence[Path]
+    files: Sequence[tuple[str, str]]
     declared: dict[Place, DeclaredType] = attrs.field(factory=dict)
     marked: bool = False
     texts: set[Place] = attrs.field(factory=set)
@@ -176,6 +183,7 @@ class _Json:
 
     def _plain(self, shape: Members) -> Output:
         chosen = shapes.converted_members(shape, self._plain_leaf, quoting.identifier)
+        chosen += self._extra([name for name, _ in shape.members])
         return self.reading.store(f"SELECT {chosen} FROM ({self._rows(shape)})")
 
     def _marked(self, shape: Members) -> Output:
@@ -195,6 +203,7 @@ class _Json:
             chosen = shapes.converted_members(
                 shape, leaf, lambda name: f"struct_extract(r, {quoting.text(name)})"
             )
+            chosen += self._extra([name for name, _ in shape.members])
             return self.reading.store(f"SELECT {chosen} FROM {_TABLE}")
 
         return self._retried(rows)
@@ -205,11 +214,17 @@ class _Json:
             raise places.not_an_object(self.reading)
         records = self._records()
         if self.reading.cursor.execute(f"SELECT 1 FROM ({records}) LIMIT 1").fetchone():
-            return self.reading.store(f"SELECT CAST(json AS JSON) AS json FROM ({records})")
-        kinds = [
-            f"CAST(NULL AS {parse(column.dtype).sql}) AS {quoting.identifier(column.name)}"
+            chosen = f"CAST(json AS JSON) AS json{self._extra(['json'])}"
+            return self.reading.store(f"SELECT {chosen} FROM ({records})")
+        of_path = {column.name.casefold() for column in self.reading.path_columns}
+        declared = [
+            column
             for column in self.reading.source.columns
-            if column.dtype is not None
+            if column.dtype is not None and column.name.casefold() not in of_path
+        ]
+        kinds = [
+            f"CAST(NULL AS {parse(column.dtype or '').sql}) AS {quoting.identifier(column.name)}"
+            for column in declared
         ]
         if not kinds:
             raise EngineError(
@@ -217,7 +232,8 @@ class _Json:
                 " record",
                 "declare columns: with a dtype each, so that a file without records has columns",
             )
-        return self.reading.store(f"SELECT {', '.join(kinds)} WHERE false")
+        chosen = ", ".join(kinds) + self._extra([column.name for column in declared])
+        return self.reading.store(f"SELECT {chosen} FROM (SELECT '' AS _file) WHERE false")
 
     def _retried(self, attempt: Callable[[], Output]) -> Output:
         """Store rows, again where a text turns out not to be what it was taken for."""
@@ -320,11 +336,19 @@ class _Json:
             f"CASE WHEN {numbers.holds_mark('json')} THEN error('{_HOLDS_MARK}') ELSE {marked} END"
         )
         structure = quoting.text(shapes.structure_of(shape, leaf))
-        return f"SELECT json_transform({record}, {structure}) AS r FROM ({self._records()})"
+        return f"SELECT json_transform({record}, {structure}) AS r, _file FROM ({self._records()})"
 
     def _records(self) -> str:
         """Write the query for the records' texts."""
-        return f"SELECT ltrim(json, ' \t\r\n') AS json FROM read_json_objects({self._arguments()})"
+        return (
+            "SELECT ltrim(json, ' \t\r\n') AS json, filename AS _file"
+            f" FROM read_json_objects({self._arguments()}, filename = true)"
+        )
+
+    def _extra(self, names: Sequence[str]) -> str:
+        """Write the rest of a SELECT list: the columns that no file has."""
+        found = self.reading.extra_columns(self.files, names)
+        return "".join(f", {sql} AS {quoting.identifier(name)}" for name, sql in found)
 
     def _rows(self, shape: Members) -> str:
         """Write the query for the rows as DuckDB's own reader gives them."""
@@ -332,7 +356,8 @@ class _Json:
             (name, shapes.type_of(member, self._plain_leaf, (name,)))
             for name, member in shape.members
         ]
-        return f"SELECT * FROM read_json({self._arguments()}, columns = {struct(pairs)})"
+        named = ", filename = '_file'" if self._extra([]) else ""
+        return f"SELECT * FROM read_json({self._arguments()}, columns = {struct(pairs)}{named})"
 
     def _scan(self, options: str) -> str:
         return f"SELECT * FROM read_json({self._arguments()}, {options})"
@@ -340,7 +365,7 @@ class _Json:
     def _arguments(self) -> str:
         lines = self.reading.source.type == "jsonl"
         return (
-            f"{quoting.paths(map(str, self.paths))},"
+            f"{quoting.paths(path for path, _ in self.files)},"
             f" format = '{'newline_delimited' if lines else 'auto'}',"
             f" maximum_object_size = {_LONGEST}, hive_partitioning = false"
         )

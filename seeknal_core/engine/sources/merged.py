@@ -7,12 +7,13 @@ the error is looked for in the files themselves.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-#: Fewer files are read as they are.
-FEWEST = 64
+#: Fewer files a merged one are read as they are.
+FEWEST = 32
 #: The bytes of a file that counts as small, on average.
 _SMALL = 1_000_000
 _COMPRESSED = frozenset({".gz", ".zst", ".bz2", ".lz4"})
@@ -20,25 +21,40 @@ _BOM = b"\xef\xbb\xbf"
 
 
 @contextlib.contextmanager
-def merged(files: Sequence[Path], folder: Path, *, lines: bool) -> Iterator[Sequence[Path]]:
-    """Give one file that holds the records of `files`, or `files` where that is no gain.
+def merged(
+    files: Sequence[Path], keys: Sequence[object], folder: Path, *, lines: bool
+) -> Iterator[Sequence[tuple[Path, Path]]]:
+    """Give files that hold the records of `files`, fewer of them where that is a gain.
+
+    Each comes with one of `files` that its records are from.
 
     Args:
-        folder: where the file is made for the length of the block.
+        keys: one for each file; only files of one key become one, and only neighbours.
+        folder: where the files are made for the length of the block.
         lines: each line of a file is a record; else a file is an array of them, or
             one record after the other.
     """
-    if not _are_many_and_small(files):
-        yield files
+    groups = [
+        [file for _, file in group]
+        for _, group in itertools.groupby(zip(keys, files, strict=True), key=lambda pair: pair[0])
+    ]
+    as_they_are = [(file, file) for file in files]
+    if len(groups) * FEWEST > len(files) or not _are_small(files):
+        yield as_they_are
         return
     with tempfile.TemporaryDirectory(dir=folder, prefix=".merged-") as scratch:
-        path = Path(scratch, "records.jsonl" if lines else "records.json")
-        whole = _merge_lines(files, path) if lines else _merge_documents(files, path)
-        yield [path] if whole else files
+        made = []
+        for number, group in enumerate(groups):
+            path = Path(scratch, f"{number}.jsonl" if lines else f"{number}.json")
+            if not (_merge_lines(group, path) if lines else _merge_documents(group, path)):
+                made = as_they_are
+                break
+            made.append((path, group[0]))
+        yield made
 
 
-def _are_many_and_small(files: Sequence[Path]) -> bool:
-    if len(files) < FEWEST or any(path.suffix.lower() in _COMPRESSED for path in files):
+def _are_small(files: Sequence[Path]) -> bool:
+    if any(path.suffix.lower() in _COMPRESSED for path in files):
         return False
     return sum(path.stat().st_size for path in files) <= len(files) * _SMALL
 

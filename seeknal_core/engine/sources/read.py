@@ -18,6 +18,7 @@ from seeknal_core.engine.files import ResolvedFiles
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.snapshots import Staging
 from seeknal_core.engine.sources import csv, json, parquet
+from seeknal_core.engine.sources.hive import path_columns
 from seeknal_core.engine.sources.reading import Reading
 from seeknal_core.errors import ConfigError, EngineError, OptionError
 from seeknal_core.formats import FileParams, read_params
@@ -54,7 +55,14 @@ def read_files(
     """
     params = _params(source)
     _check_space(source, files.files, staging.path)
-    reading = Reading(source=source, params=params, files=files, staging=staging, cursor=cursor)
+    reading = Reading(
+        source=source,
+        params=params,
+        files=files,
+        staging=staging,
+        cursor=cursor,
+        path_columns=path_columns(source, params.hive, files, cursor),
+    )
     for _ in range(_TRIES):
         try:
             before = [_signature(path) for path in files.files]

@@ -13,6 +13,8 @@ from seeknal_core.engine.files import ResolvedFiles, check_rows
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.quoting import text
 from seeknal_core.engine.snapshots import Staging
+from seeknal_core.engine.sources import hive
+from seeknal_core.engine.sources.hive import PathColumn
 from seeknal_core.errors import EngineError
 from seeknal_core.formats import FileParams
 from seeknal_core.specs import SourceNode
@@ -24,6 +26,7 @@ class Reading:
 
     ``params`` is of the class that `seeknal_core.formats` has for the source's type.
     ``cursor`` belongs to an instance that runs no user's SQL and may open any file.
+    ``path_columns`` have a value for each of the files.
     """
 
     source: SourceNode
@@ -31,6 +34,12 @@ class Reading:
     files: ResolvedFiles
     staging: Staging
     cursor: duckdb.DuckDBPyConnection
+    path_columns: tuple[PathColumn, ...] = ()
+    _labels: dict[Path, str] = attrs.field(init=False, repr=False)
+
+    @_labels.default
+    def _label_of(self) -> dict[Path, str]:
+        return dict(zip(self.files.files, self.files.labels, strict=True))
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -39,7 +48,7 @@ class Reading:
 
     def label(self, path: Path) -> str:
         """Return a file as messages name it."""
-        return self.files.labels[self.files.files.index(path)]
+        return self._labels[path]
 
     def error(self, path: Path, message: str, hint: str, *, line: int = 0) -> EngineError:
         """Return the error for something wrong in a file, perhaps in one line of it."""
@@ -53,6 +62,36 @@ class Reading:
         output = parquet.copy_query(self.source.id, self.cursor, query, self.staging)
         check_rows(self.source, output.row_count)
         return output
+
+    def extra_columns(
+        self, files: Sequence[tuple[str, str]], names: Sequence[str]
+    ) -> list[tuple[str, str]]:
+        """Return the columns that no file has, as pairs of name and SQL over ``_file``.
+
+        Args:
+            files: the path that ``_file`` names and the label of each file.
+            names: the columns of the files.
+
+        Raises:
+            EngineError: a file has such a column itself.
+        """
+        hive.check_clash(self.source, self.path_columns, names, files[0][1])
+        paths = [path for path, _ in files]
+        position = {label: index for index, label in enumerate(self.files.labels)}
+        result = []
+        for column in self.path_columns:
+            values = tuple(column.values[position[label]] for _, label in files)
+            result.append((column.name, attrs.evolve(column, values=values).sql("_file", paths)))
+        if self.params.filename:
+            taken = [*names, *(column.name for column in self.path_columns)]
+            if "filename" in {name.casefold() for name in taken}:
+                raise EngineError(
+                    f"{self.source.id}: the files have a column 'filename' themselves",
+                    "leave params.filename out",
+                )
+            labels = [label for _, label in files]
+            result.append(("filename", hive.value_of_file("_file", paths, labels)))
+        return result
 
     def unreadable(self, error: duckdb.Error, hint: str) -> EngineError:
         """Return DuckDB's error about a file in our form: the file first, no absolute path."""
