@@ -667,6 +667,8 @@ class TargetState:
     ``generation`` counts the promotions that this project's environment had in
     this store (or, where a store keeps no such count, in this table), 0 for none.
     ``rows`` is what `count_rows` would say, None where that takes a question of its own.
+    ``notes`` are sentences that a plan says of the target, such as which trigger may
+    change the values that are written.
     """
 
     exists: bool
@@ -676,6 +678,7 @@ class TargetState:
     owner: Ownership | None = None
     generation: int = 0
     rows: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 class OwnedKind(enum.Enum):

@@ -88,7 +88,8 @@ class TargetStep:
 
     ``staged`` tells whether its backend writes unseen first, as a promotion needs;
     ``atomic_with`` counts the plan's other staged targets of the same connection.
-    ``exists`` is None where it was not asked.
+    ``exists`` is None where it was not asked. ``notes`` are what the store says of the
+    table, such as which trigger may change the values that are written.
     """
 
     key: str
@@ -102,6 +103,7 @@ class TargetStep:
     staged: bool = False
     atomic_with: int = 0
     exists: bool | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def guarantee(self) -> str:

@@ -426,14 +426,13 @@ class _Planner:
         resolved = check.resolved
         key = self._keys.get(resolved.spec.node)
         why = self._need(check, key or "")
-        exists = check.state.exists if check.state is not None else None
         open_key = key is None or self._steps[resolved.spec.node].action is Action.DEPENDS
         perhaps_same = why is Need.NEW and self._base is not None and not self._request.all_targets
         if open_key and (why is Need.CONTENT or perhaps_same):
-            return self._target_step(resolved, Writing.DEPENDS, exists=exists)
+            return self._target_step(resolved, Writing.DEPENDS, check=check)
         if why.writes:
-            return self._target_step(resolved, Writing.WRITE, why.value, exists=exists)
-        return self._target_step(resolved, Writing.KEEP, exists=exists)
+            return self._target_step(resolved, Writing.WRITE, why.value, check=check)
+        return self._target_step(resolved, Writing.KEEP, check=check)
 
     def _target_step(
         self,
@@ -441,9 +440,9 @@ class _Planner:
         writing: Writing,
         reason: str = "",
         *,
-        exists: bool | None = None,
+        check: TargetCheck | None = None,
     ) -> TargetStep:
-        target = resolved.target
+        target, state = resolved.target, check.state if check is not None else None
         return TargetStep(
             key=target.key,
             node=target.node,
@@ -454,7 +453,8 @@ class _Planner:
             writing=writing,
             reason=reason,
             staged=self._session.dispatcher.supports(target.type, "stage"),
-            exists=exists,
+            exists=state.exists if state is not None else None,
+            notes=state.notes if state is not None else (),
         )
 
 

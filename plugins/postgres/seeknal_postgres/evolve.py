@@ -178,6 +178,15 @@ def type_sql(kind: PgType | str) -> sql.SQL:
     return sql.SQL(str(kind))
 
 
+def collated(kind: PgType | str, old: TableColumn | None) -> sql.SQL:
+    """Return the type that a value gets on its way into a table's column.
+
+    With the column's collation: what it takes for one value is one value here too.
+    """
+    collation = f" COLLATE {old.collation}" if old is not None and old.collation else ""
+    return sql.SQL(f"{kind}{collation}")
+
+
 def direct(column: Column, old: TableColumn | None) -> bool:
     """Whether the encoded column may be copied straight into the table's."""
     if old is None:
@@ -185,13 +194,16 @@ def direct(column: Column, old: TableColumn | None) -> bool:
     return same_wire(column.sent, old.type, enum=old.enum)
 
 
-def converted(column: Column, kind: PgType | str, old: PgType, alias: str) -> sql.Composed:
+def converted(
+    column: Column, kind: PgType | str, old: PgType, alias: str, collation: str = ""
+) -> sql.Composed:
     """Return the expression that makes a staged column a value of `kind`.
 
     Args:
         kind: the type wanted, as declared in the table.
         old: the same, a domain resolved to its base type.
         alias: the staged table's alias.
+        collation: the column's in the table, printed, empty for the type's own.
     """
     value: sql.Composable = sql.Identifier(alias, column.name)
     if column.sent == PgType("bytea") and old.base == "uuid":
@@ -203,4 +215,5 @@ def converted(column: Column, kind: PgType | str, old: PgType, alias: str) -> sq
         ).format(value)
     elif column.type == PgType("uuid"):
         value = sql.SQL("encode({}, 'hex')::uuid").format(value)
-    return sql.SQL("CAST({} AS {})").format(value, type_sql(kind))
+    cast = sql.SQL("CAST({} AS {})").format(value, type_sql(kind))
+    return cast + sql.SQL(f" COLLATE {collation}") if collation else cast

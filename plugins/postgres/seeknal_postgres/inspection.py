@@ -17,6 +17,7 @@ from seeknal_core.types import (
     TargetState,
 )
 from seeknal_postgres import tables
+from seeknal_postgres.attached import notes_of
 from seeknal_postgres.errors import translated
 from seeknal_postgres.ledger import Ledger
 from seeknal_postgres.naming import ledger_schema
@@ -86,6 +87,7 @@ def inspect_targets(
             owner=owners.get(target.name),
             generation=generation,
             rows=read[target.name][0] if target.name in read else None,
+            notes=notes_of(found[target.name]) if target.name in found else (),
         )
         for target in targets
     )

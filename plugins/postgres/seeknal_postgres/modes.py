@@ -7,30 +7,46 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import attrs
+import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Interval, Mode, Target
 from seeknal_postgres import times
+from seeknal_postgres.attached import refuse_attached, unlike
 from seeknal_postgres.checks import check_keys, check_time
 from seeknal_postgres.columns import Column
+from seeknal_postgres.errors import said
 from seeknal_postgres.pool import Conn
+from seeknal_postgres.references import refuse_forgotten, refuse_orphans
 from seeknal_postgres.settings import users_own
 from seeknal_postgres.stage import ROWS
-from seeknal_postgres.tables import Table, identifier, names
+from seeknal_postgres.tables import Table, identifier, is_equal, names
 
 #: The first versions of the server with MERGE, and with MERGE that deletes.
 _MERGES, _MERGES_DELETIONS = 150_000, 170_000
 #: Where MERGE fails and its statements one after another may not: a unique value that
 #: moves from one key to another, a table with rules.
-_UNMERGED = (pg.UniqueViolation, pg.FeatureNotSupported)
+_SWAPPED = (pg.UniqueViolation, pg.ExclusionViolation)
+_UNMERGED = (*_SWAPPED, pg.FeatureNotSupported)
+
+#: The keys of new rows, where rules have to see them too.
+_NEW = sql.Identifier("pg_temp", "_seeknal_new")
 
 #: The table has more rows than this for each of few ones.
 _FEW = 10
 
 #: Memory for a join of all rows (``work_mem``; a hash table may take twice as much).
 _JOIN_BYTES = 32 * 2**20
+
+
+@attrs.define
+class Tally:
+    """How many rows of a table were deleted and inserted so far."""
+
+    deleted: int = 0
+    inserted: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +59,8 @@ class Rows:
     ``differences`` are tables that a comparison by key has left: the table's rows that
     go or change, and the keys of the rows that are new. They spare a second comparison.
     ``count`` is how many rows ``source`` has; None where only the server knows.
+    ``tally`` counts what was done on a table whose triggers or rules may do something
+    else with the rows; every statement is then held against what it should have done.
     """
 
     target: Target
@@ -55,6 +73,7 @@ class Rows:
     source: sql.Identifier
     differences: tuple[sql.Identifier, sql.Identifier] | None = None
     count: int | None = None
+    tally: Tally = attrs.field(factory=Tally, eq=False)
 
     @classmethod
     def of(
@@ -68,9 +87,11 @@ class Rows:
         """Choose the key: the declared one, else the table's own.
 
         Raises:
-            WriteRefused: foreign keys point at the table, and the snapshot has no
-                key of it, so that its rows could only be replaced as a whole.
+            WriteRefused: something hangs on the table that would do something else with
+                its rows; or foreign keys point at it, and the snapshot has no key of it,
+                so that its rows could only be replaced as a whole.
         """
+        refuse_attached(target, table, mode)
         given = tuple(columns)
         key: tuple[str, ...] | None = None
         if mode is not Mode.APPEND:
@@ -122,12 +143,59 @@ class Rows:
         return attrs.evolve(self, key=None) if self.repeats(conn) else self
 
     def apply(self, conn: Conn) -> None:
-        """Change the table's rows by the staged ones."""
+        """Change the table's rows by the staged ones.
+
+        Raises:
+            WriteRefused: others' rows would go or change with the table's; or triggers
+                or rules do something else with the rows.
+        """
         rows = self.decided(conn)
+        rows.refuse_losses(conn)
         if rows.mode is not Mode.UPSERT_BY_KEY and rows.is_merged(conn):
             return
         rows.remove(conn)
         rows.fill(conn)
+
+    def refuse_losses(self, conn: Conn) -> None:
+        """Refuse what would delete or change rows of tables that point at this one."""
+        if self.mode is Mode.APPEND or not self.table.referenced_by:
+            return
+        gone = self.gone(conn)
+        if gone is not None:
+            refuse_orphans(conn, self.target, self.table, gone)
+        self.refuse_forgotten(conn)
+
+    def refuse_forgotten(self, conn: Conn) -> None:
+        """Refuse new values that make rows of others lose what they refer to."""
+        if self.key is None or not self.table.referenced_by:
+            return
+        pairs = sql.SQL("FROM {} AS t JOIN {} AS s ON {} WHERE TRUE").format(
+            identifier(self.target.name), self.source, self.same_key()
+        )
+        refuse_forgotten(conn, self.target, self.table, pairs, self.values())
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether triggers or rules may do something else with the rows than they are told."""
+        return bool(self.table.reactions)
+
+    def check_after(self, after: int, before: int | None = None) -> None:
+        """Compare the table's rows with what was to be done.
+
+        Args:
+            after: how many the table has.
+            before: how many it had, None where that was not asked.
+
+        Raises:
+            WriteRefused: they differ; names the triggers or rules that may have done it.
+        """
+        wanted = None
+        if self.mode is Mode.FULL:
+            wanted = self.count
+        elif self.is_watched and before is not None:
+            wanted = before - self.tally.deleted + self.tally.inserted
+        if wanted is not None and after != wanted:
+            raise unlike(self.target, self.table, "", wanted, after)
 
     def is_merged(self, conn: Conn) -> bool:
         """Do it by one statement, one join where there would be three.
@@ -135,7 +203,7 @@ class Rows:
         Returns:
             False where that cannot be: nothing is changed then.
         """
-        if self.key is None or conn.info.server_version < _MERGES:
+        if self.key is None or self.is_watched or conn.info.server_version < _MERGES:
             return False
         try:
             with conn.transaction():
@@ -189,9 +257,16 @@ class Rows:
 
     def remove(self, conn: Conn) -> None:
         """Delete what the staged rows replace or no longer hold. Follows `decided`."""
-        gone = self.gone(conn)
+        gone = None if self.removes_last else self.gone(conn)
         if gone is not None:
             self.delete(conn, gone)
+
+    @property
+    def removes_last(self) -> bool:
+        """Whether `fill` deletes too: a row that stays may refer to one that goes, until then."""
+        return self.key is not None and any(
+            key.oid == self.table.oid for key in self.table.referenced_by
+        )
 
     @property
     def is_refilled(self) -> bool:
@@ -206,22 +281,57 @@ class Rows:
         upserts = self.mode is Mode.UPSERT_BY_KEY and self.differences is None
         if upserts and self.is_merged(conn):
             return
+        new = self._new(conn)
         try:
             with conn.transaction():
-                self.update(conn)
-        except pg.UniqueViolation:
+                if self.removes_last:
+                    # A row that stays may come to refer to one that is new.
+                    self.insert(conn, new)
+                    self.update(conn)
+                    gone = self.gone(conn)
+                    if gone is not None:
+                        self.delete(conn, gone)
+                else:
+                    self.update(conn)
+                    self.insert(conn, new)
+        except _SWAPPED as error:
             # A unique value moves from one key to another: no order of updates does it.
             if self.table.referenced_by:
-                raise
-            with users_own(conn):
-                conn.execute(
-                    sql.SQL("DELETE FROM {} AS t USING {} AS s WHERE {} AND {}").format(
-                        identifier(self.target.name), self.source, self.same_key(), self.changed()
-                    )
-                )
-            self.insert(conn, attrs.evolve(self, differences=None).absent())
-        else:
-            self.insert(conn, self.absent())
+                raise self._swapped(error) from error
+            matching = sql.SQL("EXISTS (SELECT FROM {} AS s WHERE {} AND {})").format(
+                self.source, self.same_key(), self.changed()
+            )
+            self.delete(conn, matching)
+            self.insert(conn, attrs.evolve(self, differences=None)._new(conn))
+
+    def _new(self, conn: Conn) -> sql.Composed:
+        """Return the condition that a staged row (``s``) is new to the table.
+
+        The server asks it anew for what a rule does besides, when the row is there.
+        """
+        if not any(each.kind == "rule" for each in self.table.reactions):
+            return self.absent()
+        assert self.key is not None
+        conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_NEW))
+        conn.execute(
+            sql.SQL(
+                "CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} AS s WHERE {}"
+            ).format(_NEW, names(self.key, "s"), self.source, self.absent())
+        )
+        return sql.SQL("EXISTS (SELECT FROM {} AS d WHERE {})").format(
+            _NEW, self.same_key("d", "s")
+        )
+
+    def _swapped(self, error: psycopg.Error) -> WriteRefused:
+        first, name = self.table.referenced_by[0], error.diag.constraint_name
+        return WriteRefused(
+            f"{self.target.name}: values of {name} move from one row to another, which takes "
+            f"deleting rows while {first.table} refers to the table ({first.name}); "
+            f"the server says: {said(error)}",
+            f"make {name} a DEFERRABLE constraint, which is checked when all rows are "
+            "changed, or write the change in two runs",
+            target=str(self.target.name),
+        )
 
     def delete_all(self, conn: Conn) -> None:
         """Delete all rows of the table."""
@@ -298,8 +408,8 @@ class Rows:
 
     def delete(self, conn: Conn, scope: sql.Composable) -> None:
         """Delete those of the table's rows (``t``) that a condition chooses."""
-        with users_own(conn):
-            conn.execute(self.deletion(scope))
+        table = sql.SQL("{} AS t WHERE {}").format(identifier(self.target.name), scope)
+        self.tally.deleted += self._do(conn, "DELETE", self.deletion(scope), table)
 
     def deletion(self, scope: sql.Composable) -> sql.Composed:
         """Return the statement of `delete`."""
@@ -307,8 +417,24 @@ class Rows:
 
     def insert(self, conn: Conn, which: sql.Composable) -> None:
         """Insert those of the staged rows (``s``) that a condition chooses."""
+        source = sql.SQL("{} AS s WHERE {}").format(self.source, which)
+        self.tally.inserted += self._do(conn, "INSERT", self.insertion(which), source)
+
+    def _do(self, conn: Conn, event: str, statement: sql.Composed, chosen: sql.Composable) -> int:
+        """Carry out a statement; on a watched table, see that it did so for all chosen rows.
+
+        Args:
+            chosen: a FROM clause's rest, of which it does something with every row.
+        """
+        wanted: int | None = None
+        if self.is_watched:
+            row: Any = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(chosen)).fetchone()
+            wanted = row[0]
         with users_own(conn):
-            conn.execute(self.insertion(which))
+            done: int = conn.execute(statement).rowcount
+        if wanted is not None and done != wanted:
+            raise unlike(self.target, self.table, event, wanted, done)
+        return done
 
     def insertion(self, which: sql.Composable) -> sql.Composed:
         """Return the statement of `insert`."""
@@ -326,7 +452,9 @@ class Rows:
         """Return the condition that two aliases' rows have one key."""
         assert self.key is not None
         return sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(one, name), sql.Identifier(other, name))
+            is_equal(
+                self.table.column(name), sql.Identifier(one, name), sql.Identifier(other, name)
+            )
             for name in self.key
         )
 
@@ -341,8 +469,14 @@ class Rows:
         )
 
     def values(self) -> list[str]:
-        """Return the columns that are not of the key."""
-        return [name for name in self.columns if name not in (self.key or ())]
+        """Return the columns that a row of the table may get new values in.
+
+        Those of the key are among them where two keys may be equal and not identical: to
+        a collation that ignores case, ``Bob`` becomes ``bob``.
+        """
+        key = self.key or ()
+        loose = {c.name for c in self.table.columns if not c.exact}
+        return [name for name in self.columns if name not in key or name in loose]
 
     def changed(self) -> sql.Composed:
         """Return the condition that ``t`` and ``s`` differ beside the key.
@@ -361,19 +495,18 @@ class Rows:
         if not values:
             return
         pairs = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in values]
-        statement = sql.SQL("UPDATE {} AS t SET {} FROM {} AS s WHERE {} AND {}").format(
-            identifier(self.target.name),
-            sql.SQL(", ").join(pairs),
-            self.source,
-            self.same_key(),
-            self.changed(),
-        )
+        table, chosen = identifier(self.target.name), self.same_key() + sql.SQL(" AND ") + (
+            self.changed()
+        )  # fmt: skip
         if self.differences is not None:
-            statement += sql.SQL(" AND EXISTS (SELECT FROM {} AS d WHERE {})").format(
+            chosen += sql.SQL(" AND EXISTS (SELECT FROM {} AS d WHERE {})").format(
                 self.differences[0], self.same_key("d", "s")
             )
-        with users_own(conn):
-            conn.execute(statement)
+        statement = sql.SQL("UPDATE {} AS t SET {} FROM {} AS s WHERE {}").format(
+            table, sql.SQL(", ").join(pairs), self.source, chosen
+        )
+        rows = sql.SQL("{} AS t, {} AS s WHERE {}").format(table, self.source, chosen)
+        self._do(conn, "UPDATE", statement, rows)
 
 
 def by_index(conn: Conn) -> AbstractContextManager[None]:

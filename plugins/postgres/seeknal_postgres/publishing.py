@@ -35,6 +35,7 @@ from seeknal_postgres.modes import Rows, by_index
 from seeknal_postgres.places import drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import Book
+from seeknal_postgres.references import by_reference, refuse_orphans
 from seeknal_postgres.script import Script
 from seeknal_postgres.settings import refuse_hidden, settle, users_own
 from seeknal_postgres.stage import rewrite
@@ -124,7 +125,7 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
     if not book.publish(batch.generation):
         return False
     work = _Publish(context=context, batch=batch, conn=conn, ledger=ledger, book=book)
-    parts = _locked(work)
+    parts, before = _locked(work)
     rows = {
         part.target.key: _rows(conn, part, part.table) for part in parts if part.table is not None
     }
@@ -133,7 +134,11 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
     # What a deferred constraint would say at the commit, it says now.
     with users_own(conn):
         conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    _record(work, parts)
+    after = _record(work, parts)
+    for part in parts:
+        if part.table is not None and not part.known:
+            name = part.target.name
+            rows[part.target.key].check_after(after[name], before[name])
     _end_stages(conn, parts, plans)
     context.cancellation.check()
     return True
@@ -155,8 +160,12 @@ def _unstaged(context: ExecutionContext, batch: Batch) -> StaleStage:
     )
 
 
-def _locked(work: _Publish) -> list[Part]:
-    """Lock the tables and see that each is as it was staged upon."""
+def _locked(work: _Publish) -> tuple[list[Part], dict[QualifiedName, int]]:
+    """Lock the tables and see that each is as it was staged upon.
+
+    Returns:
+        The targets, and how many rows each table has.
+    """
     conn, batch = work.conn, work.batch
     lock(
         conn,
@@ -180,17 +189,18 @@ def _locked(work: _Publish) -> list[Part]:
             raise moved(part.target, staged.base, now, "staged")
         if shape_of(part.table) != part.data.get("shape"):
             raise StaleStage(
-                f"{part.target.name}: its columns, keys or foreign keys were changed since it "
-                f"was staged (its rows were not: version {now})",
+                f"{part.target.name}: its columns, keys, foreign keys, triggers or rules were "
+                f"changed since it was staged (its rows were not: version {now})",
                 "promote again",
                 target=str(part.target.name),
             )
-    return parts
+    return parts, {name: rows for name, (rows, _) in versions.items()}
 
 
 def _rows(conn: Conn, part: Part, table: Table) -> Rows:
     rows = Rows.of(part.target, table, part.columns, part.mode, part.places.rows)
-    return rows.decided(conn)
+    assert part.target.staged is not None
+    return attrs.evolve(rows, count=part.target.staged.rows).decided(conn)
 
 
 def _compared(
@@ -271,7 +281,7 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
     }
     # Whose rows are all kept or written anew may lose some on the way.
     ours = {table.oid for key, table in changed.items() if by_key[key].mode is Mode.FULL}
-    order = undo.by_reference(changed)
+    order = by_reference(changed)
     script = Script(conn, users_own=True)
     for key in order:
         gone = rows[key].gone(conn)
@@ -279,10 +289,19 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
             continue
         if changed[key].referenced_by:
             script.flush()
-            undo.refuse_orphans(conn, by_key[key].target, changed[key], gone, ours)
-        script.add(rows[key].deletion(gone))
+            refuse_orphans(conn, by_key[key].target, changed[key], gone, ours)
+        if rows[key].removes_last:
+            continue
+        if rows[key].is_watched:
+            script.flush()
+            rows[key].delete(conn, gone)
+        else:
+            script.add(rows[key].deletion(gone))
     for key in reversed(order):
-        if rows[key].is_refilled:
+        if changed[key].referenced_by:
+            script.flush()
+            rows[key].refuse_forgotten(conn)
+        if rows[key].is_refilled and not rows[key].is_watched:
             script.add(rows[key].insertion(sql.SQL("TRUE")))
         else:
             script.flush()
@@ -320,8 +339,8 @@ def _make(conn: Conn, part: Part) -> None:
     grant_defaults(conn, part.target.name)
 
 
-def _record(work: _Publish, parts: list[Part]) -> None:
-    """Write down who wrote what, and what each target is from now on."""
+def _record(work: _Publish, parts: list[Part]) -> dict[QualifiedName, int]:
+    """Write down who wrote what, and what each target is from now on; return its rows."""
     oids: dict[QualifiedName, int] = {}
     for part in parts:
         table = part.table or part.staged
@@ -360,3 +379,4 @@ def _record(work: _Publish, parts: list[Part]) -> None:
     work.ledger.claim_appends(work.context, claims)
     work.ledger.record_writes(work.context, written)
     work.book.save_results(results)
+    return {name: rows for name, (rows, _) in versions.items()}

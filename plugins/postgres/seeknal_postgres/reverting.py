@@ -12,16 +12,21 @@ from psycopg import sql
 from seeknal_core.errors import StaleStage, WriteRefused
 from seeknal_core.types import Batch, ExecutionContext, QualifiedName, Target
 from seeknal_postgres import cleanup, locks
+from seeknal_postgres.attached import refuse_attached, unlike
 from seeknal_postgres.batches import key_of, lock, moved, patiently, tables_of
 from seeknal_postgres.errors import said, translated
 from seeknal_postgres.ledger import Ledger
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import REVERTED, Book
+from seeknal_postgres.references import by_reference, refuse_orphans
 from seeknal_postgres.settings import refuse_hidden, settle, users_own
 from seeknal_postgres.staging import durable
 from seeknal_postgres.tables import Table, describe_all, identifier, versions_of
-from seeknal_postgres.undo import Kind, Restore, Undo, by_reference, refuse_orphans
+from seeknal_postgres.undo import Kind, Restore, Undo
+
+#: What a publish may have done to rows that stood there before.
+_CHANGED = (Kind.WHOLE, Kind.KEYED, Kind.INTERVAL, Kind.ADDED)
 
 
 @attrs.frozen(kw_only=True)
@@ -146,6 +151,8 @@ def _refuse_moved(work: _Undoing) -> None:
 def _restore(work: _Undoing) -> None:
     """Bring columns and rows back: tables that point at others first, filled last."""
     conn = work.conn
+    for target in work.targets(*_CHANGED):
+        refuse_attached(target, work.tables[target.key])
     restores = {
         target.key: Restore(
             context=work.context,
@@ -155,7 +162,7 @@ def _restore(work: _Undoing) -> None:
             undo=work.plans[target.key],
             table=work.tables[target.key],
         )
-        for target in work.targets(Kind.WHOLE, Kind.KEYED, Kind.INTERVAL, Kind.ADDED)
+        for target in work.targets(*_CHANGED)
     }
     for restore in restores.values():
         restore.alter()
@@ -209,8 +216,13 @@ def _drop_schema(work: _Undoing, schema: str) -> None:
 
 
 def _restore_records(work: _Undoing) -> None:
-    kept = work.targets(Kind.WHOLE, Kind.KEYED, Kind.INTERVAL, Kind.ADDED)
+    kept = work.targets(*_CHANGED)
     now = versions_of(work.conn, {t.name: work.plans[t.key].oid for t in kept})
+    for target in kept if not work.overwrite else ():
+        # What somebody wrote meanwhile is brought back only where it was in the way.
+        before = int((work.plans[target.key].base or "::").split(":")[1])
+        if now[target.name][0] != before:
+            raise unlike(target, work.tables[target.key], "", before, now[target.name][0])
     work.book.restore_records([(t, work.plans[t.key].base or "", now[t.name][1]) for t in kept])
 
 

@@ -13,7 +13,7 @@ from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Snapshot, Target
 from seeknal_postgres.columns import Column
 from seeknal_postgres.copy import copy_in
-from seeknal_postgres.evolve import Change, apply_change, converted, direct, type_sql
+from seeknal_postgres.evolve import Change, apply_change, collated, converted, direct, type_sql
 from seeknal_postgres.pgtypes import PgType
 from seeknal_postgres.pool import Conn
 from seeknal_postgres.settings import users_names, users_own
@@ -72,9 +72,12 @@ def stage(
     straight = not sent and all(direct(column, old[column.name]) for column in columns)
     stays, name = into is not ROWS, str(target.name)
     fields = {
-        column.name: type_sql(declared[column.name][0] if straight else column.sent)
+        column.name: collated(declared[column.name][0], old[column.name])
+        if straight
+        else type_sql(column.sent)
         for column in columns
     }
+    collations = {name: one.collation if one else "" for name, one in old.items()}
     raw = into if straight else _RAW
     _make(conn, raw, fields, stays=straight and stays)
     copied = copy_statement(raw, columns, freeze=straight and stays)
@@ -84,7 +87,8 @@ def stage(
     if not straight:
         casts = [
             sql.SQL("{} AS {}").format(
-                converted(column, *declared[column.name], "r"), sql.Identifier(column.name)
+                converted(column, *declared[column.name], "r", collations[column.name]),
+                sql.Identifier(column.name),
             )
             for column in columns
         ]

@@ -19,6 +19,7 @@ from seeknal_core.errors import NamespaceRefused, WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_postgres import ledger as ledgers
 from seeknal_postgres import sums
+from seeknal_postgres.attached import refuse_attached, refuse_fixed
 from seeknal_postgres.batches import patiently
 from seeknal_postgres.checks import check_keys
 from seeknal_postgres.columns import Column, columns_of
@@ -147,6 +148,8 @@ def _look(work: Work) -> Found:
             return Found()
         check_owner(work.context, work.ledger.find(*target.name.parts), target, table)
         change = plan_change(target, table, work.columns, work.snapshot, work.mode)
+        refuse_attached(target, table)
+        refuse_fixed(target, table, change)
         rows = Rows.of(target, table, work.names, work.mode)
         if change:
             _refuse_change(work, table, change)
@@ -260,7 +263,7 @@ def planned(given: Sequence[str], table: Table, rows: Rows) -> list[sql.Composab
                 "EXPLAIN INSERT INTO {0} ({1}) OVERRIDING SYSTEM VALUE SELECT {1} FROM {0}"
             ).format(into, names(there))
         )
-    values = [name for name in there if name not in (rows.key or ())]
+    values = [name for name in there if name in rows.values()]
     if rows.key is not None and values:
         pairs = [sql.SQL("{0} = {0}").format(sql.Identifier(name)) for name in values]
         statements.append(

@@ -21,7 +21,7 @@ from seeknal_postgres.checks import check_keys
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
-from seeknal_postgres.evolve import direct, plan_change, type_sql
+from seeknal_postgres.evolve import collated, direct, plan_change
 from seeknal_postgres.ledger import Claim, Ledger, Written
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.places import Places, claim, drop
@@ -30,7 +30,7 @@ from seeknal_postgres.script import Script
 from seeknal_postgres.settings import refuse_hidden, settle, users_names, users_own
 from seeknal_postgres.stage import copy_statement
 from seeknal_postgres.sums import read_types, sent_columns
-from seeknal_postgres.tables import Table, describe_all, identifier, versions_of
+from seeknal_postgres.tables import Table, TableColumn, describe_all, identifier, versions_of
 from seeknal_postgres.times import check_new_times
 
 #: Milliseconds to wait for a table's lock while others are held. Whoever keeps it is
@@ -87,7 +87,8 @@ def _looked_at(context: ExecutionContext, ledger: Ledger, ones: Sequence[_One]) 
         write.check_owner(context, records.get(one.target.name), one.target, table)
         change = plan_change(one.target, table, one.columns, one.snapshot, one.mode)
         rows = Rows.of(one.target, table, one.names, one.mode)
-        if write.is_straight(rows, change, one.columns):
+        # What triggers make of the rows is counted where a table goes alone.
+        if write.is_straight(rows, change, one.columns) and not rows.is_watched:
             simple.append(attrs.evolve(one, table=table))
     return simple
 
@@ -126,7 +127,7 @@ def _written(
     modes = {one.target.name: one.mode for one in ones}
     locks.lock_all(
         conn,
-        {n: locks.NOBODY if modes[n] is Mode.APPEND else locks.WRITERS for n in there},
+        {name: locks.NOBODY if modes[name] is Mode.APPEND else locks.WRITERS for name in there},
     )
     if describe_all(conn, list(there)) != there:
         raise WriteRefused(
@@ -206,7 +207,7 @@ def _create(conn: Conn, ones: Sequence[_One], into: Callable[[_One], sql.Identif
     script = Script(conn)
     for one in ones:
         columns = [
-            sql.SQL("{} {}").format(sql.Identifier(name), type_sql(kind))
+            sql.SQL("{} {}").format(sql.Identifier(name), collated(kind, _old(one, name)))
             for name, kind in _declared(one).items()
         ]
         listed = sql.SQL(", ").join(columns)
@@ -218,9 +219,13 @@ def _declared(one: _One) -> Mapping[str, str]:
     """Return each column's type: that of the table that stands, else the snapshot's."""
     found = {}
     for column in one.columns:
-        old = one.table.column(column.name) if one.table is not None else None
+        old = _old(one, column.name)
         found[column.name] = old.declared if old is not None else str(column.type)
     return found
+
+
+def _old(one: _One, name: str) -> TableColumn | None:
+    return one.table.column(name) if one.table is not None else None
 
 
 def _copy(

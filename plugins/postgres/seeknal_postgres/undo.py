@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import enum
-import graphlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -112,9 +111,10 @@ def capture(
     if found.kind is Kind.WHOLE:
         if table.referenced_by:
             raise WriteRefused(
-                f"{rows.target.name}: its rows could not be brought back one by one while "
-                f"{table.referenced_by[0].table} refers to it",
-                "give it a unique index over the key, or change its columns at a quiet time",
+                f"{rows.target.name}: {_whole(rows, change)}, and while "
+                f"{table.referenced_by[0].table} refers to it "
+                f"({table.referenced_by[0].name}) that could not be brought back",
+                "change the columns yourself before, or name a key that tells rows apart",
                 target=str(rows.target.name),
             )
         _keep(script, places, rows, columns, sql.SQL("TRUE"))
@@ -129,6 +129,14 @@ def capture(
         key = next((k for k in table.keys if set(k) <= set(rows.columns)), ())
         return attrs.evolve(found, key=key, xid=_xid(conn))
     return found
+
+
+def _whole(rows: Rows, change: Change) -> str:
+    """Say why all rows of a table would be kept, and replaced to bring them back."""
+    columns = ", ".join(repr(name) for name, _ in (*change.add, *change.widen))
+    if columns:
+        return f"column {columns} is added or changes its type"
+    return f"several of its rows have one key ({', '.join(rows.key or ())})"
 
 
 def _declared(table: Table, name: str) -> str:
@@ -281,10 +289,14 @@ class Restore:
             lambda: self.conn.execute(statement),
         )
 
+    @property
+    def _removes_last(self) -> bool:
+        return self.undo.kind is Kind.KEYED and self._rows.removes_last
+
     def remove(self) -> None:
         """Delete the rows that are brought back, or go."""
         doomed = self.doomed()
-        if doomed is None:
+        if doomed is None or self._removes_last:
             return
         self._rows.delete(self.conn, doomed)
         if self.undo.kind is Kind.KEYED and not self.table.referenced_by:
@@ -297,61 +309,16 @@ class Restore:
             return
         if undo.kind is Kind.KEYED and self.table.referenced_by:
             settable = tuple(name for name in undo.columns if name not in undo.fixed)
-            attrs.evolve(rows, columns=settable).update(self.conn)
+            old = attrs.evolve(rows, columns=settable)
+            old.refuse_forgotten(self.conn)
+            doomed = self.doomed() if self._removes_last else None
+            if doomed is None:
+                old.update(self.conn)
+                rows.insert(self.conn, rows.absent())
+                return
+            # A row that stays may refer to one that comes back, and to one that goes.
             rows.insert(self.conn, rows.absent())
+            old.update(self.conn)
+            rows.delete(self.conn, doomed)
         else:
             rows.insert(self.conn, sql.SQL("TRUE"))
-
-
-def refuse_orphans(
-    conn: Conn, target: Target, table: Table, doomed: sql.Composable, ours: Collection[int]
-) -> None:
-    """Refuse to delete rows on which the server would delete or change somebody's own.
-
-    A foreign key with ON DELETE CASCADE or SET NULL does so, and no undoing brings
-    those rows back.
-
-    Args:
-        ours: oids of tables whose rows are kept and brought back, too.
-
-    Raises:
-        WriteRefused: naming the table that refers to such rows.
-    """
-    for key in table.referenced_by:
-        if not key.acts or key.oid == table.oid or key.oid in ours:
-            continue
-        joined = sql.SQL(" AND ").join(
-            sql.SQL("c.{} = t.{}").format(sql.Identifier(held), sql.Identifier(referred))
-            for held, referred in zip(key.columns, key.refers_to, strict=True)
-        )
-        row: Any = conn.execute(
-            sql.SQL("SELECT EXISTS (SELECT FROM {} AS t JOIN {} AS c ON {} WHERE {})").format(
-                identifier(target.name), sql.Identifier(*key.parts), joined, doomed
-            )
-        ).fetchone()
-        if row[0]:
-            raise WriteRefused(
-                f"{target.name}: rows that would go are referred to by {key.table} "
-                f"({key.name}), which would lose or change rows of its own for good",
-                f"keep those rows, or delete what refers to them in {key.table} first",
-                target=str(target.name),
-            )
-
-
-def by_reference(tables: Mapping[str, Table]) -> list[str]:
-    """Return the keys of tables, those that point at others of them before these.
-
-    Where they point in a circle the order is that of the keys.
-    """
-    by_oid = {table.oid: key for key, table in tables.items()}
-    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter(
-        dict.fromkeys(sorted(tables), ())
-    )
-    for key, table in tables.items():
-        for pointing in table.referenced_by:
-            if pointing.oid in by_oid and pointing.oid != table.oid:
-                sorter.add(key, by_oid[pointing.oid])
-    try:
-        return list(sorter.static_order())
-    except graphlib.CycleError:
-        return sorted(tables)

@@ -18,6 +18,7 @@ from seeknal_core.structure import nearest
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
 from seeknal_postgres import cleanup, locks
 from seeknal_postgres import ledger as ledgers
+from seeknal_postgres.attached import refuse_fixed
 from seeknal_postgres.checks import check_keys
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
@@ -30,6 +31,7 @@ from seeknal_postgres.settings import refuse_hidden, settle, users_own
 from seeknal_postgres.stage import analyze, copy_statement, rewrite, stage
 from seeknal_postgres.tables import (
     Table,
+    count,
     describe,
     fresh_version,
     identifier,
@@ -189,10 +191,13 @@ def _create(write: Write) -> WriteResult:
 def _change(write: Write, table: Table) -> WriteResult:
     conn, target = write.conn, write.target
     change = plan_change(target, table, write.columns, write.snapshot, write.mode)
+    refuse_fixed(target, table, change)
     rows = Rows.of(target, table, [column.name for column in write.columns], write.mode)
     straight = is_straight(rows, change, write.columns)
-    if not straight:
-        count = stage(
+    if straight:
+        rows = attrs.evolve(rows, count=write.snapshot.row_count)
+    else:
+        staged = stage(
             write.context,
             conn,
             target,
@@ -202,7 +207,7 @@ def _change(write: Write, table: Table) -> WriteResult:
             change,
             analyzed=False,
         )
-        rows = attrs.evolve(rows, count=count)
+        rows = attrs.evolve(rows, count=staged)
         if not rows.is_looked_up(conn):
             analyze(conn, rows.source, rows.key or ())
         rows.check(conn, write.columns)
@@ -212,6 +217,8 @@ def _change(write: Write, table: Table) -> WriteResult:
         claimed = _claim(write, table)
         if not claimed:
             return _finish(write, table, created=False, rows_written=0)
+    watched = rows.is_watched and write.mode is not Mode.FULL
+    before = count(conn, target.name) if watched else None
     if change:
         if change.rewrites:
             rewrite(write.context, conn, target, table, change)
@@ -223,12 +230,14 @@ def _change(write: Write, table: Table) -> WriteResult:
         into = copy_statement(identifier(target.name), write.columns)
         with conn.cursor() as cursor, users_own(conn):
             copy_in(write.context, cursor, into, write.columns, write.snapshot, str(target.name))
+        rows.tally.inserted += write.snapshot.row_count
     else:
         rows.apply(conn)
     if write.mode is Mode.FULL:
         write.ledger.forget_appends([target])
         _claim(write, table)
     done = _finish(write, table, created=False, rows_written=write.snapshot.row_count)
+    rows.check_after(done.rows_after, before)
     return attrs.evolve(done, notes=notes)
 
 
@@ -237,6 +246,8 @@ def is_straight(rows: Rows, change: Change, columns: Sequence[Column]) -> bool:
     return (
         rows.key is None
         and not change
+        # COPY sets off no rules.
+        and not any(each.kind == "rule" for each in rows.table.reactions)
         and rows.mode in (Mode.FULL, Mode.APPEND)
         and all(direct(column, rows.table.column(column.name)) for column in columns)
     )
@@ -247,7 +258,9 @@ def _lock(write: Write, table: Table, change: Change) -> None:
     if change:
         mode = locks.EVERYBODY
     else:
-        mode = locks.NOBODY if write.mode is Mode.APPEND else locks.WRITERS
+        # What triggers do to added rows is counted, and nobody else may add some meanwhile.
+        free = write.mode is Mode.APPEND and not table.reactions
+        mode = locks.NOBODY if free else locks.WRITERS
     locks.lock(write.context, write.conn, write.target.name, mode)
     if describe(write.conn, write.target.name) != table:
         raise _Moved
