@@ -392,7 +392,7 @@ def far(db: Database, postgres_server: Any) -> Iterator[str]:
         f"CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{dsn['host']}',"
         f" port '{dsn['port']}', dbname '{dsn['dbname']}')",
         f"CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user '{dsn['user']}',"
-        f" password '{dsn['password']}')",
+        f" password '{dsn.get('password', '')}')",
     )
     yield "far"
     db.execute("DROP EXTENSION postgres_fdw CASCADE")

@@ -203,7 +203,8 @@ class Rows:
         Returns:
             False where that cannot be: nothing is changed then.
         """
-        if self.key is None or self.is_watched or conn.info.server_version < _MERGES:
+        least = _MERGES_DELETIONS if self.removes_last else _MERGES
+        if self.key is None or self.is_watched or conn.info.server_version < least:
             return False
         try:
             with conn.transaction():
