@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -45,7 +46,7 @@ class ResolvedFiles:
 
 
 def resolve_files(source: SourceNode, root: Path, scratch: Path) -> ResolvedFiles:
-    """Find the files that a source names; those on S3 are downloaded into `scratch`.
+    """Find the files that a source names; those elsewhere are downloaded into `scratch`.
 
     Args:
         source: with ``table`` and ``params`` expanded; ``params: path`` serves
@@ -68,6 +69,17 @@ def resolve_files(source: SourceNode, root: Path, scratch: Path) -> ResolvedFile
             files=tuple(found.values()),
             labels=tuple(found),
             folders=tuple(_below(written, url) for url in found),
+        )
+    if written.startswith(("https://", "http://")):
+        from seeknal_core.engine.https import download as fetch
+
+        found = fetch(source.id, written, scratch, source.max_bytes)
+        return ResolvedFiles(files=tuple(found.values()), labels=tuple(found))
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", written)
+    if scheme is not None and scheme[1] != "file":
+        raise EngineError(
+            f"{source.id}: files can't be read from {scheme[1]}://",
+            "write a path, s3://bucket/key or https://host/path",
         )
     pattern = os.path.expanduser(written.removeprefix("file://"))
     literal = root / pattern
@@ -118,6 +130,24 @@ def check_bytes(source: SourceNode, files: Sequence[Path]) -> None:
         raise EngineError(
             f"{source.id}: {size:,} bytes, more than {source.max_bytes:,} (max_bytes)",
             "name fewer files, or raise max_bytes",
+        )
+
+
+def check_sha256(source: SourceNode, labels: Sequence[str], digests: Sequence[str]) -> None:
+    """Refuse a file that is not the one whose SHA-256 the source gives."""
+    wanted = source.params.get("sha256")
+    if wanted is None:
+        return
+    if len(labels) != 1:
+        raise EngineError(
+            f"{source.id}: params.sha256 is about one file, and {len(labels)} were found",
+            "name one file, or leave sha256 out",
+        )
+    if digests[0] != str(wanted).lower():
+        raise EngineError(
+            f"{source.id}: {labels[0]} is another file than the one that was meant: its SHA-256"
+            f" is {digests[0]}",
+            "look at the file; if it is right, write that under params: sha256",
         )
 
 

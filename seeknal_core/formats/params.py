@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import attrs
@@ -15,16 +16,20 @@ class FileParams:
 
     ``path`` stands for the source's ``table`` where that is not written. ``filename`` adds a
     column of that name, which says of each row which file it is from. ``hive`` says whether
-    folders named ``key=value`` are columns.
+    folders named ``key=value`` are columns. ``sha256`` is what the bytes of the one file
+    must have.
     """
 
     path: str | None = None
     filename: bool = False
     hive: bool | None = None
+    sha256: str | None = None
 
     def mistakes(self) -> Iterator[Mistake]:
         """Yield what is wrong with values that are of the right type.
 
         A text may still hold a template (``{{ … }}``), which is not looked into.
         """
-        yield from ()
+        sum = self.sha256
+        if sum is not None and "{{" not in sum and not re.fullmatch("[0-9a-fA-F]{64}", sum):
+            yield Mistake("is not 64 hexadecimal digits", path="sha256")

@@ -130,7 +130,8 @@ def stream_key(session: Session, node_id: str, read: Mapping[str, object]) -> st
 
 def is_remote(node: SourceNode) -> bool:
     """Tell whether a file source's files must be fetched to be looked at."""
-    return "://" in (node.table or str(node.params.get("path", "")))
+    written = node.table or str(node.params.get("path", ""))
+    return "://" in written and not written.startswith("file://")
 
 
 def local_binding(session: Session, node: SourceNode | PythonNode) -> str:
@@ -174,13 +175,14 @@ def file_read(session: Session, node: SourceNode, digests: FileDigests, scratch:
     Raises:
         EngineError: no file matches, or one cannot be read.
     """
-    from seeknal_core.engine.files import resolve_files
+    from seeknal_core.engine.files import check_sha256, resolve_files
 
     source = expanded_source(session, node)
     files = resolve_files(source, Path(session.settings.root), scratch)
     contents = [
         (label, digests.digest(path)) for label, path in zip(files.labels, files.files, strict=True)
     ]
+    check_sha256(source, files.labels, [content for _, content in contents])
     key = digest(
         "files", _READERS, session.graph.definitions[node.id], dict(source.params), contents
     )
