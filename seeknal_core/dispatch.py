@@ -45,12 +45,13 @@ from seeknal_core.types import (
     Target,
     TargetSpec,
     TargetState,
+    WritePreview,
     WriteResult,
     problem_at,
 )
 
 if TYPE_CHECKING:
-    pass
+    import pyarrow as pa
 
 T = TypeVar("T")
 
@@ -333,6 +334,21 @@ class Dispatcher:
                 f"did not answer with a {result_type.__name__} for each target, in order",
             )
         return list(found)
+
+    def preview_write(
+        self, context: ExecutionContext, resolved: ResolvedTarget, schema: pa.Schema
+    ) -> WritePreview | None:
+        """Say what a write would do to a target's columns; None where its backend cannot."""
+        if not self.supports(resolved.target.type, "preview_write"):
+            return None
+        return self._calls.call(
+            resolved.target.type,
+            "preview_write",
+            WritePreview,
+            context=context.connected(resolved.connection),
+            target=resolved.target,
+            schema=schema,
+        )
 
     def stage(
         self,

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from seeknal_core.types import (
         BackendOptions,
         Batch,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         Target,
         TargetSpec,
         TargetState,
+        WritePreview,
         WriteResult,
     )
 
@@ -237,6 +240,23 @@ def inspect_targets(
 
     Returns:
         One state for each target, in the same order.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
+    """Say what a write of rows with these columns would do to a target's columns.
+
+    Optional. What a plan says of a target beforehand, and what `materialize` and `stage` note,
+    or refuse, afterwards: no more and no less, as far as the columns' names and types tell.
+    Changes nothing. Where the target is absent there is nothing to say.
+
+    Args:
+        schema: the columns' names and Arrow types, as `Snapshot.schema` gives them.
+
+    Raises:
+        BackendError: the store does not answer. A refusal is in the result.
     """
     raise NotImplementedError
 

@@ -681,6 +681,20 @@ class TargetState:
     notes: tuple[str, ...] = ()
 
 
+@attrs.frozen(kw_only=True)
+class WritePreview:
+    """What a write would do to a target's columns.
+
+    ``notes`` are sentences about columns that are added, changed, dropped, or kept.
+    ``refused`` says why the write would be refused, empty where it would not; ``hint`` is what
+    to do then.
+    """
+
+    notes: tuple[str, ...] = ()
+    refused: str = ""
+    hint: str = ""
+
+
 class OwnedKind(enum.Enum):
     """What an owned object of a store is."""
 

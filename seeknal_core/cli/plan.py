@@ -162,6 +162,9 @@ def _render(made: Plan) -> None:
     for target in written:
         for note in target.notes:
             click.echo(f"{target.name}: {redact(note)}")
+        if target.refused:
+            click.echo(redact(f"will be refused: {target.refused}"))
+            click.echo(redact(f"  {target.hint}"))
     same = sum(target.writing is Writing.SAME_AS_PRODUCTION for target in made.targets)
     if same:
         click.echo(f"{same} targets same as production, not written")

@@ -88,8 +88,9 @@ class TargetStep:
 
     ``staged`` tells whether its backend writes unseen first, as a promotion needs;
     ``atomic_with`` counts the plan's other staged targets of the same connection.
-    ``exists`` is None where it was not asked. ``notes`` are what the store says of the
-    table, such as which trigger may change the values that are written.
+    ``exists`` is None where it was not asked. ``notes`` are what the store says of the table:
+    which trigger may change the values that are written, what a write does to its columns.
+    ``refused`` says why it would be refused, and ``hint`` what to do then.
     """
 
     key: str
@@ -104,6 +105,8 @@ class TargetStep:
     atomic_with: int = 0
     exists: bool | None = None
     notes: tuple[str, ...] = ()
+    refused: str = ""
+    hint: str = ""
 
     @property
     def guarantee(self) -> str:

@@ -12,9 +12,12 @@ import attrs
 
 from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.environments.plan import Action, Change, NodeStep, Plan, TargetStep, Writing
+from seeknal_core.environments.shapes import Shapes
+from seeknal_core.graph.fingerprints import target_fingerprint
 from seeknal_core.run import keys
 from seeknal_core.run.carry import references
 from seeknal_core.run.describe import (
+    columns_of,
     metadata_digest,
     own_definition,
     statements_of,
@@ -42,6 +45,7 @@ from seeknal_core.run.targets import (
     source_binding,
 )
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
+from seeknal_core.state.manifest import load_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 
 if TYPE_CHECKING:
@@ -137,6 +141,8 @@ class _Planner:
         #: Content keys as far as they can be known without reading a store.
         self._keys: dict[str, str] = {}
         self._steps: dict[str, NodeStep] = {}
+        self._shapes = Shapes(session, self._store, self._keys)
+        self._manifest = load_manifest(session.state, session.environment.name)
         self.rebound: list[str] = []
         self.warnings: list[str] = []
 
@@ -431,8 +437,32 @@ class _Planner:
         if open_key and (why is Need.CONTENT or perhaps_same):
             return self._target_step(resolved, Writing.DEPENDS, check=check)
         if why.writes:
-            return self._target_step(resolved, Writing.WRITE, why.value, check=check)
+            step = self._target_step(resolved, Writing.WRITE, why.value, check=check)
+            return self._foreseen(step, resolved) if step.exists else step
         return self._target_step(resolved, Writing.KEEP, check=check)
+
+    def _foreseen(self, step: TargetStep, resolved: ResolvedTarget) -> TargetStep:
+        """Say what a write does to the columns of a table that is there, or what refuses it."""
+        id = resolved.spec.node
+        if not self._session.dispatcher.supports(resolved.target.type, "preview_write"):
+            return step
+        schema = self._shapes.of(id)
+        held = self._manifest.get(id)
+        record = self._record.targets.get(resolved.target.key)
+        if schema is None or (
+            held is not None
+            and record is not None
+            and record.fingerprint == target_fingerprint(resolved.spec, resolved.target.mode)
+            and dict(held.columns) == columns_of(schema)
+        ):
+            return step
+        found = self._session.dispatcher.preview_write(self._session.context, resolved, schema)
+        if found is None:
+            return step
+        notes = [note.removeprefix(f"{step.name}: ") for note in found.notes]
+        return attrs.evolve(
+            step, notes=(*step.notes, *notes), refused=found.refused, hint=found.hint
+        )
 
     def _target_step(
         self,

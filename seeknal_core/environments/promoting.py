@@ -196,7 +196,10 @@ class _Promoter:
         checks = preflight.check_drift()
         choice = choose(self._source, self._destination, self._store, self._request.policy)
         if self._request.dry_run:
-            return self._report(choice, choice.nodes, self._wanted(choice, choice.nodes, checks))
+            wanted = self._wanted(choice, choice.nodes, checks)
+            report = self._report(choice, choice.nodes, wanted)
+            foreseen = self._foreseen(choice, wanted)
+            return attrs.evolve(report, notes=(*report.notes, *foreseen))
         records = dict(choice.nodes)
         with self._store.shared_lock():
             if choice.rebuilt:
@@ -289,6 +292,24 @@ class _Promoter:
             if not current:
                 found.append(check)
         return found
+
+    def _foreseen(self, choice: Choice, wanted: Sequence[TargetCheck]) -> list[str]:
+        """Say what the promotion does to columns of tables that are there, or what refuses it."""
+        said: list[str] = []
+        for check in wanted:
+            held = choice.nodes.get(check.resolved.spec.node)
+            if held is None or check.state is None or not check.state.exists:
+                continue
+            snapshot = self._store.find(check.resolved.spec.node, held.content_key)
+            if snapshot is None:
+                continue
+            found = self._session.dispatcher.preview_write(
+                self._session.context, check.resolved, snapshot.schema
+            )
+            if found is not None:
+                said += found.notes
+                said += [f"will be refused: {found.refused}; {found.hint}"] if found.refused else []
+        return said
 
     def _promotion(
         self, choice: Choice, records: Mapping[str, NodeRecord], wanted: Sequence[TargetCheck]

@@ -287,6 +287,37 @@ class FillsMissingColumns(_Shapes):
         return rows
 
 
+@breaks("a_column_that_left_holds_nothing_old", "sync_drops_a_column_that_left")
+class KeepsOldValuesOfAColumn(_Shapes):
+    def shaped(self, rows: pa.Table, target: Target, there: Table) -> pa.Table:
+        for field in there.rows.schema:
+            if field.name not in rows.column_names and target.mode is FULL:
+                rows = rows.append_column(field, there.rows[field.name].slice(0, rows.num_rows))
+        return rows
+
+
+@breaks("sync_drops_a_column_that_left")
+class NeverDropsAColumn(_Shapes):
+    def shaped(self, rows: pa.Table, target: Target, there: Table) -> pa.Table:
+        for field in there.rows.schema:
+            if field.name not in rows.column_names and target.mode is FULL:
+                rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows
+
+
+@breaks("a_type_changes_in_full")
+class RefusesATypeAfterWriting(MemoryBackend):
+    @hookimpl
+    def materialize(
+        self, context: ExecutionContext, target: Target, snapshot: Snapshot
+    ) -> WriteResult:
+        there = self.load(context).tables.get(target.name.parts)
+        result: WriteResult = super().materialize(context, target, snapshot)
+        if there is not None and there.rows.schema.types[0] != snapshot.schema.types[0]:
+            raise WriteRefused(f"{target.name}: another type")
+        return result
+
+
 @breaks("a_foreign_table_is_left_alone")
 class TakesForeignTables(_Writes):
     told = told(lambda there, **_: {"adopt": there is None or there.owner is None}, "context")

@@ -6,12 +6,13 @@ write's own transaction by `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
+    DecimalType,
     IcebergType,
     ListType,
     MapType,
@@ -21,7 +22,7 @@ from pyiceberg.types import (
 )
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import SchemaChange
+from seeknal_core.types import Mode, SchemaChange
 from seeknal_iceberg.nested import match
 from seeknal_iceberg.schema import Column, same, widens
 
@@ -35,10 +36,13 @@ Path = tuple[str, ...]
 class Changes:
     """What a write does to a table's schema, and how its columns are called there.
 
-    ``adds`` and ``updates`` are paths with their new types, ``drops`` names of
-    columns. ``lacks`` are fields inside columns that only the table has: they stay, and
-    new rows have NULL there. ``names`` maps a snapshot's column to the table's (they may differ in
-    case). ``exact``: the snapshot's Parquet fits the table byte for byte.
+    ``adds`` and ``updates`` are paths with their new types, ``drops`` names of columns of ours
+    that left the node. ``retypes`` are columns whose type cannot be widened to the new one:
+    they are made anew, and the values of rows that stay are cast. ``left`` are columns of ours
+    that left the node and stay, ``others`` those that somebody else made. ``lacks`` are fields
+    inside columns that only the table has: they stay, and new rows have NULL there. ``names`` maps a
+    snapshot's column to the table's (they may differ in case). ``exact``: the snapshot's
+    Parquet fits the table byte for byte.
     """
 
     adds: tuple[tuple[Path, IcebergType], ...] = ()
@@ -47,17 +51,33 @@ class Changes:
     lacks: tuple[Path, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
     exact: bool = True
+    retypes: tuple[tuple[str, IcebergType, str], ...] = ()
+    left: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.adds or self.updates or self.drops)
+        return bool(self.adds or self.updates or self.drops or self.retypes)
 
     def describe(self) -> str:
         """Return the changes in words."""
         words = [f"column {'.'.join(path)!r} added" for path, _ in self.adds]
         words += [f"column {'.'.join(path)!r} is now {type}" for path, type in self.updates]
-        words += [f"column {name!r} dropped" for name in self.drops]
         words += [f"field {'.'.join(path)!r} is NULL in the new rows" for path in self.lacks]
+        words += [f"column {name!r} becomes {type}, was {old}" for name, type, old in self.retypes]
+        words += [f"column {name!r} left the node: it is dropped" for name in self.drops]
         return "; ".join(words)
+
+    def kept(self, *, replaces: bool) -> list[str]:
+        """Say what becomes of columns that the snapshot lacks and that stay."""
+        ours = "is kept, and set to NULL" if replaces else "is kept, and NULL in new rows"
+        theirs = "is kept; its values do not survive in rows that are written again"
+        return [
+            *(
+                f"column {n!r} left the node: it {ours} (on_schema_change: evolve)"
+                for n in self.left
+            ),
+            *(f"column {n!r} was not made by Seeknal: it {theirs}" for n in self.others),
+        ]
 
 
 def compare(
@@ -66,17 +86,22 @@ def compare(
     *,
     target: str,
     policy: SchemaChange,
-    replaces: bool,
+    mode: Mode,
     keep: frozenset[str] = frozenset(),
+    ours: Collection[str] = (),
+    fixed: Collection[str] = (),
 ) -> Changes:
     """Decide what has to change for a table to take a snapshot.
 
     Args:
         schema: the table's.
-        policy: ``FAIL`` refuses every change.
-        replaces: the write replaces all rows, so that a column which the snapshot
-            lacks is dropped; otherwise its absence is refused.
-        keep: the table's columns that cannot be dropped (a partitioning hangs on them).
+        policy: ``FAIL`` refuses every change; ``SYNC`` drops columns of ours that the
+            snapshot lacks.
+        mode: the mode in force; ``FULL`` replaces all rows.
+        keep: the table's columns that can be neither dropped nor made anew (a partitioning
+            hangs on them).
+        ours: the table's columns that we made.
+        fixed: the snapshot's columns by which the mode finds rows.
 
     Raises:
         WriteRefused: by column.
@@ -86,6 +111,7 @@ def compare(
     adds: list[tuple[Path, IcebergType]] = []
     updates: list[tuple[Path, IcebergType]] = []
     lacks: list[Path] = []
+    retypes: list[tuple[str, IcebergType, str]] = []
     exact = True
     problems: list[str] = []
     for column, (_, name) in zip(columns, names, strict=True):
@@ -96,41 +122,81 @@ def compare(
             continue
         exact = exact and name == column.name and not field.required
         exact = exact and same(column.type, field.field_type)
-        for kind, path, type in _differences((name,), column.type, field.field_type):
-            if kind == "add":
-                adds.append((path, type))
-            elif kind == "widen":
-                updates.append((path, type))
-            elif kind == "lack":
-                lacks.append(path)
-            else:
-                shown = ".".join(path)
-                problems.append(f"column {shown!r} is {_at(field, path)} there and {type} here")
+        found = list(_differences((name,), column.type, field.field_type))
+        clash = next(((path, type) for kind, path, type in found if kind == "clash"), None)
+        if clash is None:
+            adds += [(path, type) for kind, path, type in found if kind == "add"]
+            updates += [(path, type) for kind, path, type in found if kind == "widen"]
+            lacks += [path for kind, path, _ in found if kind == "lack"]
+            continue
+        reason = _unchangeable(field, column, mode, keep=keep, fixed=fixed)
+        if reason:
+            shown, path = ".".join(clash[0]), clash[0]
+            there = f"is {_at(field, path)} there and {clash[1]} here"
+            problems.append(f"column {shown!r} {there}, and {reason}")
+        retypes.append((name, column.type, str(field.field_type)))
     present = {there for _, there in names}
-    missing = [name for name in known if name not in present]
-    problems += _missing_problems(missing, replaces=replaces, keep=keep)
-    if problems:
-        raise WriteRefused(
-            f"{target}: {'; '.join(problems)}",
-            "CAST or name the columns as the table has them, or write to another table",
-            target=target,
-        )
-    drops = tuple(missing) if replaces else ()
+    missing = [field for name, field in known.items() if name not in present]
+    drops = [field.name for field in missing if policy is SchemaChange.SYNC and field.name in ours]
+    problems += [
+        f"column {name!r} left the node, and partitions the table, or did"
+        for name in drops
+        if name in keep
+    ]
+    kept = [field for field in missing if field.name not in drops]
+    problems += _kept_problems(kept, mode)
     changes = Changes(
         adds=tuple(adds),
         updates=tuple(updates),
-        drops=drops,
+        drops=tuple(drops),
         lacks=tuple(lacks),
         names=names,
-        exact=exact,
+        exact=exact and not retypes,
+        retypes=tuple(retypes),
+        left=tuple(field.name for field in kept if field.name in ours),
+        others=tuple(field.name for field in kept if field.name not in ours),
     )
-    if (changes or lacks) and policy is SchemaChange.FAIL:
+    if problems:
         raise WriteRefused(
-            f"{target}: on_schema_change is fail, and the schema differs: {changes.describe()}",
+            f"{target}: {'; '.join(problems)}",
+            "CAST or name the columns as the table has them, replace all rows with "
+            "seeknal run --full-refresh, or write to another table",
+            target=target,
+        )
+    if policy is SchemaChange.FAIL and (changes or lacks or kept):
+        differ = [changes.describe(), *changes.kept(replaces=mode is Mode.FULL)]
+        raise WriteRefused(
+            f"{target}: on_schema_change is fail, and the schema differs: "
+            f"{'; '.join(filter(None, differ))}",
             "set on_schema_change: evolve, or change the node",
             target=target,
         )
     return changes
+
+
+def _unchangeable(
+    field: NestedField,
+    column: Column,
+    mode: Mode,
+    *,
+    keep: Collection[str],
+    fixed: Collection[str],
+) -> str:
+    """Say why a column cannot be made anew with another type; empty where it can."""
+    if field.name in keep:
+        return "it partitions the table, or did"
+    if field.required:
+        return "it is required"
+    if mode is Mode.FULL:
+        return ""
+    if column.name in fixed:
+        return f"mode {mode.value} finds rows by it"
+    nested = not isinstance(field.field_type, PrimitiveType)
+    return (
+        "rows that stay cannot be cast"
+        if nested or not isinstance(column.type, PrimitiveType)
+        else ""
+    )
 
 
 def _pair(columns: Sequence[Column], known: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -147,14 +213,14 @@ def _pair(columns: Sequence[Column], known: Sequence[str]) -> tuple[tuple[str, s
     )
 
 
-def _missing_problems(missing: Sequence[str], *, replaces: bool, keep: frozenset[str]) -> list[str]:
-    if not replaces:
-        listed = ", ".join(repr(name) for name in missing)
-        return [f"the snapshot lacks the table's column {listed}"] if missing else []
+def _kept_problems(kept: Sequence[NestedField], mode: Mode) -> list[str]:
+    """Name the columns that the snapshot lacks and must not."""
+    if mode is Mode.APPEND:
+        return [f"the snapshot lacks the table's column {field.name!r}" for field in kept]
     return [
-        f"column {name!r} partitions the table, or did, and is not in the snapshot"
-        for name in missing
-        if name in keep
+        f"column {field.name!r} is required in the table and not in the snapshot"
+        for field in kept
+        if field.required
     ]
 
 
@@ -189,11 +255,19 @@ def _differences(
             yield "clash", (*path, "key"), here.key_type
         yield from _differences((*path, "value"), here.value_type, there.value_type)
     elif isinstance(here, PrimitiveType) and isinstance(there, PrimitiveType):
-        if widens(here, there):
+        if widens(here, there) or _holds(there, here):
             return
         yield "widen" if widens(there, here) else "clash", path, here
     else:
         yield "clash", path, here
+
+
+def _holds(there: IcebergType, here: IcebergType) -> bool:
+    """Tell whether every decimal of one type is one of another, which needs a cast alone."""
+    if not isinstance(there, DecimalType) or not isinstance(here, DecimalType):
+        return False
+    whole = here.precision - here.scale <= there.precision - there.scale
+    return whole and here.scale <= there.scale
 
 
 def apply(transaction: Transaction, changes: Changes) -> None:
@@ -201,10 +275,10 @@ def apply(transaction: Transaction, changes: Changes) -> None:
     if not changes:
         return
     with transaction.update_schema(allow_incompatible_changes=False) as update:
-        for name in changes.drops:
+        for name in (*changes.drops, *(name for name, _, _ in changes.retypes)):
             update.delete_column((name,))
         for path, type in changes.updates:
             assert isinstance(type, PrimitiveType)
             update.update_column(path, field_type=type)
-        for path, type in changes.adds:
+        for path, type in (*(((n,), type) for n, type, _ in changes.retypes), *changes.adds):
             update.add_column(path, type)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -31,6 +31,8 @@ WRITE_ID = PREFIX + "write_id"
 CREATED = PREFIX + "created"
 #: How many promotions a table had, the last one's number.
 GENERATION = PREFIX + "generation"
+#: The columns that we made: their names, and the ids that they had.
+COLUMNS = PREFIX + "columns"
 _APPENDED = PREFIX + "appended."
 #: How many appends a table remembers; an older one would be added again.
 REMEMBERED = 1000
@@ -70,6 +72,35 @@ class Entry:
     def summary(self) -> dict[str, str]:
         """Return what goes into the Iceberg snapshot's summary."""
         return dict(self.values)
+
+
+def columns(metadata: TableMetadata) -> frozenset[str]:
+    """Return a table's columns that we made, as far as they are the same still."""
+    try:
+        made = json.loads(metadata.properties.get(COLUMNS, "{}"))
+    except ValueError:
+        return frozenset()
+    if not isinstance(made, dict):
+        return frozenset()
+    return frozenset(
+        field.name for field in metadata.schema().fields if made.get(field.name) == field.field_id
+    )
+
+
+def column_changes(
+    before: TableMetadata | None, after: TableMetadata, made: Iterable[str]
+) -> dict[str, str]:
+    """Return the property that names our columns once a write has made some.
+
+    Args:
+        before: the table's, None where there is none.
+        after: as the write's commit will have it.
+        made: the columns that the write makes.
+    """
+    ours = {*made, *(columns(before) if before is not None else ())}
+    listed = {field.name: field.field_id for field in after.schema().fields if field.name in ours}
+    text = json.dumps(listed, ensure_ascii=False)
+    return {} if after.properties.get(COLUMNS, "{}") == text else {COLUMNS: text}
 
 
 def owner(properties: Mapping[str, str]) -> Ownership | None:

@@ -206,6 +206,29 @@ def _bounds(column: pa.ChunkedArray) -> tuple[int | str, int | str] | None:
     return None if found["min"] is None else (found["min"], found["max"])
 
 
+@attrs.frozen(kw_only=True)
+class Nothing:
+    """No row is replaced: rows are added, or all are written anew as they are."""
+
+    columns: tuple[str, ...] = ()
+
+    def candidates(self, names: dict[str, str]) -> BooleanExpression:
+        """Let every file through."""
+        return AlwaysTrue()
+
+    def mask(self, rows: pa.Table) -> pa.BooleanArray:
+        """Replace no row."""
+        return pa.repeat(pa.scalar(False), rows.num_rows)
+
+    def whole(self, file: DataFile) -> bool | None:
+        """Replace no row of any file."""
+        return False
+
+    def check(self, found: Iterable[pa.Table]) -> tuple[str, ...]:
+        """Lose nothing."""
+        return ()
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Rewrites:
     """Data files that hold replaced rows, and a stream of the rows of them that stay.
@@ -220,12 +243,22 @@ class Rewrites:
     nulls: nested.Nulls = attrs.field(factory=nested.Nulls)
 
 
-def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema) -> Rewrites:
-    """Find the data files of a table that hold replaced rows.
+def plan(
+    table: Table,
+    replaced: Replaced,
+    names: dict[str, str],
+    schema: Schema,
+    *,
+    retyped: frozenset[str] = frozenset(),
+    target: str = "",
+) -> Rewrites:
+    """Find the data files of a table that hold replaced rows, or have to be written anew.
 
     Args:
         names: what the table calls the snapshot's columns.
         schema: the one the table will have; the remaining rows come in it.
+        retyped: columns whose values are cast, for which every file is written anew.
+        target: the table's name, for messages.
 
     Raises:
         WriteRefused: rows would be lost that the snapshot does not stand for.
@@ -234,16 +267,20 @@ def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema
     there = metadata.schema()
     keys = Schema(*(there.find_field(names[column]) for column in replaced.columns))
     everything = file_schema(schema)[1]
-    tasks = table.scan(row_filter=replaced.candidates(names)).plan_files()
+    candidates = AlwaysTrue() if retyped else replaced.candidates(names)
+    tasks = table.scan(row_filter=candidates).plan_files()
     hit: list[tuple[FileScanTask, pa.BooleanArray | None]] = []
+    kept: list[FileScanTask] = []
     looked: list[pa.Table] = []
     for task in tasks:
         whole = replaced.whole(task.file)
         if whole is not None:
             hit += [(task, None)] if whole else []
+            kept += [] if whole else [task]
             continue
         batches = list(task_batches(metadata, table.io, keys, task))
         if not batches:
+            kept.append(task)
             continue
         read = pa.concat_tables(
             (pa.Table.from_batches([batch]) for batch in batches), promote_options="permissive"
@@ -253,6 +290,8 @@ def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema
         looked.append(read)
         if pc.any(mask).as_py():
             hit.append((task, mask))
+        else:
+            kept.append(task)
 
     nulls = nested.Nulls()
 
@@ -264,10 +303,15 @@ def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema
             for batch in task_batches(metadata, table.io, there, task):
                 stays = pc.invert(mask.slice(offset, batch.num_rows))
                 offset += batch.num_rows
-                yield _widen(batch.filter(stays), schema, everything, nulls)
+                yield _widen(batch.filter(stays), schema, everything, nulls, retyped, target)
+        for task in kept if retyped else ():
+            for batch in task_batches(metadata, table.io, there, task):
+                yield _widen(batch, schema, everything, nulls, retyped, target)
 
     return Rewrites(
-        removed=tuple(task.file for task, _ in hit),
+        removed=tuple(
+            task.file for task in [*(task for task, _ in hit), *(kept if retyped else ())]
+        ),
         remaining=remaining(),
         notes=replaced.check(looked),
         nulls=nulls,
@@ -275,15 +319,53 @@ def plan(table: Table, replaced: Replaced, names: dict[str, str], schema: Schema
 
 
 def _widen(
-    batch: pa.RecordBatch, schema: Schema, arrow: pa.Schema, nulls: nested.Nulls
+    batch: pa.RecordBatch,
+    schema: Schema,
+    arrow: pa.Schema,
+    nulls: nested.Nulls,
+    retyped: frozenset[str],
+    target: str,
 ) -> pa.RecordBatch:
     """Bring rows of the table's present schema into the one it will have."""
     arrays = []
     for field, arrow_field in zip(schema.fields, arrow, strict=True):
-        if field.name in batch.schema.names:
+        if field.name not in batch.schema.names:
+            arrays.append(pa.nulls(batch.num_rows, arrow_field.type))
+        elif field.name in retyped:
+            made = _exactly(batch.column(field.name), arrow_field.type, field.name, target)
+            nulls.add(made, field, (field.name,))
+            arrays.append(made)
+        else:
             column = batch.column(field.name)
             nulls.add(column, field, (field.name,))
             arrays.append(nested.fit(column, field.field_type, arrow_field.type, (field.name,)))
-        else:
-            arrays.append(pa.nulls(batch.num_rows, arrow_field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=arrow)
+
+
+def _exactly(array: pa.Array, type: pa.DataType, name: str, target: str) -> pa.Array:
+    """Cast values that stay, and refuse where one would become another value.
+
+    A cast that succeeds proves nothing: text to decimal wraps in pyarrow 26.
+    """
+    try:
+        made = array.cast(type, safe=True)
+        back = made.cast(array.type, safe=True)
+    except pa.ArrowException as error:
+        raise _unfit(name, array.type, type, str(error).splitlines()[0], target) from error
+    same = pc.fill_null(pc.equal(back, array), True)
+    if pa.types.is_floating(array.type):
+        same = pc.or_(same, pc.fill_null(pc.is_nan(array), False))
+    if made.null_count != array.null_count or (not pc.all(same).as_py() and len(array)):
+        place = pc.index(same, False).as_py()
+        shown = f"{array[place]} would become {made[place]}" if place >= 0 else "values get lost"
+        raise _unfit(name, array.type, type, shown, target)
+    return made
+
+
+def _unfit(name: str, old: pa.DataType, new: pa.DataType, why: str, target: str) -> WriteRefused:
+    return WriteRefused(
+        f"{target}: column {name!r} is {new} here and {old} there, and the rows that stay cannot "
+        f"be cast: {why}",
+        "cast it in the SQL, or replace all rows: seeknal run --full-refresh",
+        target=target,
+    )

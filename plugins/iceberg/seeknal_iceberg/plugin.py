@@ -6,6 +6,8 @@ and pyarrow are imported by the hooks that talk to a catalog, not before.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from seeknal_core.hookspecs import hookimpl
 from seeknal_core.types import (
     BackendOptions,
@@ -27,10 +29,14 @@ from seeknal_core.types import (
     Target,
     TargetSpec,
     TargetState,
+    WritePreview,
     WriteResult,
 )
 from seeknal_iceberg import connection as connections
 from seeknal_iceberg import naming
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: The version of the hook contract that this plugin was written for.
 SEEKNAL_HOOK_API = 1
@@ -98,6 +104,14 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
     from seeknal_iceberg import read
 
     return read.inspect(context, target)
+
+
+@hookimpl
+def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
+    """Compare columns with the table's; see `preview.preview_write`."""
+    from seeknal_iceberg import preview
+
+    return preview.preview_write(context, target, schema)
 
 
 @hookimpl

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -22,7 +23,7 @@ from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import evolution, ledger, merge, pending, spans, transactions
 from seeknal_iceberg.failures import is_refused, sentence
 from seeknal_iceberg.files import Layout, Placer, folder_of
-from seeknal_iceberg.schema import columns_of
+from seeknal_iceberg.schema import Column, columns_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -123,23 +124,11 @@ class Preparation:
                 "write to another table, or make this one anew with format-version 2",
                 target=self.name,
             )
-        schema = table.schema()
-        # Also of former partitionings: pyiceberg writes no manifest of a spec whose column is gone.
-        sources = {
-            schema.find_column_name(field.source_id)
-            for spec in table.specs().values()
-            for field in spec.fields
-        }
-        changes = evolution.compare(
-            schema,
-            self.columns,
-            target=self.name,
-            policy=self.target.on_schema_change,
-            replaces=self.mode is Mode.FULL,
-            keep=frozenset(name for name in sources if name),
-        )
+        changes = changes_of(table, self.columns, self.target, self.mode)
         if changes or changes.lacks:
             notes.append(f"{self.name}: {changes.describe()}")
+        kept = changes.kept(replaces=self.mode is Mode.FULL)
+        notes += [f"{self.name}: {words}" for words in kept]
         return Plan(table=table, changes=changes, notes=tuple(notes))
 
     def nothing_to_do(self, table: Table) -> bool:
@@ -157,15 +146,25 @@ class Preparation:
             WriteRefused: ``partition_by`` is wrong, or differs where nothing may change.
         """
         if plan.table is not None:
-            return transactions.begin(plan.table, self.target, plan.changes)
-        return transactions.begin_new(
-            self.connection,
-            self.catalog,
-            self.target,
-            self.columns,
-            self.write_id,
-            self.make_namespace,
-        )
+            before = plan.table.metadata
+            transaction = transactions.begin(plan.table, self.target, plan.changes)
+            made = [path[0] for path, _ in plan.changes.adds if len(path) == 1]
+            made += [name for name, _, _ in plan.changes.retypes]
+        else:
+            before = None
+            transaction = transactions.begin_new(
+                self.connection,
+                self.catalog,
+                self.target,
+                self.columns,
+                self.write_id,
+                self.make_namespace,
+            )
+            made = [column.name for column in self.columns]
+        sets = ledger.column_changes(before, transaction.table_metadata, made)
+        if sets:
+            transaction.set_properties(sets)
+        return transaction
 
     def make_namespace(self, located: bool) -> None:
         """Make the target's namespace, before a table is begun in it.
@@ -232,9 +231,17 @@ class Preparation:
         replaced = self.replaced
         if self.mode is Mode.INSERT_OVERWRITE:
             replaced = spans.Partitions.of(self.snapshot, self.target, names, metadata)
-        if replaced is None:
+        retyped = {name: type for name, type, _ in plan.changes.retypes}
+        if replaced is None and not retyped:
             return nothing
-        return merge.plan(plan.table, replaced, dict(names), metadata.schema())
+        return merge.plan(
+            plan.table,
+            replaced or merge.Nothing(),
+            dict(names),
+            metadata.schema(),
+            retyped=frozenset(retyped),
+            target=self.name,
+        )
 
     def _all_files(self, table: Table) -> tuple[DataFile, ...]:
         """Return every data file of a table's current snapshot, none where it begins anew.
@@ -300,6 +307,37 @@ def metadata_folder(metadata: TableMetadata) -> str:
     """Return the location where a table's manifests are put."""
     chosen = metadata.properties.get(TableProperties.WRITE_METADATA_PATH)
     return (chosen or f"{metadata.location.rstrip('/')}/metadata").rstrip("/")
+
+
+def changes_of(
+    table: Table, columns: Sequence[Column], target: Target, mode: Mode
+) -> evolution.Changes:
+    """Decide what a write of columns does to a table's schema.
+
+    Raises:
+        WriteRefused: by column.
+    """
+    schema = table.schema()
+    # Also of former partitionings: pyiceberg writes no manifest of a spec whose column is gone.
+    sources = {
+        schema.find_column_name(field.source_id)
+        for spec in table.specs().values()
+        for field in spec.fields
+    }
+    fixed = {
+        Mode.UPSERT_BY_KEY: target.unique_keys,
+        Mode.INCREMENTAL_BY_TIME: (target.time_column or "",),
+    }
+    return evolution.compare(
+        schema,
+        columns,
+        target=str(target.name),
+        policy=target.on_schema_change,
+        mode=mode,
+        keep=frozenset(name for name in sources if name),
+        ours=ledger.columns(table.metadata),
+        fixed=fixed.get(mode, ()),
+    )
 
 
 def _replaced(mode: Mode, target: Target, snapshot: Snapshot) -> merge.Replaced | None:

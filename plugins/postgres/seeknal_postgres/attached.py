@@ -60,7 +60,7 @@ def refuse_fixed(target: Target, table: Table, change: Change) -> None:
     """
     if not change or not table.fixed:
         return
-    columns = ", ".join(repr(name) for name, _ in (*change.add, *change.widen))
+    columns = ", ".join(repr(name) for name in (*dict(change.add), *change.types, *change.drop))
     raise WriteRefused(
         f"{target.name}: column {columns} cannot be added or changed: {table.fixed}",
         "change the columns there, or leave them out of the SQL",

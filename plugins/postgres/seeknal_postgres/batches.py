@@ -75,7 +75,7 @@ def parts_of(context: ExecutionContext, ledger: Ledger, batch: Batch) -> list[Pa
         if table is not None and staged is not None:
             own = tuple(column for column in staged.columns if column.name not in sent)
             staged = attrs.evolve(staged, columns=own)
-            change = change_between(table, staged, _list(data.get("rewrites")))
+            change = change_between(table, staged, _list(data.get("rewrites")), data)
         parts.append(
             Part(
                 target=target,

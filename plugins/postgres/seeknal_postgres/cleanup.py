@@ -359,7 +359,7 @@ def end_if_empty(ledger: Ledger) -> bool:
         return False
     try:
         with ledger.conn.transaction():
-            for table in TABLES:
+            for table in ledger.tables():
                 ledger.conn.execute(
                     sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE NOWAIT").format(
                         sql.Identifier(ledger.schema, table)

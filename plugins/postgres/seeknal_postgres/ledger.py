@@ -52,9 +52,15 @@ _TABLES = (
         target_key text NOT NULL, schema_name text NOT NULL, table_name text NOT NULL,
         plan jsonb NOT NULL, target jsonb, appended jsonb,
         PRIMARY KEY (project, environment, promotion, target_key))""",
+    """CREATE TABLE IF NOT EXISTS {schema}.columns (
+        schema_name text NOT NULL, table_name text NOT NULL, table_oid bigint NOT NULL,
+        names text[] NOT NULL, numbers int2[] NOT NULL,
+        PRIMARY KEY (schema_name, table_name))""",
 )
 #: The ledger's own tables.
-TABLES = ("targets", "appended", "schemas", "promotions", "promotion_targets")
+TABLES = ("targets", "appended", "schemas", "promotions", "promotion_targets", "columns")
+#: What an earlier version's ledger may lack and still undo what that version published.
+_LATER = frozenset({"columns"})
 
 
 @attrs.frozen(kw_only=True)
@@ -69,7 +75,10 @@ class Record:
 
 @attrs.frozen(kw_only=True)
 class Written:
-    """What is written down of a target's write; ``oid`` and ``version`` are the table's."""
+    """What is written down of a target's write; ``oid`` and ``version`` are the table's.
+
+    ``columns`` are those that the write made.
+    """
 
     target: Target
     content_key: str
@@ -77,6 +86,7 @@ class Written:
     rows: int
     created: bool
     version: str
+    columns: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -113,8 +123,8 @@ class Ledger:
         return bool(row and row[0])
 
     def complete(self) -> bool:
-        """Whether all tables of the ledger are there: an earlier version made fewer."""
-        return len(self.tables()) == len(TABLES)
+        """Whether the ledger has all tables that promotions need."""
+        return {*TABLES} - _LATER <= {*self.tables()}
 
     def tables(self) -> tuple[str, ...]:
         """Return which of the ledger's own tables are there."""
@@ -262,6 +272,52 @@ class Ledger:
                 [one.version for one in written],
             ],
         )
+        self._record_columns([one for one in written if one.columns])
+
+    def _record_columns(self, written: Sequence[Written]) -> None:
+        """Write down which columns we made, beside those that we made before.
+
+        A column counts only while it has the number that it had: one that somebody
+        dropped and made anew is theirs.
+        """
+        if not written:
+            return
+        made = [(*one.target.name.parts, one.oid, name) for one in written for name in one.columns]
+        self.conn.execute(
+            self._sql(
+                "INSERT INTO {schema}.columns AS c (schema_name, table_name, table_oid, names,"
+                " numbers) SELECT w.schema, w.name, w.oid, array_agg(a.attname::text ORDER BY"
+                " a.attnum), array_agg(a.attnum ORDER BY a.attnum) FROM (SELECT schema, name, oid,"
+                "  array_agg(col) AS made FROM unnest(%s::text[], %s::text[], %s::bigint[],"
+                "  %s::text[]) AS m(schema, name, oid, col) GROUP BY schema, name, oid) AS w"
+                " JOIN pg_catalog.pg_attribute a ON a.attrelid = w.oid AND a.attnum > 0"
+                "  AND NOT a.attisdropped"
+                " WHERE a.attname = ANY(w.made) OR EXISTS (SELECT FROM {schema}.columns k,"
+                "  unnest(k.names, k.numbers) AS n(name, number) WHERE k.schema_name = w.schema"
+                "  AND k.table_name = w.name AND k.table_oid = w.oid AND n.name = a.attname"
+                "  AND n.number = a.attnum)"
+                " GROUP BY w.schema, w.name, w.oid"
+                " ON CONFLICT (schema_name, table_name) DO UPDATE SET"
+                " table_oid = excluded.table_oid, names = excluded.names,"
+                " numbers = excluded.numbers"
+            ),
+            [list(values) for values in zip(*made, strict=True)],
+        )
+
+    def ours(self, oid: int) -> frozenset[str]:
+        """Return the columns of a table that we made, as far as they are the same still."""
+        if "columns" not in self.tables():
+            return frozenset()
+        rows = self.conn.execute(
+            self._sql(
+                "SELECT a.attname::text FROM {schema}.columns c,"
+                " unnest(c.names, c.numbers) AS n(name, number)"
+                " JOIN pg_catalog.pg_attribute a ON a.attname = n.name AND a.attnum = n.number"
+                " WHERE c.table_oid = %s AND a.attrelid = c.table_oid AND NOT a.attisdropped"
+            ),
+            [oid],
+        ).fetchall()
+        return frozenset(row[0] for row in rows)
 
     def claim_appends(self, context: ExecutionContext, claims: Sequence[Claim]) -> set[str]:
         """Take the right to add content keys' rows to tables.
@@ -375,7 +431,7 @@ def make_schema(context: ExecutionContext, ledger: Ledger, schema: str) -> bool:
 
 def _create_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
     """Make what is missing of the ledger; tell whether that was its schema."""
-    if ledger.complete():
+    if len(ledger.tables()) == len(TABLES):
         return False
     made = not schema_exists(ledger.conn, ledger.schema) and _create_schema(
         ledger.conn, ledger.schema

@@ -61,6 +61,7 @@ class Rows:
     ``count`` is how many rows ``source`` has; None where only the server knows.
     ``tally`` counts what was done on a table whose triggers or rules may do something
     else with the rows; every statement is then held against what it should have done.
+    ``left`` are columns of ours that left the node: they become NULL in mode ``full``.
     """
 
     target: Target
@@ -74,6 +75,7 @@ class Rows:
     differences: tuple[sql.Identifier, sql.Identifier] | None = None
     count: int | None = None
     tally: Tally = attrs.field(factory=Tally, eq=False)
+    left: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -83,6 +85,7 @@ class Rows:
         columns: Sequence[str],
         mode: Mode,
         source: sql.Identifier = ROWS,
+        left: Sequence[str] = (),
     ) -> Rows:
         """Choose the key: the declared one, else the table's own.
 
@@ -114,6 +117,7 @@ class Rows:
             enforced=any(set(k) <= set(key or ()) for k in table.keys),
             time=target.time_column if mode is Mode.INCREMENTAL_BY_TIME else None,
             source=source,
+            left=tuple(left) if mode is Mode.FULL else (),
         )
 
     def check(self, conn: Conn, columns: Sequence[Column]) -> None:
@@ -223,8 +227,8 @@ class Rows:
             self.remove(conn)
         values = self.values()
         changed: sql.Composable = sql.SQL("")
-        if values:
-            pairs = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in values]
+        if values or self.left:
+            pairs = self.pairs()
             changed = sql.SQL(" WHEN MATCHED AND {} THEN UPDATE SET {}").format(
                 self.changed(), sql.SQL(", ").join(pairs)
             )
@@ -486,16 +490,26 @@ class Rows:
         numeric's own 1.0 and 1.00 are one.
         """
         values = self.values()
-        return sql.SQL("ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record").format(
+        differ = sql.SQL("ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record").format(
             names(values, "t"), names(values, "s")
         )
+        stale = [sql.SQL("t.{} IS NOT NULL").format(sql.Identifier(name)) for name in self.left]
+        if not stale:
+            return differ
+        either = [differ, *stale] if values else stale
+        return sql.SQL("({})").format(sql.SQL(" OR ").join(either))
+
+    def pairs(self) -> list[sql.Composed]:
+        """Return what an UPDATE sets: the staged values, and NULL in what left the node."""
+        pairs = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in self.values()]
+        pairs += [sql.SQL("{} = NULL").format(sql.Identifier(name)) for name in self.left]
+        return pairs
 
     def update(self, conn: Conn) -> None:
         """Update the table's rows that differ from the staged ones of their key."""
-        values = self.values()
-        if not values:
+        pairs = self.pairs()
+        if not pairs:
             return
-        pairs = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in values]
         table, chosen = identifier(self.target.name), self.same_key() + sql.SQL(" AND ") + (
             self.changed()
         )  # fmt: skip

@@ -16,6 +16,8 @@ from seeknal_postgres import naming
 from seeknal_postgres.connection import TYPE, PostgresConnection, PostgresOptions, resolve
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from seeknal_core.types import (
         Batch,
         Checksum,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         Target,
         TargetSpec,
         TargetState,
+        WritePreview,
         WriteResult,
     )
 
@@ -166,6 +169,14 @@ def inspect_targets(
     from seeknal_postgres import inspection
 
     return inspection.inspect_targets(context, targets, versions=versions)
+
+
+@hookimpl
+def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
+    """Compare columns with the table's, and look at what hangs on those that change."""
+    from seeknal_postgres import preview
+
+    return preview.preview_write(context, target, schema)
 
 
 @hookimpl

@@ -38,7 +38,7 @@ from seeknal_postgres.promotions import Book
 from seeknal_postgres.references import by_reference, refuse_orphans
 from seeknal_postgres.script import Script
 from seeknal_postgres.settings import refuse_hidden, settle, users_own
-from seeknal_postgres.stage import rewrite
+from seeknal_postgres.stage import replace, rewrite
 from seeknal_postgres.staging import durable, shape_of
 from seeknal_postgres.tables import Table, identifier, versions_of
 from seeknal_postgres.undo import Kind, Undo
@@ -198,7 +198,7 @@ def _locked(work: _Publish) -> tuple[list[Part], dict[QualifiedName, int]]:
 
 
 def _rows(conn: Conn, part: Part, table: Table) -> Rows:
-    rows = Rows.of(part.target, table, part.columns, part.mode, part.places.rows)
+    rows = Rows.of(part.target, table, part.columns, part.mode, part.places.rows, part.change.left)
     assert part.target.staged is not None
     return attrs.evolve(rows, count=part.target.staged.rows).decided(conn)
 
@@ -248,12 +248,18 @@ def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> dict
 
 def _captured(conn: Conn, script: Script, part: Part, rows: Rows, base: str | None) -> Undo:
     if not rows.is_looked_up(conn):
-        return undo.capture(conn, script, part.places, rows, part.change, base)
+        return undo.capture(conn, script, part.places, rows, part.change, base, _dropping(part))
     script.flush()
     with by_index(conn):
-        found = undo.capture(conn, script, part.places, rows, part.change, base)
+        found = undo.capture(conn, script, part.places, rows, part.change, base, _dropping(part))
         script.flush()
     return found
+
+
+def _dropping(part: Part) -> tuple[str, ...]:
+    """Return the columns that go once the promotion cannot be undone any more."""
+    found = part.data.get("drop")
+    return tuple(found) if isinstance(found, list | tuple) else ()
 
 
 def _missing_schemas(conn: Conn, parts: list[Part]) -> set[str]:
@@ -271,13 +277,25 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
     for part in parts:
         if part.table is None:
             _make(conn, part)
+        elif _is_moved(part):
+            replace(
+                work.context,
+                conn,
+                part.target,
+                part.table,
+                part.change,
+                part.places.rows,
+                part.columns,
+            )
         elif part.change and not part.known:
-            if part.change.rewrites:
+            if part.change.rewrites or part.change.retype:
                 rewrite(work.context, conn, part.target, part.table, part.change)
             else:
                 apply_change(conn, part.target, part.change)
     changed = {
-        part.target.key: part.table for part in parts if part.table is not None and not part.known
+        part.target.key: part.table
+        for part in parts
+        if part.table is not None and not part.known and not _is_moved(part)
     }
     # Whose rows are all kept or written anew may lose some on the way.
     ours = {table.oid for key, table in changed.items() if by_key[key].mode is Mode.FULL}
@@ -307,6 +325,11 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
             script.flush()
             rows[key].fill(conn)
     script.flush()
+
+
+def _is_moved(part: Part) -> bool:
+    """Whether all rows are replaced while types are changed by casting."""
+    return bool(part.change.retype) and part.mode is Mode.FULL and not part.known
 
 
 def _end_stages(conn: Conn, parts: list[Part], plans: dict[str, Undo]) -> None:
@@ -373,6 +396,7 @@ def _record(work: _Publish, parts: list[Part]) -> dict[QualifiedName, int]:
                 rows=rows,
                 created=created,
                 version=version,
+                columns=part.columns if created else tuple(name for name, _ in part.change.add),
             )
         )
     work.ledger.forget_appends(replaced)

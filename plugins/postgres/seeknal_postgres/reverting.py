@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import LiteralString
 
@@ -18,7 +19,7 @@ from seeknal_postgres.errors import said, translated
 from seeknal_postgres.ledger import Ledger
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
-from seeknal_postgres.promotions import REVERTED, Book
+from seeknal_postgres.promotions import PUBLISHED, REVERTED, Book
 from seeknal_postgres.references import by_reference, refuse_orphans
 from seeknal_postgres.settings import refuse_hidden, settle, users_own
 from seeknal_postgres.staging import durable
@@ -226,6 +227,43 @@ def _restore_records(work: _Undoing) -> None:
     work.book.restore_records([(t, work.plans[t.key].base or "", now[t.name][1]) for t in kept])
 
 
+def _drop_left(context: ExecutionContext, conn: Conn, ledger: Ledger, batch: Batch) -> None:
+    """Drop the columns that left their nodes with this publish, now that nothing undoes it.
+
+    What somebody has written into since stays, and so does what something hangs on.
+    """
+    book = Book(context=context, ledger=ledger, promotion=batch.promotion)
+    kept = book.kept()
+    leaving = {
+        target.key: Undo.of(kept[target.key])
+        for target in batch.targets
+        if target.key in kept and kept[target.key].get("dropping")
+    }
+    if not leaving or book.state() != PUBLISHED:
+        return
+    tables = describe_all(conn, [target.name for target in batch.targets])
+    for target in batch.targets:
+        table, plan = tables.get(target.name), leaving.get(target.key)
+        if table is None or plan is None or table.oid != plan.oid:
+            continue
+        for name in sorted({*plan.dropping} & ledger.ours(table.oid)):
+            with (
+                contextlib.suppress(pg.DependentObjectsStillExist, *locks.BUSY),
+                conn.transaction(),
+            ):
+                _drop_empty(conn, table, name)
+
+
+def _drop_empty(conn: Conn, table: Table, name: str) -> None:
+    relation, column = identifier(table.name), sql.Identifier(name)
+    conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(relation))
+    row = conn.execute(
+        sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)").format(relation, column)
+    ).fetchone()
+    if row is not None and not row[0]:
+        conn.execute(sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(relation, column))
+
+
 def discard(context: ExecutionContext, batch: Batch) -> None:
     """Carry out the hook of the same name."""
     pool, place = pool_of(context), connection_of(context).place
@@ -244,6 +282,7 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
                 ]
                 claim(conn, places)
                 drop(conn, [name for each in places for name in each.all])
+                _drop_left(context, conn, ledger, batch)
                 Book(context=context, ledger=ledger, promotion=batch.promotion).forget()
                 return cleanup.end_if_empty(ledger)
 

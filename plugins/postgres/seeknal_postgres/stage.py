@@ -16,6 +16,7 @@ from seeknal_postgres.copy import copy_in
 from seeknal_postgres.evolve import Change, apply_change, collated, converted, direct, type_sql
 from seeknal_postgres.pgtypes import PgType
 from seeknal_postgres.pool import Conn
+from seeknal_postgres.retype import refuse_unfit
 from seeknal_postgres.settings import users_names, users_own
 from seeknal_postgres.tables import Table, identifier, names
 
@@ -147,7 +148,7 @@ def _declared(
     columns: Sequence[Column], table: Table | None, change: Change
 ) -> Mapping[str, tuple[PgType | str, PgType]]:
     """Return each column's type once the change is done: as declared, and its base."""
-    widened = dict(change.widen)
+    widened = change.types
     found: dict[str, tuple[PgType | str, PgType]] = {}
     for column in columns:
         old = table.column(column.name) if table else None
@@ -206,7 +207,7 @@ def refuse_move(target: Target, table: Table, change: Change) -> None:
         else None
     )  # fmt: skip
     if reason is not None:
-        wanted = ", ".join(f"{name!r} to {kind}" for name, kind in change.widen)
+        wanted = ", ".join(f"{name!r} to {kind}" for name, kind in change.types.items())
         raise WriteRefused(
             f"{target.name}: column {wanted} would need the table to be written anew, "
             f"which is not done while {reason}",
@@ -224,8 +225,13 @@ def rewrite(
         WriteRefused: something hangs on the table that such a move would set off.
     """
     refuse_move(target, table, change)
-    widened = dict(change.widen)
-    kept = [column for column in table.columns if not column.generated]
+    refuse_unfit(conn, target, table, change)
+    widened = change.types
+    kept = [
+        column
+        for column in table.columns
+        if not column.generated and column.name not in change.drop
+    ]
     values = [
         sql.SQL("CAST({} AS {})").format(
             sql.Identifier(column.name), type_sql(widened[column.name])
@@ -241,6 +247,36 @@ def rewrite(
         conn,
         name,
         [column.name for column in kept],
+        query,
+        lambda: apply_change(conn, target, change),
+    )
+
+
+def replace(
+    context: ExecutionContext,
+    conn: Conn,
+    target: Target,
+    table: Table,
+    change: Change,
+    rows: sql.Identifier,
+    columns: Sequence[str],
+) -> None:
+    """Replace all rows of a table by staged ones, and change types by casting meanwhile.
+
+    Args:
+        rows: the staged rows, of the types that the table's columns get.
+        columns: theirs.
+
+    Raises:
+        WriteRefused: something hangs on the table that such a move would set off.
+    """
+    refuse_move(target, table, change)
+    query = sql.SQL("SELECT {} FROM {}").format(names(columns), rows)
+    move(
+        context,
+        conn,
+        identifier(target.name),
+        columns,
         query,
         lambda: apply_change(conn, target, change),
     )

@@ -24,12 +24,13 @@ from seeknal_postgres.batches import patiently
 from seeknal_postgres.checks import check_keys
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.errors import translated
-from seeknal_postgres.evolve import Change, plan_change
+from seeknal_postgres.evolve import Change, plan_change, schema_data
 from seeknal_postgres.ledger import Ledger
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.naming import quote
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, Pool, pool_of
+from seeknal_postgres.retype import refuse_in_the_way, refuse_unfit
 from seeknal_postgres.settings import settle
 from seeknal_postgres.stage import make_empty, refuse_move
 from seeknal_postgres.stage import stage as put
@@ -40,7 +41,10 @@ from seeknal_postgres.write import check_named_columns, check_owner
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """One staging under way. ``notes`` takes what the user should hear of it."""
+    """One staging under way.
+
+    ``schema_notes`` and ``notes`` take what the user should hear of columns, and of rows.
+    """
 
     context: ExecutionContext
     conn: Conn
@@ -50,6 +54,7 @@ class Work:
     ledger: Ledger
     places: Places
     notes: list[str] = attrs.field(factory=list)
+    schema_notes: list[str] = attrs.field(factory=list)
 
     @property
     def mode(self) -> Mode:
@@ -123,11 +128,16 @@ def _staged(work: Work, promotion: str) -> Staged:
         "shape": shape_of(found.table),
         "rewrites": list(found.change.rewrites),
         "known": found.known,
+        **schema_data(found.change),
         "sent": dict(sent),
         "read": sums.read_types(work.columns, found.table),
     }
     return Staged(
-        promotion=promotion, base=found.version, rows=rows, data=data, notes=tuple(work.notes)
+        promotion=promotion,
+        base=found.version,
+        rows=rows,
+        data=data,
+        notes=(*work.schema_notes, *work.notes),
     )
 
 
@@ -147,10 +157,20 @@ def _look(work: Work) -> Found:
             refuse_no_room(work.conn, target)
             return Found()
         check_owner(work.context, work.ledger.find(*target.name.parts), target, table)
-        change = plan_change(target, table, work.columns, work.snapshot, work.mode)
+        change = plan_change(
+            target,
+            table,
+            work.columns,
+            work.snapshot,
+            work.mode,
+            lambda: work.ledger.ours(table.oid),
+        )
         refuse_attached(target, table)
         refuse_fixed(target, table, change)
-        rows = Rows.of(target, table, work.names, work.mode)
+        rows = Rows.of(target, table, work.names, work.mode, left=(*change.left, *change.drop))
+        work.schema_notes[:] = change.notes(
+            table, work.mode, keyed=rows.key is not None, later=True
+        )
         if change:
             _refuse_change(work, table, change)
         refuse_rights(conn, planned(work.names, table, rows))
@@ -211,13 +231,17 @@ def _refuse_change(work: Work, table: Table, change: Change) -> None:
         [table.oid],
     ).fetchone()
     if not owner[0]:
-        columns = ", ".join(repr(column) for column, _ in (*change.add, *change.widen))
+        columns = ", ".join(repr(column) for column, _ in (*change.add, *change.types.items()))
         raise WriteRefused(
             f"{name}: must be owner of the table to change its columns ({columns})",
             f"write as its owner, {owner[1]}, or change the columns yourself",
             target=str(name),
         )
-    if not change.widen:
+    if change.retype or change.drop:
+        refuse_in_the_way(conn, work.target, table, change)
+    if work.mode is not Mode.FULL:
+        refuse_unfit(conn, work.target, table, change)
+    if not change.types:
         return
     # Any type that is given back is a rewrite, whatever the widening was.
     refuse_move(work.target, table, change)

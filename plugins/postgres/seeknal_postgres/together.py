@@ -9,6 +9,7 @@ goes the ordinary way, one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 from psycopg import sql
@@ -85,10 +86,15 @@ def _looked_at(context: ExecutionContext, ledger: Ledger, ones: Sequence[_One]) 
                 simple.append(one)
             continue
         write.check_owner(context, records.get(one.target.name), one.target, table)
-        change = plan_change(one.target, table, one.columns, one.snapshot, one.mode)
+        oid = table.oid
+        change = plan_change(
+            one.target, table, one.columns, one.snapshot, one.mode, partial(ledger.ours, oid)
+        )
         rows = Rows.of(one.target, table, one.names, one.mode)
-        # What triggers make of the rows is counted where a table goes alone.
-        if write.is_straight(rows, change, one.columns) and not rows.is_watched:
+        # What triggers make of the rows is counted where a table goes alone, and what there is
+        # to say of columns is said there.
+        simply = write.is_straight(rows, change, one.columns) and not rows.is_watched
+        if simply and not (change.left or change.others):
             simple.append(attrs.evolve(one, table=table))
     return simple
 
@@ -177,6 +183,7 @@ def _written(
             rows=versions[one.target.name][0],
             created=one.table is None,
             version=versions[one.target.name][1],
+            columns=tuple(one.names) if one.table is None else (),
         )
         for one in ones
     ]
@@ -330,6 +337,9 @@ def _staged(
             "rewrites": [],
             "known": False,
             "sent": {},
+            "retype": [],
+            "left": [],
+            "drop": [],
             "read": read_types(one.columns, one.table),
         }
         found[one.target.key] = Staged(promotion=promotion, base=None, rows=rows, data=data)

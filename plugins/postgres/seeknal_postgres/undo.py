@@ -50,6 +50,7 @@ class Undo:
     identity columns that an UPDATE cannot set, and the publish did not. ``added``
     are new columns, ``widened`` the types that others had. ``bounds`` are the start
     and end of each interval that was replaced. ``xid`` numbers the transaction that published. ``schema_made`` tells whether it made the schema.
+    ``dropping`` are columns that go once the publish cannot be undone any more.
     """
 
     kind: Kind
@@ -63,6 +64,7 @@ class Undo:
     bounds: tuple[str, ...] = ()
     xid: str = ""
     schema_made: bool = False
+    dropping: tuple[str, ...] = ()
 
     def document(self) -> dict[str, object]:
         """Return the values to keep."""
@@ -75,6 +77,7 @@ class Undo:
         """Return what `document` made values of."""
         lists = {k: tuple(document[k]) for k in ("columns", "key", "fixed", "added", "bounds")}
         widened = tuple((name, kind) for name, kind in document["widened"])
+        lists["dropping"] = tuple(document.get("dropping", ()))
         return cls(**{**document, **lists, "widened": widened, "kind": Kind(document["kind"])})
 
 
@@ -85,6 +88,7 @@ def capture(
     rows: Rows,
     change: Change,
     base: str | None,
+    dropping: tuple[str, ...] = (),
 ) -> Undo:
     """Keep what undoes a publish, just before it happens, under the table's lock.
 
@@ -106,7 +110,8 @@ def capture(
         key=rows.key or (),
         fixed=tuple(c.name for c in table.columns if c.identity and c.name not in rows.columns),
         added=tuple(name for name, _ in change.add),
-        widened=tuple((name, _declared(table, name)) for name, _ in change.widen),
+        widened=tuple((name, _declared(table, name)) for name in change.types),
+        dropping=dropping,
     )
     if found.kind is Kind.WHOLE:
         if table.referenced_by:
@@ -147,7 +152,7 @@ def _declared(table: Table, name: str) -> str:
 
 def _kind(conn: Conn, rows: Rows, change: Change) -> Kind:
     # A trigger may change the rest of a row whose new column alone is set.
-    if change.widen or (change.add and rows.table.triggers and rows.mode is not Mode.APPEND):
+    if change.types or (change.add and rows.table.triggers and rows.mode is not Mode.APPEND):
         return Kind.WHOLE
     if rows.mode is Mode.APPEND:
         return Kind.ADDED
@@ -186,7 +191,7 @@ def _keep_keyed(
     query = sql.SQL("SELECT {} FROM {} AS t WHERE {}").format(kept, table, gone or sql.SQL("FALSE"))
     # A column that is new to the table vanishes with the undoing: no row is kept for it.
     old = attrs.evolve(rows, columns=tuple(name for name in rows.columns if name in columns))
-    if old.values():
+    if old.pairs():
         query += sql.SQL(" UNION ALL SELECT {} FROM {} AS t JOIN {} AS s ON {} WHERE {}").format(
             kept, table, rows.source, rows.same_key(), old.changed()
         )
@@ -264,7 +269,7 @@ class Restore:
         undo, table = self.undo, identifier(self.target.name)
         actions = [sql.SQL("DROP COLUMN {}").format(sql.Identifier(name)) for name in undo.added]
         actions += [
-            sql.SQL("ALTER COLUMN {0} TYPE {1} USING {0}::{1}").format(
+            sql.SQL("ALTER COLUMN {0} TYPE {1} USING NULL::{1}").format(
                 sql.Identifier(name), type_sql(kind)
             )
             for name, kind in undo.widened

@@ -27,8 +27,9 @@ from seeknal_postgres.evolve import Change, apply_change, direct, plan_change
 from seeknal_postgres.ledger import Claim, Ledger, Record, Written
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.pool import Conn, connection_of, pool_of
+from seeknal_postgres.retype import refuse_in_the_way
 from seeknal_postgres.settings import refuse_hidden, settle, users_own
-from seeknal_postgres.stage import analyze, copy_statement, rewrite, stage
+from seeknal_postgres.stage import analyze, copy_statement, replace, rewrite, stage
 from seeknal_postgres.tables import (
     Table,
     count,
@@ -185,14 +186,31 @@ def _create(write: Write) -> WriteResult:
     if target.mode in (Mode.APPEND, Mode.FULL):
         write.ledger.forget_appends([target])
         _claim(write, table)
-    return _finish(write, table, created=True, rows_written=write.snapshot.row_count)
+    return _finish(
+        write,
+        table,
+        created=True,
+        rows_written=write.snapshot.row_count,
+        columns=tuple(column.name for column in columns),
+    )
 
 
 def _change(write: Write, table: Table) -> WriteResult:
     conn, target = write.conn, write.target
-    change = plan_change(target, table, write.columns, write.snapshot, write.mode)
+    names = [column.name for column in write.columns]
+    change = plan_change(
+        target,
+        table,
+        write.columns,
+        write.snapshot,
+        write.mode,
+        lambda: write.ledger.ours(table.oid),
+    )
     refuse_fixed(target, table, change)
-    rows = Rows.of(target, table, [column.name for column in write.columns], write.mode)
+    rows = Rows.of(target, table, names, write.mode, left=change.left)
+    if change.retype or change.drop:
+        refuse_in_the_way(conn, target, table, change)
+    notes = change.notes(table, write.mode, keyed=rows.key is not None)
     straight = is_straight(rows, change, write.columns)
     if straight:
         rows = attrs.evolve(rows, count=write.snapshot.row_count)
@@ -212,15 +230,18 @@ def _change(write: Write, table: Table) -> WriteResult:
             analyze(conn, rows.source, rows.key or ())
         rows.check(conn, write.columns)
     _lock(write, table, change)
-    notes = rows.check_days(conn, write.columns)
+    notes += rows.check_days(conn, write.columns)
     if write.mode is Mode.APPEND:
         claimed = _claim(write, table)
         if not claimed:
             return _finish(write, table, created=False, rows_written=0)
     watched = rows.is_watched and write.mode is not Mode.FULL
     before = count(conn, target.name) if watched else None
-    if change:
-        if change.rewrites:
+    replaced = bool(change.retype) and write.mode is Mode.FULL
+    if replaced:
+        replace(write.context, conn, target, table, change, rows.source, names)
+    elif change:
+        if change.rewrites or change.retype:
             rewrite(write.context, conn, target, table, change)
         else:
             apply_change(conn, target, change)
@@ -231,14 +252,15 @@ def _change(write: Write, table: Table) -> WriteResult:
         with conn.cursor() as cursor, users_own(conn):
             copy_in(write.context, cursor, into, write.columns, write.snapshot, str(target.name))
         rows.tally.inserted += write.snapshot.row_count
-    else:
+    elif not replaced:
         rows.apply(conn)
     if write.mode is Mode.FULL:
         write.ledger.forget_appends([target])
         _claim(write, table)
-    done = _finish(write, table, created=False, rows_written=write.snapshot.row_count)
+    made = tuple(name for name, _ in change.add)
+    done = _finish(write, table, created=False, rows_written=write.snapshot.row_count, columns=made)
     rows.check_after(done.rows_after, before)
-    return attrs.evolve(done, notes=notes)
+    return attrs.evolve(done, notes=tuple(notes))
 
 
 def is_straight(rows: Rows, change: Change, columns: Sequence[Column]) -> bool:
@@ -278,7 +300,14 @@ def _claim(write: Write, table: Table) -> bool:
     return bool(write.ledger.claim_appends(write.context, [claim]))
 
 
-def _finish(write: Write, table: Table, *, created: bool, rows_written: int) -> WriteResult:
+def _finish(
+    write: Write,
+    table: Table,
+    *,
+    created: bool,
+    rows_written: int,
+    columns: tuple[str, ...] = (),
+) -> WriteResult:
     # What a deferred constraint would say at the commit, it says now.
     with users_own(write.conn):
         write.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -294,6 +323,7 @@ def _finish(write: Write, table: Table, *, created: bool, rows_written: int) -> 
         rows=rows,
         created=created,
         version=version,
+        columns=columns,
     )
     write.ledger.record_writes(write.context, [written])
     write.context.cancellation.check()

@@ -46,3 +46,31 @@ class SchemaTests(BackendTests):
             with pytest.raises(WriteRefused):
                 trial.bench.write(target, {"id": [9]})
             trial.expect(target, OLD)
+
+    def test_a_column_that_left_holds_nothing_old(self, trial: Trial) -> None:
+        """`evolve`, `full`: a column that left the node is NULL everywhere, or gone."""
+        target = trial.write(OLD)
+        trial.bench.write(target, OLD.select(["id"]))
+        found = trial.read(target)
+        assert found is not None and found["id"].to_pylist()
+        if "name" in found.column_names:
+            assert found["name"].null_count == found.num_rows, "an old value is still there"
+
+    def test_sync_drops_a_column_that_left(self, trial: Trial) -> None:
+        """`on_schema_change: sync`: a column of ours that left the node is dropped."""
+        target = trial.begin(Mode.FULL, OLD, on_schema_change=SchemaChange.SYNC)
+        if target is not None:
+            trial.bench.write(target, OLD.select(["id"]))
+            found = trial.read(target)
+            assert found is not None and found.column_names == ["id"]
+
+    def test_a_type_changes_in_full(self, trial: Trial) -> None:
+        """`full`: a type that cannot be widened is changed, or refused with nothing changed."""
+        target = trial.write(OLD)
+        changed = pa.table({"id": ["one", "two"], "name": ["a", None]})
+        try:
+            trial.bench.write(target, changed)
+        except WriteRefused:
+            trial.expect(target, OLD)
+        else:
+            trial.expect(target, changed)

@@ -1,0 +1,36 @@
+"""What a write would do to a table's columns, said beforehand."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WritePreview
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import prepare
+from seeknal_iceberg.failures import translating
+from seeknal_iceberg.schema import columns_of
+
+
+def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
+    """Carry out the hook of the same name.
+
+    What only values tell (a value of a row that stays and does not fit) is not looked at.
+    """
+    name = str(target.name)
+    with translating(catalogs.of(context), name):
+        try:
+            table = catalogs.load(catalogs.open_unmade(context), target.name.parts)
+            if table is None:
+                return WritePreview()
+            columns = columns_of(
+                Snapshot(node=target.node, content_key="", row_count=0, files=(), schema=schema),
+                name,
+            )
+            mode = Mode.FULL if context.full_refresh else target.mode
+            changes = prepare.changes_of(table, columns, target, mode)
+        except WriteRefused as error:
+            return WritePreview(refused=error.message, hint=error.hint)
+    words = [changes.describe()] if changes else []
+    words += changes.kept(replaces=mode is Mode.FULL)
+    return WritePreview(notes=tuple(f"{name}: {one}" for one in words))

@@ -1,0 +1,52 @@
+"""What a write would do to a table's columns, said beforehand."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import ExecutionContext, Mode, Target, WritePreview
+from seeknal_postgres.columns import columns_of
+from seeknal_postgres.errors import translated
+from seeknal_postgres.evolve import plan_change
+from seeknal_postgres.ledger import Ledger
+from seeknal_postgres.modes import Rows
+from seeknal_postgres.pool import Conn, pool_of
+from seeknal_postgres.retype import refuse_in_the_way, refuse_unfit
+from seeknal_postgres.settings import settle
+from seeknal_postgres.stage import refuse_move
+from seeknal_postgres.tables import describe
+from seeknal_postgres.write import check_named_columns
+
+
+def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
+    """Carry out the hook of the same name."""
+    with pool_of(context).take(context) as conn, translated(context, str(target.name)):
+        try:
+            with conn.transaction(force_rollback=True):
+                settle(conn)
+                return WritePreview(notes=_notes(context, conn, target, schema))
+        except WriteRefused as error:
+            return WritePreview(refused=error.message, hint=error.hint)
+
+
+def _notes(
+    context: ExecutionContext, conn: Conn, target: Target, schema: pa.Schema
+) -> tuple[str, ...]:
+    columns = columns_of(schema, str(target.name))
+    check_named_columns(target, columns)
+    table = describe(conn, target.name)
+    if table is None:
+        return ()
+    mode = Mode.FULL if context.full_refresh else target.mode
+    ledger = Ledger.of(context, conn)
+    change = plan_change(target, table, columns, None, mode, lambda: ledger.ours(table.oid))
+    names = [column.name for column in columns]
+    rows = Rows.of(target, table, names, mode, left=change.left)
+    if change.retype or change.drop:
+        refuse_in_the_way(conn, target, table, change)
+    if change.retype or change.rewrites:
+        refuse_move(target, table, change)
+    if change.retype and mode is not Mode.FULL:
+        refuse_unfit(conn, target, table, change)
+    return tuple(change.notes(table, mode, keyed=rows.key is not None))
