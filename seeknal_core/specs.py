@@ -201,4 +201,4 @@ AnyNode = SourceNode | SqlNode | PythonNode
 ENGINES = ("duckdb",)
 
 #: Source types that the engine reads itself.
-FILE_TYPES = ("csv", "parquet", "json", "jsonl")
+FILE_TYPES = ("csv", "parquet", "json", "jsonl", "xlsx")

@@ -14,6 +14,7 @@ from seeknal_core.formats.csv import CsvParams
 from seeknal_core.formats.json import JsonParams
 from seeknal_core.formats.params import FileParams
 from seeknal_core.formats.parquet import ParquetParams
+from seeknal_core.formats.xlsx import XlsxParams
 from seeknal_core.structure import join, structure
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "FileParams",
     "JsonParams",
     "ParquetParams",
+    "XlsxParams",
     "read_params",
 ]
 
@@ -29,6 +31,7 @@ _CLASSES: dict[str, type[FileParams]] = {
     "json": JsonParams,
     "jsonl": JsonParams,
     "parquet": ParquetParams,
+    "xlsx": XlsxParams,
 }
 
 

@@ -124,14 +124,14 @@ class _Json:
             keep, and whether one is null.
         """
         kinds = {scalar.kind for _, scalar in shapes.scalars(shape)}
-        long = numbers.holds_long_number("json") if kinds & {"DOUBLE", "JSON"} else "false"
+        lost = numbers.holds_long_number("json") if kinds & {"DOUBLE", "JSON"} else "false"
         found = self.reading.cursor.execute(
             "SELECT coalesce(bool_and(starts_with(json, '{')), true),"
-            f" coalesce(bool_or({long}), false),"
+            f" coalesce(bool_or({lost}), false),"
             f" coalesce(bool_or(json = 'null'), false) FROM ({self._records()})"
-        ).fetchone()
-        assert found is not None
-        return bool(found[0]), bool(found[1]), bool(found[2])
+        ).fetchall()
+        objects, long, null = found[0]
+        return bool(objects), bool(long), bool(null)
 
     def _declare(self, shape: Members) -> Members:
         """Note what must be read as another type than DuckDB finds, and return its shape."""
@@ -213,7 +213,7 @@ class _Json:
         if not objects:
             raise places.not_an_object(self.reading)
         records = self._records()
-        if self.reading.cursor.execute(f"SELECT 1 FROM ({records}) LIMIT 1").fetchone():
+        if self.reading.cursor.execute(f"SELECT 1 FROM ({records}) LIMIT 1").fetchall():
             chosen = f"CAST(json AS JSON) AS json{self._extra(['json'])}"
             return self.reading.store(f"SELECT {chosen} FROM ({records})")
         of_path = {column.name.casefold() for column in self.reading.path_columns}

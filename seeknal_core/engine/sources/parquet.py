@@ -205,8 +205,8 @@ def _unfit(reading: Reading, declared: dict[str, DeclaredType]) -> EngineError:
                 f"SELECT file_row_number + 1, plain FROM"
                 f" (SELECT {_text(name)} AS plain, file_row_number FROM {scan})"
                 f" WHERE {bad} LIMIT 1"
-            ).fetchone()
-            if found is not None:
-                why, hint = exact.reason(kind, found[1])
-                return reading.error(path, f"row {found[0]}, column {name!r}: {why}", hint)
+            ).fetchall()
+            for row, value in found:
+                why, hint = exact.reason(kind, value)
+                return reading.error(path, f"row {row}, column {name!r}: {why}", hint)
     return EngineError(f"{reading.source.id}: a value does not fit its declared type", "")

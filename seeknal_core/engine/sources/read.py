@@ -17,7 +17,7 @@ import duckdb
 from seeknal_core.engine.files import ResolvedFiles
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.snapshots import Staging
-from seeknal_core.engine.sources import csv, json, parquet
+from seeknal_core.engine.sources import csv, json, parquet, xlsx
 from seeknal_core.engine.sources.hive import path_columns
 from seeknal_core.engine.sources.reading import Reading
 from seeknal_core.errors import ConfigError, EngineError, OptionError
@@ -29,6 +29,7 @@ _READERS: Mapping[str, Callable[[Reading], Output]] = {
     "json": json.store,
     "jsonl": json.store,
     "parquet": parquet.store,
+    "xlsx": xlsx.store,
 }
 
 _TRIES = 3
