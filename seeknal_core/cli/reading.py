@@ -65,10 +65,12 @@ def query(
 
 def _first(reader: Any, limit: int) -> tuple[list[str], list[dict[str, Any]], bool]:
     """Read up to a limit of rows, and tell whether there are more."""
+    from seeknal_core.showing import rows_of
+
     rows: list[dict[str, Any]] = []
     more = False
     for batch in reader:
-        rows += batch.to_pylist()
+        rows += rows_of(batch)
         if limit and len(rows) > limit:
             rows, more = rows[:limit], True
             break

@@ -260,7 +260,10 @@ def _by_key(
 
 
 def _ask(engine: Engine, sql: str, snapshots: Mapping[str, Snapshot]) -> list[dict[str, object]]:
-    return list(engine.query(sql, snapshots).read_all().to_pylist())
+    from seeknal_core.showing import rows_of
+
+    reader = engine.query(sql, snapshots)
+    return [row for batch in reader for row in rows_of(batch)]
 
 
 def _value(name: str, side: str, snapshots: Mapping[str, Snapshot]) -> str:

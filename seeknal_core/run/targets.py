@@ -169,7 +169,10 @@ def _refuse_twins(checks: Mapping[str, TargetCheck]) -> None:
     seen: dict[object, str] = {}
     for check in checks.values():
         target = check.resolved.target
-        for place in (check.identity, (check.bindings, str(target.name))):
+        places: list[object] = [check.identity, (check.bindings, str(target.name))]
+        if check.state is not None and check.state.table_id is not None:
+            places.append((target.type, check.state.table_id))
+        for place in places:
             if place in seen and seen[place] != target.key:
                 first = checks[seen[place]].resolved.target.node
                 raise CollisionRefused(

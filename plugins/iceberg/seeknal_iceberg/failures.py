@@ -29,6 +29,8 @@ _NOT_NOW = (
     ice.ServiceUnavailableError, ice.TooManyRequestsError, ice.ServerError,
     ice.CommitStateUnknownException,
 )  # fmt: skip
+#: What pyiceberg says of a type that it doesn't know, inside longer texts.
+_UNKNOWN_TYPE = re.compile(r"Unsupported field type: '[^']*'|Could not parse .* into an? \w+")
 _NETWORK_WORDS = ("NETWORK_CONNECTION", "curlCode", "timed out", "timeout", "Connection refused")
 _DENIED_WORDS = (
     "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "INVALID_SIGNATURE", "SIGNATURE_DOES_NOT_MATCH",
@@ -83,6 +85,14 @@ def translate(
             "set catalog.verify_tls to the path of a CA bundle, or to false",
             target=target,
         )
+    if isinstance(error, pydantic.ValidationError | ice.ValidationError):
+        unknown = _UNKNOWN_TYPE.search(str(error))
+        if unknown is not None:
+            return BackendError(
+                f"{where}: the table's metadata cannot be read: {unknown.group(0)}",
+                "pyiceberg 0.12 reads no table with such a column: use another table",
+                target=target,
+            )
     if isinstance(error, pydantic.ValidationError):
         return Unreachable(
             f"{where}: the catalog {address} answers "

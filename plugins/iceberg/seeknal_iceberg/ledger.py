@@ -194,9 +194,11 @@ def check_owner(context: ExecutionContext, target: Target, properties: Mapping[s
         A note for the user where the table is taken over, else an empty string.
 
     Raises:
-        WriteRefused: it is somebody else's and ``context.adopt`` is false.
+        WriteRefused: it is somebody else's and ``context.adopt`` is false, or another
+            target of this very run wrote it.
     """
     if is_ours(context, properties):
+        _check_twin(context, target, properties)
         return ""
     found = owner(properties)
     whose = (
@@ -211,6 +213,22 @@ def check_owner(context: ExecutionContext, target: Target, properties: Mapping[s
         "take it over with --adopt, or write to another table",
         target=str(target.name),
     )
+
+
+def _check_twin(context: ExecutionContext, target: Target, properties: Mapping[str, str]) -> None:
+    """Refuse a table that another target of the same run wrote.
+
+    Before the first of them is written, nothing tells that two connections, whose addresses
+    differ, lead to one catalog.
+    """
+    other = properties.get(PREFIX + "target", "")
+    if properties.get(PREFIX + "run_id") == context.run_id and other not in ("", target.key):
+        raise WriteRefused(
+            f"{target.name} was written by another target of this run, {other}: two connections "
+            "lead to one catalog",
+            "give each target its own table",
+            target=str(target.name),
+        )
 
 
 def has_appended(properties: Mapping[str, str], content_key: str) -> bool:

@@ -233,6 +233,7 @@ def inspect(context: ExecutionContext, target: Target) -> TargetState:
         version=version_of(table.metadata),
         owner=ledger.owner(table.properties),
         generation=ledger.generation(context, table.properties),
+        table_id=str(table.metadata.table_uuid),
     )
 
 
