@@ -681,6 +681,7 @@ class TargetState:
     generation: int = 0
     rows: int | None = None
     notes: tuple[str, ...] = ()
+    table_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -695,7 +696,6 @@ class WritePreview:
     notes: tuple[str, ...] = ()
     refused: str = ""
     hint: str = ""
-    table_id: str | None = None
 
 
 class OwnedKind(enum.Enum):
