@@ -65,7 +65,7 @@ def query(
 
 def _first(reader: Any, limit: int) -> tuple[list[str], list[dict[str, Any]], bool]:
     """Read up to a limit of rows, and tell whether there are more."""
-    from seeknal_core.showing import rows_of
+    from seeknal_core.engine.showing import rows_of
 
     rows: list[dict[str, Any]] = []
     more = False

@@ -260,7 +260,7 @@ def _by_key(
 
 
 def _ask(engine: Engine, sql: str, snapshots: Mapping[str, Snapshot]) -> list[dict[str, object]]:
-    from seeknal_core.showing import rows_of
+    from seeknal_core.engine.showing import rows_of
 
     reader = engine.query(sql, snapshots)
     return [row for batch in reader for row in rows_of(batch)]

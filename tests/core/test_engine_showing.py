@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from seeknal_core.showing import rows_of, values_of
+from seeknal_core.engine.showing import rows_of, values_of
 from support.random_tables import random_table
 
 MOMENT = datetime.fromisoformat("2024-01-01 00:00:00.123456")
