@@ -225,6 +225,7 @@ class Dispatcher:
             query=query,
             columns=_columns(merged, params),
             watermark=spec.watermark,
+            declared=spec.declared,
             options=own,
         )
         return ResolvedSource(spec=merged, connection=connection, source=source)

@@ -165,6 +165,14 @@ class Connection:
         """
         return {"type": self.type}
 
+    def reads(self) -> Mapping[str, str]:
+        """Return what else decides which rows a source sees by this connection.
+
+        A search path, say, or the role where policies count. Beside `bindings` it is part
+        of what a source is bound to; empty where nothing is unusual. Never a secret.
+        """
+        return {}
+
 
 @attrs.frozen(kw_only=True)
 class ConnectionSpec:
@@ -498,6 +506,7 @@ class SourceSpec:
     connection: str | None = None
     params: Mapping[str, object] = attrs.field(factory=dict, repr=False)
     watermark: str | None = None
+    declared: Mapping[str, str] = attrs.field(factory=dict)
     location: Location | None = attrs.field(default=None, eq=False)
 
 
@@ -509,7 +518,9 @@ class Source:
     ``query`` wins. ``columns`` is the projection, None for all. ``watermark``
     names a column whose maximum the user declares to tell versions apart.
     ``options`` is an instance of the class that ``describe_options`` named for
-    sources, or None.
+    sources, or None. ``declared`` are the types that the user declares, by column,
+    in the words of `seeknal_core.formats.declared`: a backend reads a column as
+    ``string``, say, where it is declared so, and never gives a value that is not exact.
     """
 
     node: str
@@ -518,6 +529,7 @@ class Source:
     query: str | None = None
     columns: tuple[str, ...] | None = None
     watermark: str | None = None
+    declared: Mapping[str, str] = attrs.field(factory=dict)
     options: object = None
 
 
@@ -534,6 +546,9 @@ class SourceStream:
         open: starts reading; the reader yields record batches in bounded memory.
             Called at most once, and before `close`.
         close: frees what the view holds; called always, whether or not `open` was.
+        sees: a digest of what only the store knows to decide which rows this login sees
+            (settings of its role, say); empty where nothing does. Sources bound alike
+            with two of these are not the same.
     """
 
     def __init__(
@@ -543,11 +558,13 @@ class SourceStream:
         version: str | None,
         open: Callable[[], pa.RecordBatchReader],
         close: Callable[[], None] = lambda: None,
+        sees: str = "",
     ) -> None:
         self.identity = identity
         self.version = version
         self.open = open
         self.close = close
+        self.sees = sees
 
     def __enter__(self) -> SourceStream:
         return self

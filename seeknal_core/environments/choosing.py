@@ -12,7 +12,7 @@ from seeknal_core.dispatch import target_mode
 from seeknal_core.run import keys
 from seeknal_core.run.describe import own_definition, target_fingerprints
 from seeknal_core.run.session import Bindings, Session, enabled_targets
-from seeknal_core.run.targets import source_binding
+from seeknal_core.run.targets import is_bound_alike, source_binding
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.manifest import Manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
@@ -175,7 +175,10 @@ class _Chooser:
         if self._policy is Policy.REBUILD or self._graph.volatile.get(id) or reads is None:
             return False
         if self._is_source(id):
-            return theirs.binding == self._binding(id)
+            held = self._destination.record.nodes.get(id)
+            return is_bound_alike(
+                theirs.binding, self._binding(id), held.binding if held is not None else ""
+            )
         return self._store.resolve(self._key(id, reads)) == theirs.content_key
 
     def _is_source(self, id: str) -> bool:

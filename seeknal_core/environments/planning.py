@@ -41,6 +41,7 @@ from seeknal_core.run.targets import (
     bindings_digest,
     check_targets,
     guard,
+    is_bound_alike,
     need,
     source_binding,
 )
@@ -111,7 +112,11 @@ def bindings_of(bindings: Bindings) -> dict[str, str]:
     """Digest where each connection of a project's targets and sources leads, by name."""
     used = [found.connection for found in bindings.targets.values()]
     used += [found.connection for found in bindings.sources.values()]
-    return {connection.name: bindings_digest(connection) for connection in used}
+    return {
+        connection.name: bindings_digest(connection)
+        + (keys.digest("reads", dict(connection.reads())) if connection.reads() else "")
+        for connection in used
+    }
 
 
 class _Planner:
@@ -174,13 +179,18 @@ class _Planner:
         binding = source_binding(resolved) if resolved else keys.local_binding(self._session, node)
         blank = NodeStep(id=id, change=Change.UNCHANGED, action=Action.READ)
         held = self._base.nodes.get(id) if self._base else None
-        if held is not None and self._same(id, held) and held.binding != binding:
+        mine = self._record.nodes.get(id)
+        own = mine.binding if mine is not None else ""
+        alike = held is not None and is_bound_alike(held.binding, binding, own)
+        if held is not None and self._same(id, held) and not alike:
             self.rebound.append(id)
         if self._request.refresh_sources:
             return attrs.evolve(blank, reason="sources are read anew")
         for reference in (self._base, self._record):
             found = reference.nodes.get(id) if reference else None
-            if found is None or not self._same(id, found) or found.binding != binding:
+            if found is None or not self._same(id, found):
+                continue
+            if not is_bound_alike(found.binding, binding, own):
                 continue
             if not self._store.contains(found.content_key):
                 continue

@@ -17,7 +17,7 @@ from seeknal_core.errors import AuditFailed, DamagedSource, EngineError
 from seeknal_core.run import keys
 from seeknal_core.run.reuse import Prover
 from seeknal_core.run.session import Session
-from seeknal_core.run.targets import source_binding
+from seeknal_core.run.targets import seen_binding, source_binding
 from seeknal_core.specs import (
     AnyNode,
     Freshness,
@@ -357,7 +357,8 @@ class Computer:
                 computed = self._by_content(node.id, stream.identity, store, asked)
         # Stored by a node of the same name that had a higher limit, or none.
         check_rows(node, computed.snapshot.row_count)
-        return attrs.evolve(computed, binding=binding, read_at=read_at)
+        seen = seen_binding(binding, stream.sees)
+        return attrs.evolve(computed, binding=seen, read_at=read_at)
 
     def _assumed_unchanged(
         self, node: SourceNode, binding: str, held: NodeRecord | None
@@ -368,7 +369,7 @@ class Computer:
         snapshot = self._store.find(node.id, held.content_key)
         if snapshot is None:
             return None
-        return Computed(snapshot=snapshot, reused=True, binding=binding, read_at=held.read_at)
+        return Computed(snapshot=snapshot, reused=True, binding=held.binding, read_at=held.read_at)
 
     def _stored_or(self, node_id: str, key: str, compute: Callable[[Staging], object]) -> Computed:
         found = self._store.find(node_id, key)

@@ -95,7 +95,9 @@ def is_assumed_unchanged(
     """
     if node.changes is ChangePolicy.ALWAYS_READ:
         return False
-    if held.definition != session.graph.definitions[node.id] or held.binding != binding:
+    if held.definition != session.graph.definitions[node.id] or held.binding.partition("+")[0] != (
+        binding
+    ):
         return False
     if node.changes is ChangePolicy.NEVER:
         return True

@@ -10,7 +10,7 @@ import attrs
 from seeknal_core.dispatch import ResolvedSource
 from seeknal_core.errors import GraphError
 from seeknal_core.run.session import Session
-from seeknal_core.run.targets import source_binding
+from seeknal_core.run.targets import is_bound_alike, source_binding
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.types import problem_at
 
@@ -74,7 +74,8 @@ def make_scope(
             continue
         held = record.nodes.get(id) if record is not None else None
         bound_alike = held is not None and (
-            id not in sources or held.binding == source_binding(sources[id])
+            id not in sources
+            or is_bound_alike(held.binding, source_binding(sources[id]), held.binding)
         )
         if held is not None and bound_alike and stored(held.content_key):
             recorded[id] = held

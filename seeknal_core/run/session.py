@@ -321,6 +321,7 @@ def source_spec(session: Session, node: SourceNode) -> SourceSpec:
         table=table,
         params=params,
         watermark=node.watermark,
+        declared={column.name: column.dtype for column in node.columns if column.dtype},
         location=node.location,
     )
 

@@ -45,9 +45,31 @@ def bindings_digest(connection: Connection) -> str:
 
 def source_binding(source: ResolvedSource) -> str:
     """Digest where a store's source is read and what is asked of it there."""
-    return digest(
-        "source", bindings_digest(source.connection), source.source.parts, asked_of(source.source)
-    )
+    asked = (bindings_digest(source.connection), source.source.parts, asked_of(source.source))
+    # Connections with nothing unusual keep the digests that older records hold.
+    unusual = dict(source.connection.reads())
+    return digest("source", *asked, unusual) if unusual else digest("source", *asked)
+
+
+def seen_binding(binding: str, sees: str) -> str:
+    """Return what is recorded of a source that was read: its binding, and what its login sees."""
+    return f"{binding}+{sees}" if sees else binding
+
+
+def is_bound_alike(held: str, binding: str, own: str = "") -> bool:
+    """Tell whether a source, bound as `binding` now, reads what a record holds.
+
+    Args:
+        held: the recorded binding.
+        own: what this environment recorded of the source itself, if anything. It tells what
+            its login sees; where that is not known, only a login without settings of its
+            own is taken to be alike.
+    """
+    if held.partition("+")[0] != binding:
+        return False
+    if own.partition("+")[0] == binding:
+        return own == held
+    return "+" not in held
 
 
 def fallback_identity(resolved: ResolvedTarget) -> str:
