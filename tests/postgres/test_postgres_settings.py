@@ -120,6 +120,7 @@ def test_code_of_users_sees_the_logins_settings_in_a_promotion(
     strange.write(target_of(strange, "s.t", mode=mode, **fields), old)
     strange.execute(ATTACH)
     given = promotion(strange, {"s.t": new}, mode=mode, **fields).stage()
+    given.verify()
     plugin.publish(given.context, given.batch(1))
     check_code_of_users(strange)
     strange.execute("TRUNCATE app.log")
@@ -136,9 +137,25 @@ def test_an_interval_is_in_utc_whatever_the_logins_zone(strange: Database) -> No
         fields = {"mode": Mode.INCREMENTAL_BY_TIME, "time_column": column}
         target = target_of(strange, f"s.{column}", **fields)
         strange.write(target, both)
-        strange.write(target, both.slice(2, 1), content_key="later")
+        strange.write(target, both.slice(2, 2), content_key="later")
         left = strange.rows(f"SELECT extract(day FROM local) FROM s.{column} ORDER BY local")
         assert [int(row[0]) for row in left] == [1, 1, 2, 2]
+
+
+def test_no_setting_of_the_login_changes_a_value(strange: Database) -> None:
+    strange.execute(
+        "CREATE TABLE app.odd AS SELECT 1.1::float8 / 3 AS f, interval '1 day 2 h' AS i,"
+        " '\\x00ff'::bytea AS b, tstzrange('2024-02-01 10:00+00', NULL) AS r,"
+        " ARRAY[interval '3 s'] AS a"
+    )
+    found = strange.read(parts=("app", "odd")).to_pylist()[0]
+    assert found == {
+        "f": 1.1 / 3,
+        "i": "1 day 02:00:00",
+        "b": b"\x00\xff",
+        "r": '["2024-02-01 10:00:00+00",)',
+        "a": ["00:00:03"],
+    }
 
 
 def test_text_goes_into_columns_as_it_is_meant(strange: Database) -> None:

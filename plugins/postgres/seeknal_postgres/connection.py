@@ -15,10 +15,13 @@ import attrs
 from seeknal_core.errors import OptionError, Problem
 from seeknal_core.structure import structure
 from seeknal_core.types import Connection, ConnectionSpec, Secret
+from seeknal_postgres.session import decides, parse_options, service_of
 
 #: The type of this backend, as users write it.
 TYPE = "postgresql"
 
+#: Options that libpq gets as they are.
+_PASSED = ("sslmode", "sslrootcert", "sslcert", "sslkey", "options", "service")
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -59,6 +62,17 @@ class PostgresOptions:
     lock_wait: int = attrs.field(
         default=60, metadata=_doc("seconds to try for a table's lock before giving up")
     )
+    silence_timeout: int = attrs.field(
+        default=60,
+        metadata=_doc("seconds without a sign of life after which a connection is given up"),
+    )
+    row_security: bool = attrs.field(
+        default=False,
+        metadata=_doc("let policies choose the rows that a source reads, instead of refusing"),
+    )
+    service: str | None = attrs.field(
+        default=None, metadata=_doc("a service of libpq's service file")
+    )
     embedded: bool = attrs.field(
         default=False, metadata=_doc("a private server of this project, from a wheel")
     )
@@ -85,6 +99,10 @@ class PostgresConnection(Connection):
     application_name: str = "seeknal"
     state_schema: str = "_seeknal"
     lock_wait: int = 60
+    silence_timeout: int = 60
+    row_security: bool = False
+    hostaddr: str = ""
+    options: str = ""
     embedded: bool = False
 
     def describe(self) -> Mapping[str, str]:
@@ -110,7 +128,22 @@ class PostgresConnection(Connection):
             "database": "" if self.embedded else self.database or self.user or "",
             "schema": self.default_schema,
             "state_schema": self.state_schema,
+            # Not among those of older records, which stay valid where there is none.
+            **({"hostaddr": self.hostaddr} if self.hostaddr else {}),
         }
+
+    def reads(self) -> Mapping[str, str]:
+        """Return the session's settings that decide which rows it sees, and the role.
+
+        The role is among them where policies count: otherwise one that they hide rows from
+        is refused.
+        """
+        found = {
+            name: value for name, value in parse_options(self.options).items() if decides(name)
+        }
+        if self.row_security:
+            found |= {"row_security": "on", "user": self.user or ""}
+        return found
 
     @property
     def place(self) -> str:
@@ -131,6 +164,9 @@ def resolve(spec: ConnectionSpec) -> PostgresConnection:
     parts = _url_parts(given, problems)
     if problems:
         raise OptionError(problems)
+    service = given.service or parts.pop("service", None) or os.environ.get("PGSERVICE")
+    if service:
+        parts = {**service_of(service), **parts}
     password = given.password
     if password is None and parts.get("password"):
         password = Secret(parts["password"])
@@ -140,8 +176,9 @@ def resolve(spec: ConnectionSpec) -> PostgresConnection:
     settings = {
         key: value
         for key, value in attrs.asdict(given).items()
-        if key in ("sslmode", "sslrootcert", "sslcert", "sslkey", "options") and value is not None
+        if key in _PASSED and value is not None
     }
+    options = given.options or parts.get("options") or os.environ.get("PGOPTIONS") or ""
     return PostgresConnection(
         name=spec.name,
         type=spec.type,
@@ -161,6 +198,10 @@ def resolve(spec: ConnectionSpec) -> PostgresConnection:
         application_name=given.application_name,
         state_schema=given.state_schema,
         lock_wait=given.lock_wait,
+        silence_timeout=given.silence_timeout,
+        row_security=given.row_security,
+        hostaddr=parts.get("hostaddr", ""),
+        options=options,
         embedded=given.embedded,
     )
 
@@ -179,7 +220,7 @@ def _contradictions(given: PostgresOptions) -> list[Problem]:
         )
     if given.port is not None and not 0 < given.port < 65536:
         problems.append(Problem(f"{given.port} is no port", path="port", hint="1 to 65535"))
-    for path in ("connect_timeout", "lock_wait"):
+    for path in ("connect_timeout", "lock_wait", "silence_timeout"):
         if getattr(given, path) < 1:
             problems.append(Problem("less than one second", path=path))
     for path in ("schema", "state_schema"):

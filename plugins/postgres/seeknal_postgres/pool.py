@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import psycopg
-import tenacity
 from psycopg import errors as pg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from seeknal_core.errors import PluginError
 from seeknal_core.types import ExecutionContext
 from seeknal_postgres.connection import PostgresConnection
 from seeknal_postgres.errors import connect_failure
-
-if TYPE_CHECKING:
-    from seeknal_postgres.arrow import ArrowConnection
+from seeknal_postgres.watch import END, Watch, Watched
 
 #: The most connections one command holds to one server.
 LIMIT = 8
+
+log = logging.getLogger("seeknal.postgres")
+
+#: Seconds after which it is said what is waited for.
+_TOLD_AFTER = 10.0
 
 #: Seconds for which an idle connection is taken to be alive unless the server says otherwise.
 _FRESH = 30.0
@@ -55,11 +58,18 @@ class Pool:
         self.identity = ""
         self._release = release
         self._slots = threading.BoundedSemaphore(LIMIT)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._ready = threading.Condition(self._lock)
         #: Idle connections, and when each was given back.
         self._idle: list[tuple[Conn, float]] = []
-        #: Idle connections of ADBC, which reads to Arrow.
-        self._readers: list[ArrowConnection] = []
+        #: How many are lent, wanted and being opened; why the last could not be.
+        self._lent = self._wanting = self._opening = 0
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._host: dict[str, str] = {}
+        self._watch: Watch | None = None
+        #: Connections that were opened, and perhaps lost since.
+        self._all: list[Watched] = []
         self._held: dict[str, tuple[Conn, ExitStack]] = {}
 
     @contextmanager
@@ -68,7 +78,9 @@ class Pool:
         while not self._slots.acquire(timeout=0.5):
             context.cancellation.check()
         try:
-            conn = self._checkout()
+            conn = self._checkout(context)
+            with self._ready:
+                self._lent += 1
             remove = context.cancellation.on_request(lambda: _cancel(conn))
             try:
                 yield conn
@@ -99,35 +111,22 @@ class Pool:
         if found is not None:
             found[1].close()
 
-    def take_reader(self) -> ArrowConnection | None:
-        """Return an idle connection of ADBC's, None where one has to be opened."""
-        with self._lock:
-            return self._readers.pop() if self._readers else None
-
-    def give_reader(self, reader: ArrowConnection) -> None:
-        """Keep a connection of ADBC's, outside a transaction, for the next who reads."""
-        with self._lock:
-            self._readers.append(reader)
-
     def close(self) -> None:
         """Roll back what is held, close what is idle; what is lent, when it comes back."""
         for key in list(self._held):
             self.let_go(key)
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
-            readers, self._readers = self._readers, []
         for conn, _ in idle:
             conn.close()
-        for reader in readers:
-            reader.close()
+        if self._watch is not None:
+            self._watch.stop()
         self._release()
 
-    def _checkout(self) -> Conn:
+    def _checkout(self, context: ExecutionContext) -> Conn:
         while True:
-            with self._lock:
-                conn, since = self._idle.pop() if self._idle else (None, 0.0)
-            if conn is None:
-                return self._connect()
+            conn, since = self._next(context)
             if time.monotonic() - since < _FRESH and not _has_word(conn):
                 return conn
             try:
@@ -138,24 +137,150 @@ class Pool:
             else:
                 return conn
 
+    def _next(self, context: ExecutionContext) -> tuple[Conn, float]:
+        """Return a connection that was given back, or a new one: whichever is there first.
+
+        A server or pooler with no room lets a new one fail or wait, while others of this
+        command come back.
+
+        Raises:
+            Unreachable: no connection can be had.
+        """
+        patience = Patience(self.connection)
+        with self._ready:
+            self._wanting += 1
+            try:
+                while True:
+                    if self._idle:
+                        return self._idle.pop()
+                    failure, self._failure = self._failure, None
+                    if failure is not None:
+                        patience.after(failure, others=bool(self._lent))
+                    elif self._opening < self._wanting:
+                        self._open()
+                    self._ready.wait(patience.pause)
+                    context.cancellation.check()
+            finally:
+                self._wanting -= 1
+
+    def _open(self) -> None:
+        """Open a connection in the background, and put it with those that are idle."""
+        self._opening += 1
+        threading.Thread(target=self._opened, name="seeknal-connect", daemon=True).start()
+
+    def _opened(self) -> None:
+        conn: Watched | None = None
+        failure: BaseException | None = None
+        try:
+            conn = self._connect()
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+            failure = error
+        with self._ready:
+            self._opening -= 1
+            if conn is not None and not self._closed:
+                self._idle.append((conn, time.monotonic()))
+                conn = None
+            if failure is not None:
+                self._host = {}
+            self._failure = failure if self._wanting else None
+            self._ready.notify_all()
+        if conn is not None:
+            conn.close()
+
     def _checkin(self, conn: Conn) -> None:
         if not conn.closed and conn.info.transaction_status is not TransactionStatus.IDLE:
             try:
                 conn.rollback()
             except psycopg.Error:
                 conn.close()
-        if not conn.closed:
-            with self._lock:
+        with self._ready:
+            self._lent -= 1
+            if not conn.closed:
                 self._idle.append((conn, time.monotonic()))
+            self._ready.notify_all()
 
-    def _connect(self) -> Conn:
-        try:
-            # Prepared statements and poolers between us and the server don't agree.
-            conn: Conn = _patient(psycopg.connect, self.conninfo, prepare_threshold=None)
-            conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            return conn
-        except psycopg.Error as error:
-            raise connect_failure(error, self.connection) from error
+    def _connect(self) -> Watched:
+        conn = _log_in(self.conninfo, self._host)
+        self._watched(conn)
+        row: Any = conn.execute("SELECT pg_backend_pid()").fetchone()
+        conn.server_pid = row[0] if row[0] == conn.info.backend_pid else 0
+        self._end_lost(conn)
+        conn.autocommit = False
+        conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        # A multi-host URL leads elsewhere the next time; one command stays where it is.
+        self._host = _host_of(conn)
+        return conn
+
+    def _end_lost(self, conn: Watched) -> None:
+        """End sessions whose connections were given up: they may hold locks."""
+        with self._ready:
+            lost = [each.server_pid for each in self._all if each.lost and each.server_pid]
+            self._all = [each for each in self._all if not each.closed]
+        if lost:
+            conn.execute(END, [lost])
+
+    def _watched(self, conn: Watched) -> None:
+        with self._ready:
+            self._all.append(conn)
+            if self._watch is None:
+                silence = self.connection.silence_timeout
+                self._watch = Watch(self.connection.place, self._probe, silence)
+        self._watch.add(conn)
+
+    def _probe(self, stuck: Watched) -> Watched:
+        return _log_in(self.conninfo, _host_of(stuck))
+
+
+def _log_in(conninfo: str, host: Mapping[str, str]) -> Watched:
+    """Open a connection in autocommit mode.
+
+    Args:
+        host: ``host`` and ``port`` where one of several has been chosen.
+
+    Raises:
+        psycopg.Error: the driver's, which may hold secrets.
+    """
+    # Prepared statements and poolers between us and the server don't agree.
+    return Watched.connect(make_conninfo(conninfo, **host), prepare_threshold=None, autocommit=True)
+
+
+def _host_of(conn: Watched) -> dict[str, str]:
+    found = {"host": conn.info.host, "port": str(conn.info.port)}
+    if "hostaddr" in conn.info.get_parameters():
+        found["hostaddr"] = conn.info.hostaddr
+    return found
+
+
+class Patience:
+    """How long a connection is waited for, and what is said meanwhile."""
+
+    #: Seconds between tries.
+    pause = 0.2
+
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
+        self._begun = time.monotonic()
+        self._told = False
+
+    def after(self, failure: BaseException, *, others: bool) -> None:
+        """Go on waiting after a try that failed, or raise.
+
+        Args:
+            others: whether connections of this command are in use, which come back.
+        """
+        if not isinstance(failure, psycopg.Error):
+            raise failure
+        waited = time.monotonic() - self._begun
+        bound = self._connection.lock_wait if others else min(10, self._connection.lock_wait)
+        if not _is_busy(failure) or waited > bound:
+            raise connect_failure(failure, self._connection) from failure
+        self.pause = min(2 * self.pause, 1.0)
+        if waited > _TOLD_AFTER and not self._told:
+            self._told = True
+            log.warning(
+                "%s has no room for another connection; waiting up to %s s",
+                self._connection.place, bound,
+            )  # fmt: skip
 
 
 def _has_word(conn: Conn) -> bool:
@@ -173,17 +298,16 @@ def _is_busy(error: BaseException) -> bool:
     text = str(error)
     return isinstance(error, psycopg.OperationalError) and (
         isinstance(error, pg.CannotConnectNow | pg.TooManyConnections)
-        or "the database system is starting up" in text
-        or "too many clients already" in text
+        or any(word in text for word in _BUSY)
     )
 
 
-_patient = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(_is_busy),
-    stop=tenacity.stop_after_delay(10),
-    wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
-    reraise=True,
-)
+#: The last two are pgbouncer's.
+_BUSY = (
+    "the database system is starting up", "too many clients already", "too many connections for",
+    "remaining connection slots are reserved", "no more connections allowed",
+    "query_wait_timeout",
+)  # fmt: skip
 
 
 def _cancel(conn: Conn) -> None:
@@ -231,19 +355,27 @@ def pool_of(context: ExecutionContext) -> Pool:
 
 def _conninfo(connection: PostgresConnection) -> str:
     base = connection.url.reveal() if connection.url else ""
-    # Keepalives find a dead server within about a minute instead of two hours.
-    words: dict[str, Any] = {
+    # A dead server or network is found within about a minute instead of two hours.
+    defaults = {
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
+        "tcp_user_timeout": 1000 * connection.silence_timeout,
+    }
+    words: dict[str, Any] = {
+        **defaults,
+        **conninfo_to_dict(base),
         "connect_timeout": connection.connect_timeout,
         "application_name": connection.application_name,
         "client_encoding": "UTF8",
         **dict(connection.settings),
+    }
+    own = {
         "host": connection.host,
         "port": connection.port,
         "user": connection.user,
         "password": connection.password.reveal() if connection.password else None,
         "dbname": connection.database,
     }
-    return make_conninfo(base, **{key: value for key, value in words.items() if value is not None})
+    words |= {key: value for key, value in own.items() if value is not None}
+    return make_conninfo("", **words)

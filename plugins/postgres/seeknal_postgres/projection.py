@@ -6,16 +6,20 @@ addresses, intervals, ranges and the like.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg import sql
 
 from seeknal_core.errors import BackendError
 from seeknal_postgres.pool import Conn
+
+if TYPE_CHECKING:
+    from seeknal_postgres.wire import Chunk
 
 # Type numbers that never change (src/include/catalog/pg_type.dat), by name.
 _SCALARS: dict[str, pa.DataType] = {
@@ -27,7 +31,6 @@ _SCALARS: dict[str, pa.DataType] = {
     "float8": pa.float64(),
     "text": pa.string(),
     "varchar": pa.string(),
-    "bpchar": pa.string(),
     "bytea": pa.binary(),
     "date": pa.date32(),
     "time": pa.time64("us"),
@@ -39,10 +42,6 @@ _MAX_PRECISION = 38
 #: Scales given to a numeric without one: the first that holds every value, so
 #: that the type doesn't change with each new row.
 SCALES = (9, 18, 28, 37)
-#: 4713 BC, the first day and moment of the server's; what lies before is an
-#: infinity that wrapped around.
-_FIRST = {pa.date32(): (-2_440_588, pa.int32())}
-_FIRST_STAMP = (-210_866_803_200_000_000, pa.int64())
 
 
 @attrs.frozen(kw_only=True)
@@ -51,22 +50,27 @@ class ReadColumn:
 
     Args:
         name: the column's name.
-        arrow: the type it gets.
+        arrow: the type that its values are decoded as.
         cast: the type that the server casts it to first, empty for none.
-        decimal: whether the driver hands it over as text to be parsed here.
         open_scale: whether it is a numeric whose scale only the values tell.
+        then: the type that decoded values are cast to, exactly or not at all.
     """
 
     name: str
     arrow: pa.DataType
     cast: str = ""
-    decimal: bool = False
     open_scale: bool = False
+    then: pa.DataType | None = None
 
     @property
-    def is_list(self) -> bool:
-        """Whether the column is an array."""
-        return bool(pa.types.is_list(self.arrow))
+    def type(self) -> pa.DataType:
+        """The type that the column has for whoever reads it."""
+        return self.arrow if self.then is None else self.then
+
+    def value(self) -> sql.Composable:
+        """Return the expression of what is read."""
+        value: sql.Composable = sql.Identifier(self.name)
+        return sql.SQL("{}::{}").format(value, sql.SQL(self.cast)) if self.cast else value
 
 
 #: The first number that a type of somebody's own can have (FirstNormalObjectId); those
@@ -75,8 +79,15 @@ _FIRST_OWN_OID = 16_384
 _known: dict[int, tuple[str, str | None]] = {}
 
 
-def columns_of(conn: Conn, description: Sequence[Any]) -> tuple[ReadColumn, ...]:
-    """Return the columns of a result by its description (domains are resolved there)."""
+def columns_of(
+    conn: Conn, description: Sequence[Any], declared: Mapping[str, str]
+) -> tuple[ReadColumn, ...]:
+    """Return the columns of a result by its description (domains are resolved there).
+
+    Args:
+        declared: the types that the user declares, by column. One that the column's
+            values cannot be given exactly is left to the core, which compares types.
+    """
     oids = sorted({column.type_code for column in description} - _known.keys())
     rows = (
         []
@@ -90,7 +101,33 @@ def columns_of(conn: Conn, description: Sequence[Any]) -> tuple[ReadColumn, ...]
     )
     kinds = {**_known, **{oid: (name, element) for oid, name, element in rows}}
     _known.update({oid: kind for oid, kind in kinds.items() if oid < _FIRST_OWN_OID})
-    return tuple(_column(column, *kinds[column.type_code]) for column in description)
+    found = []
+    for column in description:
+        kind, element = kinds[column.type_code]
+        wanted = declared.get(column.name, "")
+        found.append(_declared(column.name, kind, wanted) or _column(column, kind, element))
+    return tuple(found)
+
+
+_WHOLE = ("int2", "int4", "int8")
+_DECIMAL = re.compile(r"decimal(?:\((\d+),\s*(\d+)\))?")
+#: What ``decimal`` without digits means wherever a type is declared.
+_PLAIN_DECIMAL = pa.decimal128(38, 9)
+
+
+def _declared(name: str, kind: str, declared: str) -> ReadColumn | None:
+    """Return how a column becomes what it is declared as, None for its own way."""
+    if declared == "string":
+        return ReadColumn(name=name, arrow=pa.string(), cast="" if kind == "text" else "text")
+    found = _DECIMAL.fullmatch(declared)
+    if found is not None and kind in ("numeric", "money", *_WHOLE):
+        digits = (int(found[1]), int(found[2])) if found[1] else None
+        arrow = pa.decimal128(*digits) if digits else _PLAIN_DECIMAL
+        return ReadColumn(name=name, arrow=arrow, cast="" if kind == "numeric" else "numeric")
+    if declared == "integer" and kind in ("numeric", "money"):
+        whole = pa.decimal128(19, 0)
+        return ReadColumn(name=name, arrow=whole, cast="numeric", then=pa.int64())
+    return None
 
 
 def _column(column: Any, kind: str, element: str | None) -> ReadColumn:
@@ -101,100 +138,118 @@ def _column(column: Any, kind: str, element: str | None) -> ReadColumn:
         return ReadColumn(name=name, arrow=pa.list_(pa.string()), cast="text[]")
     if kind in _SCALARS:
         return ReadColumn(name=name, arrow=_SCALARS[kind])
+    if kind == "money":
+        # Its digits after the point are those of the database's lc_monetary.
+        return ReadColumn(name=name, arrow=pa.string(), cast="numeric", open_scale=True)
     if kind == "numeric":
         precision, scale = column.precision, column.scale
         if precision is None or scale is None or scale > _MAX_PRECISION:
-            return ReadColumn(name=name, arrow=pa.string(), decimal=True, open_scale=True)
+            return ReadColumn(name=name, arrow=pa.string(), open_scale=True)
         if scale < 0:
             precision, scale = precision - scale, 0
-        precision = min(max(precision, scale, 1), _MAX_PRECISION)
-        return ReadColumn(name=name, arrow=pa.decimal128(precision, scale), decimal=True)
+        precision = max(precision, scale, 1)
+        if precision <= _MAX_PRECISION:
+            return ReadColumn(name=name, arrow=pa.decimal128(precision, scale))
+        return ReadColumn(name=name, arrow=pa.decimal128(_MAX_PRECISION, scale))
+    # char(n) too: its trailing blanks are no part of the value.
     return ReadColumn(name=name, arrow=pa.string(), cast="text")
 
 
 def settled(
     conn: Conn, columns: Sequence[ReadColumn], relation: sql.Composable
 ) -> tuple[ReadColumn, ...]:
-    """Give each numeric without a scale the first of `SCALES` that holds its values."""
+    """Give each numeric without a scale one that holds its values.
+
+    That is the first of `SCALES` with room for the digits before the point, too; else the
+    largest that leaves them room.
+
+    Raises:
+        BackendError: no decimal holds all values of a column.
+    """
     loose = [column for column in columns if column.open_scale]
     if not loose:
         return tuple(columns)
-    maxima = [sql.SQL("max(scale({}))").format(sql.Identifier(column.name)) for column in loose]
+    # NaN is greater than all numbers.
+    asked = [
+        sql.SQL("max(scale({0})), max({0})::text, min({0})::text").format(column.value())
+        for column in loose
+    ]
     row: Any = conn.execute(
-        sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(maxima), relation)
+        sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(asked), relation)
     ).fetchone()
     found = {}
-    for column, most in zip(loose, row, strict=True):
-        scale = next((s for s in SCALES if s >= (most or 0)), None)
-        if scale is None:
-            raise BackendError(
-                f"column {column.name!r} is numeric with {most} digits after the point, "
-                f"more than the {SCALES[-1]} that can be read exactly",
-                f"round it in the query: {column.name}::numeric(38, 10)",
-            )
-        arrow = pa.decimal128(_MAX_PRECISION, scale)
+    for place, column in enumerate(loose):
+        scale, *extremes = row[3 * place : 3 * place + 3]
+        arrow = _wide_enough(column.name, scale or 0, [text for text in extremes if text])
         found[column.name] = attrs.evolve(column, arrow=arrow, open_scale=False)
     return tuple(found.get(column.name, column) for column in columns)
 
 
+def _wide_enough(name: str, scale: int, extremes: Sequence[str]) -> pa.DataType:
+    numbers = [Decimal(text) for text in extremes]
+    if not all(number.is_finite() for number in numbers):
+        raise BackendError(
+            f"column {name!r} holds NaN or an infinity, which no decimal is",
+            f"declare it as text, columns: {{{name}: varchar}}, or cast it in the query:"
+            f" {name}::double precision",
+        )
+    whole = max((number.adjusted() + 1 for number in numbers if number), default=0)
+    room = _MAX_PRECISION - max(whole, 0)
+    fitting = next((s for s in SCALES if scale <= s <= room), room)
+    if fitting < scale:
+        raise BackendError(
+            f"column {name!r} is numeric with up to {max(whole, 0)} digits before the point and"
+            f" {scale} after it, more than the {_MAX_PRECISION} that can be read exactly",
+            f"declare it as text, columns: {{{name}: varchar}}, or round it in the query:"
+            f" {name}::numeric(38, 10)",
+        )
+    return pa.decimal128(_MAX_PRECISION, fitting)
+
+
 def select(columns: Sequence[ReadColumn], relation: sql.Composable) -> sql.Composed:
-    """Return the SELECT of `columns`, and of a flag for each array of several dimensions.
+    """Return the SELECT of `columns`."""
+    values = [
+        sql.SQL("{} AS {}").format(column.value(), sql.Identifier(column.name))
+        for column in columns
+    ]
+    return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(values), relation)
 
-    The driver would flatten such an array without a word.
+
+def converter(columns: Sequence[ReadColumn], *, unicode: bool) -> Callable[[Chunk], pa.RecordBatch]:
+    """Return what makes batches of rows as the server sends them into Arrow's.
+
+    Args:
+        unicode: whether the server vouches that text is UTF-8; else it is checked here.
     """
-    values: list[sql.Composable] = []
-    flags: list[sql.Composable] = []
-    for index, column in enumerate(columns):
-        value: sql.Composable = sql.Identifier(column.name)
-        if column.is_list:
-            flag = sql.Identifier(f"_seeknal_{index}")
-            flags.append(sql.SQL("array_ndims({}) > 1 AS {}").format(value, flag))
-        if column.cast:
-            value = sql.SQL("{}::{}").format(value, sql.SQL(column.cast))
-        elif column.decimal:
-            value = sql.SQL("{}::text").format(value)
-        values.append(sql.SQL("{} AS {}").format(value, sql.Identifier(column.name)))
-    return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(values + flags), relation)
+    from seeknal_postgres import wire
+    from seeknal_postgres.wire_numeric import Inexact
 
+    schema = pa.schema([pa.field(column.name, column.type) for column in columns])
 
-def converter(columns: Sequence[ReadColumn]) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
-    """Return what makes the driver's batches into ours, checking what cannot be exact."""
-    schema = pa.schema([pa.field(column.name, column.arrow) for column in columns])
-    lists = [column for column in columns if column.is_list]
-
-    def convert(batch: pa.RecordBatch) -> pa.RecordBatch:
-        for place, column in enumerate(lists):
-            if pc.any(batch.column(len(columns) + place)).as_py():
-                raise BackendError(
-                    f"column {column.name!r} holds an array of several dimensions",
-                    f"read it as text: {column.name}::text",
-                )
-        arrays = [_exact(batch.column(i), column) for i, column in enumerate(columns)]
+    def convert(chunk: Chunk) -> pa.RecordBatch:
+        arrays = []
+        for column, values in zip(columns, wire.split(chunk, len(columns)), strict=True):
+            try:
+                array = wire.decode(values, column.arrow)
+            except Inexact as error:
+                hint = error.hint.replace("{}", column.name)
+                raise BackendError(f"column {column.name!r} {error.message}", hint) from error
+            arrays.append(_checked(array, column, unicode))
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     return convert
 
 
-def _exact(array: pa.Array, column: ReadColumn) -> pa.Array:
-    if column.decimal:
-        try:
-            return array.cast(column.arrow)
-        except pa.ArrowInvalid as error:
-            raise BackendError(
-                f"column {column.name!r} holds a number that {column.arrow} cannot hold "
-                "(NaN, an infinity, or too many digits)",
-                f"cast it in the query: {column.name}::double precision, or ::text",
-            ) from error
-    if array.type != column.arrow:
-        array = array.cast(column.arrow)
-    values = pc.list_flatten(array) if column.is_list else array
-    stamp = pa.types.is_timestamp(values.type)
-    if stamp or values.type in _FIRST:
-        first, view = _FIRST_STAMP if stamp else _FIRST[values.type]
-        least = pc.min(values.view(view)).as_py()
-        if least is not None and least < first:
-            raise BackendError(
-                f"column {column.name!r} holds an infinite or too distant date or time",
-                f"replace it in the query: nullif({column.name}, 'infinity')",
-            )
-    return array
+def _checked(array: pa.Array, column: ReadColumn, unicode: bool) -> pa.Array:
+    try:
+        if not unicode:
+            array.validate(full=True)
+        return array if column.then is None else array.cast(column.then)
+    except pa.ArrowInvalid as error:
+        raise BackendError(
+            f"column {column.name!r} holds a value that {column.type} cannot hold: "
+            f"{str(error).splitlines()[0]}",
+            f"declare it as text: columns: {{{column.name}: varchar}}"
+            if unicode
+            else f"read it as bytes: convert_to({column.name}, 'SQL_ASCII')",
+        ) from error

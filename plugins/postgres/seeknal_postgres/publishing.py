@@ -16,7 +16,7 @@ from seeknal_core.types import (
     PublishedTarget,
     QualifiedName,
 )
-from seeknal_postgres import locks, undo
+from seeknal_postgres import fate, locks, undo
 from seeknal_postgres.batches import (
     PUBLISH_WAIT,
     Part,
@@ -102,10 +102,21 @@ def publish(context: ExecutionContext, batch: Batch) -> Published:
         with translated(context, connection_of(context).place):
             book = Book(context=context, ledger=Ledger.of(context, held), promotion=batch.promotion)
             found = _published(batch, book)
-            held.commit()
+            _commit(context, held)
     finally:
         pool.let_go(key)
     return found
+
+
+def _commit(context: ExecutionContext, held: Conn) -> None:
+    xid = fate.number(held)
+    try:
+        held.commit()
+    except psycopg.OperationalError:
+        if not held.closed or not fate.is_finished(
+            context, xid, connection_of(context).place, fate.pid_of(held)
+        ):
+            raise
 
 
 def _published(batch: Batch, book: Book) -> Published:

@@ -1,15 +1,12 @@
 """Reading a table or a query as record batches, in one consistent view.
 
-A transaction of ours (repeatable read, read only) holds the view and describes
-what is read. ADBC joins that view by its exported snapshot and streams
-the rows, straight from binary COPY to Arrow.
+A transaction (repeatable read, read only) holds the view and describes what is read. The
+rows come by a binary COPY on the same connection.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -17,19 +14,23 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import psycopg
 import pyarrow as pa
+from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import BackendError, Interrupted, Unreachable
+from seeknal_core.errors import BackendError, Interrupted
 from seeknal_core.structure import nearest
-from seeknal_core.types import ExecutionContext, Source, SourceStream, redact
+from seeknal_core.types import ExecutionContext, Source, SourceStream
 from seeknal_postgres import naming
-from seeknal_postgres.errors import CHECK, said, translate
+from seeknal_postgres.errors import said, translate
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.projection import ReadColumn, columns_of, converter, select, settled
+from seeknal_postgres.session import seen_by
+from seeknal_postgres.settings import formats
 from seeknal_postgres.tables import store_identity
 
 if TYPE_CHECKING:
-    from seeknal_postgres.arrow import ArrowConnection, ArrowQuery
+    from seeknal_postgres.copyout import CopyOut
+    from seeknal_postgres.wire import Chunk
 
 _READ_ONLY = "write one SELECT or WITH … SELECT"
 
@@ -38,9 +39,7 @@ _READ_ONLY = "write one SELECT or WITH … SELECT"
 class View:
     """A source under an open transaction.
 
-    ``what`` is what messages call it; ``relation`` stands in a FROM clause;
-    ``search_path`` is empty where it is the session's own. ``ended`` is set when all
-    rows are read.
+    ``what`` is what messages call it; ``relation`` stands in a FROM clause.
     """
 
     context: ExecutionContext
@@ -48,9 +47,6 @@ class View:
     what: str
     relation: sql.Composed
     columns: tuple[ReadColumn, ...]
-    search_path: str
-    snapshot: str
-    ended: threading.Event = attrs.field(factory=threading.Event, eq=False)
 
 
 def read_source(context: ExecutionContext, source: Source) -> SourceStream:
@@ -63,14 +59,16 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
             view = _open_view(context, conn, source, what)
             identity = store_identity(context, conn) + f"/{name}"
             version = _version(view, source)
+            sees = seen_by(conn, connection_of(context).reads())
         except psycopg.Error as error:
             raise _refused(context, error, source, what) from error
     except BaseException:
         stack.close()
         raise
     return SourceStream(
-        identity=identity,
+        identity=f"{identity}?{sees}" if sees else identity,
         version=version,
+        sees=sees,
         open=lambda: _stream(view, stack),
         close=stack.close,
     )
@@ -97,43 +95,37 @@ def _open_view(context: ExecutionContext, conn: Conn, source: Source, what: str)
     search_path = ""
     if connection.schema_given:
         search_path = f"{naming.quote(connection.default_schema)}, public"
-    snapshot = _begin_view(conn, search_path)
+    conn.execute(_beginning(search_path, policies=connection.row_security))
     if source.query is not None:
         relation = _wrapped(source.query)
     else:
         relation = sql.SQL("{}").format(sql.Identifier(*_table(context, source)))
     # The extended protocol takes one statement only, whatever the query's text holds.
     found = conn.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(relation), binary=True)
-    columns = columns_of(conn, found.description or ())
+    columns = columns_of(conn, found.description or (), source.declared)
     return View(
         context=context,
         conn=conn,
         what=what,
         relation=relation,
         columns=_projected(source, columns, what),
-        search_path=search_path,
-        snapshot=snapshot,
     )
 
 
-def _local(search_path: str) -> list[sql.Composable]:
-    """Return the statements that make a session read alike, for one transaction."""
-    found: list[sql.Composable] = [sql.SQL("SET LOCAL timezone = 'UTC'")]
+def _beginning(search_path: str, *, policies: bool) -> sql.Composed:
+    """Return what begins to read in one view of the database, values in fixed formats.
+
+    Args:
+        search_path: empty for the session's own.
+        policies: whether row-level security chooses the rows; else what it would hide is
+            an error.
+    """
+    first = sql.SQL("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    statements: list[sql.Composable] = [first, formats(row_security=policies)]
     if search_path:
         path = sql.Literal(search_path)
-        found.append(sql.SQL("SELECT set_config('search_path', {}, true)").format(path))
-    return found
-
-
-def _begin_view(conn: Conn, search_path: str) -> str:
-    """Begin to read in one view of the database; return the name that others join it by."""
-    first = sql.SQL("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    last = sql.SQL("SELECT pg_export_snapshot()")
-    cursor = conn.execute(sql.SQL("; ").join([first, *_local(search_path), last]))
-    while cursor.nextset():
-        pass
-    row: Any = cursor.fetchone()
-    return str(row[0])
+        statements.append(sql.SQL("SELECT set_config('search_path', {}, true)").format(path))
+    return sql.SQL("; ").join(statements)
 
 
 def _wrapped(query: str) -> sql.Composed:
@@ -182,6 +174,9 @@ def _refused(
 ) -> BackendError | Interrupted:
     if context.cancellation.requested:
         return Interrupted("stopped by the user")
+    hidden = _hidden(error, what)
+    if hidden is not None:
+        return hidden
     if source.query is not None and error.sqlstate == "42601" and _selects(source.query):
         return BackendError(f"{what}: {said(error)}", "mend params.query, then run again")
     if source.query is not None and error.sqlstate in ("42601", "0A000", "25006"):
@@ -192,6 +187,19 @@ def _refused(
     return translate(error, what)
 
 
+def _hidden(error: psycopg.Error, what: str) -> BackendError | None:
+    """Return the refusal of rows that a policy would hide, None for another failure."""
+    message = error.diag.message_primary or ""
+    if error.sqlstate != "42501" or "row-level security" not in message:
+        return None
+    return BackendError(
+        f"{what}: row-level security hides rows from the role",
+        "params: {row_security: true} reads only what its policies show; to read all rows,"
+        " let the role be the table's owner or grant it BYPASSRLS",
+        target=what,
+    )
+
+
 def _selects(query: str) -> bool:
     """Tell whether a query that the server cannot parse is meant to be one SELECT."""
     first = query.lstrip("( \n\t").split(None, 1)
@@ -200,105 +208,55 @@ def _selects(query: str) -> bool:
 
 
 def _stream(view: View, stack: ExitStack) -> pa.RecordBatchReader:
+    from seeknal_postgres.copyout import CopyOut
+
+    encoding = view.conn.info.parameter_status("server_encoding")
     try:
         columns = settled(view.conn, view.columns, view.relation)
-        statement = select(columns, view.relation).as_string(view.conn)
+        query = select(columns, view.relation)
+        statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
+        rows = CopyOut(view.conn, statement.as_bytes(view.conn))
     except psycopg.Error as error:
-        raise translate(error, view.what) from error
-    convert = converter(columns)
-    reader = _joined(view, statement, stack)
-    schema = pa.schema([pa.field(column.name, column.arrow) for column in columns])
-    return pa.RecordBatchReader.from_batches(schema, _batches(view, reader, convert))
-
-
-def _joined(view: View, statement: str, stack: ExitStack) -> pa.RecordBatchReader:
-    """Open ADBC's connection on the view's snapshot and start the statement there."""
-    from seeknal_postgres import arrow
-    from seeknal_postgres.errors import connect_failure
-
-    connection, pool = connection_of(view.context), pool_of(view.context)
-    try:
-        conn = pool.take_reader() or arrow.ArrowConnection(pool.conninfo)
-    except arrow.Error as error:
-        lost = psycopg.OperationalError(_driver_words(error))
-        raise connect_failure(lost, connection) from error
-    stack.callback(_release, view, conn)
-    query = conn.query()
-    stack.callback(query.close)
-    stack.callback(view.context.cancellation.on_request(lambda: _cancel(query)))
-    try:
-        begin = (
-            sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
-            sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(view.snapshot)),
-            *_local(view.search_path),
-        )
-        conn.execute(sql.SQL("; ").join(begin).as_string(view.conn))
-        return query.start(statement)
-    except (arrow.Error, pa.ArrowException, OSError) as error:
         raise _broken(view, error) from error
+    except BackendError as error:
+        raise BackendError(f"{view.what}: {error.message}", error.hint) from error
+    stack.callback(_leave, view.conn, rows)
+    convert = converter(columns, unicode=encoding == "UTF8")
+    schema = pa.schema([pa.field(column.name, column.type) for column in columns])
+    return pa.RecordBatchReader.from_batches(schema, _batches(view, rows, convert))
 
 
-def _release(view: View, conn: ArrowConnection) -> None:
-    """Give ADBC's connection back where it was read to the end: opening one takes 0.1 s."""
-    from seeknal_postgres import arrow
-
-    if view.ended.is_set():
-        with contextlib.suppress(arrow.Error):
-            conn.execute("ROLLBACK")
-            pool_of(view.context).give_reader(conn)
-            return
-    conn.close()
-
-
-def _cancel(query: ArrowQuery) -> None:
-    """Cancel what is being read, without waiting for the server's answer."""
-    from seeknal_postgres import arrow
-
-    def send() -> None:
-        # A read that ends meanwhile needs no cancelling.
-        with contextlib.suppress(arrow.Error):
-            query.cancel()
-
-    threading.Thread(target=send, name="seeknal-cancel", daemon=True).start()
+def _leave(conn: Conn, rows: CopyOut) -> None:
+    """End a connection that the server still sends rows to: nobody takes them."""
+    if not rows.ended:
+        conn.close()
 
 
 def _batches(
-    view: View,
-    reader: pa.RecordBatchReader,
-    convert: Callable[[pa.RecordBatch], pa.RecordBatch],
+    view: View, rows: CopyOut, convert: Callable[[Chunk], pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    from seeknal_postgres import arrow
-
+    chunks = iter(rows)
     while True:
         view.context.cancellation.check()
         try:
-            batch = reader.read_next_batch()
+            chunk = next(chunks)
         except StopIteration:
-            view.ended.set()
             return
-        except (arrow.Error, pa.ArrowException, OSError) as error:
+        except psycopg.Error as error:
             raise _broken(view, error) from error
         try:
-            yield convert(batch)
+            yield convert(chunk)
         except BackendError as error:
             raise BackendError(f"{view.what}: {error.message}", error.hint) from error
 
 
-def _driver_words(error: BaseException) -> str:
-    """Return the driver's message without the statement it repeats, nor a secret."""
-    text = str(error).partition("\n\nQuery was")[0].partition("\nQuery was")[0]
-    text = text.rpartition("ERROR: ")[2]
-    return redact(" ".join(text.split()))
-
-
-def _broken(view: View, error: BaseException) -> BackendError | Interrupted:
+def _broken(view: View, error: psycopg.Error) -> BackendError | Interrupted:
     if view.context.cancellation.requested:
         return Interrupted("stopped by the user")
-    text = _driver_words(error)
-    lost = any(
-        word in text for word in ("server closed", "terminating connection", "no connection")
-    )
-    if lost:
-        return Unreachable(f"{view.what}: the connection was lost: {text}", CHECK)
-    hint = _READ_ONLY if "read-only transaction" in text else ""
-    return BackendError(f"{view.what}: {text}", hint)
+    hidden = _hidden(error, view.what)
+    if hidden is not None:
+        return hidden
+    found = translate(error, view.what)
+    if isinstance(error, pg.ReadOnlySqlTransaction):
+        return BackendError(found.message, _READ_ONLY)
+    return found

@@ -16,6 +16,7 @@ from seeknal_postgres import cleanup, locks
 from seeknal_postgres.attached import refuse_attached, unlike
 from seeknal_postgres.batches import key_of, lock, moved, patiently, tables_of
 from seeknal_postgres.errors import said, translated
+from seeknal_postgres.fate import transaction
 from seeknal_postgres.ledger import Ledger
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
@@ -55,7 +56,7 @@ def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
     with pool.take(context) as conn, translated(context, place, writing=True):
 
         def attempt() -> bool:
-            with conn.transaction():
+            with transaction(context, conn, place):
                 return _revert(context, conn, batch, overwrite)
 
         undone = patiently(context, conn, tables_of(context, conn, batch), attempt)

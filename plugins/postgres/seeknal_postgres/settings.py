@@ -27,8 +27,6 @@ FORMATS = {
     "extra_float_digits": "3",
     "bytea_output": "hex",
     "quote_all_identifiers": "off",
-    "lc_monetary": "C",
-    "lc_numeric": "C",
     "xmloption": "content",
     "array_nulls": "on",
     "standard_conforming_strings": "on",
@@ -37,11 +35,29 @@ FORMATS = {
 #: what a policy would cut short.
 _OURS = {**FORMATS, "search_path": "", "row_security": "off"}
 
-_set = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _OURS.items())
+
+def _setting(values: Mapping[str, str]) -> str:
+    return ", ".join(f"set_config('{name}', '{value}', true)" for name, value in values.items())
+
+
+_set = _setting(_OURS)
+_FORMATS = {
+    on: sql.SQL(f"SELECT {_setting({**FORMATS, 'row_security': 'on' if on else 'off'})}")
+    for on in (False, True)
+}
 #: Sets what is ours for the rest of the transaction.
 OURS = sql.SQL(f"SELECT {_set}")
 #: Gives those settings the values that the session began with.
 LOGIN = sql.SQL("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in _OURS))
+
+
+def formats(*, row_security: bool) -> sql.Composable:
+    """Return the statement that fixes formats for the rest of a transaction.
+
+    Args:
+        row_security: whether policies choose rows; else the server refuses such a query.
+    """
+    return _FORMATS[row_security]
 
 
 def settle(conn: Conn, lock_timeout_ms: int = 2000) -> None:

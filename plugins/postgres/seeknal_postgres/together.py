@@ -23,6 +23,7 @@ from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import collated, direct, plan_change
+from seeknal_postgres.fate import transaction
 from seeknal_postgres.ledger import Claim, Ledger, Written
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.places import Places, claim, drop
@@ -111,7 +112,7 @@ def materialize_targets(
     ):
         for target in targets:
             ledger = ledgers.ensure(context, pool, conn, target)
-        with conn.transaction():
+        with transaction(context, conn, connection_of(context).place):
             settle(conn, _LOCK_WAIT)
             done = _written(context, ledger, _looked_at(context, ledger, ones))
     return tuple(

@@ -24,6 +24,7 @@ from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import Change, apply_change, direct, plan_change
+from seeknal_postgres.fate import transaction
 from seeknal_postgres.ledger import Claim, Ledger, Record, Written
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.pool import Conn, connection_of, pool_of
@@ -135,7 +136,7 @@ def check_named_columns(target: Target, columns: Sequence[Column]) -> None:
 
 def _attempt(write: Write) -> WriteResult:
     write.context.cancellation.check()
-    with write.conn.transaction():
+    with transaction(write.context, write.conn, str(write.target.name)):
         settle(write.conn)
         table = describe(write.conn, write.target.name)
         if table is None:

@@ -1,0 +1,93 @@
+"""Rows that a login sees and another does not are never shipped to another environment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from support.cli import Cli, write
+
+_NODES = """
+kind: source
+name: orders
+source: postgresql
+table: public.{table}
+params: {{connection: warehouse, row_security: {policies}}}
+---
+kind: transform
+name: totals
+transform: SELECT count(*) AS n{more} FROM ref('source.orders')
+materialization: {{type: postgresql, connection: warehouse, table: public.totals}}
+"""
+
+
+@pytest.fixture
+def tenants(postgres_dsn: dict[str, object]) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A table whose policy, and a view whose filter, shows each of two roles its own rows."""
+    with psycopg.connect(autocommit=True, **postgres_dsn) as admin:  # type: ignore[arg-type]
+        roles = {each: f"{postgres_dsn['dbname']}_{each}" for each in ("a", "b")}
+        admin.execute(
+            "CREATE TABLE public.secured AS SELECT i AS id,"
+            " CASE WHEN i < 3 THEN 'a' ELSE 'b' END AS tenant FROM generate_series(1, 5) i"
+        )
+        admin.execute("ALTER TABLE public.secured ENABLE ROW LEVEL SECURITY")
+        admin.execute(
+            "CREATE POLICY p ON public.secured USING (tenant = current_setting('app.tenant'))"
+        )
+        admin.execute(
+            "CREATE VIEW public.mine AS"
+            " SELECT * FROM public.secured WHERE tenant = current_setting('app.tenant')"
+        )
+        database = f'"{postgres_dsn["dbname"]}"'
+        for tenant, role in roles.items():
+            admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+            admin.execute(f"ALTER ROLE {role} SET app.tenant = '{tenant}'")
+            admin.execute(f"GRANT CREATE ON DATABASE {database} TO {role}")
+            admin.execute(f"GRANT CREATE, USAGE ON SCHEMA public TO {role}")
+            admin.execute(f"GRANT SELECT ON public.secured, public.mine TO {role}")
+        yield admin, roles
+        for role in roles.values():
+            admin.execute(f"DROP OWNED BY {role} CASCADE")
+            admin.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(("table", "policies"), [("secured", "true"), ("mine", "false")])
+def test_rows_that_another_login_does_not_see_are_not_shipped(
+    tenants: tuple[Any, dict[str, str]],
+    postgres_dsn: dict[str, object],
+    tmp_path: Path,
+    table: str,
+    policies: str,
+) -> None:
+    admin, roles = tenants
+    root = tmp_path / "shop"
+
+    def profile(tenant: str, **more: Any) -> str:
+        login = {**postgres_dsn, "user": roles[tenant], "password": "x", "type": "postgresql"}
+        return json.dumps({"connections": {"warehouse": login}, **more})
+
+    def nodes(more: str) -> str:
+        return _NODES.format(table=table, policies=policies, more=more)
+
+    write(
+        root,
+        {
+            "seeknal_project.yml": "name: shop",
+            "profiles.yml": profile("b"),
+            "profiles-dev.yml": profile("a", namespace={"prefix": "dev_"}),
+            "seeknal/nodes.yml": nodes(""),
+        },
+    )
+    seeknal = Cli(cwd=root, environ={"HOME": str(tmp_path / "home")}, warm=True)
+    seeknal("run")
+    assert admin.execute("SELECT n FROM public.totals").fetchall() == [(3,)]
+    write(root, {"seeknal/nodes.yml": nodes(", 1 AS one")})
+    seeknal("run", "--env", "dev")
+    assert admin.execute("SELECT n FROM dev_public.totals").fetchall() == [(2,)]
+    seeknal("env", "promote", "dev", "--yes", code=None)
+    assert admin.execute("SELECT n, one FROM public.totals").fetchall() == [(3, 1)]
