@@ -21,6 +21,7 @@ from psycopg import sql
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Snapshot
 from seeknal_postgres.columns import Column
+from seeknal_postgres.errors import said
 
 #: Rows encoded at a time: larger batches cost memory, smaller ones calls.
 BATCH_ROWS = 32_768
@@ -63,7 +64,7 @@ def copy_in(
             for chunk in chunks:
                 context.cancellation.check()
                 copy.write(chunk)
-    except psycopg.DataError as error:
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise _explained(error, columns, snapshot, target) from error
     finally:
         chunks.stop()
@@ -188,11 +189,24 @@ def _check_range(array: pa.Array, column: Column, target: str) -> None:
 
 
 def _explained(
-    error: psycopg.DataError, columns: Sequence[Column], snapshot: Snapshot, target: str
+    error: psycopg.Error, columns: Sequence[Column], snapshot: Snapshot, target: str
 ) -> Exception:
-    """Find the column with a NUL character, which the server refuses without saying where."""
+    """Name the column of a value that the server refuses.
+
+    It says so itself but for a NUL character ("COPY t, line 1, column c").
+    """
     if error.sqlstate != "22021":
-        return error
+        place = (error.diag.context or "").partition(", column ")[2]
+        named = [c for c in columns if place == c.name or place.startswith(f"{c.name}:")]
+        if not named:
+            return error
+        column = max(named, key=lambda column: len(column.name))
+        return WriteRefused(
+            f"{target}: column {column.name!r} holds a value that its type does not take: "
+            f"{said(error)}",
+            "write the value in the SQL as PostgreSQL prints it, or NULL",
+            target=target,
+        )
     for column in columns:
         if column.sent.base != "text":
             continue

@@ -19,10 +19,12 @@ _INTEGER_HOLDS = {"smallint": 4, "integer": 9, "bigint": 18}
 _TEXTS = ("text", "character varying", "character")
 #: Types whose binary form is their text, so that a text column may be copied into them.
 _TEXT_WIRE = (*_TEXTS, "json", "name")
-#: Types that take text through their input function, as a source of ours reads them.
-_TEXT_INPUT = (
-    *_TEXTS, "json", "jsonb", "xml", "uuid", "inet", "cidr", "macaddr", "macaddr8",
-    "interval", "tsvector",
+#: Types with a counterpart in Arrow: a source reads them as that, and they take no text.
+#: All others (ranges, enums, composite types, …) are read as text and take it through their
+#: input function.
+_TYPED = frozenset(
+    (*_INTEGERS, "numeric", "money", "real", "double precision", "boolean", "bytea", "date",
+     "timestamp without time zone", "timestamp with time zone", "time without time zone")
 )  # fmt: skip
 _MAX_PRECISION = 1000
 
@@ -87,7 +89,10 @@ def fit(new: PgType, old: PgType, *, enum: bool = False) -> Fit | None:
         return Fit()
     if new.array or old.array:
         if not (new.array and old.array):
-            return None
+            # The text of a whole array, which may have several dimensions.
+            return Fit() if new == PgType("text") else None
+        if new.base == "text" and old.base == "numeric":
+            return Fit()  # an array of numeric is read so
         inner = fit(new.element(), old.element(), enum=enum)
         if inner is None or inner.widen is None:
             return inner
@@ -123,6 +128,8 @@ def _numbers(new: PgType, old: PgType) -> Fit | None:
     if new.base in floats and old.base in floats[new.base]:
         return Fit(widen=new, rewrites=True)
     exact = (*_INTEGERS, "numeric")
+    if new.base in exact and old.base == "money":
+        return Fit()
     if new.base not in exact or old.base not in exact:
         return None
     needed, held = _digits(new), _digits(old)
@@ -149,7 +156,7 @@ def _texts(new: PgType, old: PgType) -> Fit | None:
         return None
     if old.base in ("character varying", "character") and old.args:
         return Fit(widen=PgType("text"), rewrites=old.base == "character", limit=old.args[0])
-    return Fit() if old.base in _TEXT_INPUT else None
+    return Fit() if old.base not in _TYPED else None
 
 
 def _times(new: PgType, old: PgType) -> Fit | None:
@@ -162,6 +169,24 @@ def _times(new: PgType, old: PgType) -> Fit | None:
     if new.base == old.base and new.base in timed and old.args and old.args[0] < 6:
         return Fit(widen=PgType(old.base))
     return None
+
+
+def is_converted_text(new: PgType, old: PgType) -> bool:
+    """Whether text of a snapshot becomes values of another kind in a column of `old`.
+
+    The server then prints them in its own form.
+    """
+    if new.base != "text":
+        return False
+    if old.array and not new.array:
+        return True
+    return old.base not in ("text", "character varying", "json", "name")
+
+
+def unbounded(old: PgType) -> PgType:
+    """Return a type with the same values as `old` and others, which its arguments exclude."""
+    base = "bit varying" if old.base == "bit" else old.base
+    return PgType(base, (), old.array)
 
 
 def same_wire(sent: PgType, old: PgType, *, enum: bool = False) -> bool:

@@ -12,6 +12,7 @@ from psycopg import sql
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Snapshot, Target
 from seeknal_postgres.columns import Column
+from seeknal_postgres.conversion import by_column
 from seeknal_postgres.copy import copy_in
 from seeknal_postgres.evolve import Change, apply_change, collated, converted, direct, type_sql
 from seeknal_postgres.pgtypes import PgType
@@ -102,7 +103,8 @@ def stage(
             _make(conn, into, {k: type_sql(v[0]) for k, v in declared.items()}, stays=True)
             through_file(context, conn, query, copy_statement(into, columns, freeze=True))
         else:
-            with users_names(conn, domains):
+            converting = by_column(conn, columns, old, _RAW, name)
+            with users_names(conn, domains), converting:
                 conn.execute(_creation(into, stays, sql.SQL("AS {}").format(query)))
     if analyzed:
         analyze(conn, into)

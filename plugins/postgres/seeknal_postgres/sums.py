@@ -20,16 +20,10 @@ from seeknal_core.errors import BackendError
 from seeknal_core.types import Checksum, ExecutionContext, QualifiedName, Source, Target
 from seeknal_postgres.columns import Column
 from seeknal_postgres.errors import translated
-from seeknal_postgres.pgtypes import PgType
+from seeknal_postgres.pgtypes import PgType, is_converted_text
 from seeknal_postgres.pool import pool_of
 from seeknal_postgres.read import read_source
 from seeknal_postgres.tables import Table, identifier, missing
-
-#: Types that write a text in their own form. `character` pads it.
-_REFORMED = frozenset(
-    ["jsonb", "xml", "uuid", "inet", "cidr", "macaddr", "macaddr8", "interval", "tsvector",
-     "character"]
-)  # fmt: skip
 
 
 def sent_columns(columns: Sequence[Column], table: Table | None) -> dict[str, str]:
@@ -38,7 +32,7 @@ def sent_columns(columns: Sequence[Column], table: Table | None) -> dict[str, st
     found: dict[str, str] = {}
     for place, column in enumerate(columns):
         old = table.column(column.name) if table is not None else None
-        if old is None or old.type.base not in _REFORMED or old.type.base == column.type.base:
+        if old is None or old.enum or not is_converted_text(column.sent, old.type):
             continue
         if column.sent.base == "bytea":
             continue  # 16 bytes are a uuid's own form
