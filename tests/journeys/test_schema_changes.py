@@ -1,0 +1,119 @@
+"""Columns that leave, types that change, and times that are covered, by the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cli import Cli, write
+from support.promotions import Place
+
+SQL = """\
+/* ---
+materializations:
+  - {{type: postgresql, connection: warehouse, table: shop.t{more}}}
+  - {{type: iceberg, connection: lake, table: lake.shop.t{more}}}
+--- */
+SELECT {columns} FROM source.orders
+"""
+
+
+@pytest.fixture
+def places(tmp_path: Path, postgres_dsn: Mapping[str, Any]) -> tuple[Place, Place]:
+    return Place(name="warehouse", dsn=postgres_dsn), Place(name="lake", warehouse=tmp_path / "w")
+
+
+@pytest.fixture
+def seeknal(tmp_path: Path, places: tuple[Place, Place]) -> Cli:
+    root = tmp_path / "changes"
+    write(
+        root,
+        {
+            "seeknal_project.yml": "name: shop\n",
+            "profiles.yml": json.dumps(
+                {"connections": {place.name: place.connection for place in places}}
+            ),
+            "data/orders.csv": "id,amount,note,day\n1,10,a,2024-01-01\n2,20,b,2024-01-03\n",
+            "seeknal/orders.yml": (
+                "kind: source\nname: orders\nsource: csv\ntable: data/orders.csv\n"
+            ),
+        },
+    )
+    return Cli(cwd=root, environ={"HOME": str(tmp_path / "home")}, warm=True)
+
+
+def node(seeknal: Cli, columns: str, more: str = "") -> None:
+    write(seeknal.cwd, {"seeknal/t.sql": SQL.format(columns=columns, more=more)})
+
+
+def test_a_plan_says_what_becomes_of_columns(seeknal: Cli, places: tuple[Place, Place]) -> None:
+    database, _ = places
+    node(seeknal, "id, amount, note")
+    seeknal("run")
+    seeknal("run", "--env", "dev", "--all-targets")
+    node(seeknal, "id, CAST(amount AS VARCHAR) || ' EUR' AS amount")
+    words = ("column 'amount' becomes", "column 'note' left the node: it is kept, and set to NULL")
+    planned = seeknal("env", "plan", "dev").out
+    ran = seeknal("env", "apply", "dev").said
+    for said in (planned, ran):
+        assert all(said.count(word) == 2 for word in words), said
+    foreseen = seeknal("env", "promote", "dev", "--dry-run").said
+    promoted = seeknal("env", "promote", "dev").said
+    for said in (foreseen, promoted):
+        assert all(said.count(word) == 2 for word in words), said
+    expected = [(("amount", "10 EUR"), ("id", 1), ("note", None))]
+    for place in places:
+        found = [tuple(sorted(row)) for row in place.seen()["shop.t"]]
+        assert sorted(found)[:1] == expected
+    seeknal("env", "rollback", "prod")
+    assert dict(places[1].seen()["shop.t"][0]) == {"id": 1, "amount": 10, "note": "a"}
+    database.execute("DROP TABLE shop.t")
+
+
+def test_a_plan_says_what_will_be_refused(seeknal: Cli, places: tuple[Place, Place]) -> None:
+    database, _ = places
+    node(seeknal, "id, amount, note")
+    seeknal("run", "--env", "dev")
+    database.execute("CREATE VIEW dev_shop.report AS SELECT amount FROM dev_shop.t")
+    node(seeknal, "id, CAST(amount AS VARCHAR) AS amount")
+    reason = "column 'amount' cannot change its type: view dev_shop.report uses it"
+    assert f"will be refused: dev_shop.t: {reason}" in seeknal("env", "plan", "dev").out
+    assert reason in seeknal("env", "apply", "dev", code=1).said
+    assert database.query("SELECT sum(amount) FROM dev_shop.t") == [(30,)]
+    database.execute("DROP VIEW dev_shop.report")
+    seeknal("run", "--env", "dev")
+
+
+def test_a_node_says_what_it_covers(seeknal: Cli, places: tuple[Place, Place]) -> None:
+    """Late rows, a day that would lose rows, and the way out that the message names."""
+    more = ", mode: incremental_by_time, time_column: day"
+    node(seeknal, "id, day", more)
+    seeknal("run")
+    write(seeknal.cwd, {"data/orders.csv": "id,amount,note,day\n3,1,c,2024-01-02\n"})
+    seeknal("run")
+    assert [len(place.seen()["shop.t"]) for place in places] == [3, 3]
+    write(
+        seeknal.cwd,
+        {
+            "data/orders.csv": (
+                "id,amount,note,day\n4,1,c,2024-01-02\n5,1,c,2024-01-02\n6,1,c,2024-01-04\n"
+            )
+        },
+    )
+    said = seeknal("run").said
+    assert said.count("rows of days that the snapshot does not have are kept: 2024-01-03") == 2
+    write(seeknal.cwd, {"data/orders.csv": "id,amount,note,day\n7,1,c,2024-01-02\n"})
+    refused = seeknal("run", code=1).said
+    assert refused.count("2024-01-02 has 2 rows there and 1 here") == 2
+    assert "covers: {from: 2024-01-02, to: 2024-01-03}" in refused
+    node(seeknal, "id, day", more)
+    text = (seeknal.cwd / "seeknal/t.sql").read_text("utf-8")
+    covered = text.replace("--- */", "covers: {from: 2024-01-02, to: '{{ var(\"end\") }}'}\n--- */")
+    write(seeknal.cwd, {"seeknal/t.sql": covered})
+    seeknal("run", "--vars", '{"end": "2024-01-04"}')
+    for place in places:
+        assert sorted(dict(row)["id"] for row in place.seen()["shop.t"]) == [1, 6, 7]
