@@ -15,6 +15,7 @@ from typing import Any
 
 from seeknal_core import __version__
 from seeknal_core.errors import StateError
+from seeknal_core.regular import read_regular
 
 #: A cache is written anew when it holds this many times what a command used.
 _STALE = 2
@@ -42,7 +43,7 @@ class Cache:
         self._path, self._versions, self._known = path, [*versions, __version__], {}
         self._used, self._fresh = set(), False
         try:
-            document = json.loads(path.read_bytes())
+            document = json.loads(read_regular(path))
             if document["version"] == self._versions and isinstance(document["entries"], dict):
                 self._known = document["entries"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from seeknal_core.errors import HookContractError, PluginError, SeeknalError, exhausted
 from seeknal_core.plugins import PluginHost
+from seeknal_core.results import wrong
 from seeknal_core.types import ExecutionContext, SourceStream, redact
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def in_environment(hint: str, context: ExecutionContext) -> str:
     if context.profile.given and context.profile.path:
         options += ["--profile", context.profile.path]
     return _COMMAND.sub(lambda found: shlex.join([*found[0].split(), *options]), hint)
+
+
+def _named(result: object) -> str:
+    several = isinstance(result, tuple) and len(result) > 0
+    return (result[0] if several else result).__class__.__name__  # type: ignore[index]
 
 
 class HookCalls:
@@ -63,6 +69,9 @@ class HookCalls:
             raise self.broken(
                 type, hook, f"returned {result.__class__.__name__}, not {result_type.__name__}"
             )
+        found = wrong(result)
+        if found:
+            raise self.broken(type, hook, f"returned a {_named(result)}: {found}")
         return result
 
     @contextmanager

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Collection
 from pathlib import Path
 
+from seeknal_core.regular import read_regular
+
 
 class Aliases:
     """The aliases under a snapshot store, one small file each. Thread-safe.
@@ -22,7 +24,7 @@ class Aliases:
     def get(self, content_key: str) -> tuple[str, str] | None:
         """Return the stored key that a key stands for, and the proof."""
         try:
-            document = json.loads(self._path(content_key).read_bytes())
+            document = json.loads(read_regular(self._path(content_key)))
             return str(document["stored"]), str(document["proof"])
         except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
             return None

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import attrs
 
 from seeknal_core.errors import EngineError
+from seeknal_core.regular import read_regular
 from seeknal_core.specs import SourceNode
 
 #: A file's time stamp says nothing about writes this close to it, in nanoseconds.
@@ -253,7 +254,7 @@ class FileDigests:
 
 def _load(path: Path) -> dict[str, _Known]:
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path))
         if document["version"] != _CACHE_VERSION:
             return {}
         return {

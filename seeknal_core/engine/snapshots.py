@@ -31,6 +31,7 @@ from seeknal_core.engine import filedigest
 from seeknal_core.engine.aliases import Aliases
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.errors import EngineError, StateError
+from seeknal_core.regular import read_regular
 from seeknal_core.types import Snapshot
 
 #: Version of ``snapshot.json``; a folder with another one counts as absent.
@@ -331,7 +332,7 @@ class SnapshotStore:
     @staticmethod
     def _document(folder: Path) -> dict[str, Any] | None:
         try:
-            document = json.loads((folder / _DOCUMENT).read_bytes())
+            document = json.loads(read_regular(folder / _DOCUMENT))
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return None
         except OSError as error:

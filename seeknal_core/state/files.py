@@ -20,6 +20,7 @@ from pathlib import Path
 import attrs
 
 from seeknal_core.errors import StateError
+from seeknal_core.regular import NotAFile, read_regular, refuse_irregular
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -34,6 +35,7 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_irregular(path)
         with temporary.open("w", encoding="utf-8") as file:
             # Held while this process lives: see `remove_unfinished`.
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -74,6 +76,11 @@ def sync_folder(path: Path) -> None:
 
 def state_error(error: OSError, path: Path) -> StateError:
     """Say in one sentence why state could not be written or read."""
+    if isinstance(error, NotAFile):
+        aside = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.bad')}"
+        return StateError(
+            f"cannot use {path}: {error.strerror}", f"move it away and run again: {aside}"
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StateError(
             f"no space left on the device that holds {path.parent}",
@@ -93,7 +100,7 @@ def read_document(path: Path, version: int) -> Mapping[str, object] | None:
         StateError: unreadable, damaged, or written by a newer version.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -169,6 +176,8 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_char_device():
+            refuse_irregular(path)
         file = path.open("ab+", buffering=0)
     except OSError as error:
         raise state_error(error, path) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import threading
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from seeknal_core.regular import read_regular, refuse_irregular
 from seeknal_core.state.files import (
     damaged,
     exclusive_lock,
@@ -34,6 +36,9 @@ from seeknal_core.state.files import (
     write_atomically,
     write_document,
 )
+
+#: Without ``--debug`` what is of level warning goes to standard error, and nothing else.
+log = logging.getLogger("seeknal")
 
 _VERSION = 1
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -169,7 +174,10 @@ class Journal:
 
     def _open(self) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        refuse_irregular(self._path)
+        descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644
+        )
         if os.fstat(descriptor).st_size:
             # The command that left it may have died inside a line.
             os.write(descriptor, b"\n")
@@ -183,6 +191,8 @@ class StateStore:
     """
 
     def __init__(self, folder: Path) -> None:
+        #: Journals whose unreadable lines were told.
+        self._warned: set[Path] = set()
         self._folder = folder
         self._environments = folder / "environments"
 
@@ -195,7 +205,7 @@ class StateStore:
         """Return the id of this state folder, making it on the first write."""
         path = self._folder / "id"
         try:
-            found = path.read_bytes().decode("utf-8", "replace").strip()
+            found = read_regular(path).decode("utf-8", "replace").strip()
         except FileNotFoundError:
             found = ""
         except OSError as error:
@@ -309,21 +319,40 @@ class StateStore:
     def _journal_entries(self, name: str) -> Iterator[tuple[str, NodeRecord | TargetRecord]]:
         path = self._journal_path(name)
         try:
-            lines = path.read_bytes().splitlines()
+            lines = read_regular(path).splitlines()
         except FileNotFoundError:
             return
         except OSError as error:
             raise state_error(error, path) from error
-        for line in lines:
-            try:
-                entry = json.loads(line.decode("utf-8"))
-                if "node" in entry:
-                    yield str(entry["node"]), _checked(NodeRecord, entry["record"])
-                else:
-                    yield str(entry["target"]), _checked(TargetRecord, entry["record"])
-            except (ValueError, TypeError, KeyError, RecursionError):
-                # A line that was being written when its command died.
+        unreadable: list[int] = []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
                 continue
+            entry = self._entry(line)
+            if entry is not None:
+                yield entry
+            else:
+                unreadable.append(number)
+        if unreadable and path not in self._warned:
+            self._warned.add(path)
+            listed = ", ".join(map(str, unreadable[:5])) + (", …" if len(unreadable) > 5 else "")
+            log.warning(
+                "warning: %s: line %s cannot be read, as a command that died in the middle of "
+                "writing leaves it; what it said is done again",
+                path,
+                listed,
+            )
+
+    @staticmethod
+    def _entry(line: bytes) -> tuple[str, NodeRecord | TargetRecord] | None:
+        """Return what a journal's line says; None where it cannot be read."""
+        try:
+            entry = json.loads(line.decode("utf-8"))
+            if "node" in entry:
+                return str(entry["node"]), _checked(NodeRecord, entry["record"])
+            return str(entry["target"]), _checked(TargetRecord, entry["record"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
 
 
 def record_of(data: Mapping[str, Any], path: Path) -> EnvironmentRecord:

@@ -168,3 +168,57 @@ def test_what_four_hooks_promise_is_shown(seeknal: Cli) -> None:
     assert shown["hooks"] == ["resolve_profile", "namespace_for", "materialize", "count_rows"]
     assert any("not staged" in line for line in shown["guarantees"])
     assert "sources: no" in shown["guarantees"]
+
+
+FIELDS = {
+    "version=None": "version is None, not str",
+    "version=7": "version is of type int, not str",
+    "version=b'v'": "version is of type bytes, not str",
+    "rows_after='3'": "rows_after is of type str, not int",
+    "rows_after=True": "rows_after is of type bool, not int",
+    "rows_after=-1": "rows_after is -1, which is no count",
+    "rows_written=None": "rows_written is None, not int",
+    "created=1": "created is of type int, not bool",
+    "notes='a note'": "notes is of type str, not tuple[str, ...]",
+    "notes=[]": "notes is of type list, not tuple[str, ...]",
+    "notes=(1,)": "notes[0] is of type int, not str",
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_wrong_field_of_a_result_is_an_error_that_names_it(
+    project: Path, seeknal: Cli, tmp_path: Path, field: str
+) -> None:
+    """Not a record that is lost in silence, and a target that is written at every run."""
+    module = tmp_path / "site" / "seeknal_minimal.py"
+    name, _, value = field.partition("=")
+    right = module.read_text("utf-8")
+    wrong = (
+        right.replace(
+            "return WriteResult(rows_written=rows,",
+            "return _wrong(rows_written=rows,",
+        )
+        + f"\n\ndef _wrong(**fields: object) -> WriteResult:\n    return WriteResult(**{{**fields, {name!r}: {value}}})  # type: ignore[arg-type]\n"
+    )
+    assert wrong != right
+    module.write_text(wrong, "utf-8")
+    said = seeknal("run", "--select", "plain", code=1).said
+    assert f"materialize returned a WriteResult: {FIELDS[field]}" in said
+    assert "seeknal-minimal" in said and "report it to the authors" in said
+    module.write_text(right, "utf-8")
+    assert "1 written" in seeknal("run", "--select", "plain").said.replace("targets ", "")
+    seeknal("run", "--select", "plain")
+
+
+@pytest.mark.parametrize("count", ["-1", "True", "'3'", "None", "2.0"])
+def test_a_count_that_is_none_is_an_error(
+    project: Path, seeknal: Cli, tmp_path: Path, count: str
+) -> None:
+    seeknal("run")
+    write(project, nodes(10))
+    seeknal("run", "--env", "dev")
+    module = tmp_path / "site" / "seeknal_minimal.py"
+    text = module.read_text("utf-8").replace("    return count\n", f"    return {count}\n")
+    module.write_text(text, "utf-8")
+    said = seeknal("env", "promote", "dev", code=1).said
+    assert "count_rows returned" in said and "seeknal-minimal" in said

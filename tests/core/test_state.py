@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -206,3 +208,62 @@ def test_a_lock_needs_no_room_on_the_disk(tmp_path: Path) -> None:
     path.symlink_to("/dev/full")
     with exclusive_lock(path, "environment 'dev'"):
         pass
+
+
+KINDS = ["pipe", "folder", "socket"]
+
+
+def put(path: Path, kind: str) -> None:
+    """Put something that is no file at a path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        # A socket's path is short: it is bound by its name in the folder.
+        here = Path.cwd()
+        os.chdir(path.parent)
+        try:
+            socket.socket(socket.AF_UNIX).bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("environments/dev.journal", lambda store: store.load("dev")),
+        ("environments/dev.json", lambda store: store.load("dev")),
+        ("environments/dev.json", lambda store: store.save(EnvironmentRecord(name="dev"))),
+        ("environments/dev.journal", lambda store: store.journal("dev").target("t", TARGET)),
+        ("environments/dev.lock", lambda store: store.lock("dev").__enter__()),
+        ("id", lambda store: store.state_id(create=False)),
+        ("plans/dev.json", lambda store: store.read("plans", "dev")),
+    ],
+)
+def test_what_is_no_file_is_named_and_not_waited_for(
+    tmp_path: Path, kind: str, name: str, use: Callable[[StateStore], object]
+) -> None:
+    put(tmp_path / name, kind)
+    with pytest.raises(StateError, match=f"it is a {kind}, not a file") as raised:
+        use(StateStore(tmp_path))
+    assert f"mv {tmp_path / name}" in raised.value.hint
+
+
+def test_a_line_that_cannot_be_read_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = StateStore(tmp_path)
+    with store.journal("dev") as journal:
+        journal.target("t", TARGET)
+    path = tmp_path / "environments" / "dev.journal"
+    bad = path.read_text().replace(f'"version":"{TARGET.version}"', '"version":null')
+    path.write_text(path.read_text() + "\n" + bad + '{"target": "u", "rec')
+    for _ in range(2):
+        found = store.load("dev")
+        assert found is not None and found.targets == {"t": TARGET}
+    [record] = caplog.records
+    assert "dev.journal: line 3, 4 cannot be read" in record.getMessage()
