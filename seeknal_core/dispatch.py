@@ -34,6 +34,7 @@ from seeknal_core.types import (
     Location,
     Mode,
     Owned,
+    PromotionNote,
     Published,
     QualifiedName,
     Snapshot,
@@ -481,6 +482,43 @@ class Dispatcher:
             bool,
             context=context.connected(connection),
             owned=owned,
+        )
+
+    def note_promotion(
+        self, context: ExecutionContext, connection: Connection, note: PromotionNote
+    ) -> None:
+        """Keep a promotion's document in a store."""
+        self._calls.call(
+            connection.type,
+            "note_promotion",
+            bool,
+            context=context.connected(connection),
+            note=note,
+        )
+
+    def list_promotions(
+        self, context: ExecutionContext, connection: Connection
+    ) -> tuple[PromotionNote, ...]:
+        """List the promotions' documents that a store keeps."""
+        found = self._calls.call(
+            connection.type, "list_promotions", tuple, context=context.connected(connection)
+        )
+        if not all(isinstance(note, PromotionNote) for note in found):
+            raise self._calls.broken(
+                connection.type, "list_promotions", "returned things that are no PromotionNote"
+            )
+        return found
+
+    def forget_promotion(
+        self, context: ExecutionContext, connection: Connection, promotion: str
+    ) -> None:
+        """Remove a promotion's document from a store."""
+        self._calls.call(
+            connection.type,
+            "forget_promotion",
+            bool,
+            context=context.connected(connection),
+            promotion=promotion,
         )
 
     def sweep(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ConnectionSpec,
         ExecutionContext,
         Owned,
+        PromotionNote,
         Published,
         QualifiedName,
         Snapshot,
@@ -450,6 +451,41 @@ def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool)
 
 
 @hookspec(firstresult=True)
+def note_promotion(context: ExecutionContext, note: PromotionNote) -> bool:
+    """Keep a promotion's document in the store until `forget_promotion`; replace an older one.
+
+    Optional, together with `list_promotions` and `forget_promotion`; asks for `stage`. With
+    it a promotion whose machine was lost can be finished, or undone, from any other. Kept
+    per project and environment; durable when it returns.
+
+    Returns:
+        True.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def list_promotions(context: ExecutionContext) -> tuple[PromotionNote, ...]:
+    """List the documents that are kept for this project and environment, oldest first.
+
+    Optional, with `note_promotion`. Changes nothing; a store without any gives none.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def forget_promotion(context: ExecutionContext, promotion: str) -> bool:
+    """Remove a promotion's document, and what was made for it alone.
+
+    Optional, with `note_promotion`. May be called any number of times.
+
+    Returns:
+        Whether it was there.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
 def check_connection(context: ExecutionContext) -> str:
     """Try ``context.connection`` and say in a few words what answered.
 
@@ -465,6 +501,7 @@ def check_connection(context: ExecutionContext) -> str:
 GROUPS = (
     ("list_owned", "drop_target"),
     ("stage", "publish", "revert", "discard"),
+    ("note_promotion", "list_promotions", "forget_promotion"),
 )
 
 #: Hooks that make no sense without another one.
@@ -473,6 +510,7 @@ NEEDS = (
     ("prepare_publish", "publish"),
     ("inspect_targets", "inspect_target"),
     ("stage_targets", "stage"),
+    ("note_promotion", "stage"),
 )
 
 #: Hooks for several targets, and the one for each that they stand for.

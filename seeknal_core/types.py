@@ -736,6 +736,21 @@ class Owned:
 
 
 @attrs.frozen(kw_only=True)
+class PromotionNote:
+    """What a store keeps of a promotion, so that another machine can go on with it.
+
+    ``document`` is the core's own: JSON, no secret. ``state_id`` is the state folder's that
+    wrote it; ``written_at`` is when the first was kept, by the store's clock (ISO 8601, UTC),
+    empty where it isn't stored yet.
+    """
+
+    promotion: str
+    state_id: str
+    document: str
+    written_at: str = ""
+
+
+@attrs.frozen(kw_only=True)
 class Swept:
     """What ``sweep`` found of commands that died.
 

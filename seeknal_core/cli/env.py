@@ -112,12 +112,19 @@ def status(
     Finds targets that somebody dropped or changed since. Changes nothing.
     """
     from seeknal_core.environments.drift import status as find_drift
+    from seeknal_core.environments.drift import unfinished_promotion
     from seeknal_core.environments.listing import recorded
+    from seeknal_core.errors import PromotionInterrupted
     from seeknal_core.run.session import Request, open_session
+    from seeknal_core.state.records import EnvironmentRecord
 
     request = Request(project_dir=context.obj["project_dir"], environment=name, profile=profile)
     with open_session(request) as session:
-        record = recorded(session.state, session.environment.name)
+        unfinished, command = unfinished_promotion(session)
+        name = session.environment.name
+        # Where the folder was lost, the stores may still know of a promotion.
+        blank = EnvironmentRecord(name=name) if unfinished else None
+        record = session.state.load(name) or blank or recorded(session.state, name)
         found = find_drift(session, record)
         if not as_json:
             click.echo(profile_line(session))
@@ -129,6 +136,7 @@ def status(
                 "profile": session.profile.path,
                 "profile_reason": session.profile.reason,
                 "drifted": drifted,
+                "unfinished": unfinished or None,
                 "targets": [
                     {**attrs.asdict(one), "condition": one.condition.value} for one in found
                 ],
@@ -140,11 +148,15 @@ def status(
             [(one.name, one.node, f"{one.rows:,}", one.condition.value) for one in found],
         )
         click.echo(f"{len(found)} targets, {drifted} drifted")
-        if drifted:
+        if unfinished:
+            click.echo(f"{unfinished}\nNext: {command}")
+        elif drifted:
             click.echo(
                 f"Next: seeknal run --env {record.name} writes what is missing, "
                 "--full-refresh what was changed"
             )
+    if unfinished:
+        return PromotionInterrupted.exit_code
     return 3 if drifted and exit_code else 0
 
 

@@ -9,6 +9,7 @@ import click
 
 from seeknal_core.cli.options import environment_options, request_from
 from seeknal_core.cli.render import counted, output_for, profile_line
+from seeknal_core.errors import PromotionInterrupted
 
 
 @click.group()
@@ -48,12 +49,16 @@ def recover(
         found = rebuild(session)
         if as_json:
             click.echo(json.dumps(attrs.asdict(found), indent=2), file=output)
-            return 0
+            return PromotionInterrupted.exit_code if found.unfinished else 0
         for name in found.targets:
             click.echo(f"found {name}")
         for name in found.foreign:
             click.echo(f"not this environment's: {name}")
         click.echo(f"{counted(len(found.targets), 'target')} recovered")
+        if found.unfinished:
+            click.echo(found.unfinished)
+            click.echo(f"Next: {found.command}")
+            return PromotionInterrupted.exit_code
         environment_option = "" if session.environment.is_production else f" --env {environment}"
         click.echo(f"Next: seeknal run{environment_option}")
     return 0

@@ -6,6 +6,8 @@ import enum
 
 import attrs
 
+from seeknal_core.environments import notes
+from seeknal_core.environments import promotion as promotions
 from seeknal_core.run.session import Session, bind, load_plugins
 from seeknal_core.run.targets import TargetCheck, check_targets
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
@@ -61,6 +63,25 @@ def status(session: Session, record: EnvironmentRecord) -> tuple[TargetCondition
         )
         for key, held in sorted(record.targets.items())
     )
+
+
+def unfinished_promotion(session: Session) -> tuple[str, str]:
+    """Say which promotion or rollback is unfinished, by the state and by the stores.
+
+    Returns:
+        A sentence and the command that goes on; both empty where there is none.
+
+    Raises:
+        BackendError: a store does not answer.
+    """
+    held = promotions.load(session.state, session.environment.name)
+    if held is not None:
+        return promotions.sentence(held), promotions.resume_command(held)
+    load_plugins(session, list(session.graph.nodes.values()))
+    for found in notes.unknown(session):
+        if not found.is_over:
+            return found.sentence, notes.recover_command(session)
+    return "", ""
 
 
 def _condition(held: TargetRecord, check: TargetCheck | None) -> Condition:

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
+from seeknal_core.environments import notes, publishing
 from seeknal_core.environments import promotion as promotions
-from seeknal_core.environments import publishing
 from seeknal_core.environments.deleting import owned_things
 from seeknal_core.environments.promotion import Promotion, Step, Write
 from seeknal_core.errors import BackendError, ConfigError, SeeknalError
@@ -75,17 +75,20 @@ def finish(session: Session, promotion: Promotion) -> tuple[str, ...]:
     last = promotions.load(session.state, name, "last")
     if last is not None and last.id != promotion.id:
         promotions.outdate(session.state, last)
-    promotions.save(session.state, attrs.evolve(promotion, step=Step.DONE, after=record), "last")
-    notes: tuple[str, ...] = ()
+    done = attrs.evolve(promotion, step=Step.DONE, after=record)
+    promotions.save(session.state, done, "last")
+    kept = notes.quietly(session, done)
+    said: tuple[str, ...] = (kept,) if kept else ()
     try:
         publishing.discard_outdated(session)
     except BackendError as error:
-        notes = (
+        said = (
+            *said,
             "data that undid an earlier promotion is left, and goes with the next promotion: "
             f"{redact(str(error))}",
         )
     promotions.forget(session.state, name)
-    return notes
+    return said
 
 
 def drop_removed(session: Session, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -186,6 +189,7 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
                 publishing.refuse_moved(session, found)
             found = attrs.evolve(found, step=Step.REVERTING, rollback=True)
             promotions.save(session.state, found)
+            notes.put(session, found)
         publishing.revert_all(session, found, overwrite=abort == "overwrite")
         definitions = {id: node.definition for id, node in found.after.nodes.items()}
         with publishing.interrupted_without_state(found, "every store has undone it"):

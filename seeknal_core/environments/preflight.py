@@ -57,7 +57,7 @@ class Preflight:
         is_base = record.base == destination.name or (
             not record.base and destination.name == self.destination.session.settings.production
         )
-        moved = moved_digest(destination if destination.nodes else None)
+        moved = moved_digest(destination)
         if is_base and record.base_state != moved and not self.force:
             raise StalePlan(
                 f"{destination.name!r} has moved since {record.name!r} was planned upon it",

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import attrs
 
+from seeknal_core.environments import notes, publishing
 from seeknal_core.environments import promotion as promotions
-from seeknal_core.environments import publishing
 from seeknal_core.environments.auditing import audit_promoted
 from seeknal_core.environments.choosing import Choice, Policy, Side, choose
 from seeknal_core.environments.finishing import drop_removed, finish, write_direct
@@ -104,7 +104,10 @@ def _recover(session: Session, source_name: str, request: PromoteRequest) -> Pro
     """Go on with, or undo, what an earlier command left; None if a new one is to begin."""
     name = session.environment.name
     found = promotions.load(session.state, name)
+    if found is None and (request.resume or request.abort):
+        found = notes.take_over(session)
     if found is None:
+        notes.refuse_unknown(session)
         if request.resume or request.abort:
             raise ConfigError(
                 f"no promotion into {name!r} is unfinished", f"seeknal env promote {source_name}"
@@ -370,15 +373,17 @@ class _Promoter:
         save_manifest(self._session.state, promotion.id, self._destination.manifest)
         promotions.save(self._session.state, promotion)
         try:
+            notes.put(self._session, promotion)
             staged = publishing.stage_all(self._session, promotion, snapshots)
             publishing.verify_all(
                 self._session, staged, snapshots, checksums=self._compares_contents
             )
             self._session.context.cancellation.check()
+            verified = attrs.evolve(staged, step=Step.VERIFIED)
+            notes.put(self._session, verified)
         except SeeknalError:
             publishing.give_up(self._session, promotion)
             raise
-        verified = attrs.evolve(staged, step=Step.VERIFIED)
         promotions.save(self._session.state, verified)
         published = publishing.publish_all(self._session, verified)
         with publishing.interrupted_without_state(verified, _PUBLISHED):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -110,23 +111,35 @@ def load(state: StateStore, destination: str, which: str = "current") -> Promoti
         return None
     path = state.document_path(_KIND, name)
     try:
-        values = {key: value for key, value in data.items() if key != "schema_version"}
-        return Promotion(
-            **{
-                **values,
-                "step": Step(data["step"]),
-                "parts": tuple(_part(part) for part in data["parts"]),
-                "direct": tuple(_write(write) for write in data["direct"]),
-                "before": record_of(data["before"], path),
-                "after": record_of(data["after"], path),
-            }
-        )
+        return from_document(data, path)
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(
             f"{path} is damaged: {error}",
             "keep a copy of it; what the stores hold is shown by: seeknal env status "
             f"{destination}",
         ) from error
+
+
+def from_document(data: Mapping[str, Any], path: Path) -> Promotion:
+    """Make a promotion of a document's values.
+
+    Args:
+        path: where they stood, for messages.
+
+    Raises:
+        KeyError, TypeError, ValueError, StateError: they are no promotion's.
+    """
+    values = {key: value for key, value in data.items() if key != "schema_version"}
+    return Promotion(
+        **{
+            **values,
+            "step": Step(data["step"]),
+            "parts": tuple(_part(part) for part in data["parts"]),
+            "direct": tuple(_write(write) for write in data["direct"]),
+            "before": record_of(data["before"], path),
+            "after": record_of(data["after"], path),
+        }
+    )
 
 
 def save(state: StateStore, promotion: Promotion, which: str = "current") -> Promotion:
@@ -161,6 +174,13 @@ def outdated(state: StateStore, destination: str) -> list[Promotion]:
 def forget_undone(state: StateStore, promotion: Promotion) -> None:
     """Remove the manifest that was kept to undo a promotion."""
     state.remove("manifests", promotion.id)
+
+
+def sentence(found: Promotion) -> str:
+    """Say that a promotion, or a rollback, is unfinished."""
+    if found.rollback:
+        return f"a rollback of {found.destination!r} is unfinished"
+    return f"a promotion of {found.source!r} into {found.destination!r} is unfinished"
 
 
 def resume_command(found: Promotion) -> str:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import attrs
 
+from seeknal_core.environments import notes
 from seeknal_core.environments import promotion as promotions
 from seeknal_core.environments.promotion import Part, Promotion, Step, Write
 from seeknal_core.errors import (
@@ -362,6 +363,7 @@ def discard_all(session: Session, promotion: Promotion) -> None:
     """
     for one in _opened(session, promotion):
         session.dispatcher.discard(session.context, one.connection, one.batch)
+    notes.forget(session, promotion)
 
 
 def discard_outdated(session: Session) -> None:

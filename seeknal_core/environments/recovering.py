@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 import attrs
 
+from seeknal_core.environments import notes
+from seeknal_core.environments import promotion as promotions
 from seeknal_core.run.session import Session, bind, load_plugins
 from seeknal_core.run.targets import check_targets
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
@@ -13,10 +15,16 @@ from seeknal_core.state.records import EnvironmentRecord, TargetRecord
 
 @attrs.frozen(kw_only=True)
 class Recovered:
-    """What was found: targets by name, and those that are not this environment's."""
+    """What was found: targets by name, and those that are not this environment's.
+
+    ``unfinished`` says which promotion or rollback has to be gone on with, and ``command``
+    how; both are empty where there is none.
+    """
 
     targets: tuple[str, ...]
     foreign: tuple[str, ...]
+    unfinished: str = ""
+    command: str = ""
 
 
 def recover(session: Session) -> Recovered:
@@ -63,10 +71,20 @@ def recover(session: Session) -> Recovered:
         generation = max(
             [record.generation, *(c.state.generation for c in checks.values() if c.state)]
         )
-        session.state.save(
-            attrs.evolve(record, targets={**record.targets, **found}, generation=generation)
-        )
-    return Recovered(targets=tuple(held.name for held in found.values()), foreign=tuple(foreign))
+        unfinished = notes.take_over(session) or promotions.load(session.state, name)
+        if unfinished is None:
+            session.state.save(
+                attrs.evolve(record, targets={**record.targets, **found}, generation=generation)
+            )
+        elif not record.targets:
+            # What the tables hold now is half of it; going on with it says what is right.
+            session.state.save(unfinished.before)
+    return Recovered(
+        targets=tuple(held.name for held in found.values()),
+        foreign=tuple(foreign),
+        unfinished=promotions.sentence(unfinished) if unfinished else "",
+        command=promotions.resume_command(unfinished) if unfinished else "",
+    )
 
 
 def _now() -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import attrs
 
+from seeknal_core.environments import notes
 from seeknal_core.environments import promotion as promotions
 from seeknal_core.errors import SeeknalError
-from seeknal_core.run.session import Request, Session, open_session, sibling
+from seeknal_core.run.session import Request, Session, load_plugins, open_session, sibling
 from seeknal_core.state.records import StateStore
 from seeknal_core.types import Swept, redact
 
@@ -35,6 +36,7 @@ def sweep(request: Request, *, dry_run: bool) -> Leftovers:
             live = _live(session.state)
             seen: set[str] = set()
             for each in _sessions(session, skipped):
+                _sweep_lost(each, swept, skipped, dry_run=dry_run)
                 _sweep(each, live, seen, swept, skipped, dry_run=dry_run)
     except SeeknalError as error:
         skipped.append(f"the stores: {redact(str(error))}")
@@ -82,6 +84,16 @@ def _sweep(
             )
         except SeeknalError as error:
             skipped.append(f"connection {spec.name}: {redact(str(error))}")
+
+
+def _sweep_lost(session: Session, swept: list[Swept], skipped: list[str], *, dry_run: bool) -> None:
+    """Discard what the stores keep for promotions that this folder has lost."""
+    try:
+        load_plugins(session, list(session.graph.nodes.values()))
+        removed, kept = notes.sweep(session, dry_run=dry_run)
+        swept.append(Swept(removed=removed, kept=tuple(kept)))
+    except SeeknalError as error:
+        skipped.append(f"promotions into {session.environment.name}: {redact(str(error))}")
 
 
 def _live(state: StateStore) -> tuple[str, ...]:

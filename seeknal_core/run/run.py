@@ -188,7 +188,7 @@ def moved_digest(record: EnvironmentRecord | None) -> str:
 
     Its data is not in it: a scheduled refresh is not a move.
     """
-    if record is None:
+    if record is None or not (record.nodes or record.targets or record.generation):
         return ""
     return digest(
         "state",

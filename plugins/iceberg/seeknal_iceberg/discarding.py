@@ -23,6 +23,7 @@ from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import cleanup, embedded, fencing, outcome, pending, removal, together, updates
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.files import folder_of
+from seeknal_iceberg.transactions import location_of
 from seeknal_iceberg.waiting import Waiting, undo_tag, write_id_of
 
 if TYPE_CHECKING:
@@ -142,6 +143,11 @@ def _discard(
             folder_of(table.metadata, write_id),
             f"{table.metadata.location.rstrip('/')}/metadata",
         ]
+    elif not folders:
+        # The note went with the machine that staged; the place of a new table can be told.
+        place = location_of(catalog, catalogs.of(context), target.name.parts, write_id)
+        if place is not None:
+            folders += [f"{place}/data/seeknal-{write_id}", f"{place}/metadata"]
     _delete(catalog, table, list(dict.fromkeys(folders)), sorted(ids), since)
     if target.staged is not None and Waiting.of(target.staged).created and table is None:
         cleanup.finish_drop(context, catalog, target.name.parts)

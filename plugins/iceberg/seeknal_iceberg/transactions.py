@@ -43,7 +43,7 @@ def begin_new(
     schema = assign_fresh_schema_ids(new_schema(columns))
     wanted = partitions.parse(target.partition_by, schema, str(target.name))
     _check_levels(connection, target)
-    location = _location(catalog, connection, parts, write_id)
+    location = location_of(catalog, connection, parts, write_id)
     make_namespace(location is not None)
     return catalog.create_table_transaction(
         identifier(connection, parts),
@@ -83,10 +83,13 @@ def _check_levels(connection: IcebergConnection, target: Target) -> None:
         )
 
 
-def _location(
+def location_of(
     catalog: Catalog, connection: IcebergConnection, parts: tuple[str, ...], write_id: str
 ) -> str | None:
-    """Choose a table's location where no server does: unique, without odd characters."""
+    """Return a new table's location where no server chooses it, else None.
+
+    Unique for each write, and without odd characters.
+    """
     warehouse = catalog.properties.get("warehouse")
     if connection.catalog_type != "sql" or not warehouse:
         return None

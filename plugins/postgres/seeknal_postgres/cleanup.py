@@ -20,7 +20,7 @@ from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Owned, OwnedKind, QualifiedName, Target
 from seeknal_postgres import locks
 from seeknal_postgres.errors import said, translated
-from seeknal_postgres.ledger import TABLES, Ledger, schema_exists
+from seeknal_postgres.ledger import NOTES, TABLES, Ledger, schema_exists
 from seeknal_postgres.naming import qualified, quote
 from seeknal_postgres.pool import Conn, Pool, connection_of, pool_of
 from seeknal_postgres.settings import settle
@@ -394,6 +394,11 @@ def take_back(pool: Pool, conn: Conn, ledger: Ledger, target: Target) -> None:
 
 def _recorded(ledger: Ledger) -> bool:
     row = ledger.conn.execute(ledger._sql(_RECORDS), [ledger.schema]).fetchone()
+    if row and row[0]:
+        return True
+    if NOTES not in ledger.tables():
+        return False
+    row = ledger.conn.execute(ledger._sql("SELECT EXISTS (SELECT FROM {schema}.notes)")).fetchone()
     return bool(row and row[0])
 
 

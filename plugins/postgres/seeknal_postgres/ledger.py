@@ -57,10 +57,13 @@ _TABLES = (
         names text[] NOT NULL, numbers int2[] NOT NULL,
         PRIMARY KEY (schema_name, table_name))""",
 )
+#: The table of promotions' documents; made when the first one is kept (`notes`).
+NOTES = "notes"
 #: The ledger's own tables.
-TABLES = ("targets", "appended", "schemas", "promotions", "promotion_targets", "columns")
-#: What an earlier version's ledger may lack and still undo what that version published.
-_LATER = frozenset({"columns"})
+TABLES = ("targets", "appended", "schemas", "promotions", "promotion_targets", "columns", NOTES)
+#: What a ledger may lack and still undo what was published: an earlier version's lacks the
+#: first, and the other is made when it is needed.
+_LATER = frozenset({"columns", NOTES})
 
 
 @attrs.frozen(kw_only=True)

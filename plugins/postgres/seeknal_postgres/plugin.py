@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ConnectionSpec,
         ExecutionContext,
         Owned,
+        PromotionNote,
         Published,
         QualifiedName,
         Snapshot,
@@ -230,6 +231,30 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
     from seeknal_postgres import reverting
 
     reverting.discard(context, batch)
+
+
+@hookimpl
+def note_promotion(context: ExecutionContext, note: PromotionNote) -> bool:
+    """Keep a promotion's document in the ledger's schema."""
+    from seeknal_postgres import notes
+
+    return notes.note_promotion(context, note)
+
+
+@hookimpl
+def list_promotions(context: ExecutionContext) -> tuple[PromotionNote, ...]:
+    """List the documents that the ledger's schema keeps."""
+    from seeknal_postgres import notes
+
+    return notes.list_promotions(context)
+
+
+@hookimpl
+def forget_promotion(context: ExecutionContext, promotion: str) -> bool:
+    """Forget a promotion's document."""
+    from seeknal_postgres import notes
+
+    return notes.forget_promotion(context, promotion)
 
 
 @hookimpl
