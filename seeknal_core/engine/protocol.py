@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Output:
-    """What a node put into its staging folder: the stored schema and the rows."""
+    """What a node put into its staging folder: the stored schema and the rows.
+
+    ``notes`` are sentences for the user: what was left out, what a guess was changed to.
+    """
 
     schema: pa.Schema = attrs.field(eq=False, repr=False)
     row_count: int
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

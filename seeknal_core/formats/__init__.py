@@ -14,6 +14,7 @@ from seeknal_core.formats.csv import CsvParams
 from seeknal_core.formats.json import JsonParams
 from seeknal_core.formats.params import FileParams
 from seeknal_core.formats.parquet import ParquetParams
+from seeknal_core.formats.text import OnBadRows, TextParams
 from seeknal_core.formats.xlsx import XlsxParams
 from seeknal_core.structure import join, structure
 
@@ -21,7 +22,9 @@ __all__ = [
     "CsvParams",
     "FileParams",
     "JsonParams",
+    "OnBadRows",
     "ParquetParams",
+    "TextParams",
     "XlsxParams",
     "read_params",
 ]
@@ -45,6 +48,9 @@ def read_params(type: str, params: Mapping[str, object], *, path: str = "params"
     Raises:
         OptionError: with all mistakes.
     """
+    if "on_bad_rows" in params and params["on_bad_rows"] is None:
+        # YAML reads the plain word as no value.
+        params = {**params, "on_bad_rows": OnBadRows.NULL.value}
     result = structure(params, _CLASSES[type], path=path)
     problems = [
         Problem(each.message, path=join(path, each.path), hint=each.hint)

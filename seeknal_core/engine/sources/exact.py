@@ -194,23 +194,25 @@ def double_keeps(text: str) -> str:
     """
     cast = f"TRY_CAST({text} AS DOUBLE)"
     digits = _significant(f"split_part(lower({text}), 'e', 1)")
-    count = f"length({digits})"
-    written = f"printf('%.' || ({count} - 1) || 'e', {cast})"
+    written = f"printf('%.' || (length(digits) - 1) || 'e', {cast})"
     again = _significant(f"split_part({written}, 'e', 1)")
+    # A lambda names the digits: repeated, they cost 4 ms a column to plan.
     return (
-        f"(CASE WHEN {cast}::VARCHAR = {text} THEN true"
+        f"({cast}::VARCHAR = {text} OR list_transform([{digits}], lambda digits: CASE"
         f" WHEN {cast} IS NULL OR isinf({cast}) THEN false"
-        f" WHEN {count} = 0 THEN true"
-        f" WHEN {cast} = 0 OR {count} > 300 THEN false"
-        f" WHEN {count} <= {_DIGITS_KEPT} AND abs({cast}) > {_SMALLEST} THEN true"
-        f" ELSE {again} = {digits} END)"
+        " WHEN digits = '' THEN true"
+        f" WHEN {cast} = 0 OR length(digits) > 300 THEN false"
+        f" WHEN length(digits) <= {_DIGITS_KEPT} AND abs({cast}) > {_SMALLEST} THEN true"
+        f" ELSE {again} = digits END)[1])"
     )
 
 
 def _significant(text: str) -> str:
-    """Write the SQL of a number's digits without leading and trailing zeros and the rest."""
-    digits = f"regexp_replace({text}, '[^0-9]', '', 'g')"
-    return f"regexp_replace({digits}, '^0+|0+$', '', 'g')"
+    """Write the SQL of a number's digits without leading and trailing zeros and the rest.
+
+    Without a regular expression, which takes DuckDB 0.3 ms to plan, each time it is named.
+    """
+    return f"trim(replace({text}, '.', ''), '-+0 ')"
 
 
 def _decimal(text: str, kind: DeclaredType, forms: Forms) -> str:
@@ -267,10 +269,15 @@ def _moment(text: str, forms: Forms) -> str:
         if not has_offset(forms.timestamp_format):
             return "NULL::TIMESTAMPTZ"
         return f"CASE WHEN {_usual_year(found)} THEN ({found})::TIMESTAMPTZ END"
+    cast = f"TRY_CAST({text} AS TIMESTAMPTZ)"
+    usual = _matches(text, rf"[12]\d{{3}}-\d\d-\d\d[ T]{_CLOCK}{_OFFSET.lstrip(' ?')}")
     # DuckDB takes no space before the offset.
-    cast = f"TRY_CAST(regexp_replace(trim({text}), ' ([-+Zz])', '\\1') AS TIMESTAMPTZ)"
+    close = f"TRY_CAST(regexp_replace(trim({text}), ' ([-+Zz])', '\\1') AS TIMESTAMPTZ)"
     form = rf"{_DAY}[ T]{_CLOCK}{_OFFSET}"
-    return f"CASE WHEN {_spaced(text, form)} AND {_in_era(cast)} THEN {cast} END"
+    return (
+        f"CASE WHEN {usual} THEN {cast}"
+        f" WHEN {_spaced(text, form)} AND {_in_era(close)} THEN {close} END"
+    )
 
 
 def has_offset(format: str) -> bool:

@@ -66,10 +66,11 @@ def read_files(
     )
     for _ in range(_TRIES):
         try:
-            before = [_signature(path) for path in files.files]
+            recent = [_is_recent(path) for path in files.files]
+            before = list(map(_signature, files.files, recent))
             with translated(source.id):
                 output = _READERS[source.type](reading)
-            if before == [_signature(path) for path in files.files]:
+            if before == list(map(_signature, files.files, recent)):
                 return output
         except FileNotFoundError as error:
             raise EngineError(
@@ -96,15 +97,20 @@ def _params(source: SourceNode) -> FileParams:
         ) from None
 
 
-def _signature(path: Path) -> tuple[object, ...]:
+def _is_recent(path: Path) -> bool:
+    """Tell whether a file may be written again without a new time stamp."""
+    return time.time() - path.stat().st_mtime <= _RECENT_SECONDS
+
+
+def _signature(path: Path, digested: bool) -> tuple[object, ...]:
     """Return what changes when a file's content does.
 
-    A file written within the last two seconds may be written again without a
-    new time stamp, so its bytes are digested too.
+    Args:
+        digested: digest the bytes too, for a file that was recent before it was read.
     """
     found = path.stat()
     signature = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-    if time.time() - found.st_mtime > _RECENT_SECONDS:
+    if not digested:
         return signature
     with path.open("rb") as file:
         return (*signature, hashlib.file_digest(file, "sha256").digest())
