@@ -155,6 +155,7 @@ def report_as_mapping(report: RunReport) -> dict[str, Any]:
                 "seconds": round(node.seconds, 3),
                 "detail": node.detail,
                 "hint": node.hint,
+                "notes": [redact(note) for note in node.notes],
             }
             for node in report.nodes
         ],

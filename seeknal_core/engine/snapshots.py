@@ -20,7 +20,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -181,13 +181,27 @@ class SnapshotStore:
             finally:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def commit(self, staging: Staging, node: str, content_key: str, digest: str) -> Snapshot:
+    def notes_of(self, content_key: str) -> tuple[str, ...]:
+        """Return the notes that were given on `commit`."""
+        document = self._document(self._folder(content_key))
+        notes = document.get("notes") if document else None
+        return tuple(map(str, notes)) if isinstance(notes, list) else ()
+
+    def commit(
+        self,
+        staging: Staging,
+        node: str,
+        content_key: str,
+        digest: str,
+        notes: Sequence[str] = (),
+    ) -> Snapshot:
         """Make what is staged the snapshot of a key, durably.
 
         Where the key is stored already, the stored one wins and the staged is dropped.
 
         Args:
             digest: what `Engine.digest` said of the staging, or empty.
+            notes: what is to be said of the rows whenever they are used (`Output.notes`).
 
         Raises:
             EngineError: nothing is staged, or the disk is full.
@@ -212,6 +226,7 @@ class SnapshotStore:
                     for path in files
                 ],
                 "digest": digest,
+                **({"notes": list(notes)} if notes else {}),
             }
             document["check"] = _check(document)
             _write_durably(staging.path / _DOCUMENT, json.dumps(document, indent=1).encode())

@@ -45,7 +45,8 @@ _STOPPING = 2.0
 class Computed:
     """A node's snapshot and whether it had to be computed.
 
-    ``proof`` says why stored rows are its own although its inputs changed.
+    ``proof`` says why stored rows are its own although its inputs changed; ``notes`` what is
+    to be said of the rows (`Output.notes`).
     """
 
     snapshot: Snapshot
@@ -53,6 +54,7 @@ class Computed:
     binding: str = ""
     read_at: str = ""
     proof: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Computer:
@@ -307,13 +309,14 @@ class Computer:
             found = self._store.find(node.id, read.content_key)
             if found is not None:
                 check_rows(node, found.row_count)
-                return Computed(snapshot=found, reused=True, binding=binding)
+                notes = self._store.notes_of(read.content_key)
+                return Computed(snapshot=found, reused=True, binding=binding, notes=notes)
             with self._store.staging() as staging:
-                self.engine().read_files(read.source, read.files, staging)
+                notes = self.engine().read_files(read.source, read.files, staging).notes
                 if self._unchanged(node, read):
                     key = read.content_key
-                    snapshot = self._store.commit(staging, node.id, key, digest="")
-                    return Computed(snapshot=snapshot, reused=False, binding=binding)
+                    snapshot = self._store.commit(staging, node.id, key, "", notes)
+                    return Computed(snapshot=snapshot, reused=False, binding=binding, notes=notes)
         raise EngineError(
             f"{node.id}: its files change while they are read",
             "wait until they are complete",

@@ -288,7 +288,11 @@ class Executor:
             seconds=time.monotonic() - started,
             detail=f"unaffected: {computed.proof}" if computed.proof else "",
             content_key=snapshot.content_key,
+            notes=computed.notes,
         )
+        if not computed.reused:
+            for note in computed.notes:
+                self._warnings.put(f"{id}: {note}")
         return _NodeEnd(outcome=outcome, snapshot=snapshot)
 
     def _held(self, id: str) -> NodeRecord | None:

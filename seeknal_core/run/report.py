@@ -34,7 +34,7 @@ class NodeOutcome:
     """A node's end.
 
     ``seconds`` is wall time; ``detail`` is the reason or the error, whose family is
-    ``error``.
+    ``error``. ``notes`` are sentences about the rows: what was left out, what was guessed.
     """
 
     id: str
@@ -45,6 +45,7 @@ class NodeOutcome:
     hint: str = ""
     error: str = ""
     content_key: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
