@@ -132,7 +132,7 @@ class UpsertPromoted(Upsert):
 
     def wanted(self) -> dict[str, Wanted]:
         """Return half as much again as a run may take."""
-        return {self.row: Wanted(ratio=1.8), self.lake_row: Wanted(ratio=2.25)}
+        return {self.row: Wanted(ratio=2.5), self.lake_row: Wanted(ratio=2.25)}
 
     def rows(self, number: int) -> dict[str, dict[str, Take]]:
         """Return both stores' ways."""
