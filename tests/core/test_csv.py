@@ -214,6 +214,13 @@ def test_a_bad_value_far_below_is_named_by_its_line(read: Files) -> None:
     assert "a.csv, line 60002: column 'a': '1.5' is no integer" in message
 
 
+def test_empty_lines_are_no_rows_of_several_columns(read: Files) -> None:
+    text = "\n\na,b\n\n1,2\n\n\nx,3\n\n"
+    assert "line 8: column 'a': 'x'" in read.refused(text, {"a": "integer"})
+    assert read(text.encode("utf-16")) == read(text) == [("1", 2), ("x", 3)]
+    assert read("a\n1\n\n2\n") == [(1,), (None,), (2,)]
+
+
 def test_bad_rows_are_left_out_or_made_null_where_the_user_asks(read: Files) -> None:
     text = 'a,b\n1,x\n1.5,"y\nz"\n2,w\nq,v\n'
     assert "on_bad_rows" in read.refused(text, {"a": "integer"})
@@ -271,6 +278,30 @@ def test_files_may_differ_where_nothing_is_lost(read: Files) -> None:
     wide = {"a.csv": "a\n1\n", "b.csv": "b,a\nx,2\n"}
     assert read(wide, union_by_name=True) == [(1, None), (2, "x")]
     assert "a.csv is empty" in read.refused({"a.csv": "", "b.csv": " \n"})
+
+
+@pytest.mark.parametrize("count", [1, 3, 9, 33])
+def test_a_quote_that_is_not_closed_is_refused_among_any_number_of_files(
+    read: Files, count: int
+) -> None:
+    files = {f"{n:02}.csv": "a,b\n1,2\n" for n in range(count)}
+    bad = 'a,b\n1,2\n3,"x\n4,5\n'
+    assert "zz.csv, line 3: a quote is not closed" in read.refused({**files, "zz.csv": bad})
+
+
+def test_many_small_files_are_each_known(read: Files) -> None:
+    files: dict[str, str | bytes] = {
+        f"{n:03}.csv": f'a,b\n{n},"x,""{n}\n"\n\n{n},\n' for n in range(120)
+    }
+    found = read(files, filename=True)
+    assert found[6] == (3, 'x,"3\n', "003.csv")
+    assert [row[0] for row in found] == [n for n in range(120) for _ in range(2)]
+    bad = {**files, "070.csv": "a,b\n1,2\n1.5,2\n"}
+    assert "070.csv, line 3: column 'a'" in read.refused(bad, {"a": "integer"})
+    for text, said in (("1,2\n3\n", "line 3: 1 column"), ('3,"x\n', "line 2: a quote is not")):
+        assert f"070.csv, {said}" in read.refused({**files, "070.csv": f"a,b\n{text}"})
+    assert len(read({**files, "070.csv": "a,b\n1\n"}, on_bad_rows="skip")) == 238
+    assert "left out" in read.notes
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from seeknal_core.engine import quoting
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.sources import csv_errors, guess
 from seeknal_core.engine.sources.csv_look import Look, check_agreement, look
+from seeknal_core.engine.sources.csv_records import UnclosedQuote
 from seeknal_core.engine.sources.csv_table import Part, Table, as_it_is, copied, make_table
 from seeknal_core.engine.sources.exact import Forms, checked, convert, has_offset, is_bad
 from seeknal_core.engine.sources.guessing import Guessed, SeenIn, settle
@@ -32,7 +33,7 @@ _SAMPLE_ROWS = 20_480
 _MARK = "seeknal: bad value in "
 _MARKED = re.compile(re.escape(_MARK) + r"(\d+):")
 _MIXED_LINE_ENDS = "reached an invalid state"
-_TRIES = 3
+_TRIES = 4
 
 
 @attrs.frozen(kw_only=True)
@@ -94,10 +95,17 @@ class _Reader:
                 for each in looks
             ]
             skips = self._params.on_bad_rows is OnBadRows.SKIP
+            merges = True
             for _ in range(_TRIES):
                 try:
-                    return self._read(parts)
+                    return self._read(parts, merges=merges)
+                except UnclosedQuote:
+                    merges = False
                 except duckdb.InvalidInputException as error:
+                    if merges and len(parts) > 1:
+                        # The copy of many files names none of them.
+                        merges = False
+                        continue
                     again = _MIXED_LINE_ENDS in str(error)
                     ragged = skips and csv_errors.is_ragged(error)
                     if not again and not ragged:
@@ -131,8 +139,11 @@ class _Reader:
         check_agreement(self._reading, looks)
         return looks
 
-    def _read(self, parts: Sequence[Part]) -> Output:
-        table = make_table(parts, self._params)
+    def _read(self, parts: Sequence[Part], *, merges: bool) -> Output:
+        folder = self._folder if merges else None
+        found = self._reading.cursor.execute("SELECT current_setting('threads')").fetchone()
+        threads = int(found[0]) if found else 1
+        table = make_table(parts, self._params, folder=folder, threads=threads)
         extra = self._reading.extra_columns(
             [(str(part.path), part.look.label) for part in parts], table.names
         )

@@ -7,6 +7,7 @@ one that differs is an error that names both.
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
 import re
 import zlib
@@ -20,7 +21,6 @@ from seeknal_core.engine.sources.csv_records import (
     Dialect,
     Splitter,
     encoding_of,
-    is_gzip,
     open_bytes,
 )
 from seeknal_core.engine.sources.reading import Reading
@@ -38,7 +38,8 @@ class Look:
     """What a file is like.
 
     ``lines_above`` counts the lines down to the header's last; ``plain`` says that DuckDB can
-    read the file as it is: UTF-8, no comments, no quotes above the first row.
+    read the file as it is: UTF-8, no comments, no quotes above the first row. ``packed`` says
+    that it is compressed.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Look:
     has_header: bool
     lines_above: int
     plain: bool
+    packed: bool
 
 
 def look(reading: Reading, path: Path) -> Look | None:
@@ -59,7 +61,7 @@ def look(reading: Reading, path: Path) -> Look | None:
     """
     params = reading.params
     assert isinstance(params, CsvParams)
-    start = _start(reading, path)
+    start, packed = _start(reading, path)
     encoding = encoding_of(start, params.encoding)
     text = _decoded(reading, path, start, encoding)
     if not text.strip():
@@ -85,7 +87,7 @@ def look(reading: Reading, path: Path) -> Look | None:
     plain = (
         encoding == "utf-8-sig"
         and not params.comment
-        and is_gzip(path) == (path.suffix == ".gz")
+        and packed == (path.suffix == ".gz")
         and header_lines == 1
         # DuckDB minds quotes in the lines that it skips.
         and not (quote and any(line.count(quote) % 2 for line in lines))
@@ -99,20 +101,23 @@ def look(reading: Reading, path: Path) -> Look | None:
         has_header=params.has_header,
         lines_above=above,
         plain=plain,
+        packed=packed,
     )
 
 
-def _start(reading: Reading, path: Path) -> bytes:
+def _start(reading: Reading, path: Path) -> tuple[bytes, bool]:
+    """Return a file's first bytes, and whether it is compressed."""
     try:
         with open_bytes(path) as stream:
             start = stream.read(_START_BYTES)
+            packed = isinstance(stream, gzip.GzipFile)
             # A header may be longer than that; a line of data is no matter.
             while start and b"\n" not in start and b"\r" not in start:
                 more = stream.read(_START_BYTES)
                 if not more:
                     break
                 start += more
-            return start
+            return start, packed
     except (EOFError, zlib.error):
         raise reading.error(path, "is no whole gzip file", "fix the file") from None
 

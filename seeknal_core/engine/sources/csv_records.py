@@ -53,17 +53,13 @@ class UnclosedQuote(Exception):
         self.line = line
 
 
-def is_gzip(path: Path) -> bool:
-    """Tell whether a file is compressed by gzip, whatever its name is."""
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP
-
-
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed."""
-    if is_gzip(path):
+    """Open a file for reading; decompressed if it is compressed by gzip, whatever its name is."""
+    file = path.open("rb")
+    if file.peek(2)[:2] == _GZIP:
+        file.close()
         return gzip.open(path)  # type: ignore[return-value]  # its read() gives bytes
-    return path.open("rb")
+    return file
 
 
 def encoding_of(start: bytes, given: str | None) -> str:
