@@ -152,6 +152,8 @@ class _Builder:
         references = known_text.references
         named: dict[str, None] = {}
         for reference in references:
+            if reference.form == "bare":
+                continue
             if wrong and self._ids.find(reference.parts) is None:
                 continue  # its name may be a template's
             at = templates.place(node.sql_location, node.sql, expanded.original(reference.start))
@@ -163,6 +165,15 @@ class _Builder:
             if found is not None:
                 named[found] = None
         known = _known(declared)
+        # What is listed or written out in full decides what a bare name means.
+        certain = Lookup([*known, *named])
+        for reference in references:
+            if reference.form == "bare":
+                name = reference.parts[0]
+                among = certain if certain.with_name(name) else self._ids
+                found = among.find_bare(name, inside=node.id)
+                if found is not None:
+                    named[found] = None
         for input in known:
             if input not in named:
                 message = f"{node.id} never names its input {input}"

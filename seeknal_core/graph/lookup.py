@@ -30,6 +30,20 @@ class Lookup:
         similar = self._folded.get(id.lower(), [])
         return similar[0] if len(similar) == 1 else None
 
+    def find_bare(self, name: str, *, inside: str) -> str | None:
+        """Return the only id that has a name without its kind, in whatever case, or None.
+
+        Args:
+            inside: the node whose SQL names it. Its own name is never an input's.
+        """
+        found = self.with_name(name)
+        own = inside.partition(".")[2].lower()
+        return found[0] if len(found) == 1 and name.lower() != own else None
+
+    def with_name(self, name: str) -> list[str]:
+        """Return the ids that have a name without its kind, in whatever case."""
+        return [id for kind in KINDS for id in self._folded.get(f"{kind}.{name.lower()}", ())]
+
     def suggest(self, parts: Sequence[str]) -> str:
         """Return what to write instead of `parts`, which name nothing, or an empty text."""
         written = ".".join(parts)

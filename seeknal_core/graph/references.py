@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: The kinds of nodes that SQL can read.
 KINDS = ("source", "transform")
 
+#: Forms that a CTE or an earlier statement's table may hide.
+ONE_PART = ("input", "this", "whole", "bare")
+
 _INPUT = re.compile(r"input_(\d+)", re.IGNORECASE)
 #: What comes before a table that can have no alias (``DESCRIBE t``, ``TABLE t``).
 _NO_ALIAS_AFTER = frozenset({"DESCRIBE", "DESC", "SUMMARIZE", "SHOW", "TABLE"})
@@ -34,8 +37,8 @@ class Reference:
     """One place where SQL names a table that may be a node.
 
     ``form`` is ``ref`` (``ref('source.x')``), ``name`` (``source.x``), ``soft``
-    (``any.x``, no kind of node that is run here), ``whole`` (``"source.x"``),
-    ``input`` (``input_0``) or ``this``. ``parts`` is the name, kind first; for
+    (``any.x``, no kind of node that is run here), ``whole`` (``"source.x"``), ``bare``
+    (``x``, which may be a node's name without its kind), ``input`` (``input_0``) or ``this``. ``parts`` is the name, kind first; for
     ``input`` and ``this`` the word itself. ``sql[start:end]`` is the whole reference.
     ``alias`` is what it must be called where it is replaced, None where the user has
     given an alias, none is possible or none is needed. ``qualifiers`` are the places
@@ -138,7 +141,7 @@ def classify(tokens: Sequence[Token], index: int) -> tuple[str, tuple[str, ...],
         if first.kind is Kind.QUOTED and parts[0].split(".", 1)[0].lower() in KINDS:
             whole = tuple(parts[0].split(".", 1))
             return ("whole", whole, after) if len(whole) == 2 else None
-        return None
+        return "bare", parts, after
     form = "name" if parts[0].lower() in KINDS else "soft"
     return form, parts, after
 
@@ -282,7 +285,7 @@ class _Finder:
         if named is None:
             return None
         form, parts, after = named
-        if form in ("input", "this", "whole") and len(table.parts) == 1:
+        if form in ONE_PART and len(table.parts) == 1:
             name = self._tokens[index].name.lower()
             if name in self._created or _is_cte(table, name):
                 return None

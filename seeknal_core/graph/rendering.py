@@ -58,7 +58,7 @@ def render(node: SqlNode, inputs: Sequence[str], variables: templates.Variables)
         found = _meant(node, reference, lookup)
         if found is not None:
             replacements += _replacements(reference, found)
-        elif reference.form not in ("soft", "whole"):
+        elif reference.form not in ("soft", "whole", "bare"):
             at = templates.place(node.sql_location, node.sql, expanded.original(reference.start))
             written = sql[reference.start : reference.end]
             message = f"{written} is no input of {node.id}"
@@ -83,6 +83,8 @@ def quote(name: str) -> str:
 
 def _meant(node: SqlNode, reference: Reference, lookup: Lookup) -> str | None:
     position = reference.position
+    if reference.form == "bare":
+        return lookup.find_bare(reference.parts[0], inside=node.id)
     if position is None:
         return lookup.find(reference.parts)
     if position >= len(node.inputs):

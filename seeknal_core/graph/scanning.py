@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from seeknal_core.graph.references import Found, chain, classify, qualifies, takes_alias
+from seeknal_core.graph.references import ONE_PART, Found, chain, classify, qualifies, takes_alias
 from seeknal_core.graph.tokens import KEYWORDS, Kind, Token
 
 #: Functions with a FROM of their own inside the brackets.
@@ -116,7 +116,7 @@ def _table(
     form, parts, after = named
     name = tokens[index].name.lower()
     hidden = name in created or any(cte == name and start <= index for cte, start in visible)
-    if form in ("input", "this", "whole") and hidden:
+    if form in ONE_PART and hidden:
         return after
     aliased = prefixed or _has_alias(tokens, after) or not takes_alias(tokens, index)
     start, end = tokens[index].start, tokens[after - 1].end

@@ -20,7 +20,7 @@ from seeknal_core.graph.tokens import TOKENIZER_VERSION, canonical, split, token
 from seeknal_core.graph.volatility import volatile_parts
 
 #: Raised when the meaning of anything remembered changes.
-_VERSION = 1
+_VERSION = 2
 
 
 @attrs.frozen(kw_only=True)

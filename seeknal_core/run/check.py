@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 
+from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.errors import ConfigError, EngineError, Problem, SeeknalError
 from seeknal_core.run.keys import expanded_source, is_remote
+from seeknal_core.run.names import name_problems
 from seeknal_core.run.session import Session, bind, load_plugins
+from seeknal_core.run.targets import bindings_digest
 from seeknal_core.specs import FILE_TYPES, SourceNode, SqlNode
+from seeknal_core.types import problem_at
 
 
 @attrs.frozen(kw_only=True)
@@ -45,12 +50,16 @@ def check_project(session: Session) -> CheckResult:
     hint = ""
     targets = 0
     try:
-        targets = len(bind(session, nodes).targets)
+        bound = bind(session, nodes).targets
+        targets = len(bound)
+        problems += _twin_targets(bound.values())
     except ConfigError as error:
         problems += error.problems
         hint = error.hint
-    problems += _statement_problems(session)
-    problems += _path_problems(session)
+    wrong = _statement_problems(session)
+    problems += wrong + _path_problems(session)
+    if not wrong:
+        problems += name_problems(session)
     if problems:
         raise ConfigError(problems, hint)
     return CheckResult(nodes=len(nodes), targets=targets, warnings=tuple(warnings))
@@ -78,6 +87,22 @@ def _statement_problems(session: Session) -> list[Problem]:
                 message = message.removeprefix(f"line {error.line}, ")
                 line += error.line - 1
             problems.append(Problem(message, place.file, line, path=node.id, hint=error.hint))
+    return problems
+
+
+def _twin_targets(targets: Iterable[ResolvedTarget]) -> list[Problem]:
+    """Find targets that write one table, as far as that shows without asking a store."""
+    seen: dict[tuple[str, str], ResolvedTarget] = {}
+    problems: list[Problem] = []
+    for each in targets:
+        place = (bindings_digest(each.connection), str(each.target.name))
+        first = seen.setdefault(place, each)
+        if first is not each:
+            message = f"{each.target.name} is a target of {first.target.node} too"
+            where = each.spec.location
+            problems.append(
+                problem_at(where, message, path=each.target.node, hint="give each its own table")
+            )
     return problems
 
 

@@ -1,0 +1,194 @@
+"""``seeknal check``: names of tables and columns that are wrong for certain.
+
+A node's columns are known from a Parquet or CSV file's own head, from a contract, from
+what was stored of the same definition, or from SQL over inputs whose columns are known.
+Where they are not, nothing is said.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seeknal_core.errors import ConfigError, EngineError, Problem, SeeknalError
+from seeknal_core.run.keys import expanded_source, is_remote
+from seeknal_core.run.session import Session, enabled_targets
+from seeknal_core.specs import FILE_TYPES, AnyNode, SourceNode, SqlNode
+from seeknal_core.structure import nearest
+from seeknal_core.types import Location, problem_at
+
+if TYPE_CHECKING:
+    from seeknal_core.engine.binding import Binder, Columns
+
+#: Params of CSV files that leave the first line the names of the columns.
+_PLAIN_CSV = frozenset({
+    "path", "delimiter", "delim", "header", "null", "decimal", "thousands", "date_format",
+    "timestamp_format", "on_bad_rows", "sha256", "hive",
+})  # fmt: skip
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+def name_problems(session: Session) -> list[Problem]:
+    """Find tables and columns that do not exist, in SQL, targets, audits and freshness."""
+    from seeknal_core.engine.binding import Binder
+
+    binder = Binder()
+    try:
+        return list(_problems(session, binder))
+    finally:
+        binder.close()
+
+
+def _problems(session: Session, binder: Binder) -> Iterator[Problem]:
+    known: dict[str, Columns | None] = {}
+    stored = _Stored(session)
+    for id in session.graph.order:
+        node = session.graph.nodes[id]
+        if isinstance(node, SqlNode):
+            try:
+                known[id] = _bound(session, binder, node, known) or stored.columns(node)
+            except EngineError as error:
+                known[id] = None
+                place = node.sql_location
+                line = place.line + max(error.line - 1, 0)
+                yield Problem(error.message, place.file, line, path=id, hint=error.hint)
+        elif isinstance(node, SourceNode) and node.type in FILE_TYPES:
+            known[id] = _declared(node) or _of_file(session, node) or stored.columns(node)
+        else:
+            known[id] = _declared(node) or stored.columns(node)
+    for node in session.graph.nodes.values():
+        yield from _outside_sql(session, node, known)
+
+
+def _bound(
+    session: Session, binder: Binder, node: SqlNode, known: Mapping[str, Columns | None]
+) -> Columns | None:
+    from seeknal_core.graph import render
+
+    inputs = session.graph.inputs[node.id]
+    try:
+        rendered = render(node, inputs, session.variables)
+    except ConfigError:
+        return None  # Reported with the statements.
+    return binder.bind(
+        node.id,
+        rendered.placed(),
+        {id: known[id] for id in inputs},
+        [id for id in session.graph.nodes if id != node.id],
+    )
+
+
+def _declared(node: AnyNode) -> Columns | None:
+    """Return the columns of a contract: it names them all."""
+    if not node.contract or not node.columns:
+        return None
+    from seeknal_core.formats.declared import parse
+
+    return [
+        (column.name, None if column.dtype is None else parse(column.dtype).sql)
+        for column in node.columns
+    ]
+
+
+def _of_file(session: Session, node: SourceNode) -> Columns | None:
+    """Return the columns that the head of a source's first file names."""
+    if is_remote(node) or node.type not in ("csv", "parquet"):
+        return None
+    from seeknal_core.engine.files import resolve_files
+    from seeknal_core.engine.sources.hive import decided
+
+    root = Path(session.settings.root)
+    try:
+        source = expanded_source(session, node)
+        params = source.params
+        hive = params.get("hive")
+        files = resolve_files(source, root, root)
+        by_path = decided(source, hive if isinstance(hive, bool) else None, files)
+        if by_path or params.get("filename") or params.get("union_by_name"):
+            return None
+        if node.type == "csv":
+            names = _csv_header(files.files[0], params)
+        else:
+            import pyarrow.parquet as pq
+
+            names = list(pq.read_schema(files.files[0]).names)
+    except (SeeknalError, OSError, ValueError):
+        return None
+    return [(name, None) for name in names] or None
+
+
+def _csv_header(path: Path, params: Mapping[str, object]) -> Sequence[str]:
+    if params.keys() - _PLAIN_CSV or params.get("header") is False:
+        return ()
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        first = file.readline(65_536).decode("utf-8-sig")
+    given = params.get("delimiter") or params.get("delim")
+    delimiter = str(given) if given else max(_DELIMITERS, key=first.count)
+    if len(delimiter) != 1 or '"' in first:
+        return ()
+    return next(csv.reader([first], delimiter=delimiter), [])
+
+
+class _Stored:
+    """What the environment holds of nodes whose definition is still the same."""
+
+    def __init__(self, session: Session) -> None:
+        from seeknal_core.engine.snapshots import SnapshotStore
+        from seeknal_core.state.records import StateStore
+
+        self._session = session
+        target = Path(session.settings.root) / "target"
+        self._store = SnapshotStore(target / "snapshots")
+        try:
+            self._record = StateStore(target / "state").load(session.environment.name)
+        except SeeknalError:
+            self._record = None
+
+    def columns(self, node: AnyNode) -> Columns | None:
+        """Return the columns of what is stored, None where that is of another definition."""
+        record = self._record.nodes.get(node.id) if self._record is not None else None
+        if record is None or record.definition != self._session.graph.definitions[node.id]:
+            return None
+        if not self._store.contains(record.content_key):
+            return None
+        try:
+            snapshot = self._store.find(node.id, record.content_key)
+        except SeeknalError:
+            return None
+        return None if snapshot is None else [(name, None) for name in snapshot.schema.names]
+
+
+def _outside_sql(
+    session: Session, node: AnyNode, known: Mapping[str, Columns | None]
+) -> Iterator[Problem]:
+    columns = known[node.id]
+    if columns is None:
+        return
+    for spec in enabled_targets(session, [node]):
+        named = [("unique_keys", name) for name in spec.unique_keys]
+        if spec.time_column is not None:
+            named.append(("time_column", spec.time_column))
+        named += [("partition_by", name) for name in spec.partition_by if "(" not in name]
+        for field, name in named:
+            yield from _missing(columns, name, spec.location, f"{node.id}.{field}")
+    for audit in node.audits:
+        place = audit.location or node.location
+        for name in (*audit.columns, *([audit.column] if audit.column else [])):
+            yield from _missing(columns, name, place, f"{node.id}.audits")
+        there = known.get(audit.to) if audit.to else None
+        if there is not None and audit.field is not None:
+            yield from _missing(there, audit.field, place, f"{node.id}.audits")
+    if isinstance(node, SourceNode) and node.freshness is not None and node.freshness.column:
+        path = f"{node.id}.freshness.column"
+        yield from _missing(columns, node.freshness.column, node.location, path)
+
+
+def _missing(columns: Columns, name: str, place: Location | None, path: str) -> Iterator[Problem]:
+    names = [own for own, _ in columns]
+    if name.casefold() in {own.casefold() for own in names}:
+        return
+    hint = nearest(name, names) or f"the columns are {', '.join(names[:8])}"
+    yield problem_at(place, f"there is no column {name!r}", path=path, hint=hint)

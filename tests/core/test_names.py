@@ -1,0 +1,144 @@
+"""Bare node names in SQL, and what ``check`` knows of tables and columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.cli import Cli
+
+ORDERS = "kind: source\nname: orders\nsource: csv\ntable: data/orders.csv\n"
+
+
+@pytest.fixture
+def seeknal(tmp_path: Path) -> Cli:
+    (tmp_path / "seeknal_project.yml").write_text("name: p\n")
+    (tmp_path / "seeknal").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/orders.csv").write_text("id,day,amount\n1,2024-01-01,5\n2,2024-01-02,7\n")
+    node(tmp_path, "orders", ORDERS)
+    return Cli(cwd=tmp_path)
+
+
+def node(root: Path, name: str, text: str) -> None:
+    (root / "seeknal" / f"{name}.yml").write_text(text)
+
+
+def transform(root: Path, name: str, sql: str, rest: str = "") -> None:
+    lines = "".join(f"  {line}\n" for line in sql.splitlines())
+    node(root, name, f"kind: transform\nname: {name}\ntransform: |\n{lines}{rest}")
+
+
+def test_a_bare_name_is_an_input_in_every_form_of_sql(seeknal: Cli) -> None:
+    root = seeknal.cwd
+    transform(root, "clean", "SELECT Orders.id, amount FROM Orders WHERE orders.amount > 1")
+    transform(root, "total", "WITH c AS (SELECT * FROM clean)\nSELECT sum(amount) AS n FROM c")
+    # The parser does not know this one: the names are found from the tokens.
+    transform(root, "odd", 'FROM "clean" JOIN orders USING (id) SELECT count(*) AS n')
+    seeknal("check")
+    seeknal("run")
+    assert seeknal("query", "SELECT n FROM total", "--json").json()["rows"] == [{"n": 12}]
+    assert seeknal("query", "SELECT n FROM odd", "--json").json()["rows"] == [{"n": 2}]
+
+
+def test_a_cte_or_a_table_of_the_same_sql_goes_before_a_node(seeknal: Cli) -> None:
+    transform(seeknal.cwd, "a", "WITH orders AS (SELECT 1 AS x) SELECT x FROM orders")
+    sql = "CREATE TEMP VIEW orders AS SELECT 2 AS x; SELECT x FROM orders"
+    transform(seeknal.cwd, "b", sql)
+    seeknal("check")
+    seeknal("run")
+    assert seeknal("query", "SELECT a.x + b.x AS n FROM a, b", "--json").json()["rows"] == [
+        {"n": 3}
+    ]
+
+
+def test_an_ambiguous_name_or_the_own_one_is_no_input(seeknal: Cli) -> None:
+    root = seeknal.cwd
+    (root / "seeknal/orders.yml").rename(root / "seeknal/source.yml")
+    transform(root, "orders", "SELECT * FROM orders")
+    found = seeknal("check", code=2).err
+    assert "seeknal/orders.yml:4" in found
+    assert "there is no table or node 'orders'; write source.orders" in found
+    transform(root, "orders", "SELECT * FROM source.orders")
+    transform(root, "both", "SELECT * FROM orders")
+    found = seeknal("check", code=2).err
+    assert "it may be source.orders or transform.orders: write its kind too" in found
+    # What is listed decides.
+    transform(root, "both", "SELECT * FROM orders", "inputs: [{ref: transform.orders}]\n")
+    seeknal("check")
+
+
+def test_check_names_unknown_tables_and_columns_with_line_and_nearest(seeknal: Cli) -> None:
+    root = seeknal.cwd
+    transform(root, "a", "SELECT id,\n  amont\nFROM orders")
+    transform(root, "b", "SELECT 1 AS x\nFROM ordres")
+    transform(root, "c", "WITH d AS (SELECT id AS key FROM orders)\nSELECT kee FROM d")
+    transform(root, "e", "SELECT id, amount * 2 AS double FROM orders")
+    transform(root, "f", "SELECT dubble FROM e")
+    found = seeknal("check", code=2).err
+    assert "seeknal/a.yml:5: transform.a: there is no column 'amont'; did you mean" in found
+    assert "did you mean 'amount'?" in found
+    assert "seeknal/b.yml:5: transform.b: there is no table or node 'ordres'" in found
+    assert "did you mean 'orders'?" in found
+    assert "seeknal/c.yml:5: transform.c: there is no column 'kee'; did you mean 'key'?" in found
+    assert "there is no column 'dubble'; did you mean 'double'?" in found
+    assert found.count("there is no") == 4
+
+
+def test_check_names_columns_of_audits_and_freshness_that_do_not_exist(seeknal: Cli) -> None:
+    root = seeknal.cwd
+    rest = "audits:\n  - {type: unique, columns: [idd]}\n"
+    rest += "  - {type: relationships, column: id, to: source.orders, field: idx}\n"
+    transform(root, "a", "SELECT id FROM orders", rest)
+    node(root, "orders", ORDERS + "freshness: {warn_after: 24h, column: dai}\n")
+    found = seeknal("check", code=2).err
+    assert "transform.a.audits: there is no column 'idd'; did you mean 'id'?" in found
+    assert "transform.a.audits: there is no column 'idx'; did you mean 'id'?" in found
+    assert "source.orders.freshness.column: there is no column 'dai'; did you mean 'day'?" in found
+    assert "seeknal/a.yml:6" in found
+
+
+def test_check_says_nothing_of_columns_that_nobody_knows(seeknal: Cli) -> None:
+    root = seeknal.cwd
+    node(root, "raw", "kind: source\nname: raw\nsource: jsonl\ntable: data/raw.jsonl\n")
+    transform(root, "a", "SELECT anything FROM raw JOIN orders USING (id)")
+    transform(root, "b", "SELECT whatever FROM a", "audits: [{type: unique, columns: [x]}]\n")
+    seeknal("check")
+    (root / "data/raw.jsonl").write_text('{"id":1,"anything":2}\n')
+    transform(root, "b", "SELECT anything AS x FROM a", "audits: [{type: unique, columns: [x]}]\n")
+    seeknal("run")
+    # Now it is known what the file gives.
+    transform(root, "a", "SELECT anythink FROM raw JOIN orders USING (id)")
+    assert "there is no column 'anythink'" in seeknal("check", code=2).err
+
+
+def test_a_contract_names_all_columns(seeknal: Cli) -> None:
+    root = seeknal.cwd
+    text = "kind: source\nname: raw\nsource: jsonl\ntable: data/raw.jsonl\n"
+    text += "schema: [{name: id, data_type: integer}]\n"
+    node(root, "raw", text)
+    transform(root, "a", "SELECT idd FROM raw")
+    seeknal("check")
+    node(root, "raw", text + "contract: true\n")
+    assert "there is no column 'idd'; did you mean 'id'?" in seeknal("check", code=2).err
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT id AS key, key + 1 AS next FROM orders QUALIFY row_number() OVER (ORDER BY key) > 0",
+        "SELECT list_transform([id], lambda x: x + 1) AS l FROM orders",
+        "SELECT COLUMNS('a.*') FROM orders",
+        "PIVOT orders ON id USING sum(amount)",
+        "SELECT s.a FROM (SELECT {'a': id} AS s FROM orders)",
+        "SELECT * EXCLUDE (id) FROM orders GROUP BY ALL",
+        "SELECT u.x FROM orders, unnest([1, 2]) AS u(x)",
+        "SELECT strftime(CAST(day AS DATE), '%Y') AS y, upper(day) AS u FROM orders",
+        "SELECT table_name FROM information_schema.tables",
+        "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 3) FROM t",
+    ],
+)
+def test_check_takes_sql_that_runs(seeknal: Cli, sql: str) -> None:
+    transform(seeknal.cwd, "a", sql)
+    seeknal("check")
