@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -23,6 +24,8 @@ from seeknal_core.state.files import fields_of, to_json
 from seeknal_core.types import Connection, PromotionNote
 
 _VERSION = 1
+#: How long another folder's staging is left alone.
+_ANOTHERS = timedelta(hours=24)
 _HOOK = "note_promotion"
 
 
@@ -42,6 +45,11 @@ class Found:
     def is_over(self) -> bool:
         """Whether every store had published it and the state had moved."""
         return self.promotion.step is Step.DONE and not self.promotion.rollback
+
+    @property
+    def age(self) -> timedelta:
+        """How long ago the store was first told of it."""
+        return datetime.now(UTC) - datetime.fromisoformat(self.written_at)
 
     @property
     def sentence(self) -> str:
@@ -207,26 +215,34 @@ def take_over(session: Session) -> Promotion | None:
 
 
 def sweep(session: Session, *, dry_run: bool) -> tuple[int, list[str]]:
-    """Discard what the stores keep for promotions that began in this folder and are lost.
+    """Discard what the stores keep for promotions that nobody can go on with.
 
-    One that had come no farther than staging has published nothing. Of all others the
-    user decides.
+    One that had come no farther than staging has published nothing: this folder's own is
+    discarded at once, another's a day after it began. What undoes a promotion goes when a
+    later one is this environment's last. Of all others the user decides.
 
     Returns:
         How many were discarded, or would be, and a sentence about each that stays.
     """
     from seeknal_core.environments import publishing
 
-    swept, kept = 0, []
+    swept: list[Promotion] = []
+    kept: list[str] = []
+    last = promotions.load(session.state, session.environment.name, "last")
     for found in unknown(session):
-        own = found.state_id == session.context.state_id
-        if own and found.promotion.step is Step.STAGING:
-            swept += 1
-            if not dry_run:
-                publishing.give_up(session, found.promotion)
+        mine = found.state_id == session.context.state_id
+        if found.promotion.step is Step.STAGING and (mine or found.age > _ANOTHERS):
+            swept.append(found.promotion)
         elif not found.is_over:
             kept.append(f"{found.sentence}: {recover_command(session)}")
-    return swept, kept
+        elif last is not None and last.started_at > found.promotion.started_at:
+            swept.append(found.promotion)
+    for promotion in swept if not dry_run else ():
+        if promotion.step is Step.STAGING:
+            # Whoever staged it, and is alive after all, can publish it no more.
+            publishing.revert_all(session, promotion, overwrite=False)
+        publishing.discard_all(session, promotion)
+    return len(swept), kept
 
 
 def quietly(session: Session, promotion: Promotion) -> str:

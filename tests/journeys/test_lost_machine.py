@@ -117,3 +117,29 @@ def test_the_way_from_a_recovered_folder_to_the_next_promotion_is_no_circle(shop
     else:
         pytest.fail("the hints lead in a circle")
     shop.expect(2)
+
+
+def test_gc_sweeps_a_staging_that_only_the_store_remembers(shop: Shop) -> None:
+    hooks, at = POINTS["staging"]
+    shop.promote(code=-9, SEEKNAL_KILL_HOOKS=hooks, SEEKNAL_KILL_AT=at)
+    (shop.root / "target" / "state" / "promotions" / "prod.current.json").unlink()
+    assert shop.leftovers(undo=True) != []
+    shop.seeknal("gc", "--dry-run")
+    assert shop.leftovers(undo=True) != []
+    shop.seeknal("gc")
+    shop.expect(1)
+    assert shop.leftovers(undo=True) == []
+    shop.promote()
+    shop.expect(2)
+
+
+def test_gc_leaves_what_another_folder_stages_and_says_what_is_unfinished(shop: Shop) -> None:
+    lose(shop, "lake published", "env", "promote", "dev")
+    shop.seeknal("run", "--env", "dev")
+    before = shop.seen()
+    said = shop.seeknal("gc").said
+    assert "is not finished: seeknal state recover" in said
+    assert shop.seen() == before
+    shop.seeknal("state", "recover", code=5)
+    shop.promote("--abort")
+    shop.expect(1)
