@@ -122,8 +122,12 @@ def _cast(kind: DuckDBPyType) -> str | None:
     if name in _CASTS:
         return _CASTS[name]
     if name in ("list", "array"):
-        inner = _cast(_child(kind, "child"))
-        return None if inner is None else f"{inner}[]"
+        child = _child(kind, "child")
+        inner = _cast(child)
+        if name == "list":
+            return None if inner is None else f"{inner}[]"
+        # COPY writes elements for arrays that are NULL, and pyarrow refuses the file.
+        return f"{inner or child}[]"
     if name == "map":
         key, value = _child(kind, "key"), _child(kind, "value")
         casts = (_cast(key), _cast(value))

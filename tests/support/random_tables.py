@@ -211,6 +211,7 @@ def random_table(
     depth: int = 2,
     max_columns: int = 8,
     max_rows: int = 40,
+    variant: int = 0,
 ) -> RandomTable:
     """Draw a table: at least one column, perhaps no row.
 
@@ -219,9 +220,10 @@ def random_table(
         names: those that columns and fields may have.
         nested: of ``list``, ``struct``, ``map`` and ``array`` (a list of fixed size).
         depth: how deep nested types may stand in one another; 0 for none.
+        variant: gives other rows for the same columns.
     """
-    random = Random(seed)
-    rows = random.choice((0, 1, 2, random.randint(3, max_rows)))
+    random, drawing = Random(seed), Random(f"{seed}/{variant}")
+    rows = drawing.choice((0, 1, 2, drawing.randint(3, max_rows)))
     chosen = random.sample(list(names), random.randint(1, min(max_columns, len(names))))
     arrays: list[pa.Array] = []
     found: dict[str, str] = {}
@@ -235,7 +237,7 @@ def random_table(
             kind = random.choice(sorted(kinds))
             drawn = KINDS[kind](random)
         holes = random.choice((0.0, 0.2, 0.6, 1.0 if random.random() < 0.2 else 0.1))
-        values = [None if random.random() < holes else drawn.value(random) for _ in range(rows)]
+        values = [None if drawing.random() < holes else drawn.value(drawing) for _ in range(rows)]
         arrays.append(_array(values, drawn.type))
         found[name], inner[name] = kind, frozenset(used)
     table = pa.Table.from_arrays(arrays, names=chosen)
