@@ -42,7 +42,7 @@ def sweep(request: Request, *, dry_run: bool) -> Leftovers:
         skipped.append(f"the stores: {redact(str(error))}")
     return Leftovers(
         removed=sum(one.removed for one in swept),
-        kept=tuple(line for one in swept for line in one.kept),
+        kept=tuple(redact(line) for one in swept for line in one.kept),
         skipped=tuple(skipped),
     )
 

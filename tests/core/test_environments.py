@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -150,6 +151,23 @@ def test_gc_removes_what_no_environment_names(seeknal: Cli, project: Path) -> No
     assert "removed 0" in seeknal("gc", "--keep-hours", "0").out
     document = seeknal("run", "--json").json()
     assert {node["status"] for node in document["nodes"]} == {"reused"}
+
+
+def test_gc_removes_the_temporary_files_of_killed_commands(seeknal: Cli, project: Path) -> None:
+    seeknal("run")
+    folder = project / "target" / "state"
+    dead, living = folder / ".id.0123abcd.tmp", folder / "environments" / ".prod.json.89ef.tmp"
+    for path in (dead, living):
+        path.write_text("{")
+    with living.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        seeknal("gc", "--dry-run")
+        assert dead.exists()
+        seeknal("gc")
+        assert not dead.exists()
+        assert living.exists()
+    seeknal("gc")
+    assert list(folder.rglob("*.tmp")) == []
 
 
 def test_gc_is_refused_while_a_command_uses_the_outputs(seeknal: Cli, project: Path) -> None:

@@ -121,13 +121,29 @@ def test_gc_deletes_what_a_failing_catalog_left(
     through.proxy.heal()
     kept = through.sweep()
     if exists:
-        assert kept == ()
+        assert "fences off a commit" in kept[0]
+        assert through.unreferenced() == []
         assert hold.release().status == 409
         assert through.ids("t") == [1]
     else:
         assert "in case it still lands" in kept[0]
         assert through.unreferenced() != []
-        monkeypatch.setattr(pending, "LATEST", 0.0)
+    monkeypatch.setattr(pending, "LATEST", 0.0)
+    is_clean(through)
+    assert through.refs("t") in (["main"], [])
+
+
+def test_the_next_write_takes_a_fence_away(through: ProxiedLake) -> None:
+    target = through.target("t")
+    through.bench.write(target, {"id": [1]})
+    through.proxy.rule(commits("t"), answer(500))
+    with pytest.raises(Unreachable):
+        through.bench.write(target, {"id": [2]})
+    through.proxy.heal()
+    assert len(through.sweep()) == 1
+    assert len(through.refs("t")) == 2
+    through.bench.write(target, {"id": [3]})
+    assert through.refs("t") == ["main"]
     is_clean(through)
 
 

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import attrs
 
 #: Headers that belong to one connection, and are not passed on.
-_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "expect"})
 
 
 @attrs.frozen(kw_only=True)
@@ -62,12 +62,11 @@ class Exchange:
         self._proxy = proxy
         self._handler = handler
         self.answered = False
-        length = int(handler.headers.get("Content-Length") or 0)
         self.request = Request(
             method=handler.command,
             path=handler.path,
             headers=dict(handler.headers.items()),
-            body=handler.rfile.read(length) if length else b"",
+            body=_body_of(handler),
         )
 
     def forward(self) -> Answer:
@@ -100,7 +99,12 @@ class Exchange:
         for name, value in answer.headers.items():
             if name.lower() not in _HOP:
                 handler.send_header(name, value)
-        if answer.status != 204:
+        if self.request.method == "HEAD":
+            # It says how long the body would be.
+            for name in ("Content-Length", "content-length"):
+                if name in answer.headers:
+                    handler.send_header(name, answer.headers[name])
+        elif answer.status != 204:
             handler.send_header("Content-Length", str(len(answer.body)))
         if cut_to is not None:
             handler.send_header("Connection", "close")
@@ -135,6 +139,18 @@ class Exchange:
                 continue
             except OSError:
                 return
+
+
+def _body_of(handler: http.server.BaseHTTPRequestHandler) -> bytes:
+    if handler.headers.get("Transfer-Encoding", "").lower() != "chunked":
+        return handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+    body = b""
+    while size := int(handler.rfile.readline().partition(b";")[0], 16):
+        body += handler.rfile.read(size)
+        handler.rfile.readline()
+    while handler.rfile.readline().strip():
+        pass  # trailers
+    return body
 
 
 Question = Callable[[Request], bool]

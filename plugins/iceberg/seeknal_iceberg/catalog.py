@@ -45,7 +45,11 @@ if TYPE_CHECKING:
 
 #: What an object store is given to connect, to send the next byte, and how often it is
 #: asked, where the profile says nothing: a silent one ends after about a minute.
-STORAGE_TIMEOUTS = {"s3.connect-timeout": "5", "s3.request-timeout": "15"}
+STORAGE_TIMEOUTS = {
+    "s3.connect-timeout": "5",
+    "s3.request-timeout": "10",
+    "s3.retry-strategy-impl": "seeknal_iceberg.storage.PatientRetries",
+}
 
 #: The class for local files; named, not imported: most commands that open a catalog write nothing.
 DURABLE_IO = "seeknal_iceberg.durable.DurableFileIO"

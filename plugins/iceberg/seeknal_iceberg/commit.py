@@ -30,6 +30,7 @@ from seeknal_core.errors import Unreachable
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger
 from seeknal_iceberg.failures import is_unanswered
+from seeknal_iceberg.updates import fence_tag, head_is, without_fences
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -62,20 +63,26 @@ class Outcome:
     unanswered: Exception | None = None
 
 
-def send(transaction: Transaction) -> Table:
+def send(transaction: Transaction, write_id: str = "") -> Table:
     """Commit by the catalog's own call.
 
     pyiceberg's `commit_transaction` deletes the manifests of a commit that the catalog
     answers with 409, which it also does where the commit landed.
+
+    Args:
+        write_id: of a write that requires that nobody has set its fence; see `fencing`.
     """
     table = transaction._table
-    requirements: tuple[TableRequirement, ...]
     if isinstance(transaction, CreateTableTransaction):
-        requirements = (AssertCreate(),)
-    else:
-        same = AssertTableUUID(uuid=transaction.table_metadata.table_uuid)
-        requirements = (*transaction._requirements, same)
-    table._do_commit(updates=transaction._updates, requirements=requirements)
+        table._do_commit(updates=transaction._updates, requirements=(AssertCreate(),))
+        return table
+    same = AssertTableUUID(uuid=transaction.table_metadata.table_uuid)
+    requirements: tuple[TableRequirement, ...] = (*transaction._requirements, same)
+    if write_id:
+        requirements = (*requirements, head_is(None, fence_tag(write_id)))
+    # Whatever fences stand there: this commit moves the table from where their commits began.
+    made = (*transaction._updates, *without_fences(table.metadata))
+    table._do_commit(updates=made, requirements=requirements)
     return table
 
 
@@ -93,7 +100,9 @@ def commit(
         OutcomeUnknown: the catalog can no more be asked.
     """
     try:
-        return Outcome(table=send(transaction))
+        return Outcome(
+            table=send(transaction, "" if connection.catalog_type == "sql" else write_id)
+        )
     # A lost answer looks like any failure of any library below; the table decides.
     except Exception as error:  # noqa: BLE001
         return _find_out(error, catalog, connection, parts, write_id, name)

@@ -122,7 +122,7 @@ def translate(
     if isinstance(error, EOFError | SystemError):  # of pyiceberg's reader of Avro
         return BackendError(
             f"{where}: a file of the table's metadata is damaged: {words}",
-            "replace the table by the node's rows: seeknal run --full-refresh",
+            "where it is a target of yours, --full-refresh replaces it by the node's rows",
             target=target,
         )
     if isinstance(error, OSError | pa.ArrowException):
@@ -158,7 +158,7 @@ def seconds_of(header: str | None, otherwise: float) -> float:
 
 def is_unanswered(error: Exception, connection: IcebergConnection) -> bool:
     """Tell whether a commit that failed so may still land, or has landed."""
-    return isinstance(translate(error, connection), Unreachable)
+    return isinstance(error, Unreachable) or isinstance(translate(error, connection), Unreachable)
 
 
 def is_refused(error: Exception, connection: IcebergConnection) -> bool:

@@ -6,6 +6,9 @@ its table, which is set just before and goes with the commit. Removing the tag f
 commit off: a catalog that applies it later finds the tag missing and refuses. Only then
 is it known for good whether the commit landed, and its files may be deleted.
 
+- A commit of a run requires, which costs nothing, that a tag of its name is *not* there.
+  Normally the next write of the table fences it off by moving main. Where there is none,
+  ``seeknal gc`` sets the tag, which stays until `pending.LATEST` has passed.
 - A table without a snapshot cannot be tagged. Its fence is an empty snapshot on main.
 - A table that a commit makes has nothing to put a fence on: its files stay until
   `pending.LATEST` has passed.
@@ -202,6 +205,26 @@ def move_main(catalog: Catalog, parts: tuple[str, ...], base: pending.Base) -> T
         except MOVED:
             time.sleep(0.1 * 2**attempt)
     raise Unreachable(f"{'.'.join(parts)}: other writers changed it again and again")
+
+
+def bar(context: ExecutionContext, catalog: Catalog, table: Table, write_id: str) -> bool:
+    """Set the tag that keeps a run's commit from landing; tell whether it is there.
+
+    Not where the table has no snapshot, or moved meanwhile.
+    """
+    head = table.metadata.current_snapshot_id
+    tag = fence_tag(write_id)
+    if head is None or tag in table.metadata.refs:
+        return head is not None
+    made = cast(Any, SetSnapshotRefUpdate)(ref_name=tag, type=SnapshotRefType.TAG, snapshot_id=head)
+    same = (same_table(str(table.metadata.table_uuid)), head_is(head), head_is(None, tag))
+    change = together.Change(table=table, requirements=same, updates=(made,))
+    try:
+        together.commit(context, catalog, [change])
+    except MOVED:
+        found = catalogs.load(catalog, table.name())
+        return found is not None and tag in found.metadata.refs
+    return True
 
 
 def remove(

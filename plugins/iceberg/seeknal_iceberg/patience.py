@@ -34,7 +34,7 @@ from seeknal_core.types import Cancellation, redact
 from seeknal_iceberg.failures import seconds_of
 
 #: Seconds to connect, and to wait for a byte, of a catalog over HTTP.
-HTTP_TIMEOUT = (5.0, 60.0)
+HTTP_TIMEOUT = (5.0, 45.0)
 #: Seconds to wait for a byte of an answer to a request that may be sent again.
 READ_TIMEOUT = 40.0
 #: Seconds in which a request that may be sent again has to be answered, retries included.
@@ -122,8 +122,8 @@ class Patience:
                 ]
                 for wait in late:
                     wait.told = True
-            for wait in late:
-                log.warning("waiting for %s", redact(wait.what))
+            for what in sorted({wait.what for wait in late}):
+                log.warning("waiting for %s", redact(what))
 
 
 @attrs.define(kw_only=True)
@@ -144,22 +144,27 @@ class PatientAdapter(HTTPAdapter):
         """Send a request, and again where nothing can come of it twice."""
         server = urlsplit(request.url or "").netloc
         repeats = is_repeatable(request)
+        if not repeats:
+            server += " commits"  # a catalog may answer what is asked, and no commit
         total = self._patience.total(server)
         deadline = time.monotonic() + total
         connect, read = HTTP_TIMEOUT
         if repeats:
             read = min(read, READ_TIMEOUT)
-        number = self._patience.begin(f"the catalog {server}: {request.method} {request.path_url}")
+        what = f"the catalog {server.partition(' ')[0]}: {request.method} {request.path_url}"
+        number = self._patience.begin(what)
         try:
             for attempt in itertools.count():
-                left = max(deadline - time.monotonic(), 0.1) if repeats else max(total, read)
+                left = max(deadline - time.monotonic(), 0.1) if repeats else total
                 kwargs["timeout"] = (min(connect, left), min(read, left))
                 answer, failure = self._once(request, args, kwargs)
                 if answer is not None:
                     self._patience.heard(server, answers=True)
                     if answer.status_code not in _BUSY or not repeats:
                         return answer
-                elif isinstance(failure, Timeout) and time.monotonic() >= deadline - 0.2:
+                elif isinstance(failure, Timeout) and (
+                    not repeats or time.monotonic() >= deadline - 0.2
+                ):
                     self._patience.heard(server, answers=False)
                 pause = _pause(attempt, answer)
                 unsent = isinstance(failure, ConnectionError) and _never_sent(failure)

@@ -212,7 +212,7 @@ class Preparation:
     def _is_damaged(self, error: Exception) -> BackendError:
         return BackendError(
             f"{self.name}: its current snapshot cannot be read: {sentence(error)}",
-            "replace the table by the node's rows: seeknal run --full-refresh",
+            "replace the table by the node's rows: the same command with --full-refresh",
             target=self.name,
         )
 

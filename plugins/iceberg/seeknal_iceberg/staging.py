@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import discarding, embedded, ledger, pending, reading
-from seeknal_iceberg.failures import translating
+from seeknal_iceberg.failures import is_unanswered, translating
 from seeknal_iceberg.files import folder_of
 from seeknal_iceberg.prepare import Plan, Preparation
 from seeknal_iceberg.read import version_of
@@ -34,8 +34,10 @@ def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promoti
         staging = _Staging(context, target, snapshot, write_id, folder)
         try:
             return staging.run(promotion)
-        except BaseException:
-            discarding.give_up(context, target, write_id)
+        except BaseException as error:
+            # What does not answer would be waited for once more; the note stays.
+            if not isinstance(error, Exception) or not is_unanswered(error, connection):
+                discarding.give_up(context, target, write_id)
             raise
         finally:
             staging.note.close()

@@ -64,10 +64,17 @@ def _write(
 ) -> list[str]:
     """Delete what a write left that commits at once; say what stays."""
     table = catalogs.load(catalog, note.parts)
+    write_id = os.path.basename(path).removesuffix(".json")
     if fencing.needed(context) and not note.is_fenced(table):
-        if table is None:
+        if table is None or not fencing.bar(context, catalog, table, write_id):
             return [_stays(note)]
-        table = fencing.move_main(catalog, note.parts, pending.base_of(table))
+        _delete(catalog, table, note)
+        return [
+            f"{quote(note.parts)}: a tag that fences off a commit which was not answered "
+            f"stays until {note.until()}"
+        ]
+    if table is not None:
+        table = fencing.remove(context, catalog, write_id, table)
     _delete(catalog, table, note)
     _forget(path)
     return []

@@ -38,8 +38,17 @@ FENCE = "seeknal-fence-"
 
 
 def fence_tag(promotion: str) -> str:
-    """Return the name of the tag that every commit of a promotion requires."""
+    """Return the name of the tag that fences off the commits of a promotion, or of a write."""
     return FENCE + promotion
+
+
+def without_fences(metadata: TableMetadata, but: str = "") -> tuple[TableUpdate, ...]:
+    """Return the updates that remove the fences on a table, but one."""
+    return tuple(
+        cast(Any, RemoveSnapshotRefUpdate)(ref_name=ref)
+        for ref in metadata.refs
+        if ref.startswith(FENCE) and ref != but
+    )
 
 
 def to_publish(
@@ -89,6 +98,8 @@ def to_publish(
         tag = fence_tag(batch.promotion)
         required = (*required, head_is(waiting.before.snapshot_id, tag))
         made.append(cast(Any, RemoveSnapshotRefUpdate)(ref_name=tag))
+        if metadata is not None:
+            made += without_fences(metadata, but=tag)
     return required, tuple(made)
 
 

@@ -19,7 +19,7 @@ from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteRe
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger, pending
 from seeknal_iceberg.commit import REFUSED, commit
-from seeknal_iceberg.failures import translating, wait_of
+from seeknal_iceberg.failures import is_unanswered, translating, wait_of
 from seeknal_iceberg.prepare import Plan, Preparation
 from seeknal_iceberg.read import count, rows_after, version_of
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 #: How often a write looks again after somebody else's commit came between.
 ATTEMPTS = 12
-#: How often a commit is sent whose answer is lost or says that the catalog fails.
+#: How often a commit is sent whose answer is lost or says that the catalog fails, and
+#: after how many seconds without an answer it is not sent again.
 UNANSWERED = 3
+SILENCE = 40.0
 
 
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
@@ -69,6 +71,7 @@ class _Write(Preparation):
         try:
             for attempt in range(ATTEMPTS):
                 self.context.cancellation.check()
+                began = time.monotonic()
                 result = self._try(attempt)
                 if isinstance(result, WriteResult):
                     return result
@@ -77,7 +80,7 @@ class _Write(Preparation):
                     continue
                 # The catalog fails, which is no conflict with another writer.
                 unanswered += 1
-                if unanswered == UNANSWERED:
+                if unanswered == UNANSWERED or time.monotonic() - began > SILENCE:
                     raise result
                 time.sleep(wait_of(result, 0.5 * 2**unanswered))
             raise StaleStage(
@@ -85,8 +88,10 @@ class _Write(Preparation):
                 "run again when they are done",
                 target=self.name,
             )
-        except BaseException:
-            self._give_up()
+        except BaseException as error:
+            # What does not answer would be waited for once more; the note stays.
+            if not isinstance(error, Exception) or not is_unanswered(error, self.connection):
+                self._give_up()
             raise
 
     def _give_up(self) -> None:
