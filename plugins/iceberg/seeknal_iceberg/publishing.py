@@ -128,8 +128,7 @@ class _Publish:
                 for item in missing
                 if item.table is not None
             ]
-            self._note_sent(missing, time.time())
-            self._send(missing, changes, is_set)
+            self._sent(missing, changes, is_set)
 
     def _forget_note(self, item: _Item) -> None:
         """Remove a note, unless undoing needs to know of namespaces or folders made for this."""
@@ -205,16 +204,24 @@ class _Publish:
             StaleStage, BackendError: none of them landed.
             Unreachable: it is not known whether they did.
         """
-        changes = [self._change(item) for item in items]
+        self._sent(items, [self._change(item) for item in items], self._is_done)
+        self._note_sent(items, 0.0)
+
+    def _sent(
+        self,
+        items: Sequence[_Item],
+        changes: Sequence[together.Change],
+        is_done: Callable[[_Item], bool],
+    ) -> None:
+        """Note that a commit is on its way, and send it; the note stays where it landed."""
         self._note_sent(items, time.time())
         try:
-            self._send(items, changes, self._is_done)
+            self._send(items, changes, is_done)
         except Unreachable:
-            raise  # the notes stay: what undoes or discards it waits for the outcome
+            raise  # the notes stay: what undoes or discards it fences it off
         except Exception:
             self._note_sent(items, 0.0)
             raise
-        self._note_sent(items, 0.0)
 
     def _note_sent(self, items: Sequence[_Item], sent: float) -> None:
         """Note that a commit is on its way, where another process carries it out."""
