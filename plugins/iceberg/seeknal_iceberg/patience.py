@@ -93,11 +93,16 @@ class Patience:
             self._waiting.pop(number, None)
 
     def pause(self, seconds: float) -> None:
-        """Sleep, unless the user stops the command.
+        """Sleep, unless the user stops the command meanwhile.
+
+        What goes on after that (undoing, tidying) is waited for.
 
         Raises:
             Interrupted: the user stopped it.
         """
+        if self._cancellation.requested:
+            time.sleep(seconds)
+            return
         woken = threading.Event()
         remove = self._cancellation.on_request(woken.set)
         try:
@@ -166,6 +171,8 @@ class PatientAdapter(HTTPAdapter):
                     not repeats or time.monotonic() >= deadline - 0.2
                 ):
                     self._patience.heard(server, answers=False)
+                    # Looking for the commit is no reason to wait as long again.
+                    self._patience.heard(server.partition(" ")[0], answers=False)
                 pause = _pause(attempt, answer)
                 unsent = isinstance(failure, ConnectionError) and _never_sent(failure)
                 if (

@@ -268,16 +268,19 @@ def clean(folder: str, table: Table) -> None:
             os.unlink(path)
 
 
-def discard(folder: str, catalog: Catalog) -> list[str]:
+def discard(folder: str, catalog: Catalog, *, late: bool) -> list[str]:
     """Delete what dead writes of a target left, and their notes, once its table is dropped.
+
+    Args:
+        late: a commit may still land, and make the table again.
 
     Returns:
         The folders that they named.
     """
     named: list[str] = []
     for path, note in dead(folder):
-        if not note.is_fenced(None):
-            continue  # a commit that makes the table may be on its way
+        if late and not note.is_fenced(None):
+            continue
         named += note.folders
         for each in note.folders:
             delete(load_file_io(dict(catalog.properties), each), None, [each], note.ids)

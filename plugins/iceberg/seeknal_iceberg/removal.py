@@ -152,7 +152,8 @@ def forget_writes(context: ExecutionContext, catalog: Catalog, parts: tuple[str,
     """Delete what killed writes of a table that is dropped left, and their notes."""
     folder = pending.notes_folder(context, parts)
     if os.path.isdir(folder):
-        for named in pending.discard(folder, catalog):
+        late = catalogs.of(context).catalog_type != "sql"
+        for named in pending.discard(folder, catalog, late=late):
             remove_empty(catalog, load_file_io(dict(catalog.properties), named), named)
     with contextlib.suppress(OSError):
         os.rmdir(folder)

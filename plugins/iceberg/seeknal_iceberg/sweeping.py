@@ -93,7 +93,7 @@ def _staged(
         recent = False
     _delete(catalog, table, note)
     discarding.drop_namespaces(context, catalog, note.namespaces)
-    if recent:
+    if recent and any(uuid for uuid, _ in note.bases):
         # The tag may still come, set by a request that was not answered.
         return [f"{quote(note.parts)}: a tag of ours is looked for until {note.until()}"]
     discarding.unmake(context, note.made)
