@@ -686,7 +686,7 @@ class TargetState:
     ``rows`` is what `count_rows` would say, None where that takes a question of its own.
     ``notes`` are sentences that a plan says of the target, such as which trigger may
     change the values that are written.
-    ``table_id`` is the store's own name for the table that is there, as Iceberg's UUID, where
+    ``table_id`` is the store's own name for the table that is there, as a UUID, where
     ``identity`` can't see that two addresses lead to one catalog. None where there is none.
     """
 

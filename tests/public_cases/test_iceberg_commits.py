@@ -181,7 +181,7 @@ def test_a_held_commit_of_a_dead_promotion_lands_on_nothing(
     is_clean(through)
     assert through.refs("append") == ["main"]
     if which != "new":
-        again = through.bench.promotion("p-2")
+        again = through.bench.promotion("p-2", 2)
         for target in targets.values():
             again.stage(target, NEXT)
         publish(again)
