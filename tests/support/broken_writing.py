@@ -195,13 +195,17 @@ class NeverHearsWhatIsCovered(_Writes):
     told = told(lambda **_: {"covers": None}, "target")
 
 
-@breaks("an_increment_deletes_no_day_that_it_does_not_have")
+@breaks("an_increment_replaces_its_days", "an_increment_deletes_no_day_that_it_does_not_have")
 class DeletesDaysBetween(MemoryBackend):
+    def times(self, target: Target, snapshot: Snapshot) -> list[Any]:
+        rows = self.arriving(snapshot)
+        return list(rows["t"].to_pylist()) if target.mode is BY_TIME else []
+
     def table(
         self, context: ExecutionContext, target: Target, snapshot: Snapshot, there: Table | None
     ) -> tuple[Table, pa.Table]:
-        if target.mode is BY_TIME and snapshot.row_count and target.covers is None:
-            found = sorted(self.arriving(snapshot)["t"].to_pylist())
+        found = sorted(filter(None, self.times(target, snapshot)))
+        if found and target.covers is None:
             first = found[0].replace(hour=0, minute=0, second=0, microsecond=0)
             last = found[-1] + timedelta(microseconds=1)
             target = attrs.evolve(target, covers=Interval(start=first, end=last))
@@ -282,7 +286,7 @@ class EvolvesWhereItMustFail(_Writes):
 class FillsMissingColumns(_Shapes):
     def shaped(self, rows: pa.Table, target: Target, there: Table) -> pa.Table:
         for field in there.rows.schema:
-            if field.name not in rows.column_names:
+            if field.name not in rows.column_names and target.mode is APPEND:
                 rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
         return rows
 
