@@ -17,7 +17,6 @@ from seeknal_core.graph.fingerprints import target_fingerprint
 from seeknal_core.run import keys
 from seeknal_core.run.carry import references
 from seeknal_core.run.describe import (
-    columns_of,
     metadata_digest,
     own_definition,
     statements_of,
@@ -84,7 +83,10 @@ def make_plan(session: Session, request: PlanRequest) -> Plan:
     refuse_shared_prefix(session)
     planner = _Planner(session, bindings, record, base, request)
     nodes = planner.nodes()
-    targets = planner.targets()
+    try:
+        targets = planner.targets()
+    finally:
+        planner.close()
     return Plan(
         id=f"plan-{session.context.run_id}",
         project=session.settings.name,
@@ -146,8 +148,8 @@ class _Planner:
         #: Content keys as far as they can be known without reading a store.
         self._keys: dict[str, str] = {}
         self._steps: dict[str, NodeStep] = {}
-        self._shapes = Shapes(session, self._store, self._keys)
-        self._manifest = load_manifest(session.state, session.environment.name)
+        manifest = load_manifest(session.state, session.environment.name)
+        self._shapes = Shapes(session, self._store, self._keys, record, manifest)
         self.rebound: list[str] = []
         self.warnings: list[str] = []
 
@@ -369,6 +371,10 @@ class _Planner:
         ]
         return f"reads {', '.join(changed)}" if changed else ""
 
+    def close(self) -> None:
+        """Close what predicting columns opened."""
+        self._shapes.close()
+
     def targets(self) -> tuple[TargetStep, ...]:
         """Plan every target; ask the stores only about those that are recorded or wanted."""
         wanted: dict[str, ResolvedTarget] = {}
@@ -456,15 +462,13 @@ class _Planner:
         id = resolved.spec.node
         if not self._session.dispatcher.supports(resolved.target.type, "preview_write"):
             return step
-        schema = self._shapes.of(id)
-        held = self._manifest.get(id)
         record = self._record.targets.get(resolved.target.key)
-        if schema is None or (
-            held is not None
-            and record is not None
-            and record.fingerprint == target_fingerprint(resolved.spec, resolved.target.mode)
-            and dict(held.columns) == columns_of(schema)
-        ):
+        fingerprint = target_fingerprint(resolved.spec, resolved.target.mode)
+        unchanged = record is not None and record.fingerprint == fingerprint
+        if unchanged and self._shapes.is_same(id):
+            return step
+        schema = self._shapes.of(id)
+        if schema is None:
             return step
         found = self._session.dispatcher.preview_write(self._session.context, resolved, schema)
         if found is None:

@@ -2,34 +2,80 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seeknal_core.errors import SeeknalError
+from seeknal_core.run.describe import columns_of, own_definition
 from seeknal_core.run.session import Session
-from seeknal_core.specs import SqlNode
+from seeknal_core.specs import SourceNode, SqlNode
+from seeknal_core.state.manifest import Manifest
+from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.types import Snapshot, read_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from seeknal_core.engine.protocol import Engine
     from seeknal_core.engine.snapshots import SnapshotStore
 
 
 class Shapes:
     """Gives the columns of nodes: of what is stored, or of SQL over inputs without rows.
 
+    Nothing is computed for a node that is unchanged below inputs whose columns are.
+
     Args:
         keys: the content keys of nodes, as far as they are known.
+        record, manifest: what the environment holds.
     """
 
-    def __init__(self, session: Session, store: SnapshotStore, keys: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        store: SnapshotStore,
+        keys: Mapping[str, str],
+        record: EnvironmentRecord,
+        manifest: Manifest,
+    ) -> None:
         self._session = session
         self._store = store
         self._keys = keys
+        self._record = record
+        self._manifest = manifest
         self._known: dict[str, pa.Schema | None] = {}
+        self._same: dict[str, bool] = {}
+        self._open = contextlib.ExitStack()
+        self._engine: Engine | None = None
+        self._folder = Path()
+
+    def close(self) -> None:
+        """Close the engine, if there was a need for one."""
+        self._open.close()
+
+    def is_same(self, id: str) -> bool:
+        """Tell whether a node's columns are those that are recorded of it."""
+        for above in self._above(id):
+            if above not in self._same:
+                self._same[above] = self._compare(above)
+        return self._same[id]
+
+    def _compare(self, id: str) -> bool:
+        held = self._manifest.get(id)
+        if held is None:
+            return False
+        stored = self._stored(id, self._keys.get(id))
+        if stored is None:
+            unchanged = held.own == own_definition(self._session, id)
+            source = isinstance(self._session.graph.nodes[id], SourceNode)
+            inputs = self._session.graph.inputs[id]
+            if unchanged and inputs and not source and all(self._same[each] for each in inputs):
+                return True
+            stored = self.of(id)
+        return stored is not None and dict(held.columns) == columns_of(stored)
 
     def of(self, id: str) -> pa.Schema | None:
         """Return a node's columns; None where they are not known."""
@@ -48,17 +94,23 @@ class Shapes:
                     waiting.append(input)
         return [each for each in self._session.graph.order if each in wanted]
 
-    def _find(self, id: str) -> pa.Schema | None:
-        key = self._keys.get(id)
+    def _stored(self, id: str, key: str | None) -> pa.Schema | None:
         snapshot = self._store.find(id, key) if key is not None else None
-        if snapshot is not None:
-            return snapshot.schema
+        return snapshot.schema if snapshot is not None else None
+
+    def _find(self, id: str) -> pa.Schema | None:
+        found = self._stored(id, self._keys.get(id))
+        if found is None and self._same.get(id) and id in self._record.nodes:
+            found = self._stored(id, self._record.nodes[id].content_key)
+        if found is not None:
+            return found
         node = self._session.graph.nodes[id]
         inputs = {input: self._known[input] for input in self._session.graph.inputs[id]}
-        if not isinstance(node, SqlNode) or any(schema is None for schema in inputs.values()):
+        known = {input: schema for input, schema in inputs.items() if schema is not None}
+        if not isinstance(node, SqlNode) or len(known) < len(inputs):
             return None
         try:
-            return self._computed(node, {k: v for k, v in inputs.items() if v is not None})
+            return self._computed(node, known)
         except SeeknalError:
             return None  # What is wrong with it, the run says.
 
@@ -66,29 +118,35 @@ class Shapes:
         """Run a node's SQL over its inputs' columns, without a row."""
         import pyarrow.parquet as pq
 
-        from seeknal_core.engine import open_engine
         from seeknal_core.engine.snapshots import Staging
         from seeknal_core.graph import render
 
+        engine = self._opened()
         rendered = render(node, self._session.graph.inputs[node.id], self._session.variables)
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name).resolve()
-            (folder / "staged").mkdir()
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            folder = Path(name)
             empty = {}
             for number, (id, schema) in enumerate(inputs.items()):
                 path = folder / f"{number}.parquet"
                 pq.write_table(schema.empty_table(), path, store_decimal_as_integer=True)
                 empty[id] = Snapshot(node=id, content_key="", row_count=0, files=(str(path),))
-            engine = open_engine(
+            (folder / "staged").mkdir()
+            staging = Staging(path=folder / "staged")
+            engine.compute_sql(node.id, rendered.placed(), empty, staging)
+            return read_schema(staging.files()[0])
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            from seeknal_core.engine import open_engine
+
+            name = self._open.enter_context(tempfile.TemporaryDirectory())
+            self._folder = Path(name).resolve()
+            self._engine = open_engine(
                 self._session.settings.engine,
                 project_root=Path(self._session.settings.root),
-                snapshot_root=folder,
-                scratch=folder / "scratch",
+                snapshot_root=self._folder,
+                scratch=self._folder / "scratch",
                 cancellation=self._session.context.cancellation,
             )
-            try:
-                staging = Staging(path=folder / "staged")
-                engine.compute_sql(node.id, rendered.placed(), empty, staging)
-            finally:
-                engine.close()
-            return read_schema(staging.files()[0])
+            self._open.callback(self._engine.close)
+        return self._engine
