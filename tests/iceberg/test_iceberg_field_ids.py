@@ -158,6 +158,19 @@ def test_a_new_footer_changes_nothing_but_the_ids(tmp_path: Path) -> None:
             assert read.num_rows == made.table.num_rows
 
 
+def test_lists_and_maps_have_the_newer_of_parquets_words(tmp_path: Path) -> None:
+    """Eventual-Inc/Daft#7445: DuckDB writes the older word alone, by which Daft finds no element."""
+    path = tmp_path / "s.parquet"
+    with duckdb.connect() as duck:
+        duck.execute(f"COPY (SELECT [1] AS l, MAP {{'k': [1]}} AS m) TO '{path}'")
+    schema = new_schema(columns_of(snapshot_of([str(path)], content_key="k"), "t"))
+    found = footers.identify(str(path), {field.name: field for field in schema.fields})
+    _, _, elements = footers._schema(found.end[:-8])
+    words = {element.name: element.fields.get(10) for element in elements}
+    as_list, as_map = (12, b"\x3c\x00\x00"), (12, b"\x2c\x00\x00")
+    assert (words["l"], words["m"], words["value"]) == (as_list, as_map, as_list)
+
+
 def _shapes() -> list[tuple[pa.DataType, pa.DataType]]:
     one, two = pa.struct([("a", pa.int64())]), pa.struct([("b", pa.int64())])
     return [

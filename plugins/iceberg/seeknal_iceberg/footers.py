@@ -1,5 +1,7 @@
 """Give a Parquet file the field ids of a table, by a new footer and nothing else.
 
+Lists and maps get the newer of Parquet's two words for them, where they have the older only.
+
 A Parquet file ends with its footer, the struct ``FileMetaData`` in Thrift's compact
 protocol. Its second field is the schema, a flat list of elements in which each may
 have a field id; all that comes after it is copied as it is, and so is everything
@@ -27,7 +29,9 @@ _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _ST
 )
 #: Fields of ``FileMetaData`` and of ``SchemaElement``.
 _SCHEMA = 2
-_NAME, _CHILDREN, _FIELD_ID = 4, 5, 9
+_NAME, _CHILDREN, _CONVERTED, _FIELD_ID, _LOGICAL = 4, 5, 6, 9, 10
+#: The union ``LogicalType`` with its field for a list, and for a map: empty structs.
+_LIST_TYPE, _MAP_TYPE = b"\x3c\x00\x00", b"\x2c\x00\x00"
 
 
 class Unfit(Exception):
@@ -144,8 +148,11 @@ def _number(
             raise Unfit(f"{found.name!r} has not the shape of its field")
         return found
 
-    def give(found: _Element, field_id: int) -> None:
+    def give(found: _Element, field_id: int, kind: bytes = b"") -> None:
         found.fields[_FIELD_ID] = (_I32, _varint_bytes(field_id << 1))
+        if kind and _CONVERTED in found.fields:
+            # DuckDB writes the older word alone, and Daft 0.7 looks for the newer one.
+            found.fields.setdefault(_LOGICAL, (_STRUCT, kind))
 
     def walk(field: NestedField, path: tuple[str, ...], name: str) -> None:
         type: IcebergType = field.field_type
@@ -155,11 +162,11 @@ def _number(
                 # Names in order are the caller's promise; the file's are looked at all the same.
                 walk(child, (*path, name), child.name)
         elif isinstance(type, ListType):
-            give(element(name, 1), field.field_id)
+            give(element(name, 1), field.field_id, _LIST_TYPE)
             repeated = element(None, 1)
             walk(type.element_field, (*path, name, repeated.name), elements[position].name)
         elif isinstance(type, MapType):
-            give(element(name, 1), field.field_id)
+            give(element(name, 1), field.field_id, _MAP_TYPE)
             repeated = element(None, 2)
             walk(type.key_field, (*path, name, repeated.name), elements[position].name)
             walk(type.value_field, (*path, name, repeated.name), elements[position].name)
