@@ -11,7 +11,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import Unreachable
+from seeknal_core.errors import Unreachable, WriteRefused
 from seeknal_core.types import ExecutionContext, Resources, Source
 from seeknal_postgres import plugin
 from support.postgres_hooks import Database
@@ -156,3 +156,16 @@ def test_a_session_that_was_given_up_keeps_no_lock(db: Database, proxy: SilentPr
         db.write(db.target("s.t"), ROWS.slice(1), context=context)
     proxy.swallow_answers_to = b""
     assert db.write(db.target("s.t"), ROWS.slice(1), context=context).rows_after == 1
+
+
+def test_who_keeps_a_table_from_being_written_is_said_meanwhile(
+    db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    db.write(db.target("s.t"), ROWS)
+    caplog.set_level(logging.WARNING, "seeknal.postgres")
+    with psycopg.connect(**db.dsn) as other:  # type: ignore[arg-type]
+        other.execute("LOCK TABLE s.t IN SHARE ROW EXCLUSIVE MODE")
+        with pytest.raises(WriteRefused, match="stayed locked"):
+            db.write(db.target("s.t"), ROWS, context=db.context(options={"lock_wait": 3}))
+        assert f"s.t is locked by pid {other.info.backend_pid}" in caplog.text
+        other.rollback()

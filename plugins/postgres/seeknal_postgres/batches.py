@@ -153,7 +153,14 @@ def patiently(
                 conn.rollback()
             raise
 
-    retrying: tenacity.Retrying = locks.patience(context, most)
+    def told() -> str:
+        held = locks.holders(conn, tables)
+        conn.rollback()
+        return "; ".join(f"{name} is locked by {by}" for name, by in held.items()) or (
+            f"waiting for locks on {', '.join(map(str, tables[:5]))}"
+        )
+
+    retrying: tenacity.Retrying = locks.patience(context, most, told=told)
     try:
         return retrying(once)
     except locks.BUSY as error:

@@ -6,8 +6,9 @@ up after two seconds, lets the others pass, and tries again.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, LiteralString
 
 import tenacity
@@ -15,9 +16,14 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, QualifiedName
+from seeknal_core.types import ExecutionContext, QualifiedName, redact
 from seeknal_postgres.pool import Conn, connection_of
 from seeknal_postgres.tables import identifier
+
+log = logging.getLogger("seeknal.postgres")
+
+#: Seconds after which it is said what is waited for.
+_TOLD_AFTER = 10.0
 
 #: Stops other writers and no reader.
 WRITERS: LiteralString = "SHARE ROW EXCLUSIVE"
@@ -44,7 +50,7 @@ def lock(context: ExecutionContext, conn: Conn, name: QualifiedName, mode: Liter
             conn.execute(statement)
 
     try:
-        patience(context)(attempt)
+        patience(context, told=lambda: f"{name} is locked{_holders(conn, name)}")(attempt)
     except BUSY as error:
         wait = connection_of(context).lock_wait
         raise WriteRefused(
@@ -54,15 +60,31 @@ def lock(context: ExecutionContext, conn: Conn, name: QualifiedName, mode: Liter
         ) from error
 
 
-def patience(context: ExecutionContext, most: float = math.inf) -> tenacity.Retrying:
+def patience(
+    context: ExecutionContext,
+    most: float = math.inf,
+    *,
+    told: Callable[[], str] = lambda: "a table is locked",
+) -> tenacity.Retrying:
     """Return how long, and how often, a busy table is tried again.
 
     Args:
         most: seconds, where that is less than the connection's ``lock_wait``.
+        told: says what is waited for; logged once, where the wait is long.
     """
+    wait = min(connection_of(context).lock_wait, most)
+    said: list[str] = []
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        waited = state.seconds_since_start or 0.0
+        if not said and waited >= min(_TOLD_AFTER, wait / 3):
+            said.append(told())
+            log.warning("%s; waiting up to %.0f s", redact(said[0]), wait)
+
     return tenacity.Retrying(
+        before_sleep=tell,
         retry=tenacity.retry_if_exception_type(BUSY),
-        stop=tenacity.stop_after_delay(min(connection_of(context).lock_wait, most)),
+        stop=tenacity.stop_after_delay(wait),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.5),
         reraise=True,
     )
