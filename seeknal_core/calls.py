@@ -124,7 +124,11 @@ class HookCalls:
                 stream.close()
 
         return SourceStream(
-            identity=stream.identity, version=stream.version, open=open, close=close
+            identity=stream.identity,
+            version=stream.version,
+            open=open,
+            sees=stream.sees,
+            close=close,
         )
 
     def broken(self, type: str, hook: str, what: str) -> HookContractError:
