@@ -20,8 +20,8 @@ from support.differential import story
 from support.iceberg import Bench
 from support.random_tables import sorted_rows
 
-TABLES = int(os.environ.get("SEEKNAL_TABLES", "160"))
-FIRST = int(os.environ.get("SEEKNAL_SEED", "0"))
+TABLES = int(os.environ.get("SEEKNAL_RANDOM_TABLES", "160"))
+FIRST = int(os.environ.get("SEEKNAL_RANDOM_SEED", "0"))
 SCRIPT = Path(__file__).with_name("read_elsewhere.py")
 
 

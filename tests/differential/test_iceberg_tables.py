@@ -1,6 +1,6 @@
 """Random tables in Iceberg, read back by readers that have nothing to do with the backend.
 
-``SEEKNAL_TABLES=20000 pytest tests/differential`` reads as many; ``SEEKNAL_SEED`` begins elsewhere.
+``SEEKNAL_RANDOM_TABLES=20000 pytest tests/differential`` reads as many; ``SEEKNAL_RANDOM_SEED`` begins elsewhere.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from support.iceberg import Bench
 from support.random_tables import sorted_rows
 from support.readers import by_polars, by_pyiceberg
 
-TABLES = int(os.environ.get("SEEKNAL_TABLES", "160"))
-FIRST = int(os.environ.get("SEEKNAL_SEED", "0"))
+TABLES = int(os.environ.get("SEEKNAL_RANDOM_TABLES", "160"))
+FIRST = int(os.environ.get("SEEKNAL_RANDOM_SEED", "0"))
 #: Tables of one test, so that several workers share them.
 SHARE = 20
 READERS: tuple[Callable[[Any], pa.Table], ...] = (by_pyiceberg, by_polars)
