@@ -28,8 +28,8 @@ from seeknal_core.errors import EngineError
 from seeknal_core.formats import CsvParams, OnBadRows
 from seeknal_core.formats.declared import DeclaredType, parse, plain
 
-#: DuckDB's own sniffer looks at as many.
-_SAMPLE_ROWS = 20_480
+#: What a guess is made of; the rest is checked.
+_SAMPLE_ROWS = 8_192
 _MARK = "seeknal: bad value in "
 _MARKED = re.compile(re.escape(_MARK) + r"(\d+):")
 _MIXED_LINE_ENDS = "reached an invalid state"

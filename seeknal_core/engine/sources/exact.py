@@ -180,7 +180,7 @@ def _double(text: str, forms: Forms) -> str:
     short = f"length({text}) <= {_DIGITS_KEPT} AND {_matches(text, number)}"
     special = _spaced(f"lower({text})", "[+-]?(nan|inf|infinity)")
     return (
-        f"CASE WHEN {short} THEN {cast}"
+        f"CASE WHEN {short} THEN {cast} WHEN {_as_written(cast)} = {text} THEN {cast}"
         f" WHEN {_spaced(text, number + _EXPONENT)} AND {double_keeps(text)} THEN {cast}"
         f" WHEN {special} THEN {cast} END"
     )
@@ -198,13 +198,18 @@ def double_keeps(text: str) -> str:
     again = _significant(f"split_part({written}, 'e', 1)")
     # A lambda names the digits: repeated, they cost 4 ms a column to plan.
     return (
-        f"({cast}::VARCHAR = {text} OR list_transform([{digits}], lambda digits: CASE"
+        f"({_as_written(cast)} = {text} OR list_transform([{digits}], lambda digits: CASE"
         f" WHEN {cast} IS NULL OR isinf({cast}) THEN false"
         " WHEN digits = '' THEN true"
         f" WHEN {cast} = 0 OR length(digits) > 300 THEN false"
         f" WHEN length(digits) <= {_DIGITS_KEPT} AND abs({cast}) > {_SMALLEST} THEN true"
         f" ELSE {again} = digits END)[1])"
     )
+
+
+def _as_written(double: str) -> str:
+    # Its shortest digits, as a cast to VARCHAR gives them in three times the time.
+    return f"to_json({double})::VARCHAR"
 
 
 def _significant(text: str) -> str:
