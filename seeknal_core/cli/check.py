@@ -43,6 +43,8 @@ def check(
     )
     with output_for(as_json) as output, open_session(request) as session:
         result = check_project(session)
+        if session.target_folder.exists():
+            session.save_caches()
         tried = check_connections(session) if connections else ()
         if as_json:
             document = {

@@ -30,15 +30,21 @@ class Binder:
     """Binds statements to columns. Opens no file; close it at the end."""
 
     def __init__(self) -> None:
-        self._instance = duckdb.connect(
-            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        )
-        self._instance.execute("SET GLOBAL TimeZone = 'UTC'")
-        self._instance.execute("SET enable_external_access = false")
+        self._opened: duckdb.DuckDBPyConnection | None = None
 
     def close(self) -> None:
         """Free what is held."""
-        self._instance.close()
+        if self._opened is not None:
+            self._opened.close()
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        if self._opened is None:
+            self._opened = duckdb.connect(
+                config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+            )
+            self._opened.execute("SET GLOBAL TimeZone = 'UTC'")
+            self._opened.execute("SET enable_external_access = false")
+        return self._opened.cursor()
 
     def bind(
         self,
@@ -60,7 +66,7 @@ class Binder:
         if not all(_HARMLESS.match(text) for text in statements[:-1]):
             return None
         known = all(columns is not None for columns in inputs.values())
-        cursor = self._instance.cursor()
+        cursor = self._cursor()
         try:
             for id, columns in inputs.items():
                 cursor.execute(

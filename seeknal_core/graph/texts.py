@@ -69,6 +69,14 @@ class Texts:
             known = _read(found)
         return known
 
+    def recall(self, *parts: str) -> Any:
+        """Return what `remember` kept of these texts, None if nothing."""
+        return self._cache.get(key_of(*parts))
+
+    def remember(self, entry: Any, *parts: str) -> None:
+        """Keep JSON values that are a pure function of these texts."""
+        self._cache.put(key_of(*parts), entry)
+
     def definition(self, text: str) -> str:
         """Return the canonical text of SQL whose templates are left in."""
         if "{{" not in text:

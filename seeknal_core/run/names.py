@@ -7,9 +7,13 @@ Where they are not, nothing is said.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,16 +37,19 @@ _DELIMITERS = (",", ";", "\t", "|")
 
 def name_problems(session: Session) -> list[Problem]:
     """Find tables and columns that do not exist, in SQL, targets, audits and freshness."""
-    from seeknal_core.engine.binding import Binder
+    with contextlib.ExitStack() as stack:
 
-    binder = Binder()
-    try:
+        @functools.cache
+        def binder() -> Binder:
+            # Imports what a check that remembers everything does not need.
+            from seeknal_core.engine.binding import Binder
+
+            return stack.enter_context(contextlib.closing(Binder()))
+
         return list(_problems(session, binder))
-    finally:
-        binder.close()
 
 
-def _problems(session: Session, binder: Binder) -> Iterator[Problem]:
+def _problems(session: Session, binder: Callable[[], Binder]) -> Iterator[Problem]:
     known: dict[str, Columns | None] = {}
     stored = _Stored(session)
     for id in session.graph.order:
@@ -64,21 +71,34 @@ def _problems(session: Session, binder: Binder) -> Iterator[Problem]:
 
 
 def _bound(
-    session: Session, binder: Binder, node: SqlNode, known: Mapping[str, Columns | None]
+    session: Session,
+    binder: Callable[[], Binder],
+    node: SqlNode,
+    known: Mapping[str, Columns | None],
 ) -> Columns | None:
     from seeknal_core.graph import render
+    from seeknal_core.graph.texts import texts
 
     inputs = session.graph.inputs[node.id]
     try:
         rendered = render(node, inputs, session.variables)
     except ConfigError:
         return None  # Reported with the statements.
-    return binder.bind(
-        node.id,
-        rendered.placed(),
-        {id: known[id] for id in inputs},
-        [id for id in session.graph.nodes if id != node.id],
-    )
+    columns = {id: known[id] for id in inputs}
+    placed = rendered.placed()
+    parts = ("bound", _engine_version(), json.dumps([placed, list(columns.items())]))
+    found = texts.recall(*parts)
+    if found is None:
+        tables = [id for id in session.graph.nodes if id != node.id]
+        found = [binder().bind(node.id, placed, columns, tables)]
+        texts.remember(found, *parts)
+    bound = found[0]
+    return None if bound is None else [(name, kind) for name, kind in bound]
+
+
+@functools.cache
+def _engine_version() -> str:
+    return version("duckdb")
 
 
 def _declared(node: AnyNode) -> Columns | None:
