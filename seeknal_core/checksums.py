@@ -8,6 +8,7 @@ one function in one process, so the sums need not mean anything elsewhere.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seeknal_core.types import Checksum
@@ -20,6 +21,9 @@ _threads = threading.local()
 
 #: 2**61 - 1. Sums are taken modulo this prime, so that batches may be added in any order.
 _MODULUS = (1 << 61) - 1
+
+#: Columns summed up by one query: DuckDB's time and memory grow with their number's square.
+_GROUP = 50
 
 
 def checksum_of(reader: pa.RecordBatchReader) -> Checksum:
@@ -46,25 +50,20 @@ def checksum_of(reader: pa.RecordBatchReader) -> Checksum:
     nulls = [0] * len(fields)
     sums = [0] * len(fields)
     stored = [_storage(field.type) for field in fields]
-    shadow = pa.schema([(f"c{i}", type) for i, type in enumerate(stored)])
-    hashes = ", ".join(
-        f"count(c{i}), coalesce(sum(hash({_canonical(f'c{i}', type)})::HUGEINT) "
-        f"FILTER (c{i} IS NOT NULL), 0)"
-        for i, type in enumerate(stored)
-    )
+    groups = [range(i, min(i + _GROUP, len(fields))) for i in range(0, len(fields), _GROUP)]
+    queries = [_sums([(f"c{i}", stored[i]) for i in group]) for group in groups]
     connection = _connection()
     for batch in reader:
-        columns = [
-            column.cast(type) if column.type != type else column
-            for column, type in zip(batch.columns, stored, strict=True)
-        ]
-        connection.register("batch", pa.Table.from_arrays(columns, schema=shadow))
-        [found] = connection.execute(f"SELECT {hashes} FROM batch").fetchall()
-        connection.unregister("batch")
+        for group, query in zip(groups, queries, strict=True):
+            columns = [_plain(batch.column(i), stored[i]) for i in group]
+            part = pa.Table.from_arrays(columns, names=[f"c{i}" for i in group])
+            connection.register("batch", part)
+            [found] = connection.execute(query).fetchall()
+            connection.unregister("batch")
+            for place, i in enumerate(group):
+                nulls[i] += batch.num_rows - int(found[2 * place])
+                sums[i] = (sums[i] + int(found[2 * place + 1])) % _MODULUS
         rows += batch.num_rows
-        for i in range(len(fields)):
-            nulls[i] += batch.num_rows - int(found[2 * i])
-            sums[i] = (sums[i] + int(found[2 * i + 1])) % _MODULUS
     return Checksum(
         rows=rows,
         columns={
@@ -72,6 +71,20 @@ def checksum_of(reader: pa.RecordBatchReader) -> Checksum:
             for i, name in enumerate(names)
         },
     )
+
+
+def _plain(column: pa.Array, type: pa.DataType) -> pa.Array:
+    return column.cast(type) if column.type != type else column
+
+
+def _sums(columns: Sequence[tuple[str, pa.DataType]]) -> str:
+    """Return the query for how many values columns have, and the sums of their hashes."""
+    sums = ", ".join(
+        f"count({name}), coalesce(sum(hash({_canonical(name, type)})::HUGEINT) "
+        f"FILTER ({name} IS NOT NULL), 0)"
+        for name, type in columns
+    )
+    return f"SELECT {sums} FROM batch"
 
 
 def _connection() -> duckdb.DuckDBPyConnection:

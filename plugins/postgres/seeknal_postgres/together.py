@@ -30,9 +30,9 @@ from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.script import Script
 from seeknal_postgres.settings import refuse_hidden, settle, users_names, users_own
-from seeknal_postgres.stage import copy_statement
+from seeknal_postgres.stage import copy_statement, looked_at
 from seeknal_postgres.sums import read_types, sent_columns
-from seeknal_postgres.tables import Table, TableColumn, describe_all, identifier, versions_of
+from seeknal_postgres.tables import Table, TableColumn, describe_all, identifier, names, versions_of
 from seeknal_postgres.times import check_new_times
 
 #: Milliseconds to wait for a table's lock while others are held. Whoever keeps it is
@@ -162,7 +162,7 @@ def _written(
                 continue
             with users_own(conn):
                 _copy(context, conn, one, into, freeze=False)
-    _analyze(conn, [identifier(one.target.name) for one in new])
+    _analyze(conn, new, lambda one: identifier(one.target.name))
     for one in new:
         _check(conn, one, identifier(one.target.name))
     with users_own(conn):
@@ -245,9 +245,14 @@ def _copy(
         return copy_in(context, cursor, statement, one.columns, one.snapshot, name)
 
 
-def _analyze(conn: Conn, tables: Sequence[sql.Identifier]) -> None:
-    if tables:
-        conn.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(tables)))
+def _analyze(conn: Conn, ones: Sequence[_One], into: Callable[[_One], sql.Identifier]) -> None:
+    parts: list[sql.Composable] = []
+    for one in ones:
+        some = looked_at(one.names)
+        listed = sql.SQL(" ({})").format(names(some)) if some else sql.SQL("")
+        parts.append(into(one) + listed)
+    if parts:
+        conn.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(parts)))
 
 
 def _check(conn: Conn, one: _One, rows: sql.Identifier) -> None:
@@ -344,7 +349,7 @@ def _staged(
             "read": read_types(one.columns, one.table),
         }
         found[one.target.key] = Staged(promotion=promotion, base=None, rows=rows, data=data)
-    _analyze(conn, [place.rows for place in places.values()])
+    _analyze(conn, ones, lambda one: places[one.target.key].rows)
     staging.close(conn, list(places.values()))
     for one in ones:
         if one.table is None:
