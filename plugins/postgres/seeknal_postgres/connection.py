@@ -70,6 +70,10 @@ class PostgresOptions:
         default=False,
         metadata=_doc("let policies choose the rows that a source reads, instead of refusing"),
     )
+    allow_publication: bool = attrs.field(
+        default=False,
+        metadata=_doc("make our tables although a publication of all tables takes them along"),
+    )
     service: str | None = attrs.field(
         default=None, metadata=_doc("a service of libpq's service file")
     )
@@ -103,6 +107,7 @@ class PostgresConnection(Connection):
     row_security: bool = False
     hostaddr: str = ""
     options: str = ""
+    allow_publication: bool = False
     embedded: bool = False
 
     def describe(self) -> Mapping[str, str]:
@@ -197,6 +202,7 @@ def resolve(spec: ConnectionSpec) -> PostgresConnection:
         connect_timeout=given.connect_timeout,
         application_name=given.application_name,
         state_schema=given.state_schema,
+        allow_publication=given.allow_publication,
         lock_wait=given.lock_wait,
         silence_timeout=given.silence_timeout,
         row_security=given.row_security,

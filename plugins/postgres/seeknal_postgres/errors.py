@@ -92,6 +92,12 @@ def translate(error: psycopg.Error, what: str, *, writing: bool = False) -> Back
     if lost or (error.sqlstate or "").startswith("08"):
         tail = "; the transaction was not finished, run again" if writing else ""
         return Unreachable(f"{what}: the connection was lost: {text}{tail}", CHECK, target=what)
+    if isinstance(error, pg.ProgramLimitExceeded) and "row is too big" in text:
+        text = f"a row is longer than one page of the server can hold ({text})"
+        hint = "put some columns into one JSON column: to_json(struct_pack(…)), or split the table"
+    if isinstance(error, pg.TooManyColumns):
+        text += "; columns that were dropped from the table count among its 1600 columns"
+        hint = "select fewer columns, or put some into one JSON column"
     if writing and isinstance(error, _REFUSED):
         return WriteRefused(f"{what}: {text}", hint, target=what)
     return BackendError(f"{what}: {text}", hint, target=what)

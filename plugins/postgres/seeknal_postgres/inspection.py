@@ -16,7 +16,7 @@ from seeknal_core.types import (
     TargetColumn,
     TargetState,
 )
-from seeknal_postgres import tables
+from seeknal_postgres import publications, tables
 from seeknal_postgres.attached import notes_of
 from seeknal_postgres.errors import translated
 from seeknal_postgres.ledger import Ledger
@@ -166,6 +166,13 @@ def check_connection(context: ExecutionContext) -> str:
             "SELECT current_setting('server_version'), current_database(), current_user,"
             " has_database_privilege(current_database(), 'CREATE')"
         ).fetchone()
+        schema = ledger_schema(connection.state_schema, context.environment.name)
+        found = publications.publishing(conn, schema) if not connection.allow_publication else []
     version, database, user, creates = row
     text = f"PostgreSQL {version.split()[0]} at {connection.place}, database {database} as {user}"
+    if found:
+        text += (
+            f" (publication {', '.join(found)} covers every table, Seeknal's own too: "
+            "nothing is written without allow_publication: true)"
+        )
     return text if creates else f"{text} (may not create schemas)"

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from seeknal_core.errors import NamespaceRefused
 from seeknal_core.types import ExecutionContext, Ownership, QualifiedName, Target
+from seeknal_postgres import publications
 from seeknal_postgres.errors import said
 from seeknal_postgres.naming import ledger_schema, quote
 from seeknal_postgres.pool import Conn, Pool, connection_of
@@ -413,6 +414,7 @@ def ensure_ledger(context: ExecutionContext, pool: Pool, conn: Conn) -> Ledger:
     ledger = Ledger.of(context, conn)
     if ledger.schema not in pool.done:
         with conn.transaction():
+            publications.refuse(context, conn, ledger.schema)
             made = _create_ledger(context, ledger)
         pool.done.add(ledger.schema)
         if made:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import attrs
 from psycopg import sql
@@ -12,6 +13,11 @@ from seeknal_core.types import ExecutionContext, QualifiedName
 from seeknal_postgres.naming import qualified
 from seeknal_postgres.pool import Conn
 from seeknal_postgres.tables import identifier
+
+T = TypeVar("T")
+
+#: Targets whose tables are dropped in one transaction, each of up to four locks.
+_AT_ONCE = 200
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +66,12 @@ def claim(conn: Conn, places: Sequence[Places]) -> None:
         " FROM unnest(%s::text[]) AS name",
         [sorted(str(each.stage) for each in places)],
     )
+
+
+def portions(found: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield as many targets' tables at a time as may be dropped by one transaction."""
+    for start in range(0, len(found), _AT_ONCE):
+        yield found[start : start + _AT_ONCE]
 
 
 def drop(conn: Conn, tables: Sequence[QualifiedName]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import attrs
 import psycopg
 from psycopg import errors as pg
@@ -32,7 +34,7 @@ from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import apply_change
 from seeknal_postgres.ledger import Claim, Ledger, Written, make_schema
 from seeknal_postgres.modes import Rows, by_index
-from seeknal_postgres.places import drop
+from seeknal_postgres.places import Places, drop, portions
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import Book
 from seeknal_postgres.references import by_reference, refuse_orphans
@@ -67,9 +69,12 @@ def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
     try:
         with translated(context, connection_of(context).place, writing=True):
             tables = tables_of(context, conn, batch)
-            open = patiently(
-                context, conn, tables, lambda: _prepare(context, conn, batch), PUBLISH_WAIT
-            )
+            try:
+                open = patiently(
+                    context, conn, tables, lambda: _prepare(context, conn, batch), PUBLISH_WAIT
+                )
+            except pg.OutOfMemory as error:
+                raise locks.no_room(conn, len(batch.targets)) from error
     except BaseException:
         pool.let_go(key)
         raise
@@ -103,6 +108,7 @@ def publish(context: ExecutionContext, batch: Batch) -> Published:
             book = Book(context=context, ledger=Ledger.of(context, held), promotion=batch.promotion)
             found = _published(batch, book)
             _commit(context, held)
+        _drop_stages(context, held, batch)
     finally:
         pool.let_go(key)
     return found
@@ -117,6 +123,21 @@ def _commit(context: ExecutionContext, held: Conn) -> None:
             context, xid, connection_of(context).place, fate.pid_of(held)
         ):
             raise
+
+
+def _drop_stages(context: ExecutionContext, conn: Conn, batch: Batch) -> None:
+    """Drop what was staged, some tables at a time.
+
+    In the publish itself each would hold several locks until its end, and the server has
+    room for some thousands. What stays, `discard` drops.
+    """
+    schema = Ledger.of(context, conn).schema
+    places = [Places.of(context, schema, batch.promotion, t.key).stage for t in batch.targets]
+    with contextlib.suppress(psycopg.Error):
+        for some in portions(places):
+            with conn.transaction():
+                settle(conn)
+                drop(conn, some)
 
 
 def _published(batch: Batch, book: Book) -> Published:
@@ -150,7 +171,7 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
         if part.table is not None and not part.known:
             name = part.target.name
             rows[part.target.key].check_after(after[name], before[name])
-    _end_stages(conn, parts, plans)
+    _keep_keys(conn, parts, plans)
     context.cancellation.check()
     return True
 
@@ -258,11 +279,16 @@ def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> dict
 
 
 def _captured(conn: Conn, script: Script, part: Part, rows: Rows, base: str | None) -> Undo:
+    made = bool(part.data.get("undo"))
     if not rows.is_looked_up(conn):
-        return undo.capture(conn, script, part.places, rows, part.change, base, _dropping(part))
+        return undo.capture(
+            conn, script, part.places, rows, part.change, base, _dropping(part), made=made
+        )
     script.flush()
     with by_index(conn):
-        found = undo.capture(conn, script, part.places, rows, part.change, base, _dropping(part))
+        found = undo.capture(
+            conn, script, part.places, rows, part.change, base, _dropping(part), made=made
+        )
         script.flush()
     return found
 
@@ -343,8 +369,8 @@ def _is_moved(part: Part) -> bool:
     return bool(part.change.retype) and part.mode is Mode.FULL and not part.known
 
 
-def _end_stages(conn: Conn, parts: list[Part], plans: dict[str, Undo]) -> None:
-    """Drop what was staged, but for the keys of added rows, which undoing asks for."""
+def _keep_keys(conn: Conn, parts: list[Part], plans: dict[str, Undo]) -> None:
+    """Keep the keys of added rows, which undoing asks for, of what was staged."""
     for part in parts:
         plan = plans[part.target.key]
         if plan.kind is Kind.ADDED and plan.key:
@@ -353,7 +379,6 @@ def _end_stages(conn: Conn, parts: list[Part], plans: dict[str, Undo]) -> None:
                     part.places.rows, sql.Identifier(part.places.keys.parts[1])
                 )
             )
-    drop(conn, [part.places.stage for part in parts])
 
 
 def _make(conn: Conn, part: Part) -> None:

@@ -18,7 +18,7 @@ from seeknal_postgres.batches import key_of, lock, moved, patiently, tables_of
 from seeknal_postgres.errors import said, translated
 from seeknal_postgres.fate import transaction
 from seeknal_postgres.ledger import Ledger
-from seeknal_postgres.places import Places, claim, drop
+from seeknal_postgres.places import Places, claim, drop, portions
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import PUBLISHED, REVERTED, Book
 from seeknal_postgres.references import by_reference, refuse_orphans
@@ -272,17 +272,24 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
     with pool.take(context) as conn, translated(context, place, writing=True):
         ledger = Ledger.of(context, conn)
 
+        places = [
+            Places.of(context, ledger.schema, batch.promotion, target.key)
+            for target in batch.targets
+        ]
+
         def attempt() -> bool:
+            # Some tables at a time: each holds several of the server's locks.
+            for some in portions(places):
+                with conn.transaction():
+                    settle(conn)
+                    if not ledger.complete():
+                        return False  # nothing was ever staged here
+                    claim(conn, some)
+                    drop(conn, [name for each in some for name in each.all])
             with conn.transaction():
                 settle(conn)
                 if not ledger.complete():
-                    return False  # nothing was ever staged here
-                places = [
-                    Places.of(context, ledger.schema, batch.promotion, target.key)
-                    for target in batch.targets
-                ]
-                claim(conn, places)
-                drop(conn, [name for each in places for name in each.all])
+                    return False
                 _drop_left(context, conn, ledger, batch)
                 Book(context=context, ledger=ledger, promotion=batch.promotion).forget()
                 return cleanup.end_if_empty(ledger)

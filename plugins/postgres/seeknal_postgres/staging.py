@@ -18,7 +18,7 @@ from psycopg import sql
 from seeknal_core.errors import NamespaceRefused, WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_postgres import ledger as ledgers
-from seeknal_postgres import sums
+from seeknal_postgres import sums, undo
 from seeknal_postgres.attached import refuse_attached, refuse_fixed
 from seeknal_postgres.batches import patiently
 from seeknal_postgres.checks import check_keys
@@ -30,7 +30,9 @@ from seeknal_postgres.modes import Rows
 from seeknal_postgres.naming import quote
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, Pool, pool_of
+from seeknal_postgres.promotions import PUBLISHED, Book
 from seeknal_postgres.retype import refuse_in_the_way, refuse_unfit
+from seeknal_postgres.script import Script
 from seeknal_postgres.settings import settle
 from seeknal_postgres.stage import make_empty, refuse_move
 from seeknal_postgres.stage import stage as put
@@ -43,7 +45,8 @@ from seeknal_postgres.write import check_named_columns, check_owner
 class Work:
     """One staging under way.
 
-    ``schema_notes`` and ``notes`` take what the user should hear of columns, and of rows.
+    ``schema_notes`` and ``notes`` take what the user should hear of columns, and of rows,
+    ``undo`` whether the tables that will undo the publish were made.
     """
 
     context: ExecutionContext
@@ -53,8 +56,10 @@ class Work:
     columns: tuple[Column, ...]
     ledger: Ledger
     places: Places
+    promotion: str
     notes: list[str] = attrs.field(factory=list)
     schema_notes: list[str] = attrs.field(factory=list)
+    undo: list[bool] = attrs.field(factory=list)
 
     @property
     def mode(self) -> Mode:
@@ -114,6 +119,7 @@ def _begun(
         columns=columns,
         ledger=ledger,
         places=Places.of(context, ledger.schema, promotion, target.key),
+        promotion=promotion,
     )
 
 
@@ -130,6 +136,7 @@ def _staged(work: Work, promotion: str) -> Staged:
         "known": found.known,
         **schema_data(found.change),
         "sent": dict(sent),
+        "undo": bool(work.undo),
         "read": sums.read_types(work.columns, found.table),
     }
     return Staged(
@@ -300,12 +307,16 @@ def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
     """Make the stage table anew and fill it."""
     work.context.cancellation.check()
     work.notes.clear()
+    work.undo.clear()
     conn, places = work.conn, work.places
     with conn.transaction():
         settle(conn)
         durable(conn)
         claim(conn, [places])
-        drop(conn, [places.stage])
+        book = Book(context=work.context, ledger=work.ledger, promotion=work.promotion)
+        published = book.state() == PUBLISHED
+        # A staging that died may have left some. What undoes a publish is kept.
+        drop(conn, [places.stage] if published else places.all)
         if found.known:
             assert found.table is not None
             there = [name for name in work.names if found.table.column(name) is not None]
@@ -316,6 +327,12 @@ def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
             found.table, found.change, into=places.rows, sent=sent,
         )  # fmt: skip
         close(conn, [places])
+        if found.table is not None and work.mode is not Mode.APPEND and not published:
+            script = Script(conn)
+            rows_to = Rows.of(work.target, found.table, work.names, work.mode, places.rows)
+            undo.make(script, places, rows_to)
+            script.flush()
+            work.undo.append(True)
         work.notes.extend(_check(work, found))
         work.context.cancellation.check()
         return rows

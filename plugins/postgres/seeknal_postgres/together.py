@@ -17,7 +17,7 @@ from psycopg import sql
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target, WriteResult
 from seeknal_postgres import ledger as ledgers
-from seeknal_postgres import locks, staging, write
+from seeknal_postgres import locks, staging, undo, write
 from seeknal_postgres.checks import check_keys
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
@@ -28,6 +28,7 @@ from seeknal_postgres.ledger import Claim, Ledger, Written
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
+from seeknal_postgres.promotions import PUBLISHED, Book
 from seeknal_postgres.script import Script
 from seeknal_postgres.settings import refuse_hidden, settle, users_names, users_own
 from seeknal_postgres.stage import copy_statement, looked_at
@@ -330,7 +331,12 @@ def _staged(
     places = {one.target.key: Places.of(context, schema, promotion, one.target.key) for one in ones}
     staging.durable(conn)
     claim(conn, list(places.values()))
-    drop(conn, [place.stage for place in places.values()])
+    # A staging that died may have left some. What undoes a publish is kept.
+    published = Book(context=context, ledger=ledger, promotion=promotion).state() == PUBLISHED
+    drop(
+        conn,
+        [name for each in places.values() for name in ((each.stage,) if published else each.all)],
+    )
     _create(conn, ones, lambda one: places[one.target.key].rows)
     found = {}
     for one in ones:
@@ -346,9 +352,18 @@ def _staged(
             "retype": [],
             "left": [],
             "drop": [],
+            "undo": one.table is not None and not published,
             "read": read_types(one.columns, one.table),
         }
         found[one.target.key] = Staged(promotion=promotion, base=None, rows=rows, data=data)
+    script = Script(conn)
+    for one in ones:
+        if one.table is not None and not published:
+            place = places[one.target.key]
+            undo.make(
+                script, place, Rows.of(one.target, one.table, one.names, one.mode, place.rows)
+            )
+    script.flush()
     _analyze(conn, ones, lambda one: places[one.target.key].rows)
     staging.close(conn, list(places.values()))
     for one in ones:

@@ -11,7 +11,7 @@ import attrs
 from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Interval, Mode, Target
+from seeknal_core.types import ExecutionContext, Interval, Mode, QualifiedName, Target
 from seeknal_postgres import times
 from seeknal_postgres.evolve import Change, type_sql
 from seeknal_postgres.modes import Rows
@@ -89,12 +89,15 @@ def capture(
     change: Change,
     base: str | None,
     dropping: tuple[str, ...] = (),
+    *,
+    made: bool = False,
 ) -> Undo:
     """Keep what undoes a publish, just before it happens, under the table's lock.
 
     Args:
         script: takes the statements that need not be carried out at once.
         rows: as they were `decided`.
+        made: whether `make` made the tables.
 
     Raises:
         WriteRefused: what would have to be done to bring the table back is not done
@@ -122,14 +125,15 @@ def capture(
                 "change the columns yourself before, or name a key that tells rows apart",
                 target=str(rows.target.name),
             )
-        _keep(script, places, rows, columns, sql.SQL("TRUE"))
+        script.add(_kept(places.undo, _of_table(rows, columns, sql.SQL("TRUE")), made=made))
     elif found.kind is Kind.INTERVAL:
         scope = rows.scope(conn)
-        _keep(script, places, rows, columns, scope if scope is not None else sql.SQL("FALSE"))
+        which = scope if scope is not None else sql.SQL("FALSE")
+        script.add(_kept(places.undo, _of_table(rows, columns, which), made=made))
         bounds = [str(one) for each in rows.intervals(conn) for one in (each.start, each.end)]
         return attrs.evolve(found, bounds=tuple(bounds))
     elif found.kind is Kind.KEYED:
-        _keep_keyed(script, conn, places, rows, columns)
+        _keep_keyed(script, conn, places, rows, columns, made=made)
     elif found.kind is Kind.ADDED:
         key = next((k for k in table.keys if set(k) <= set(rows.columns)), ())
         return attrs.evolve(found, key=key, xid=_xid(conn))
@@ -142,6 +146,33 @@ def _whole(rows: Rows, change: Change) -> str:
     if columns:
         return f"column {columns} is added or changes its type"
     return f"several of its rows have one key ({', '.join(rows.key or ())})"
+
+
+def make(script: Script, places: Places, rows: Rows) -> None:
+    """Make the tables that `capture` will fill, empty, while the rows are staged.
+
+    A table that is made holds three of the server's locks until the transaction's end, one
+    that is filled a single one: a publish of 2,000 tables has no room for more.
+    """
+    columns = tuple(column.name for column in rows.table.columns if not column.generated)
+    script.add(_kept(places.undo, _of_table(rows, columns, sql.SQL("FALSE"))))
+    if rows.key is not None:
+        keys = sql.SQL("SELECT {} FROM {} AS s WHERE FALSE").format(
+            names(rows.key, "s"), rows.source
+        )
+        script.add(_kept(places.keys, keys))
+
+
+def _kept(place: QualifiedName, query: sql.Composable, *, made: bool = False) -> sql.Composed:
+    """Return the statement that keeps a query's rows, in a new table or one that is made."""
+    how = "INSERT INTO {} {}" if made else "CREATE TABLE {} AS {}"
+    return sql.SQL(how).format(identifier(place), query)
+
+
+def _of_table(rows: Rows, columns: tuple[str, ...], which: sql.Composable) -> sql.Composed:
+    return sql.SQL("SELECT {} FROM {} AS t WHERE {}").format(
+        names(columns, "t"), identifier(rows.target.name), which
+    )
 
 
 def _declared(table: Table, name: str) -> str:
@@ -168,22 +199,14 @@ def _xid(conn: Conn) -> str:
     return str(row[0])
 
 
-def _keep(
+def _keep_keyed(
     script: Script,
+    conn: Conn,
     places: Places,
     rows: Rows,
     columns: tuple[str, ...],
-    which: sql.Composable,
-) -> None:
-    script.add(
-        sql.SQL("CREATE TABLE {} AS SELECT {} FROM {} AS t WHERE {}").format(
-            identifier(places.undo), names(columns, "t"), identifier(rows.target.name), which
-        )
-    )
-
-
-def _keep_keyed(
-    script: Script, conn: Conn, places: Places, rows: Rows, columns: tuple[str, ...]
+    *,
+    made: bool,
 ) -> None:
     """Keep the rows that are deleted or updated, and the keys of those that are inserted."""
     gone = rows.gone(conn) if rows.mode is not Mode.UPSERT_BY_KEY else None
@@ -195,13 +218,12 @@ def _keep_keyed(
         query += sql.SQL(" UNION ALL SELECT {} FROM {} AS t JOIN {} AS s ON {} WHERE {}").format(
             kept, table, rows.source, rows.same_key(), old.changed()
         )
-    script.add(sql.SQL("CREATE TABLE {} AS {}").format(identifier(places.undo), query))
+    script.add(_kept(places.undo, query, made=made))
     assert rows.key is not None
-    script.add(
-        sql.SQL("CREATE TABLE {} AS SELECT {} FROM {} AS s WHERE {}").format(
-            identifier(places.keys), names(rows.key, "s"), rows.source, rows.absent()
-        )
+    keys = sql.SQL("SELECT {} FROM {} AS s WHERE {}").format(
+        names(rows.key, "s"), rows.source, rows.absent()
     )
+    script.add(_kept(places.keys, keys, made=made))
 
 
 @attrs.frozen(kw_only=True)
