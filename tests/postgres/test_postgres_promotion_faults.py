@@ -290,7 +290,7 @@ def test_a_staging_that_is_under_way_elsewhere_is_waited_for(db: Database, then:
     if then == "stage":
         one.stage().verify()
         thread.join()
-        assert len(leftovers(db)) == 1
+        assert len(leftovers(db)) == 2
     else:
         plugin.discard(context, one.batch(1))
         thread.join()

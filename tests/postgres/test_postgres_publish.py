@@ -154,7 +154,8 @@ def test_staging_again_starts_afresh(db: Database) -> None:
 def test_what_was_staged_is_found_by_its_names_alone(db: Database) -> None:
     db.write(target_of(db, "s.t"), OLD)
     one = promotion(db, {"s.t": NEW, "s.u": NEW}).stage()
-    assert len(leftovers(db)) == 2
+    # The table that is there has one beside its rows for what undoes the publish.
+    assert len(leftovers(db)) == 3
     plugin.discard(one.context, one.unstaged().batch(1))
     assert leftovers(db) == []
 
