@@ -427,6 +427,11 @@ def test_line_ends_may_be_mixed(read: Files, end: str) -> None:
     assert read(f"a,b{end}1,2{end}3,4\n5,6\r\n7,8") == [(1, 2), (3, 4), (5, 6), (7, 8)]
 
 
+def test_a_row_that_is_too_long_is_refused(read: Files) -> None:
+    message = read.refused("t\n" + "x" * 2_100_000 + "\n")
+    assert "a.csv: a row has more than 2,000,000 bytes; shorten it" in message
+
+
 def test_mistakes_in_params_are_named(read: Files) -> None:
     message = read.refused(
         "a\n1\n",

@@ -107,6 +107,12 @@ def unreadable(reading: Reading, parts: Sequence[Part], error: duckdb.Error) -> 
                     )
     except UnicodeError:
         return not_encoded(reading, look.path, look.encoding)
+    if "Maximum line size" in found:
+        return reading.error(
+            look.path,
+            "a row has more than 2,000,000 bytes",
+            "shorten it, or write params.quote ('' for none)",
+        )
     kept = [
         line.strip()
         for line in found.partition(": ")[2].splitlines()
