@@ -6,7 +6,6 @@ server keeps for roles and databases.
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import json
 import os
@@ -63,6 +62,8 @@ def service_of(name: str) -> dict[str, str]:
     ``PGSERVICEFILE``, else ``~/.pg_service.conf``, then ``pg_service.conf`` in
     ``PGSYSCONFDIR`` (https://www.postgresql.org/docs/current/libpq-pgservice.html).
     """
+    import configparser  # few connections name a service
+
     own = os.environ.get("PGSERVICEFILE")
     places = [Path(own) if own else Path.home() / ".pg_service.conf"]
     if os.environ.get("PGSYSCONFDIR"):
