@@ -59,6 +59,5 @@ def recover(
             click.echo(found.unfinished)
             click.echo(f"Next: {found.command}")
             return PromotionInterrupted.exit_code
-        environment_option = "" if session.environment.is_production else f" --env {environment}"
-        click.echo(f"Next: seeknal run{environment_option}")
+        click.echo(f"Next: {session.command('run')}")
     return 0
