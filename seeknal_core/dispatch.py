@@ -31,12 +31,15 @@ from seeknal_core.types import (
     ConnectionSpec,
     ExecutionContext,
     Interval,
+    Linked,
     Location,
     Mode,
+    Origin,
     Owned,
     PromotionNote,
     Published,
     QualifiedName,
+    Since,
     Snapshot,
     Source,
     SourceSpec,
@@ -44,6 +47,7 @@ from seeknal_core.types import (
     Staged,
     Swept,
     Target,
+    TargetChange,
     TargetSpec,
     TargetState,
     WritePreview,
@@ -309,6 +313,84 @@ class Dispatcher:
         return [
             *self._together("inspect_targets", TargetState, context, resolved, versions=versions)
         ]
+
+    def changes_since(
+        self,
+        context: ExecutionContext,
+        resolved: Sequence[ResolvedTarget],
+        since: Sequence[Since],
+    ) -> list[TargetChange]:
+        """Look exactly at what happened to targets of one connection, in their order."""
+        return self._together("changes_since", TargetChange, context, resolved, since=tuple(since))
+
+    def adopt_target(
+        self, context: ExecutionContext, resolved: ResolvedTarget, content_key: str
+    ) -> WriteResult:
+        """Write into the store's ledger that a table, as it is, is this target's."""
+        return self._calls.call(
+            resolved.target.type,
+            "adopt_target",
+            WriteResult,
+            context=context.connected(resolved.connection),
+            target=resolved.target,
+            content_key=content_key,
+        )
+
+    def can_link(
+        self,
+        context: ExecutionContext,
+        resolved: Sequence[ResolvedTarget],
+        origins: Sequence[Origin],
+    ) -> list[str]:
+        """Say of targets of one connection why they can't be links; empty where they can."""
+        type = resolved[0].target.type
+        if self.together(type, "can_link_targets"):
+            return self._together(
+                "can_link_targets", str, context, resolved, origins=tuple(origins)
+            )
+        return [
+            self._calls.call(
+                type,
+                "can_link",
+                str,
+                context=context.connected(one.connection),
+                target=one.target,
+                origin=origin,
+            )
+            for one, origin in zip(resolved, origins, strict=True)
+        ]
+
+    def link_target(
+        self, context: ExecutionContext, resolved: ResolvedTarget, origin: Origin
+    ) -> Linked:
+        """Make a target a link to another environment's table."""
+        return self._calls.call(
+            resolved.target.type,
+            "link_target",
+            Linked,
+            context=context.connected(resolved.connection),
+            target=resolved.target,
+            origin=origin,
+        )
+
+    def link_targets(
+        self,
+        context: ExecutionContext,
+        resolved: Sequence[ResolvedTarget],
+        origins: Sequence[Origin],
+    ) -> list[Linked]:
+        """Make targets of one connection links, by one call."""
+        return self._together("link_targets", Linked, context, resolved, origins=tuple(origins))
+
+    def unlink_target(self, context: ExecutionContext, resolved: ResolvedTarget) -> bool:
+        """Drop a link; tell whether one was there."""
+        return self._calls.call(
+            resolved.target.type,
+            "unlink_target",
+            bool,
+            context=context.connected(resolved.connection),
+            target=resolved.target,
+        )
 
     def _together(
         self,

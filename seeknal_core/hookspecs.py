@@ -31,10 +31,13 @@ if TYPE_CHECKING:
         Connection,
         ConnectionSpec,
         ExecutionContext,
+        Linked,
+        Origin,
         Owned,
         PromotionNote,
         Published,
         QualifiedName,
+        Since,
         Snapshot,
         Source,
         SourceSpec,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
         Staged,
         Swept,
         Target,
+        TargetChange,
         TargetSpec,
         TargetState,
         WritePreview,
@@ -263,6 +267,48 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
 
 
 @hookspec(firstresult=True)
+def changes_since(
+    context: ExecutionContext, targets: tuple[Target, ...], since: tuple[Since, ...]
+) -> tuple[TargetChange, ...]:
+    """Look exactly at what somebody else did to targets of ``context.connection``.
+
+    Optional, beside `inspect_target`, for a store that gives marks. Called for targets
+    whose mark is not the recorded one, and for all of them where the user asks for an
+    exact look. Changes nothing. What a store does by itself (compaction, vacuum) is no
+    change, and neither is a column that somebody added. Without this hook the core
+    compares versions, and can't tell added rows from changed ones.
+
+    Args:
+        since: what was recorded of each target's last write, in the same order.
+
+    Returns:
+        One answer for each target, in the same order. The mark is taken before the rows
+        are looked at, so that a write in between is found by the next look.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
+    """Take a table over as it is: write into the ledger that it is this target's.
+
+    Optional, beside `inspect_target`; for the modes that keep rows, where ``--adopt``
+    must not write. No row and no column is changed. What the ledger knows of rows that were
+    appended stays true. Without this hook such a table has to be written anew.
+
+    Args:
+        content_key: the content key that was written last, as far as is known.
+
+    Returns:
+        ``rows_written`` is 0.
+
+    Raises:
+        BackendError: the table is not there, or the role may not write the ledger.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
     """Write the snapshot into the target's own store, where no reader sees it.
 
@@ -398,6 +444,84 @@ def checksum(context: ExecutionContext, target: Target) -> Checksum:
 
 
 @hookspec(firstresult=True)
+def can_link(context: ExecutionContext, target: Target, origin: Origin) -> str:
+    """Say why a target can't be a link to another environment's table, or nothing.
+
+    Optional, together with `link_target` and `unlink_target`; asks for `inspect_target`.
+    For targets whose rows are the other environment's: a link shows them without a copy.
+    Changes nothing. Where a link stands already, that is no reason.
+
+    Returns:
+        The reason, empty where it can be linked. A reason that keeps the environment's
+        user from reading the rows begins with ``private:``; such rows are not copied
+        either.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def can_link_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
+) -> tuple[str, ...]:
+    """Do for several targets of ``context.connection`` what `can_link` does for each.
+
+    Optional, beside `can_link`.
+
+    Args:
+        origins: one for each target, in the same order.
+
+    Returns:
+        One reason, or an empty text, for each target, in the same order.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def link_target(context: ExecutionContext, target: Target, origin: Origin) -> Linked:
+    """Make the target a live, read-only reference to another environment's table.
+
+    Optional, together with `can_link`. No row is copied, and nobody can write through it.
+    The link is this environment's: in its ledger, listed and dropped like a table. It is
+    never in the way of whoever writes, changes or drops the other table through this
+    backend. A link that stands is made anew. Creates missing namespaces. `materialize`
+    puts a table in a link's place, with no moment in which a reader finds neither.
+
+    Raises:
+        WriteRefused: it can't be linked, or something that isn't ours has its name.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def link_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
+) -> tuple[Linked, ...]:
+    """Do for several targets of ``context.connection`` what `link_target` does for each.
+
+    Optional, beside `link_target`. Where it raises, the core calls `link_target` for each.
+
+    Args:
+        origins: one for each target, in the same order.
+
+    Returns:
+        One link for each target, in the same order.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def unlink_target(context: ExecutionContext, target: Target) -> bool:
+    """Drop a link, and its entry in the ledger. A table is left alone.
+
+    Optional, together with `can_link`.
+
+    Returns:
+        Whether a link was there.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
 def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
     """List what this project made in this environment, on ``context.connection``.
 
@@ -500,6 +624,7 @@ def check_connection(context: ExecutionContext) -> str:
 #: Hooks that a backend implements all or none of.
 GROUPS = (
     ("list_owned", "drop_target"),
+    ("can_link", "link_target", "unlink_target"),
     ("stage", "publish", "revert", "discard"),
     ("note_promotion", "list_promotions", "forget_promotion"),
 )
@@ -509,13 +634,20 @@ NEEDS = (
     ("stage", "inspect_target"),
     ("prepare_publish", "publish"),
     ("inspect_targets", "inspect_target"),
+    ("changes_since", "inspect_target"),
+    ("adopt_target", "inspect_target"),
     ("stage_targets", "stage"),
     ("note_promotion", "stage"),
+    ("can_link", "inspect_target"),
+    ("can_link_targets", "can_link"),
+    ("link_targets", "link_target"),
 )
 
 #: Hooks for several targets, and the one for each that they stand for.
 TOGETHER = {
+    "can_link_targets": "can_link",
     "inspect_targets": "inspect_target",
+    "link_targets": "link_target",
     "materialize_targets": "materialize",
     "stage_targets": "stage",
 }

@@ -40,7 +40,12 @@ class EngineSettings:
 
 @attrs.frozen(kw_only=True)
 class ProjectSettings:
-    """``seeknal_project.yml``. ``root`` is the absolute path of its folder."""
+    """``seeknal_project.yml``. ``root`` is the absolute path of its folder.
+
+    ``unchanged`` is what becomes of an environment's targets that are the same as
+    production's: ``link``, ``copy`` or ``skip``; ``copy_limit`` is in bytes, for an
+    environment.
+    """
 
     name: str
     root: str
@@ -50,6 +55,8 @@ class ProjectSettings:
     engine: EngineSettings = EngineSettings()
     environment_ttl: timedelta = timedelta(days=7)
     promote: str = "auto"
+    unchanged: str = "link"
+    copy_limit: int = 10**9
 
 
 @attrs.frozen(kw_only=True)

@@ -463,13 +463,15 @@ class PublishedTarget:
 
     ``key`` is the target's; ``version`` is what ``inspect_target`` gives from now
     on, until somebody writes; ``rows_after`` is what a reader counts; ``created``
-    tells whether the publish made the table.
+    tells whether the publish made the table; ``mark`` is as in `TargetState`, empty
+    where the backend gives none.
     """
 
     key: str
     version: str
     rows_after: int
     created: bool = False
+    mark: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -644,7 +646,8 @@ class WriteResult:
     append found its rows there already); ``rows_after`` is what a reader counts
     afterwards; ``version`` is the token that ``inspect_target`` gives from now on,
     until somebody writes; ``created`` tells whether the table is new; ``notes``
-    are sentences the user should see.
+    are sentences the user should see; ``mark`` is as in `TargetState`, taken in the
+    transaction that wrote, empty where the backend gives none.
     """
 
     rows_written: int
@@ -652,6 +655,7 @@ class WriteResult:
     version: str
     created: bool = False
     notes: tuple[str, ...] = ()
+    mark: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -688,6 +692,9 @@ class TargetState:
     change the values that are written.
     ``table_id`` is the store's own name for the table that is there, as a UUID, where
     ``identity`` can't see that two addresses lead to one catalog. None where there is none.
+    ``mark`` costs no reading of the table: while it stays the same, nobody changed rows or
+    columns. Another mark is a suspicion, no proof. None where the store has no such thing.
+    ``linked`` tells that no table of its own is there, but a link to another one.
     """
 
     exists: bool
@@ -699,6 +706,72 @@ class TargetState:
     rows: int | None = None
     notes: tuple[str, ...] = ()
     table_id: str | None = None
+    # A mark that moved proves nothing, so two states with different ones may be the same.
+    mark: str | None = attrs.field(default=None, eq=False)
+    linked: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Origin:
+    """Another environment's target that a link reads.
+
+    ``identity`` is what that environment recorded of it; ``content_key`` is what it holds.
+    """
+
+    name: QualifiedName
+    identity: str
+    environment: str
+    content_key: str
+
+
+@attrs.frozen(kw_only=True)
+class Linked:
+    """A link that was made.
+
+    ``version`` is what ``inspect_target`` gives from now on: a link's version changes with
+    its definition, not with the rows that it shows. ``notes`` are sentences the user should
+    see.
+    """
+
+    version: str
+    notes: tuple[str, ...] = ()
+
+
+class Drift(enum.Enum):
+    """What somebody else did to a target since it was written."""
+
+    NONE = "as written"
+    ADDED = "rows were added"
+    CHANGED = "changed by somebody else"
+    REPLACED = "another table has its name"
+    ELSEWHERE = "written from another checkout"
+
+
+@attrs.frozen(kw_only=True)
+class Since:
+    """What is recorded of a target's last write: version, rows, and mark (maybe empty)."""
+
+    version: str
+    rows: int
+    mark: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class TargetChange:
+    """What an exact look found to have happened to a target.
+
+    A backend answers with `Drift.NONE`, ``ADDED`` (rows were added, none changed or
+    deleted) or ``CHANGED``; the rest is the core's. ``detail`` says in words what happened.
+    ``version``, ``rows`` and ``mark`` are those of now. ``others`` counts rows that somebody
+    else inserted or changed, as far as the store knows.
+    """
+
+    drift: Drift
+    version: str = ""
+    rows: int = 0
+    mark: str = ""
+    detail: str = ""
+    others: int = 0
 
 
 @attrs.frozen(kw_only=True)

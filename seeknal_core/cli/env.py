@@ -144,16 +144,19 @@ def status(
         )
     else:
         print_table(
-            ("target", "node", "rows written", "now"),
-            [(one.name, one.node, f"{one.rows:,}", one.condition.value) for one in found],
+            ("target", "node", "rows written", "now", "what happened"),
+            [
+                (one.name, one.node, f"{one.rows:,}", one.condition.value, one.detail)
+                for one in found
+            ],
         )
         click.echo(f"{len(found)} targets, {drifted} drifted")
         if unfinished:
             click.echo(f"{unfinished}\nNext: {command}")
         elif drifted:
             click.echo(
-                f"Next: seeknal run --env {record.name} writes what is missing, "
-                "--full-refresh what was changed"
+                f"Next: seeknal run --env {record.name} writes it again, "
+                "or says what it leaves to you"
             )
     if unfinished:
         return PromotionInterrupted.exit_code

@@ -20,6 +20,13 @@ def environment_options(function: F) -> F:
     )(shared_options(function))
 
 
+exact_option = click.option(
+    "--exact",
+    is_flag=True,
+    help="Look at the rows of every target, also where nothing marks it as changed.",
+)
+
+
 def run_options(function: F) -> F:
     """Add ``--threads`` and ``--fail-fast``."""
     for option in (

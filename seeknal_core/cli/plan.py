@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from seeknal_core.cli.options import request_from, run_options, shared_options
+from seeknal_core.cli.options import exact_option, request_from, run_options, shared_options
 from seeknal_core.cli.render import (
+    counted,
     make_reporter,
     output_for,
     print_table,
@@ -38,7 +39,9 @@ _SHOWN = (
 @click.option("--exit-code", is_flag=True, help="Exit with 3 where there are changes.")
 @click.option("--show-sql", is_flag=True, help="Print the statements of what would be computed.")
 @click.option("--refresh-sources", is_flag=True, help="Read every source anew.")
-@click.option("--all-targets", is_flag=True, help="Want targets that are production's, too.")
+@click.option("--all-targets", is_flag=True, help="Write targets that are production's, too.")
+@click.option("--only-changed", is_flag=True, help="Leave targets out that are production's.")
+@exact_option
 @click.option(
     "--allow-production-targets",
     is_flag=True,
@@ -58,6 +61,8 @@ def plan(
     show_sql: bool,
     refresh_sources: bool,
     all_targets: bool,
+    only_changed: bool,
+    exact: bool,
     allow_production_targets: bool,
     prune: bool,
     out: str | None,
@@ -83,7 +88,9 @@ def plan(
     wanted = PlanRequest(
         refresh_sources=refresh_sources,
         all_targets=all_targets,
+        only_changed=only_changed,
         allow_production_targets=allow_production_targets,
+        exact=exact,
         prune=prune,
         given_profile=str(Path(given).absolute()) if given else "",
     )
@@ -141,9 +148,8 @@ def _render(made: Plan) -> None:
             click.echo("\n" + redact(step.diff).rstrip())
     for source in made.rebound:
         click.echo(f"{source} is read from another place than in {made.base}")
-    written = [
-        t for t in made.targets if t.writing not in (Writing.KEEP, Writing.SAME_AS_PRODUCTION)
-    ]
+    quiet = (Writing.KEEP, Writing.LINK, Writing.LEFT_OUT)
+    written = [target for target in made.targets if target.writing not in quiet]
     if written:
         click.echo()
         print_table(
@@ -165,11 +171,20 @@ def _render(made: Plan) -> None:
         if target.refused:
             click.echo(redact(f"will be refused: {target.refused}"))
             click.echo(redact(f"  {target.hint}"))
-    same = sum(target.writing is Writing.SAME_AS_PRODUCTION for target in made.targets)
-    if same:
-        click.echo(f"{same} targets same as production, not written")
-    if made.has_changes:
-        click.echo(f"\nplan {made.id} is saved\nNext: seeknal env apply {made.environment}")
+    for writing, said in (
+        (Writing.LINK, "the same as production's: linked to its tables"),
+        (Writing.COPY, "the same as production's: copied"),
+        (Writing.LEFT_OUT, "the same as production's: left out"),
+    ):
+        same = [target for target in made.targets if target.writing is writing]
+        if same:
+            size = sum(target.bytes for target in same)
+            click.echo(f"{counted(len(same), 'target')} {said} ({size:,} bytes)")
+    shared = any(target.writing in (Writing.LINK, Writing.COPY) for target in made.targets)
+    if made.has_changes or shared:
+        what = "" if made.has_changes else "no changes; its targets are not there yet\n"
+        click.echo(f"\n{what}plan {made.id} is saved")
+        click.echo(f"Next: seeknal env apply {made.environment}")
     else:
         click.echo("no changes")
 
@@ -195,6 +210,7 @@ def _action(step: NodeStep) -> str:
 @run_options
 @click.option("--force", is_flag=True, help="Plan anew and apply, where something moved.")
 @click.option("--adopt", is_flag=True, help="Take over existing tables that are not ours.")
+@exact_option
 @click.option(
     "--allow-production-targets",
     is_flag=True,
@@ -211,6 +227,7 @@ def apply(
     fail_fast: bool,
     force: bool,
     adopt: bool,
+    exact: bool,
     allow_production_targets: bool,
     as_json: bool,
 ) -> int:
@@ -239,6 +256,7 @@ def apply(
         force=force,
         options=Options(threads=threads, fail_fast=fail_fast),
         allow_production_targets=allow_production_targets,
+        exact=exact,
     )
     cancellation = Cancellation()
     with (

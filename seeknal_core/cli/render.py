@@ -27,6 +27,9 @@ from seeknal_core.run.session import Session
 if TYPE_CHECKING:
     from seeknal_core.run.preview import Preview
 
+#: What needs no line of its own: nothing was done, or many views were made at once.
+_QUIET = (TargetStatus.CURRENT, TargetStatus.LINKED, TargetStatus.LEFT_OUT)
+
 _WIDTH_WHEN_PIPED = 120
 _WIDTH_FOR_ALL = 110
 
@@ -76,10 +79,10 @@ class LineReporter:
 
     def target_ended(self, outcome: TargetOutcome) -> None:
         """Print a target's end."""
-        quiet = (TargetStatus.CURRENT, TargetStatus.SAME_AS_PRODUCTION)
-        if outcome.status in quiet and not self._verbose:
+        if outcome.status in _QUIET and not self._verbose:
             return
-        self._print(target_line(outcome), failed=outcome.status is TargetStatus.FAILED)
+        bad = outcome.status in (TargetStatus.FAILED, TargetStatus.REFUSED)
+        self._print(target_line(outcome), failed=bad)
 
     def warn(self, message: str) -> None:
         """Print a warning, to standard error."""
@@ -188,7 +191,7 @@ def target_line(outcome: TargetOutcome) -> str:
     line = f"{outcome.name} <- {outcome.node}: {outcome.status.value}"
     if outcome.rows_written is not None:
         line += f", {counted(outcome.rows_written, 'row')} in {outcome.seconds:.2f} s"
-    if outcome.status is TargetStatus.WRITTEN:
+    if outcome.status in (TargetStatus.WRITTEN, TargetStatus.LINKED, TargetStatus.LEFT_OUT):
         line += f" ({outcome.reason})"
     return _with_detail(line, outcome.detail.removeprefix(f"{outcome.name}: "), outcome.hint)
 
@@ -221,7 +224,7 @@ def render_report(report: RunReport, *, verbose: bool) -> None:
             ],
             numeric=2,
         )
-    quiet = () if verbose else (TargetStatus.CURRENT, TargetStatus.SAME_AS_PRODUCTION)
+    quiet = () if verbose else _QUIET
     shown = [target for target in report.targets if target.status not in quiet]
     if shown:
         # What the lines above have said already gives way to whole names.
@@ -253,6 +256,13 @@ def _width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_WHEN_PIPED
 
 
+def status_of(report: RunReport) -> str:
+    """Return in a word how a run ended."""
+    if report.interrupted:
+        return "interrupted"
+    return "failed" if report.failed else "refused" if report.refused else "done"
+
+
 def closing_line(report: RunReport) -> str:
     """Return the last line: what happened, in numbers."""
     parts = []
@@ -269,9 +279,9 @@ def closing_line(report: RunReport) -> str:
             parts.append(f"{count} {status.value}")
     line += "; " + counted(len(report.targets), "target")
     line += f" ({'; '.join(parts)})" if parts else ""
-    if any(target.status is TargetStatus.SAME_AS_PRODUCTION for target in report.targets):
-        line += "; --all-targets writes those too"
-    end = "stopped" if report.interrupted else "failed" if report.failed else "done"
+    if any(target.status is TargetStatus.LEFT_OUT for target in report.targets):
+        line += "; --all-targets writes what is left out"
+    end = {"interrupted": "stopped"}.get(status_of(report), status_of(report))
     line = f"{end} in {report.seconds:.1f} s: {line}"
     if report.failed or report.interrupted:
         first = "mend what failed and " if report.failed else ""

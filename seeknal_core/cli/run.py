@@ -12,13 +12,14 @@ from typing import Any, TextIO
 
 import click
 
-from seeknal_core.cli.options import environment_options, request_from, run_options
+from seeknal_core.cli.options import environment_options, exact_option, request_from, run_options
 from seeknal_core.cli.render import (
     make_reporter,
     output_for,
     profile_line,
     render_preview,
     render_report,
+    status_of,
 )
 from seeknal_core.run.execute import Options
 from seeknal_core.run.report import RunReport
@@ -54,6 +55,10 @@ from seeknal_core.types import Cancellation, redact
     "--all-targets", is_flag=True, help="Write targets that are the same as production's, too."
 )
 @click.option(
+    "--only-changed", is_flag=True, help="Leave targets out that are the same as production's."
+)
+@exact_option
+@click.option(
     "--allow-production-targets",
     is_flag=True,
     help="Let this environment write another one's tables.",
@@ -74,6 +79,8 @@ def run(
     dry_run: bool,
     adopt: bool,
     all_targets: bool,
+    only_changed: bool,
+    exact: bool,
     allow_production_targets: bool,
     as_json: bool,
 ) -> int:
@@ -96,7 +103,9 @@ def run(
         exclude=exclude,
         options=Options(threads=threads, fail_fast=fail_fast),
         all_targets=all_targets,
+        only_changed=only_changed,
         allow_production_targets=allow_production_targets,
+        exact=exact,
     )
     cancellation = Cancellation()
     with (
@@ -145,7 +154,7 @@ def report_as_mapping(report: RunReport) -> dict[str, Any]:
         "environment": report.environment,
         "profile": report.profile or None,
         "profile_reason": report.profile_reason,
-        "status": "interrupted" if report.interrupted else "failed" if report.failed else "done",
+        "status": status_of(report),
         "seconds": round(report.seconds, 3),
         "nodes": [
             {

@@ -40,6 +40,7 @@ _LEGACY = frozenset(
 )
 #: As the engine writes it: units of 1000 and of 1024 bytes, or a part of the machine's.
 _MEMORY = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?B|%)", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])?(i)?B)?", re.IGNORECASE | re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -61,6 +62,8 @@ class LoadedProject:
 class _EnvironmentsDocument:
     ttl: timedelta = timedelta(days=7)
     promote: Literal["auto", "ship", "rebuild"] = "auto"
+    unchanged: Literal["link", "copy", "skip"] = "link"
+    copy_limit: str | int = "1GB"
 
 
 @attrs.frozen(kw_only=True)
@@ -222,7 +225,21 @@ def _read_settings(root: Path, collector: Collector) -> ProjectSettings | None:
         engine=_engine(document, fields.engine, collector),
         environment_ttl=fields.environments.ttl,
         promote=fields.environments.promote,
+        unchanged=fields.environments.unchanged,
+        copy_limit=_copy_limit(document, fields.environments.copy_limit, collector),
     )
+
+
+def _copy_limit(document: Document, written: str | int, collector: Collector) -> int:
+    """Return a size in bytes."""
+    found = _SIZE.fullmatch(str(written).strip())
+    if found is None:
+        collector.add(
+            document, "environments.copy_limit", "is not a size", "write e.g. 1GB, 500MB or 0"
+        )
+        return 0
+    step = 1024 if found[3] else 1000
+    return int(float(found[1]) * step ** " KMGT".index((found[2] or " ").upper()))
 
 
 def _engine(

@@ -15,6 +15,7 @@ from seeknal_core.environments.planning import PlanRequest, bindings_of, make_pl
 from seeknal_core.errors import GraphError, StalePlan, UnknownEnvironment
 from seeknal_core.run.carry import Work, carry_out
 from seeknal_core.run.execute import Options
+from seeknal_core.run.looking import look
 from seeknal_core.run.report import Reporter, RunReport
 from seeknal_core.run.run import (
     is_stored,
@@ -29,8 +30,9 @@ from seeknal_core.run.run import (
 )
 from seeknal_core.run.scope import Scope, compared, waits_of
 from seeknal_core.run.session import Bindings, Session, bind, load_plugins
-from seeknal_core.run.targets import TargetCheck, check_targets, guard
+from seeknal_core.run.targets import TargetCheck, check_targets, guard, keeps_rows
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.types import Drift, Snapshot
 
 
 @attrs.frozen(kw_only=True)
@@ -41,6 +43,11 @@ class ApplyRequest:
     force: bool = False
     options: Options = Options()
     allow_production_targets: bool = False
+    exact: bool = False
+
+
+#: What a plan says of targets that an apply has to decide about again.
+_WRITTEN = (Writing.WRITE, Writing.DEPENDS, Writing.REFUSED, Writing.COPY)
 
 
 def saved_plan(session: Session, path: Path | None) -> Plan:
@@ -98,7 +105,7 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
             checks = check_targets(session, _to_write(plan, bindings))
             others = other_records(session)
             guard(session, checks, others, allow_production=request.allow_production_targets)
-            return checks
+            return look(session, checks, record, exact=request.exact)
 
         work = Work(
             scope=scope,
@@ -108,6 +115,18 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
             base=base,
             options=request.options,
             all_targets=plan.all_targets,
+            only_changed=plan.only_changed,
+            linked={
+                step.key: Snapshot(
+                    node=step.node,
+                    content_key=step.content_key,
+                    row_count=step.rows,
+                    files=(),
+                    bytes=step.bytes,
+                )
+                for step in plan.targets
+                if step.writing is Writing.LINK
+            },
         )
         with session.state.journal(name) as journal:
             ended = carry_out(session, work, journal, reporter)
@@ -131,7 +150,7 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
 
 def _current_plan(session: Session, request: ApplyRequest) -> Plan:
     plan = saved_plan(session, request.plan)
-    moved = moved_since(session, plan)
+    moved = moved_since(session, plan) or drifted_since(session, plan, exact=request.exact)
     if moved and not request.force:
         shown = "; ".join(moved[:5]) + ("; ..." if len(moved) > 5 else "")
         raise StalePlan(
@@ -142,11 +161,32 @@ def _current_plan(session: Session, request: ApplyRequest) -> Plan:
         wanted = PlanRequest(
             refresh_sources=plan.refresh_sources,
             all_targets=plan.all_targets,
+            only_changed=plan.only_changed,
             prune=plan.prune,
             allow_production_targets=request.allow_production_targets,
         )
         return make_plan(session, wanted)
     return plan
+
+
+def drifted_since(session: Session, plan: Plan, *, exact: bool) -> list[str]:
+    """Name the targets that a plan leaves as they are, and somebody else has changed."""
+    kept = {step.key for step in plan.targets if step.writing is Writing.KEEP}
+    record = session.state.load(session.environment.name)
+    if record is None or not kept:
+        return []
+    bound = bind(session, list(session.graph.nodes.values())).targets
+    checks = check_targets(session, [found for key, found in bound.items() if key in kept])
+    drifted = []
+    for key, check in look(session, checks, record, exact=exact).items():
+        name = check.resolved.target.name
+        if key in record.targets and check.state is not None and not check.state.exists:
+            drifted.append(f"{name} is missing")
+        elif check.drift is Drift.ADDED and keeps_rows(check):
+            continue
+        elif check.change is not None and check.drift is not Drift.NONE:
+            drifted.append(f"{name}: {check.change.detail or check.drift.value}")
+    return drifted
 
 
 def moved_since(session: Session, plan: Plan) -> list[str]:
@@ -212,9 +252,7 @@ def _scope(session: Session, plan: Plan, taken: Mapping[str, NodeRecord]) -> Sco
     """Visit the nodes that work, what they read, and those with targets to write."""
     graph = session.graph
     working = {step.id for step in plan.nodes if step.action.works}
-    written = {
-        step.node for step in plan.targets if step.writing in (Writing.WRITE, Writing.DEPENDS)
-    }
+    written = {step.node for step in plan.targets if step.writing in _WRITTEN}
     visited = working | written
     for id in working:
         visited |= {*graph.inputs[id], *compared(graph, id)}
@@ -233,5 +271,6 @@ def _scope(session: Session, plan: Plan, taken: Mapping[str, NodeRecord]) -> Sco
 
 
 def _to_write(plan: Plan, bindings: Bindings) -> Sequence[ResolvedTarget]:
-    wanted = {step.key for step in plan.targets if step.writing in (Writing.WRITE, Writing.DEPENDS)}
+    touched = (*_WRITTEN, Writing.LINK)
+    wanted = {step.key for step in plan.targets if step.writing in touched}
     return [resolved for key, resolved in bindings.targets.items() if key in wanted]

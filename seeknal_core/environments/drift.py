@@ -8,9 +8,12 @@ import attrs
 
 from seeknal_core.environments import notes
 from seeknal_core.environments import promotion as promotions
+from seeknal_core.run.looking import look
+from seeknal_core.run.run import production_record
 from seeknal_core.run.session import Session, bind, load_plugins
 from seeknal_core.run.targets import TargetCheck, check_targets
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
+from seeknal_core.types import Drift
 
 
 class Condition(enum.Enum):
@@ -19,6 +22,9 @@ class Condition(enum.Enum):
     CLEAN = "as written"
     MISSING = "missing"
     REWRITTEN = "changed by somebody else"
+    ELSEWHERE = "written from another checkout"
+    LINKED = "linked"
+    LINKED_MOVED = "linked; production moved on"
     MOVED = "now written to another place"
     UNKNOWN = "its backend cannot tell"
     REMOVED = "no longer in the project"
@@ -26,18 +32,23 @@ class Condition(enum.Enum):
     @property
     def drifted(self) -> bool:
         """Whether somebody touched what Seeknal wrote."""
-        return self in (Condition.MISSING, Condition.REWRITTEN)
+        return self in (
+            Condition.MISSING,
+            Condition.REWRITTEN,
+            Condition.ELSEWHERE,
+        )
 
 
 @attrs.frozen(kw_only=True)
 class TargetCondition:
-    """A recorded target and how it was found; ``rows`` as recorded."""
+    """A recorded target and how it was found; ``rows`` as recorded, ``detail`` what happened."""
 
     name: str
     node: str
     type: str
     rows: int
     condition: Condition
+    detail: str = ""
 
 
 def status(session: Session, record: EnvironmentRecord) -> tuple[TargetCondition, ...]:
@@ -50,16 +61,17 @@ def status(session: Session, record: EnvironmentRecord) -> tuple[TargetCondition
     nodes = list(session.graph.nodes.values())
     load_plugins(session, nodes)
     bound = bind(session, nodes).targets
-    checks = check_targets(
-        session, [bound[key] for key in record.targets if key in bound], versions=True
-    )
+    checks = check_targets(session, [bound[key] for key in record.targets if key in bound])
+    checks = look(session, checks, record, exact=True)
+    base = production_record(session)
     return tuple(
         TargetCondition(
             name=held.name,
             node=held.node,
             type=held.type,
             rows=held.rows,
-            condition=_condition(held, checks.get(key)),
+            condition=_condition(held, checks.get(key), base),
+            detail=_detail(checks.get(key)),
         )
         for key, held in sorted(record.targets.items())
     )
@@ -84,7 +96,9 @@ def unfinished_promotion(session: Session) -> tuple[str, str]:
     return "", ""
 
 
-def _condition(held: TargetRecord, check: TargetCheck | None) -> Condition:
+def _condition(
+    held: TargetRecord, check: TargetCheck | None, base: EnvironmentRecord | None
+) -> Condition:
     if check is None:
         return Condition.REMOVED
     if check.identity != held.identity:
@@ -93,4 +107,21 @@ def _condition(held: TargetRecord, check: TargetCheck | None) -> Condition:
         return Condition.UNKNOWN
     if not check.state.exists:
         return Condition.MISSING
-    return Condition.CLEAN if check.state.version == held.version else Condition.REWRITTEN
+    if held.link and check.drift is Drift.NONE:
+        theirs = base.targets.get(check.resolved.target.key) if base is not None else None
+        same = theirs is not None and theirs.content_key == held.content_key
+        return Condition.LINKED if same else Condition.LINKED_MOVED
+    return _CONDITIONS[check.drift]
+
+
+_CONDITIONS = {
+    Drift.NONE: Condition.CLEAN,
+    Drift.ADDED: Condition.REWRITTEN,
+    Drift.CHANGED: Condition.REWRITTEN,
+    Drift.REPLACED: Condition.REWRITTEN,
+    Drift.ELSEWHERE: Condition.ELSEWHERE,
+}
+
+
+def _detail(check: TargetCheck | None) -> str:
+    return check.change.detail if check is not None and check.change is not None else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -53,6 +54,7 @@ def write_direct(session: Session, promotion: Promotion) -> tuple[Promotion, dic
                 "version": result.version,
                 "rows": result.rows_after,
                 "created": result.created,
+                "mark": result.mark,
             }
     return attrs.evolve(promotion, published=published), errors
 
@@ -66,7 +68,7 @@ def finish(session: Session, promotion: Promotion) -> tuple[str, ...]:
         Sentences about what could not be tidied.
     """
     name = promotion.destination
-    record = _published_record(promotion)
+    record = _published_record(session, promotion)
     source = load_manifest(session.state, promotion.source)
     manifest = updated_manifest(session, load_manifest(session.state, name), record, {}, [source])
     save_manifest(session.state, name, manifest)
@@ -127,7 +129,7 @@ def drop_removed(session: Session, name: str) -> tuple[tuple[str, ...], tuple[st
     return tuple(dropped), tuple(left)
 
 
-def _published_record(promotion: Promotion) -> EnvironmentRecord:
+def _published_record(session: Session, promotion: Promotion) -> EnvironmentRecord:
     """Return the destination's record with the targets as they were published."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     targets = dict(promotion.after.targets)
@@ -147,8 +149,18 @@ def _published_record(promotion: Promotion) -> EnvironmentRecord:
             version=str(result["version"]),
             rows=int(result["rows"]),
             written_at=now,
+            mark=str(result.get("mark", "")),
+            parts=_parts(session, write),
         )
     return attrs.evolve(promotion.after, targets=targets)
+
+
+def _parts(session: Session, write: Write) -> tuple[str, ...]:
+    """Return a target's name in parts; none where its connection can't be resolved now."""
+    with contextlib.suppress(SeeknalError):
+        resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
+        return resolved.target.name.parts
+    return ()
 
 
 def _connection(promotion: Promotion, write: Write) -> str:

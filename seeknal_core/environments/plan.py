@@ -54,7 +54,10 @@ class Writing(enum.Enum):
     WRITE = "write"
     DEPENDS = "write if the rows differ"
     KEEP = "unchanged"
-    SAME_AS_PRODUCTION = "same as production, not written"
+    LINK = "link to production's table"
+    COPY = "copy of production's rows"
+    LEFT_OUT = "left out"
+    REFUSED = "refused"
     GONE = "no longer in the project"
     DROP = "drop"
 
@@ -91,6 +94,8 @@ class TargetStep:
     ``exists`` is None where it was not asked. ``notes`` are what the store says of the table:
     which trigger may change the values that are written, what a write does to its columns.
     ``refused`` says why it would be refused, and ``hint`` what to do then.
+    Of a target that is the same as production's,
+    ``bytes``, ``rows`` and ``content_key`` are those of the rows that it shows.
     """
 
     key: str
@@ -107,6 +112,9 @@ class TargetStep:
     notes: tuple[str, ...] = ()
     refused: str = ""
     hint: str = ""
+    bytes: int = 0
+    content_key: str = ""
+    rows: int = 0
 
     @property
     def guarantee(self) -> str:
@@ -144,6 +152,7 @@ class Plan:
     rebound: tuple[str, ...] = ()
     variables: Mapping[str, object] = attrs.field(factory=dict)
     all_targets: bool = False
+    only_changed: bool = False
     refresh_sources: bool = False
     prune: bool = False
     given_profile: str = ""
@@ -151,11 +160,16 @@ class Plan:
 
     @property
     def has_changes(self) -> bool:
-        """Whether an apply would do anything but read sources that may be unchanged."""
+        """Whether an apply would do anything but read sources that may be unchanged.
+
+        To link or copy what is the same as production's is no change.
+        """
         return any(
             step.change not in (Change.UNCHANGED, Change.METADATA) or step.action is Action.COMPUTE
             for step in self.nodes
-        ) or any(step.writing in (Writing.WRITE, Writing.DROP) for step in self.targets)
+        ) or any(
+            step.writing in (Writing.WRITE, Writing.DROP, Writing.REFUSED) for step in self.targets
+        )
 
 
 def save_plan(plan: Plan, path: Path) -> None:

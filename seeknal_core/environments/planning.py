@@ -15,6 +15,7 @@ from seeknal_core.environments.plan import Action, Change, NodeStep, Plan, Targe
 from seeknal_core.environments.shapes import Shapes
 from seeknal_core.graph.fingerprints import target_fingerprint
 from seeknal_core.run import keys
+from seeknal_core.run.advice import consequence, refusal
 from seeknal_core.run.carry import references
 from seeknal_core.run.describe import (
     metadata_digest,
@@ -22,6 +23,7 @@ from seeknal_core.run.describe import (
     statements_of,
     text_of,
 )
+from seeknal_core.run.looking import look
 from seeknal_core.run.reuse import Prover, Reference
 from seeknal_core.run.run import (
     moved_digest,
@@ -44,9 +46,11 @@ from seeknal_core.run.targets import (
     need,
     source_binding,
 )
+from seeknal_core.run.unchanged import Candidate, Way, decide, left_out, rows_of
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.manifest import load_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.types import Drift
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore
@@ -58,9 +62,11 @@ class PlanRequest:
 
     refresh_sources: bool = False
     all_targets: bool = False
+    only_changed: bool = False
     allow_production_targets: bool = False
     prune: bool = False
     given_profile: str = ""
+    exact: bool = False
 
 
 def make_plan(session: Session, request: PlanRequest) -> Plan:
@@ -103,6 +109,7 @@ def make_plan(session: Session, request: PlanRequest) -> Plan:
         rebound=tuple(planner.rebound),
         variables=dict(session.variables.vars),
         all_targets=request.all_targets,
+        only_changed=request.only_changed,
         refresh_sources=request.refresh_sources,
         prune=request.prune,
         given_profile=request.given_profile,
@@ -140,6 +147,12 @@ class _Planner:
         self._record = record
         self._base = base
         self._request = request
+        self._production = Production.of(
+            session.settings,
+            base,
+            all_targets=request.all_targets,
+            only_changed=request.only_changed,
+        )
         self._store: SnapshotStore = SnapshotStore(session.target_folder / "snapshots")
         self._digests = FileDigests(session.target_folder / "state" / "file-digests.json")
         self._known = references(session, record, base)
@@ -376,24 +389,26 @@ class _Planner:
         self._shapes.close()
 
     def targets(self) -> tuple[TargetStep, ...]:
-        """Plan every target; ask the stores only about those that are recorded or wanted."""
-        wanted: dict[str, ResolvedTarget] = {}
+        """Plan every target, and ask the stores what stands there."""
         steps: dict[str, TargetStep] = {}
-        for key, resolved in self._bindings.targets.items():
-            same = self._same_as_production(resolved)
-            if same:
-                steps[key] = self._target_step(resolved, Writing.SAME_AS_PRODUCTION)
-            else:
-                wanted[key] = resolved
-        checks = check_targets(self._session, wanted.values())
+        checks = check_targets(self._session, self._bindings.targets.values())
         guard(
             self._session,
             checks,
             other_records(self._session),
             allow_production=self._request.allow_production_targets,
         )
+        checks = look(self._session, checks, self._record, exact=self._request.exact)
+        same: list[Candidate] = []
         for key, check in checks.items():
-            steps[key] = self._written(check)
+            content_key = self._keys.get(check.resolved.spec.node)
+            if content_key is not None and self._need(check, content_key) is (
+                Need.SAME_AS_PRODUCTION
+            ):
+                same.append(Candidate(check=check, bytes=self._size(check)))
+            else:
+                steps[key] = self._written(check)
+        steps |= self._as_production(same)
         staged = Counter(
             step.connection
             for step in steps.values()
@@ -425,13 +440,25 @@ class _Planner:
             if key not in self._bindings.targets
         ]
 
-    def _same_as_production(self, resolved: ResolvedTarget) -> bool:
-        held = self._record.targets.get(resolved.target.key)
-        key = self._keys.get(resolved.spec.node)
-        if held is not None or key is None or self._session.context.full_refresh:
-            return False
-        check = _unasked(resolved)
-        return self._need(check, key) is Need.SAME_AS_PRODUCTION
+    def _size(self, check: TargetCheck) -> int:
+        """Return how many bytes a target's rows take, as they are stored."""
+        node = check.resolved.spec.node
+        found = self._store.find(node, self._keys[node])
+        return found.bytes if found is not None else 0
+
+    def _as_production(self, candidates: Sequence[Candidate]) -> dict[str, TargetStep]:
+        """Plan the targets that are the same as production's."""
+        decisions = decide(self._session, candidates, self._record, self._production)
+        self.warnings += left_out(decisions)
+        return {
+            one.check.resolved.target.key: attrs.evolve(
+                self._target_step(one.check.resolved, _WAYS[one.way], one.reason, check=one.check),
+                bytes=one.bytes,
+                rows=rows_of(one.check, self._production),
+                content_key=self._keys[one.check.resolved.spec.node],
+            )
+            for one in decisions
+        }
 
     def _need(self, check: TargetCheck, key: str) -> Need:
         target = check.resolved.target
@@ -440,7 +467,7 @@ class _Planner:
             key,
             self._session.graph.definitions[target.node],
             self._record.targets.get(target.key),
-            Production(record=self._base, all_targets=self._request.all_targets),
+            self._production,
             full_refresh=self._session.context.full_refresh,
         )
 
@@ -452,9 +479,17 @@ class _Planner:
         perhaps_same = why is Need.NEW and self._base is not None and not self._request.all_targets
         if open_key and (why is Need.CONTENT or perhaps_same):
             return self._target_step(resolved, Writing.DEPENDS, check=check)
+        if why is Need.REFUSED:
+            held = self._record.targets.get(resolved.target.key)
+            said, hint = refusal(self._session, check, held)
+            self.warnings.append(f"{resolved.target.name}: {said}. Next: {hint}")
+            return self._target_step(resolved, Writing.REFUSED, said, check=check)
+        if check.drift is not Drift.NONE:
+            self.warnings.append(f"{resolved.target.name}: {consequence(check, why)}")
         if why.writes:
             step = self._target_step(resolved, Writing.WRITE, why.value, check=check)
-            return self._foreseen(step, resolved) if step.exists else step
+            linked = check.state is not None and check.state.linked
+            return self._foreseen(step, resolved) if step.exists and not linked else step
         return self._target_step(resolved, Writing.KEEP, check=check)
 
     def _foreseen(self, step: TargetStep, resolved: ResolvedTarget) -> TargetStep:
@@ -502,17 +537,7 @@ class _Planner:
         )
 
 
-def _unasked(resolved: ResolvedTarget) -> TargetCheck:
-    """Return a check that asked no store, for what records alone decide."""
-    from seeknal_core.graph import target_fingerprint
-
-    return TargetCheck(
-        resolved=resolved,
-        identity="",
-        bindings=bindings_digest(resolved.connection),
-        fingerprint=target_fingerprint(resolved.spec, resolved.target.mode),
-        state=None,
-    )
+_WAYS = {Way.LINK: Writing.LINK, Way.COPY: Writing.COPY, Way.LEFT_OUT: Writing.LEFT_OUT}
 
 
 def steps_by_id(plan: Plan) -> Mapping[str, NodeStep]:

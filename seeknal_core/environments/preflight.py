@@ -10,9 +10,11 @@ from seeknal_core.environments.choosing import Rows, Side, differing
 from seeknal_core.environments.outcome import PromotionReport
 from seeknal_core.environments.publishing import in_parallel
 from seeknal_core.errors import NotApplied, StalePlan, VerificationFailed
+from seeknal_core.run.looking import look
 from seeknal_core.run.run import moved_digest, other_records
 from seeknal_core.run.targets import TargetCheck, check_targets, guard
 from seeknal_core.state.records import NodeRecord
+from seeknal_core.types import Drift
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +77,7 @@ class Preflight:
         session, record = self.destination.session, self.destination.record
         checks = check_targets(session, self.destination.bindings.targets.values(), versions=True)
         guard(session, checks, other_records(session), allow_production=False)
+        checks = look(session, checks, record, exact=True)
         drifted = []
         for key, held in record.targets.items():
             state = checks[key].state if key in checks else None
@@ -82,12 +85,19 @@ class Preflight:
                 continue
             if not state.exists:
                 drifted.append(f"{held.name} is missing in its store")
-            elif state.version != held.version:
-                drifted.append(f"{held.name} was changed by somebody else")
+            elif checks[key].drift is not Drift.NONE:
+                drifted.append(_drifted(held.name, checks[key]))
         if drifted and not self.force:
+            elsewhere = any(check.drift is Drift.ELSEWHERE for check in checks.values())
+            again = session.command(*(("state", "recover") if elsewhere else ("run",)))
+            then = (
+                "takes over what the ledger says, then plan and apply"
+                if elsewhere
+                else "writes it again, or says what it leaves to you"
+            )
             raise StalePlan(
                 f"{record.name!r} is not as it was written: {shown(drifted)}",
-                f"seeknal env status {record.name}; a run mends it, --force promotes over it",
+                f"{again} {then}; promote over it: {self.again} --force",
             )
         return checks
 
@@ -124,6 +134,9 @@ class Preflight:
         for key, held in record.targets.items():
             resolved = self.source.bindings.targets.get(key)
             theirs, new = record.nodes.get(held.node), records.get(held.node)
+            if held.link:
+                # Production's own rows: this environment wrote none.
+                continue
             if resolved is None or held.node not in promoted or theirs is None or new is None:
                 continue
             if theirs.content_key == new.content_key:
@@ -149,6 +162,14 @@ class Preflight:
                 f"{shown(wrong)}",
                 f"seeknal run --env {name} --full-refresh writes them again, then: {self.again}",
             )
+
+
+def _drifted(name: str, check: TargetCheck) -> str:
+    """Say what happened to a target of the destination."""
+    detail = check.change.detail if check.change is not None else ""
+    if check.drift in (Drift.REPLACED, Drift.ELSEWHERE):
+        return f"{name}: {detail or check.drift.value}"
+    return f"{name} was changed by somebody else" + (f" ({detail})" if detail else "")
 
 
 def shown(names: Sequence[str]) -> str:

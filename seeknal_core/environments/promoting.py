@@ -218,6 +218,7 @@ class _Promoter:
             idle = not choice.promoted and not wanted and not choice.removed
             if idle and not (self._request.prune and report.left):
                 return attrs.evolve(report, id="", outcome="nothing to promote")
+            wanted = self._as_tables(wanted)
             published = self._publish(self._promotion(choice, records, wanted))
         done = _finished(self._session, published)
         report = attrs.evolve(
@@ -301,7 +302,7 @@ class _Promoter:
         said: list[str] = []
         for check in wanted:
             held = choice.nodes.get(check.resolved.spec.node)
-            if held is None or check.state is None or not check.state.exists:
+            if held is None or check.state is None or not check.state.exists or check.state.linked:
                 continue
             snapshot = self._store.find(check.resolved.spec.node, held.content_key)
             if snapshot is None:
@@ -313,6 +314,41 @@ class _Promoter:
                 said += found.notes
                 said += [f"will be refused: {found.refused}; {found.hint}"] if found.refused else []
         return said
+
+    def _as_tables(self, wanted: Sequence[TargetCheck]) -> list[TargetCheck]:
+        """Put tables with the same rows in the place of links, so that they can be undone.
+
+        What is promoted into an environment that shows production's rows replaces a link.
+        Its readers see those rows until the promotion is published, and after a rollback.
+        """
+        found, record = [], self._destination.record
+        for check in wanted:
+            key = check.resolved.target.key
+            held = record.targets.get(key)
+            if check.state is None or not check.state.linked or held is None:
+                found.append(check)
+                continue
+            snapshot = self._store.find(held.node, held.content_key)
+            dispatcher, context = self._session.dispatcher, self._session.context
+            targets = {k: one for k, one in record.targets.items() if k != key}
+            if snapshot is None:
+                dispatcher.unlink_target(context, check.resolved)
+            else:
+                made = dispatcher.materialize(context, check.resolved, snapshot)
+                targets[key] = attrs.evolve(
+                    held,
+                    link="",
+                    version=made.version,
+                    mark=made.mark,
+                    rows=made.rows_after,
+                    run_id=context.run_id,
+                )
+            record = attrs.evolve(record, targets=targets)
+            self._session.state.save(record)
+            state = dispatcher.inspect_target(context, check.resolved)
+            found.append(attrs.evolve(check, state=state))
+        self._destination = attrs.evolve(self._destination, record=record)
+        return found
 
     def _promotion(
         self, choice: Choice, records: Mapping[str, NodeRecord], wanted: Sequence[TargetCheck]

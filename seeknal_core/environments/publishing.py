@@ -264,7 +264,12 @@ def publish_all(session: Session, promotion: Promotion) -> Promotion:
             error.hint = error.hint or f"seeknal env promote {promotion.source}"
         raise
     published = {
-        one.key: {"version": one.version, "rows": one.rows_after, "created": one.created}
+        one.key: {
+            "version": one.version,
+            "rows": one.rows_after,
+            "created": one.created,
+            "mark": one.mark,
+        }
         for result in done.values()
         for one in result.targets
     }
@@ -401,7 +406,9 @@ def restored(session: Session, promotion: Promotion) -> EnvironmentRecord:
             log.debug("%s keeps its recorded version", write.name, exc_info=error)
             continue
         if state is not None and state.version is not None:
-            targets[write.key] = attrs.evolve(targets[write.key], version=state.version)
+            targets[write.key] = attrs.evolve(
+                targets[write.key], version=state.version, mark=state.mark or "", run_id=""
+            )
     return attrs.evolve(promotion.before, targets=targets)
 
 

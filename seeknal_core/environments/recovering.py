@@ -11,6 +11,7 @@ from seeknal_core.environments import promotion as promotions
 from seeknal_core.run.session import Session, bind, load_plugins
 from seeknal_core.run.targets import check_targets
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
+from seeknal_core.types import Ownership
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +30,8 @@ class Recovered:
 
 def recover(session: Session) -> Recovered:
     """Rebuild an environment's record of its targets, as far as the record lacks them.
+
+    What another checkout wrote since replaces what the record says of such a target.
 
     The ledgers name content keys, not rows: nodes are computed again by the next
     run, and a target whose content key is found again is not written.
@@ -49,9 +52,12 @@ def recover(session: Session) -> Recovered:
         foreign: list[str] = []
         for key, check in checks.items():
             state, target = check.state, check.resolved.target
-            if state is None or not state.exists or key in record.targets:
+            if state is None or not state.exists or state.linked:
                 continue
             owner = state.owner
+            held = record.targets.get(key)
+            if held is not None and not _is_newer(owner, held, session.context.state_id):
+                continue
             if owner is None or (owner.project, owner.environment) != (session.settings.name, name):
                 foreign.append(str(target.name))
                 continue
@@ -67,6 +73,9 @@ def recover(session: Session) -> Recovered:
                 version=state.version or "",
                 rows=session.dispatcher.count_rows(session.context, check.resolved),
                 written_at=_now(),
+                mark=state.mark or "",
+                run_id=owner.run_id,
+                parts=target.name.parts,
             )
         generation = max(
             [record.generation, *(c.state.generation for c in checks.values() if c.state)]
@@ -84,6 +93,13 @@ def recover(session: Session) -> Recovered:
         foreign=tuple(foreign),
         unfinished=promotions.sentence(unfinished) if unfinished else "",
         command=promotions.resume_command(unfinished) if unfinished else "",
+    )
+
+
+def _is_newer(owner: Ownership | None, held: TargetRecord, state_id: str) -> bool:
+    """Tell whether the ledger names a write of another checkout that the record lacks."""
+    return (
+        owner is not None and owner.state_id != state_id and owner.content_key != held.content_key
     )
 
 

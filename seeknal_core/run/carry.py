@@ -24,6 +24,7 @@ from seeknal_core.run.targets import Production, TargetCheck
 from seeknal_core.run.writing import Finished
 from seeknal_core.state.manifest import load_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
+from seeknal_core.types import Snapshot
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +32,8 @@ class Work:
     """What is to be done, and over which records.
 
     ``check`` looks at the stores and refuses what must not be done, before anything is
-    written. ``record`` is the environment's, ``base`` the one it is based on (None: none).
+    written. ``record`` is the environment's, ``base`` the one it is based on (None: none). ``linked`` names targets that a plan found to be production's,
+    by key, with what they show: their nodes need not be looked at.
     """
 
     scope: Scope
@@ -41,6 +43,8 @@ class Work:
     base: EnvironmentRecord | None
     options: Options = Options()
     all_targets: bool = False
+    only_changed: bool = False
+    linked: Mapping[str, Snapshot] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -124,9 +128,15 @@ def carry_out(
                 journal,
                 reporter,
                 record=work.record,
-                production=Production(record=work.base, all_targets=work.all_targets),
+                production=Production.of(
+                    session.settings,
+                    work.base,
+                    all_targets=work.all_targets,
+                    only_changed=work.only_changed,
+                ),
                 find=store.find,
                 warnings=warnings,
+                linked=work.linked,
             )
             nodes, targets = executor.run(work.options)
         except BaseException:

@@ -58,7 +58,15 @@ class _NodeEnd:
     snapshot: Snapshot | None = None
 
 
-_Task = Future[_NodeEnd | list[TargetOutcome]]
+@attrs.frozen(kw_only=True)
+class _UnchangedEnd:
+    """What the task gives back that links what is the same as production's."""
+
+    outcomes: list[TargetOutcome]
+    copies: Writes
+
+
+_Task = Future[_NodeEnd | _UnchangedEnd | list[TargetOutcome]]
 
 
 @attrs.define(kw_only=True)
@@ -69,6 +77,7 @@ class _Progress:
     dependents: dict[str, list[str]]
     ready: deque[str]
     writes: deque[tuple[TargetCheck, Snapshot]] = attrs.field(factory=deque)
+    unchanged: list[tuple[TargetCheck, Snapshot]] = attrs.field(factory=list)
     waiting_since: float = 0.0
     running: dict[_Task, str | Writes] = attrs.field(factory=dict)
     done: dict[str, Snapshot] = attrs.field(factory=dict)
@@ -110,6 +119,7 @@ class Executor:
         production: Production,
         find: Callable[[str, str], Snapshot | None],
         warnings: SimpleQueue[str],
+        linked: Mapping[str, Snapshot] | None = None,
     ) -> None:
         self._session = session
         self._scope = scope
@@ -133,7 +143,11 @@ class Executor:
         #: The outputs of the nodes that ended well, by node.
         self.outputs: dict[str, Computed] = {}
         self._by_node: dict[str, list[TargetCheck]] = {}
+        linked = linked or {}
+        self._linked = [(checks[key], shown) for key, shown in linked.items() if key in checks]
         for check in checks.values():
+            if check.resolved.target.key in linked:
+                continue
             self._by_node.setdefault(check.resolved.target.node, []).append(check)
 
     def run(self, options: Options) -> tuple[list[NodeOutcome], list[TargetOutcome]]:
@@ -170,7 +184,9 @@ class Executor:
         ready = deque(id for id, needs in waiting.items() if not needs)
         for id in ready:
             del waiting[id]
-        return _Progress(waiting=waiting, dependents=dependents, ready=ready)
+        return _Progress(
+            waiting=waiting, dependents=dependents, ready=ready, unchanged=list(self._linked)
+        )
 
     def _start_ready(self, progress: _Progress, pool: ThreadPoolExecutor, options: Options) -> None:
         # No more than there are threads: what the pool holds can't be called back.
@@ -185,8 +201,25 @@ class Executor:
                 known = {input: progress.done[input] for input in self._scope.waits[id]}
                 self._reporter.node_started(id)
                 progress.running[pool.submit(self._node, id, known)] = id
+            elif progress.unchanged and not progress.running:
+                # All at once, when everything else is done: a store links many in one go.
+                same, progress.unchanged = tuple(progress.unchanged), []
+                progress.running[pool.submit(self._unchanged, same)] = same
             else:
                 return
+
+    def _unchanged(self, same: Writes) -> _UnchangedEnd:
+        outcomes, copies = self._writer.unchanged(same)
+        found = []
+        for check, shown in copies:
+            # What was to be a link has no files at hand.
+            snapshot = shown if shown.files else self._find(shown.node, shown.content_key)
+            if snapshot is None:
+                gone = missing_snapshot(self._session, shown.node)
+                outcomes.append(self._writer.failed(check, gone))
+            else:
+                found.append((check, snapshot))
+        return _UnchangedEnd(outcomes=outcomes, copies=tuple(found))
 
     def _may_wait(self, progress: _Progress) -> bool:
         """Whether the writes are small ones, for which more may soon come along."""
@@ -211,8 +244,14 @@ class Executor:
         return tuple(taken)
 
     def _settle(
-        self, progress: _Progress, ended: _NodeEnd | list[TargetOutcome], options: Options
+        self,
+        progress: _Progress,
+        ended: _NodeEnd | _UnchangedEnd | list[TargetOutcome],
+        options: Options,
     ) -> None:
+        if isinstance(ended, _UnchangedEnd):
+            progress.writes.extend(ended.copies)
+            ended = ended.outcomes
         if isinstance(ended, list):
             for one in ended:
                 progress.targets[one.key] = one
@@ -239,7 +278,9 @@ class Executor:
                 progress.ready.append(child)
         if not progress.writes:
             progress.waiting_since = time.monotonic()
-        progress.writes.extend((check, ended.snapshot) for check in self._by_node.pop(id, ()))
+        for check in self._by_node.pop(id, ()):
+            same = self._writer.is_same(check, ended.snapshot)
+            (progress.unchanged if same else progress.writes).append((check, ended.snapshot))
 
     def _node(self, id: str, known: Mapping[str, Snapshot]) -> _NodeEnd:
         started = time.monotonic()
@@ -357,7 +398,7 @@ class Executor:
             failed = node.status is NodeStatus.FAILED
             for check in checks:
                 self._skip_target(progress, check, f"{id} failed" if failed else node.detail)
-        for check, _ in progress.writes:
+        for check, _ in (*progress.writes, *progress.unchanged):
             self._skip_target(progress, check, _STOPPED)
 
     def _failed_above(self, id: str, nodes: Mapping[str, NodeOutcome]) -> str | None:

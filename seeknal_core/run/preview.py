@@ -55,7 +55,7 @@ class WriteAction(enum.Enum):
     WRITE = "write"
     KEEP = "unchanged"
     DEPENDS = "write if the rows differ"
-    SAME_AS_PRODUCTION = "same as production, not written"
+    SAME_AS_PRODUCTION = "same as production: linked, copied or left out"
 
 
 @attrs.frozen(kw_only=True)
@@ -123,7 +123,12 @@ def preview(session: Session, request: RunRequest) -> Preview:
     base = production_record(session)
     predictor = _Predictor(session, bindings, scope, record, base)
     nodes = tuple(predictor.step(id) for id in scope.order)
-    production = Production(record=base, all_targets=request.all_targets)
+    production = Production.of(
+        session.settings,
+        base,
+        all_targets=request.all_targets,
+        only_changed=request.only_changed,
+    )
     targets = tuple(
         _target_step(
             session, check, predictor.known.get(check.resolved.spec.node), record, production

@@ -23,8 +23,12 @@ class TargetStatus(enum.Enum):
     """How a target ended."""
 
     WRITTEN = "written"
+    LINKED = "linked"
+    COPIED = "copied"
     CURRENT = "unchanged"
-    SAME_AS_PRODUCTION = "same as production, not written"
+    LEFT_OUT = "left out"
+    ADOPTED = "taken over as it is"
+    REFUSED = "refused"
     FAILED = "failed"
     SKIPPED = "skipped"
 
@@ -90,7 +94,9 @@ class RunReport:
             return Interrupted.exit_code
         if any(node.error == DamagedSource.__name__ for node in self.nodes):
             return DamagedSource.exit_code
-        return 1 if self.failed else 0
+        if self.failed:
+            return 1
+        return 3 if self.refused else 0
 
     @property
     def failed(self) -> bool:
@@ -98,6 +104,11 @@ class RunReport:
         return any(node.status is NodeStatus.FAILED for node in self.nodes) or any(
             target.status is TargetStatus.FAILED for target in self.targets
         )
+
+    @property
+    def refused(self) -> bool:
+        """Whether a target was left alone because somebody else changed it."""
+        return any(target.status is TargetStatus.REFUSED for target in self.targets)
 
 
 class Reporter(Protocol):

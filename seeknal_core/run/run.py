@@ -18,6 +18,7 @@ from seeknal_core.run.carry import Ended, Work, carry_out
 from seeknal_core.run.describe import updated_manifest
 from seeknal_core.run.execute import Options
 from seeknal_core.run.keys import digest
+from seeknal_core.run.looking import look
 from seeknal_core.run.report import Reporter, RunReport
 from seeknal_core.run.scope import Scope, make_scope
 from seeknal_core.run.session import Session, bind, load_plugins
@@ -28,13 +29,15 @@ from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 
 @attrs.frozen(kw_only=True)
 class RunRequest:
-    """What ``seeknal run`` was asked for."""
+    """What ``seeknal run`` was asked for. ``exact`` looks at every target's rows."""
 
     select: Sequence[str] = ()
     exclude: Sequence[str] = ()
     options: Options = Options()
     all_targets: bool = False
+    only_changed: bool = False
     allow_production_targets: bool = False
+    exact: bool = False
 
 
 def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
@@ -80,7 +83,7 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
             checks = check_targets(session, chosen)
             others = other_records(session)
             guard(session, checks, others, allow_production=request.allow_production_targets)
-            return checks
+            return look(session, checks, record, exact=request.exact)
 
         work = Work(
             scope=scope,
@@ -90,6 +93,7 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
             base=base,
             options=request.options,
             all_targets=request.all_targets,
+            only_changed=request.only_changed,
         )
         base_state = moved_digest(base)
         with session.state.journal(name) as journal:
@@ -159,7 +163,8 @@ def save(
     if whole:
         nodes = {id: held for id, held in nodes.items() if id in session.graph.nodes}
     before = load_manifest(session.state, name)
-    status = "interrupted" if report.interrupted else "failed" if report.failed else "applied"
+    bad = report.failed or report.refused
+    status = "interrupted" if report.interrupted else "failed" if bad else "applied"
     if status == "applied" and not whole and record.status != "applied":
         status = record.status or "partial"
     record = attrs.evolve(

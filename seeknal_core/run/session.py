@@ -102,6 +102,12 @@ class Session:
             shlex.join(("seeknal", "run", *environment, *self.repeated, "--select", select))
         )
 
+    def command(self, *words: str) -> str:
+        """Return a command that works on this environment, for hints: ``seeknal`` and `words`."""
+        environment = () if self.environment.is_production else ("--env", self.environment.name)
+        profile = self.repeated[:2] if self.repeated[:1] == ("--profile",) else ()
+        return redact(shlex.join(("seeknal", *words, *environment, *profile)))
+
     def production_profile(self) -> Profile | None:
         """Return production's profile as it resolves now; None where it has a mistake.
 

@@ -17,8 +17,16 @@ from seeknal_core.errors import BackendError, CollisionRefused, ConfigError, Plu
 from seeknal_core.graph import target_fingerprint
 from seeknal_core.run.keys import asked_of, digest
 from seeknal_core.run.session import Session, enabled_targets
+from seeknal_core.specs import ProjectSettings
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
-from seeknal_core.types import Connection, ExecutionContext, TargetState
+from seeknal_core.types import (
+    Connection,
+    Drift,
+    ExecutionContext,
+    Mode,
+    TargetChange,
+    TargetState,
+)
 
 #: Metadata questions are short; more threads than this only open more connections.
 _INSPECTORS = 4
@@ -29,13 +37,23 @@ _HEARTBEAT = 0.2
 
 @attrs.frozen(kw_only=True)
 class TargetCheck:
-    """A target of this run and what stands in its place."""
+    """A target of this run and what stands in its place.
+
+    ``change`` is what somebody else did to it since it was written, None where nothing
+    gave a reason to look.
+    """
 
     resolved: ResolvedTarget
     identity: str
     bindings: str
     fingerprint: str
     state: TargetState | None
+    change: TargetChange | None = None
+
+    @property
+    def drift(self) -> Drift:
+        """What somebody else did to the target, as far as anybody looked."""
+        return self.change.drift if self.change is not None else Drift.NONE
 
 
 def bindings_digest(connection: Connection) -> str:
@@ -266,10 +284,34 @@ def _identity(
 
 @attrs.frozen(kw_only=True)
 class Production:
-    """What decides whether a target is the same as production's."""
+    """What decides whether a target is the same as production's, and what it becomes then.
+
+    ``unchanged`` is ``link``, ``copy`` or ``skip``; ``copy_limit`` is in bytes.
+    """
 
     record: EnvironmentRecord | None
-    all_targets: bool
+    all_targets: bool = False
+    only_changed: bool = False
+    unchanged: str = "link"
+    copy_limit: int = 10**9
+
+    @classmethod
+    def of(
+        cls,
+        settings: ProjectSettings,
+        record: EnvironmentRecord | None,
+        *,
+        all_targets: bool = False,
+        only_changed: bool = False,
+    ) -> Production:
+        """Make it of the project's settings and a command's options."""
+        return cls(
+            record=record,
+            all_targets=all_targets,
+            only_changed=only_changed,
+            unchanged=settings.unchanged,
+            copy_limit=settings.copy_limit,
+        )
 
 
 class Need(enum.Enum):
@@ -281,13 +323,22 @@ class Need(enum.Enum):
     CHANGED = "the target changed"
     CONTENT = "the content changed"
     REFRESH = "full refresh"
+    DRIFTED = "somebody else changed it"
+    COPY = "copied from production's rows"
+    ADOPTED = "taken over as it is"
+    REFUSED = "refused"
     CURRENT = "unchanged"
     SAME_AS_PRODUCTION = "same as production"
 
     @property
     def writes(self) -> bool:
         """Whether the target is written."""
-        return self not in (Need.CURRENT, Need.SAME_AS_PRODUCTION)
+        return self not in (
+            Need.CURRENT,
+            Need.SAME_AS_PRODUCTION,
+            Need.REFUSED,
+            Need.ADOPTED,
+        )
 
 
 def need(
@@ -298,6 +349,7 @@ def need(
     production: Production,
     *,
     full_refresh: bool = False,
+    adopt: bool = False,
 ) -> Need:
     """Decide whether a target is written.
 
@@ -305,29 +357,83 @@ def need(
         content_key: what the target should hold.
         definition: its node's definition.
         held: what the environment's record says of the target.
+        adopt: whether the table may be taken as it is found.
     """
-    if full_refresh:
-        return Need.REFRESH
     if held is None:
+        if full_refresh:
+            return Need.REFRESH
         same = not production.all_targets and _same(check, content_key, definition, production)
         return Need.SAME_AS_PRODUCTION if same else Need.NEW
+    if not adopt and _is_refused(check, held, full_refresh=full_refresh):
+        return Need.REFUSED
+    if full_refresh:
+        return Need.REFRESH
+    if held.link:
+        return _need_of_link(check, content_key, definition, held, production)
     if check.state is not None and not check.state.exists:
         return Need.MISSING
     if held.identity != check.identity:
         return Need.MOVED
     if held.fingerprint != check.fingerprint:
         return Need.CHANGED
-    if held.content_key != content_key:
+    return _need_of_rows(check, content_key, held)
+
+
+def _need_of_link(
+    check: TargetCheck,
+    content_key: str,
+    definition: str,
+    held: TargetRecord,
+    production: Production,
+) -> Need:
+    """Decide for a target that is a link: it stays one while production's rows are wanted."""
+    if production.all_targets:
+        return Need.NEW
+    if not _same(check, content_key, definition, production):
         return Need.CONTENT
-    return Need.CURRENT
+    theirs = production.record.targets[check.resolved.spec.key] if production.record else None
+    stands = check.state is None or (check.state.exists and check.state.linked)
+    if not stands or check.drift is not Drift.NONE or theirs is None or held.link != theirs.name:
+        return Need.SAME_AS_PRODUCTION
+    # Production moved on, perhaps with other columns: the link is made anew.
+    same = held.identity == check.identity and held.content_key == content_key
+    return Need.CURRENT if same else Need.SAME_AS_PRODUCTION
+
+
+def _need_of_rows(check: TargetCheck, content_key: str, held: TargetRecord) -> Need:
+    """Decide for a target that is where it was, and wants to be what it was."""
+    held_key = held.content_key
+    if check.drift is Drift.ELSEWHERE:
+        owner = check.state.owner if check.state is not None else None
+        held_key = owner.content_key if owner is not None else ""
+    if keeps_rows(check) and check.drift is Drift.REPLACED:
+        return Need.ADOPTED
+    if held_key != content_key:
+        return Need.CONTENT
+    if check.drift is Drift.NONE:
+        return Need.CURRENT
+    if keeps_rows(check):
+        return Need.CURRENT if check.drift is Drift.ADDED else Need.ADOPTED
+    return Need.ADOPTED if check.drift is Drift.ELSEWHERE else Need.DRIFTED
+
+
+def keeps_rows(check: TargetCheck) -> bool:
+    """Tell whether the target holds rows that no snapshot has: writing again can't restore them."""
+    return check.resolved.target.mode not in (Mode.FULL, Mode.UPSERT_BY_KEY)
+
+
+def _is_refused(check: TargetCheck, held: TargetRecord, *, full_refresh: bool) -> bool:
+    """Tell whether only the user may say what becomes of the table."""
+    if check.drift in (Drift.REPLACED, Drift.ELSEWHERE):
+        return True
+    if full_refresh or held.link or not keeps_rows(check):
+        return False
+    gone = check.state is not None and not check.state.exists
+    return check.drift is Drift.CHANGED or (gone and check.identity == held.identity)
 
 
 def _same(check: TargetCheck, content_key: str, definition: str, production: Production) -> bool:
-    """Tell whether production's own table serves readers of this environment as well.
-
-    Only where both lie in one store: a table in another database is no
-    substitute for a reader who has this one (``docs/adr/0004``).
-    """
+    """Tell whether production holds just the rows that this target should have."""
     record = production.record
     if record is None:
         return False
@@ -337,7 +443,6 @@ def _same(check: TargetCheck, content_key: str, definition: str, production: Pro
     return (
         theirs is not None
         and node is not None
-        and theirs.bindings == check.bindings
         and theirs.fingerprint == check.fingerprint
         and theirs.content_key == content_key
         and node.definition == definition

@@ -14,12 +14,15 @@ from typing import Protocol
 
 import attrs
 
-from seeknal_core.errors import Interrupted, SeeknalError
+from seeknal_core.errors import Interrupted, SeeknalError, WriteRefused
+from seeknal_core.run.advice import consequence, refusal
 from seeknal_core.run.report import TargetOutcome, TargetStatus
 from seeknal_core.run.session import Session
+from seeknal_core.run.sharing import Sharer
 from seeknal_core.run.targets import Need, Production, TargetCheck, need
+from seeknal_core.run.unchanged import Candidate, Way, decide, rows_of
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
-from seeknal_core.types import Snapshot, WriteResult, redact
+from seeknal_core.types import Drift, Snapshot, WriteResult, redact
 
 #: Bytes of a snapshot that is small enough to be written together with others, and how
 #: many are written together at most.
@@ -73,6 +76,48 @@ class Writer:
         self._record = record
         self._production = production
         self._warnings = warnings
+        #: Bytes of targets that are copies of production's rows, by key.
+        self._copies: dict[str, int] = {}
+        self._sharer = Sharer(
+            session=session,
+            production=production,
+            warnings=warnings,
+            blank=lambda check: self._blank(check, Need.SAME_AS_PRODUCTION),
+            failed=self._failed,
+            record=self._written,
+            journal=journal.target,
+        )
+
+    def is_same(self, check: TargetCheck, snapshot: Snapshot) -> bool:
+        """Tell whether a target is the same as production's, and not written for itself."""
+        return self._need(check, snapshot) is Need.SAME_AS_PRODUCTION
+
+    def unchanged(self, writes: Writes) -> tuple[list[TargetOutcome], Writes]:
+        """Link targets that are the same as production's, or leave them out.
+
+        Returns:
+            How these ended, and the writes of those that have to be copied.
+        """
+        started = time.monotonic()
+        try:
+            decisions = decide(
+                self._session,
+                [Candidate(check=check, bytes=snapshot.bytes) for check, snapshot in writes],
+                self._record,
+                self._production,
+            )
+        except SeeknalError as error:
+            blanks = [self._blank(check, Need.SAME_AS_PRODUCTION) for check, _ in writes]
+            return [self._failed(blank, error, started) for blank in blanks], ()
+        outcomes = self._sharer.carry_out(decisions)
+        for one in decisions:
+            if one.way is Way.COPY:
+                self._copies[one.check.resolved.target.key] = one.bytes
+        return outcomes, tuple(w for w in writes if w[0].resolved.target.key in self._copies)
+
+    def failed(self, check: TargetCheck, error: SeeknalError) -> TargetOutcome:
+        """Return the outcome of a target that can't be written."""
+        return self._failed(self._blank(check, Need.SAME_AS_PRODUCTION), error, time.monotonic())
 
     def is_small(self, check: TargetCheck, snapshot: Snapshot) -> bool:
         """Tell whether a write may go together with others of its connection."""
@@ -111,6 +156,8 @@ class Writer:
 
     def _need(self, check: TargetCheck, snapshot: Snapshot) -> Need:
         target = check.resolved.target
+        if target.key in self._copies:
+            return Need.COPY
         return need(
             check,
             snapshot.content_key,
@@ -118,6 +165,7 @@ class Writer:
             self._record.targets.get(target.key),
             self._production,
             full_refresh=self._session.context.full_refresh,
+            adopt=self._session.context.adopt,
         )
 
     def _target(
@@ -137,20 +185,20 @@ class Writer:
         started = time.monotonic() - took
         target = check.resolved.target
         held = self._record.targets.get(target.key)
-        ended = TargetOutcome(
-            key=target.key,
-            node=target.node,
-            type=target.type,
-            name=str(target.name),
-            mode=target.mode.value,
-            status=TargetStatus.CURRENT,
-            reason=why.value,
-        )
-        if why is Need.SAME_AS_PRODUCTION:
-            return attrs.evolve(ended, status=TargetStatus.SAME_AS_PRODUCTION)
-        if not why.writes:
+        ended = self._blank(check, why)
+        if why is Need.REFUSED:
+            said, hint = refusal(self._session, check, held)
+            return attrs.evolve(
+                ended, status=TargetStatus.REFUSED, detail=redact(said), hint=redact(hint)
+            )
+        if check.change is not None and check.drift is not Drift.NONE:
+            self._warnings.put(f"{target.name}: {consequence(check, why)}")
+        if why is Need.CURRENT:
+            self._refresh(check, held, snapshot.content_key)
             return attrs.evolve(ended, rows_after=held.rows if held else None)
         try:
+            if why is Need.ADOPTED:
+                return self._adopted(ended, check, snapshot)
             if result is None:
                 self._session.context.cancellation.check()
                 result = self._session.dispatcher.materialize(
@@ -159,31 +207,90 @@ class Writer:
             for note in result.notes:
                 said = note.removeprefix(f"{target.name}: ")
                 self._warnings.put(f"{target.name}: {said}")
-            self._journal.target(
-                target.key, self._written(check, snapshot, result.version, result.rows_after)
-            )
+            record = self._written(check, snapshot.content_key, result)
+            copied = self._copies.get(target.key, 0)
+            self._journal.target(target.key, attrs.evolve(record, copied=copied))
         except SeeknalError as error:
-            log.debug("%s failed", target.name, exc_info=error)
-            return attrs.evolve(
-                ended,
-                status=TargetStatus.SKIPPED
-                if was_stopped(self._session, error)
-                else TargetStatus.FAILED,
-                seconds=time.monotonic() - started,
-                detail=redact(str(error)),
-                hint=redact(error.hint),
-            )
+            return self._failed(ended, error, started)
         return attrs.evolve(
             ended,
-            status=TargetStatus.WRITTEN,
+            status=TargetStatus.COPIED if why is Need.COPY else TargetStatus.WRITTEN,
             rows_written=result.rows_written,
             rows_after=result.rows_after,
             seconds=time.monotonic() - started,
         )
 
-    def _written(
-        self, check: TargetCheck, snapshot: Snapshot, version: str, rows: int
-    ) -> TargetRecord:
+    def _blank(self, check: TargetCheck, why: Need) -> TargetOutcome:
+        target = check.resolved.target
+        return TargetOutcome(
+            key=target.key,
+            node=target.node,
+            type=target.type,
+            name=str(target.name),
+            mode=target.mode.value,
+            status=TargetStatus.CURRENT,
+            reason=why.value,
+        )
+
+    def _failed(self, ended: TargetOutcome, error: SeeknalError, started: float) -> TargetOutcome:
+        log.debug("%s failed", ended.name, exc_info=error)
+        stopped = was_stopped(self._session, error)
+        return attrs.evolve(
+            ended,
+            status=TargetStatus.SKIPPED if stopped else TargetStatus.FAILED,
+            seconds=time.monotonic() - started,
+            detail=redact(str(error)),
+            hint=redact(error.hint),
+        )
+
+    def _refresh(self, check: TargetCheck, held: TargetRecord | None, content_key: str) -> None:
+        """Record what an exact look has cleared, so that the next command trusts the mark.
+
+        A link's rows are always production's: with them its content key moves.
+        """
+        if held is None:
+            return
+        change, fresh = check.change, held
+        if change is not None and change.version:
+            owner = check.state.owner if check.state is not None else None
+            fresh = attrs.evolve(
+                held,
+                version=change.version,
+                mark=change.mark,
+                rows=change.rows,
+                run_id=owner.run_id if owner is not None else held.run_id,
+            )
+        if held.link:
+            rows = rows_of(check, self._production)
+            fresh = attrs.evolve(fresh, content_key=content_key, rows=rows)
+        if not held.parts:
+            fresh = attrs.evolve(fresh, parts=check.resolved.target.name.parts)
+        if fresh != held:
+            self._journal.target(check.resolved.target.key, fresh)
+
+    def _adopted(
+        self, ended: TargetOutcome, check: TargetCheck, snapshot: Snapshot
+    ) -> TargetOutcome:
+        """Take a table as it is found: only the records change."""
+        target = check.resolved.target
+        dispatcher, context = self._session.dispatcher, self._session.context
+        held = self._record.targets.get(target.key)
+        owner = check.state.owner if check.state is not None else None
+        key = snapshot.content_key
+        if check.drift is Drift.REPLACED and held is not None:
+            key = held.content_key
+        elif owner is not None:
+            key = owner.content_key
+        if not dispatcher.supports(target.type, "adopt_target"):
+            raise WriteRefused(
+                f"its backend can't take over {target.name} as it is",
+                f"{self._session.rerun(target.node)} --adopt --full-refresh writes it anew",
+            )
+        taken = dispatcher.adopt_target(context, check.resolved, key)
+        self._journal.target(target.key, self._written(check, key, taken))
+        return attrs.evolve(ended, status=TargetStatus.ADOPTED, rows_after=taken.rows_after)
+
+    def _written(self, check: TargetCheck, content_key: str, result: WriteResult) -> TargetRecord:
         target = check.resolved.target
         return TargetRecord(
             node=target.node,
@@ -193,8 +300,11 @@ class Writer:
             bindings=check.bindings,
             identity=check.identity,
             fingerprint=check.fingerprint,
-            content_key=snapshot.content_key,
-            version=version,
-            rows=rows,
+            content_key=content_key,
+            version=result.version,
+            rows=result.rows_after,
             written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            mark=result.mark,
+            run_id=self._session.context.run_id,
+            parts=target.name.parts,
         )

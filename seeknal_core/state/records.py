@@ -16,7 +16,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,11 +66,19 @@ class NodeRecord:
     proof: str = ""
 
 
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
 @attrs.frozen(kw_only=True)
 class TargetRecord:
     """A target as an environment wrote it last.
 
-    ``bindings`` digests where its connection led; ``identity`` is physical.
+    ``bindings`` digests where its connection led; ``identity`` is physical. ``mark`` is
+    what the store marks the table by since then; ``run_id`` is the command that wrote it.
+    Both may be empty. ``parts`` are the name's. ``link`` is the table that the target is a
+    link to, empty where it is a table of its own; ``copied`` is how many bytes of another
+    environment's rows were copied into it.
     """
 
     node: str
@@ -84,6 +92,11 @@ class TargetRecord:
     version: str
     rows: int
     written_at: str
+    mark: str = ""
+    run_id: str = ""
+    parts: tuple[str, ...] = attrs.field(default=(), converter=_texts)
+    link: str = ""
+    copied: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -117,6 +130,8 @@ class EnvironmentRecord:
 
 _TYPES: Mapping[str, type] = {
     "rows": int,
+    "copied": int,
+    "parts": list,
     "generation": int,
     "protected": bool,
     "nodes": dict,

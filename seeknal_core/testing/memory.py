@@ -40,7 +40,9 @@ from seeknal_core.types import (
     Connection,
     ConnectionSpec,
     ExecutionContext,
+    Linked,
     Mode,
+    Origin,
     Owned,
     OwnedKind,
     Ownership,
@@ -95,7 +97,7 @@ class MemoryBackend:
         self, context: ExecutionContext, target: Target, snapshot: Snapshot
     ) -> WriteResult:
         with self.changing(context) as store:
-            there = store.tables.get(target.name.parts)
+            there = self.own(context, store, target)
             table, arrived = self.table(context, target, snapshot, there)
             notes = self.notes(context, target, arrived, there)
             store.make_namespaces(target.name.parts, place_of(context))
@@ -106,7 +108,13 @@ class MemoryBackend:
             version=table.version,
             created=there is None,
             notes=notes,
+            mark=table.version,
         )
+
+    def own(self, context: ExecutionContext, store: Store, target: Target) -> Table | None:
+        """Return the table that a write finds: none where a link of ours makes way for it."""
+        there = store.tables.get(target.name.parts)
+        return None if there and there.link and is_ours(context, there) else there
 
     def notes(
         self, context: ExecutionContext, target: Target, arrived: pa.Table, there: Table | None
@@ -142,15 +150,23 @@ class MemoryBackend:
             rows=rows,
             made=there is None or (there.made and is_ours(context, there)),
             appended=appended | {snapshot.content_key},
-            owner=Ownership(
-                project=context.project,
-                environment=context.environment.name,
-                state_id=context.state_id,
-                content_key=snapshot.content_key,
-                run_id=context.run_id,
-            ),
+            owner=self.owner(context, snapshot.content_key),
         )
         return table, arrived
+
+    def owner(self, context: ExecutionContext, content_key: str) -> Ownership:
+        """Return the ledger's entry of a write."""
+        return Ownership(
+            project=context.project,
+            environment=context.environment.name,
+            state_id=context.state_id,
+            content_key=content_key,
+            run_id=context.run_id,
+        )
+
+    def identity(self, context: ExecutionContext, name: QualifiedName) -> str:
+        """Return a table's physical identity."""
+        return f"memory:{connection_of(context).path}:{'/'.join(name.parts)}"
 
     def arriving(self, snapshot: Snapshot) -> pa.Table:
         """Return a snapshot's rows."""
@@ -172,7 +188,10 @@ class MemoryBackend:
             return self.staged(store, target.staged.promotion, target).arrived
         if target.name.parts not in store.tables:
             raise BackendError(f"{target.name} does not exist", target=str(target.name))
-        return store.tables[target.name.parts].rows
+        rows = store.rows(target.name.parts)
+        if rows is None:
+            raise BackendError(f"what {target.name} shows is gone", target=str(target.name))
+        return rows
 
     @hookimpl
     def inspect_target(self, context: ExecutionContext, target: Target) -> TargetState:
@@ -181,10 +200,10 @@ class MemoryBackend:
         if target.staged is not None:
             rows = self.rows(context, target)
         else:
-            rows = table.rows if table else None
+            rows = store.rows(target.name.parts)
         return TargetState(
-            exists=rows is not None,
-            identity=f"memory:{connection_of(context).path}:{'/'.join(target.name.parts)}",
+            exists=rows is not None or (table is not None and target.staged is None),
+            identity=self.identity(context, target.name),
             columns=tuple(
                 TargetColumn(name=field.name, type=str(field.type))
                 for field in (rows.schema if rows is not None else ())
@@ -192,7 +211,40 @@ class MemoryBackend:
             version=table.version if table else None,
             owner=table.owner if table else None,
             generation=store.generations.get(place_of(context), 0),
+            mark=table.version if table else None,
+            linked=bool(table and table.link),
         )
+
+    @hookimpl
+    def can_link(self, context: ExecutionContext, target: Target, origin: Origin) -> str:
+        store, there = self.load(context), self.identity(context, origin.name)
+        if origin.identity != there or origin.name.parts not in store.tables:
+            return "production's table is in another store"
+        taken = store.tables.get(target.name.parts)
+        ours = taken is None or (taken.link is not None and is_ours(context, taken))
+        return "" if ours else "something else has its name"
+
+    @hookimpl
+    def link_target(self, context: ExecutionContext, target: Target, origin: Origin) -> Linked:
+        why = self.can_link(context, target, origin)
+        if why:
+            raise WriteRefused(f"{target.name}: {why}", "seeknal run", target=str(target.name))
+        with self.changing(context) as store:
+            store.make_namespaces(target.name.parts, place_of(context))
+            owner = self.owner(context, origin.content_key)
+            store.tables[target.name.parts] = Table(
+                rows=pa.table({}), version="link", owner=owner, link=origin.name.parts
+            )
+        return Linked(version="link")
+
+    @hookimpl
+    def unlink_target(self, context: ExecutionContext, target: Target) -> bool:
+        with self.changing(context) as store:
+            table = store.tables.get(target.name.parts)
+            linked = bool(table and table.link and is_ours(context, table))
+            if linked:
+                del store.tables[target.name.parts]
+        return linked
 
     @hookimpl
     def inspect_targets(

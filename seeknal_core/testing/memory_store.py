@@ -41,7 +41,8 @@ class Table:
     """A table: its rows, a version that every write changes, and the ledger's entry.
 
     ``made`` tells whether Seeknal made it or adopted it; ``appended`` holds the content
-    keys whose rows are in it.
+    keys whose rows are in it. A table with a ``link`` has no rows of its own: it shows those
+    of the table of that name.
     """
 
     rows: pa.Table
@@ -49,6 +50,7 @@ class Table:
     owner: Ownership | None = None
     made: bool = True
     appended: frozenset[str] = frozenset()
+    link: Name | None = None
 
 
 @attrs.define(kw_only=True)
@@ -75,6 +77,11 @@ class Store:
     namespaces: dict[Name, Place | None] = attrs.field(factory=dict)
     stages: dict[tuple[str, str], Stage] = attrs.field(factory=dict)
     generations: dict[Place, int] = attrs.field(factory=dict)
+
+    def rows(self, name: Name) -> pa.Table | None:
+        """Return the rows that a reader of a table sees; None where there is none."""
+        table = self.tables.get(name)
+        return self.rows(table.link) if table and table.link else table.rows if table else None
 
     def make_namespaces(self, name: Name, owner: Place | None) -> tuple[Name, ...]:
         """Make a table's missing namespaces, outer ones first, and return them."""

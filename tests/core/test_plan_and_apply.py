@@ -47,7 +47,9 @@ def stored(project: Path) -> set[Path]:
 def test_a_plan_of_an_unchanged_project_has_no_changes_and_no_work(seeknal: Cli) -> None:
     found = plan(seeknal, "--exit-code")
     assert (changes(found), working(found), found["has_changes"]) == ({}, set(), False)
-    assert [t["writing"] for t in found["targets"]] == ["same as production, not written"] * 2
+    # Its store has no links.
+    assert [t["writing"] for t in found["targets"]] == ["copy of production's rows"] * 2
+    assert all(t["bytes"] > 0 for t in found["targets"])
 
 
 def test_a_plan_writes_nothing_but_itself(project: Path, seeknal: Cli) -> None:
@@ -59,7 +61,9 @@ def test_a_plan_writes_nothing_but_itself(project: Path, seeknal: Cli) -> None:
     assert files() - before == {str(project / "target" / "state" / "plans" / "dev.json")}
 
 
-def test_one_changed_leaf_executes_one_node_and_copies_nothing(project: Path, seeknal: Cli) -> None:
+def test_one_changed_leaf_executes_one_node_and_stores_one_output(
+    project: Path, seeknal: Cli
+) -> None:
     before = stored(project)
     sql = "transform: SELECT * FROM ref('transform.totals') WHERE total > 11\n"
     write(project, {"seeknal/big.yml": "kind: transform\nname: big\n" + sql + TARGET_BIG})
@@ -69,7 +73,9 @@ def test_one_changed_leaf_executes_one_node_and_copies_nothing(project: Path, se
     report = seeknal("env", "apply", "dev", "--json").json()
     assert [n["id"] for n in report["nodes"] if n["status"] == "computed"] == ["transform.big"]
     assert len(stored(project) - before) == 1
-    assert [t["name"] for t in report["targets"]] == ["dev_sales.big"]
+    # Its store has no links, so that the other target is a copy.
+    ended = {t["name"]: t["status"] for t in report["targets"]}
+    assert ended == {"dev_sales.big": "written", "dev_sales.totals": "copied"}
     # It refers to production's snapshots for all else.
     prod = seeknal("env", "show", "prod", "--json").json()["nodes"]
     dev = seeknal("env", "show", "dev", "--json").json()["nodes"]

@@ -18,8 +18,7 @@ class MemoryOutsider(Outsider):
         self._password = password
 
     def read(self, parts: tuple[str, ...]) -> pa.Table | None:
-        table = load(self._path, self._password).tables.get(parts)
-        return table.rows if table else None
+        return load(self._path, self._password).rows(parts)
 
     def objects(self) -> frozenset[str]:
         store = load(self._path, self._password)

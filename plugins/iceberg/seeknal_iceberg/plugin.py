@@ -20,6 +20,7 @@ from seeknal_core.types import (
     Owned,
     Published,
     QualifiedName,
+    Since,
     Snapshot,
     Source,
     SourceSpec,
@@ -27,6 +28,7 @@ from seeknal_core.types import (
     Staged,
     Swept,
     Target,
+    TargetChange,
     TargetSpec,
     TargetState,
     WritePreview,
@@ -112,6 +114,24 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
     from seeknal_iceberg import preview
 
     return preview.preview_write(context, target, schema)
+
+
+@hookimpl
+def changes_since(
+    context: ExecutionContext, targets: tuple[Target, ...], since: tuple[Since, ...]
+) -> tuple[TargetChange, ...]:
+    """Say what happened to tables since they were written; see `marks.changes_since`."""
+    from seeknal_iceberg import marks
+
+    return marks.changes_since(context, targets, since)
+
+
+@hookimpl
+def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
+    """Take a table over as it is; see `marks.adopt_target`."""
+    from seeknal_iceberg import marks
+
+    return marks.adopt_target(context, target, content_key)
 
 
 @hookimpl

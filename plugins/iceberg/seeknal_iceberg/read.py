@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
 
 
+def mark_of(metadata: TableMetadata) -> str:
+    """Return a table's mark: its UUID, its current Iceberg snapshot and its schema."""
+    current = metadata.current_snapshot_id
+    return f"{metadata.table_uuid}/{current or 'empty'}/{metadata.current_schema_id}"
+
+
 def version_of(metadata: TableMetadata) -> str:
     """Return a table's version token: its current iceberg_snapshot_id."""
     if metadata.current_snapshot_id is None:
@@ -234,6 +240,7 @@ def inspect(context: ExecutionContext, target: Target) -> TargetState:
         owner=ledger.owner(table.properties),
         generation=ledger.generation(context, table.properties),
         table_id=str(table.metadata.table_uuid),
+        mark=mark_of(table.metadata),
     )
 
 

@@ -21,7 +21,7 @@ from seeknal_iceberg import ledger, pending
 from seeknal_iceberg.commit import REFUSED, commit
 from seeknal_iceberg.failures import is_unanswered, translating, wait_of
 from seeknal_iceberg.prepare import Plan, Preparation
-from seeknal_iceberg.read import count, rows_after, version_of
+from seeknal_iceberg.read import count, mark_of, rows_after, version_of
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -130,6 +130,7 @@ class _Write(Preparation):
                     rows_written=0,
                     rows_after=count(table),
                     version=version_of(table.metadata),
+                    mark=mark_of(table.metadata),
                     notes=plan.notes,
                 )
         transaction = self.begin(plan)
@@ -185,6 +186,7 @@ class _Write(Preparation):
             rows_written=self.snapshot.row_count,
             rows_after=rows_after(table),
             version=version_of(table.metadata),
+            mark=mark_of(table.metadata),
             created=plan.table is None,
             notes=(*plan.notes, *self.notes),
         )

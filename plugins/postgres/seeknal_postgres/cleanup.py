@@ -18,7 +18,7 @@ from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Owned, OwnedKind, QualifiedName, Target
-from seeknal_postgres import locks
+from seeknal_postgres import links, locks
 from seeknal_postgres.errors import said, translated
 from seeknal_postgres.ledger import NOTES, TABLES, Ledger, schema_exists
 from seeknal_postgres.naming import qualified, quote
@@ -198,6 +198,9 @@ def _attempt(
 
 def _drop_table(context: ExecutionContext, ledger: Ledger, owned: Owned) -> bool:
     conn, name = ledger.conn, owned.name
+    if links.find(ledger, [name], context.project):
+        links.drop(ledger, [name])
+        return True
     there = _is_ours(context, ledger, name)
     if there:
         try:
@@ -206,7 +209,9 @@ def _drop_table(context: ExecutionContext, ledger: Ledger, owned: Owned) -> bool
             raise _Moved from error
         if not _is_ours(context, ledger, name, lock=True):
             raise _Moved
-        conn.execute(sql.SQL("DROP TABLE {} RESTRICT").format(identifier(name)))
+        oid = find_oid(conn, name)
+        with links.aside(context, conn, [oid] if oid is not None else []):
+            conn.execute(sql.SQL("DROP TABLE {} RESTRICT").format(identifier(name)))
     for table in ("appended", "targets"):
         conn.execute(
             ledger._sql(

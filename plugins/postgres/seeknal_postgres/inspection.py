@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg import errors as pg
 
 from seeknal_core.errors import BackendError
 from seeknal_core.types import (
+    Drift,
     ExecutionContext,
     Ownership,
     QualifiedName,
+    Since,
     Target,
+    TargetChange,
     TargetColumn,
     TargetState,
 )
-from seeknal_postgres import publications, tables
+from seeknal_postgres import links, publications, tables
 from seeknal_postgres.attached import notes_of
 from seeknal_postgres.errors import translated
 from seeknal_postgres.ledger import Ledger
+from seeknal_postgres.links import Link
+from seeknal_postgres.marks import change_between, is_counted, marks_of, oids_of
 from seeknal_postgres.naming import ledger_schema
 from seeknal_postgres.places import Places
 from seeknal_postgres.pool import Conn, connection_of, pool_of
@@ -35,6 +40,8 @@ def count_rows(context: ExecutionContext, target: Target) -> int:
     with pool_of(context).take(context) as conn, translated(context, str(target.name)):
         settle(conn)
         name = staged_name(context, target) or target.name
+        if target.staged is None and _links(context, conn, [name]):
+            return tables.count(conn, name)
         if tables.find_oid(conn, name) is None:
             raise _unstaged(target) if target.staged else tables.missing(target.name)
         return tables.count(conn, name)
@@ -71,12 +78,19 @@ def inspect_targets(
         store = tables.store_identity(context, conn)
         if any(target.staged is not None for target in targets):
             return _inspect_staged(context, conn, targets, store)
-        found = tables.describe_all(conn, [target.name for target in targets])
+        linked = _links(context, conn, [target.name for target in targets])
+        names = [target.name for target in targets if target.name not in linked]
+        found = tables.describe_all(conn, names)
         oids = {name: table.oid for name, table in found.items()}
-        generation, owners = _recorded_state(context, conn, oids)
+        generation, owners = _recorded_state(
+            context, conn, oids | {name: link.oid for name, link in linked.items()}
+        )
+        marks = marks_of(conn, oids)
         read = _versions(conn, oids) if versions else {}
     return tuple(
-        TargetState(
+        _linked_state(linked[target.name], f"{store}/{target.name}", owners, generation, target)
+        if target.name in linked
+        else TargetState(
             exists=target.name in found,
             identity=f"{store}/{target.name}",
             columns=tuple(
@@ -88,8 +102,73 @@ def inspect_targets(
             generation=generation,
             rows=read[target.name][0] if target.name in read else None,
             notes=notes_of(found[target.name]) if target.name in found else (),
+            mark=marks[target.name] if is_counted(marks.get(target.name, "")) else None,
         )
         for target in targets
+    )
+
+
+def changes_since(
+    context: ExecutionContext, targets: tuple[Target, ...], since: tuple[Since, ...]
+) -> tuple[TargetChange, ...]:
+    """Carry out the hook of the same name: marks first, then the rows."""
+    with (
+        pool_of(context).take(context) as conn,
+        translated(context, connection_of(context).place),
+    ):
+        settle(conn)
+        linked = _links(context, conn, [target.name for target in targets])
+        oids = oids_of(conn, [target.name for target in targets])
+        marks = marks_of(conn, oids)
+        read = _versions(conn, oids)
+    changes = []
+    for target, known in zip(targets, since, strict=True):
+        if target.name in linked:
+            version = linked[target.name].version
+            same = version == known.version
+            changes.append(
+                TargetChange(
+                    drift=Drift.NONE if same else Drift.CHANGED,
+                    version=version,
+                    rows=known.rows,
+                    mark=version,
+                    detail="" if same else "the link has another definition",
+                )
+            )
+            continue
+        if target.name not in read:
+            changes.append(TargetChange(drift=Drift.CHANGED, detail="the table is gone"))
+            continue
+        rows, version = read[target.name]
+        changes.append(change_between(known, marks.get(target.name, ""), rows, version))
+    return tuple(changes)
+
+
+def _links(
+    context: ExecutionContext, conn: Conn, names: Sequence[QualifiedName]
+) -> dict[QualifiedName, Link]:
+    """Return which of the names are links of this environment's."""
+    ledger = Ledger.of(context, conn)
+    return links.find(ledger, names, context.project) if ledger.exists() else {}
+
+
+def _linked_state(
+    link: Link,
+    identity: str,
+    owners: Mapping[QualifiedName, Ownership],
+    generation: int,
+    target: Target,
+) -> TargetState:
+    """Say what a link is: its mark and its version are its definition."""
+    return TargetState(
+        exists=True,
+        identity=identity,
+        columns=link.columns,
+        version=link.version,
+        owner=owners.get(target.name),
+        generation=generation,
+        mark=link.version,
+        linked=True,
     )
 
 

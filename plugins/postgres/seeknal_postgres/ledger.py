@@ -60,6 +60,9 @@ _TABLES = (
 )
 #: The table of promotions' documents; made when the first one is kept (`notes`).
 NOTES = "notes"
+#: The mode of a link's entry.
+LINK = "link"
+
 #: The ledger's own tables.
 TABLES = ("targets", "appended", "schemas", "promotions", "promotion_targets", "columns", NOTES)
 #: What a ledger may lack and still undo what was published: an earlier version's lacks the
@@ -82,6 +85,7 @@ class Written:
     """What is written down of a target's write; ``oid`` and ``version`` are the table's.
 
     ``columns`` are those that the write made.
+    ``mode`` is the target's own unless it says `LINK`.
     """
 
     target: Target
@@ -91,6 +95,7 @@ class Written:
     created: bool
     version: str
     columns: tuple[str, ...] = ()
+    mode: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -270,7 +275,7 @@ class Ledger:
                 [one.target.key for one in written],
                 [one.target.node for one in written],
                 [one.content_key for one in written],
-                [one.target.mode.value for one in written],
+                [one.mode or one.target.mode.value for one in written],
                 [one.rows for one in written],
                 [one.created for one in written],
                 [one.version for one in written],
@@ -367,6 +372,16 @@ class Ledger:
             [*target.name.parts, content_key, oid],
         ).fetchone()
         return row is not None
+
+    def keep_appends(self, target: Target, oid: int) -> None:
+        """Let what is known of a name's appended rows count for the table that is there now."""
+        self.conn.execute(
+            self._sql(
+                "UPDATE {schema}.appended SET table_oid = %s"
+                " WHERE schema_name = %s AND table_name = %s"
+            ),
+            [oid, *target.name.parts],
+        )
 
     def forget_appends(self, targets: Sequence[Target]) -> None:
         """Forget which rows were added: the tables' rows were all replaced."""

@@ -23,16 +23,20 @@ if TYPE_CHECKING:
         Checksum,
         ConnectionSpec,
         ExecutionContext,
+        Linked,
+        Origin,
         Owned,
         PromotionNote,
         Published,
         QualifiedName,
+        Since,
         Snapshot,
         Source,
         SourceSpec,
         SourceStream,
         Staged,
         Target,
+        TargetChange,
         TargetSpec,
         TargetState,
         WritePreview,
@@ -181,6 +185,24 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
 
 
 @hookimpl
+def changes_since(
+    context: ExecutionContext, targets: tuple[Target, ...], since: tuple[Since, ...]
+) -> tuple[TargetChange, ...]:
+    """Look at tables' rows, and say what happened to them since they were written."""
+    from seeknal_postgres import inspection
+
+    return inspection.changes_since(context, targets, since)
+
+
+@hookimpl
+def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
+    """Write into the ledger that a table, as it is, is the target's."""
+    from seeknal_postgres import write
+
+    return write.adopt_target(context, target, content_key)
+
+
+@hookimpl
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
     """Write the snapshot into a table of the ledger's schema."""
     from seeknal_postgres import staging
@@ -279,6 +301,50 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
     from seeknal_postgres import cleanup
 
     return cleanup.drop_target(context, owned)
+
+
+@hookimpl
+def can_link(context: ExecutionContext, target: Target, origin: Origin) -> str:
+    """Say why a target can't be a view of another environment's table."""
+    from seeknal_postgres import links
+
+    return links.can_link_targets(context, (target,), (origin,))[0]
+
+
+@hookimpl
+def can_link_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
+) -> tuple[str, ...]:
+    """Say of many targets why they can't be views, by one query."""
+    from seeknal_postgres import links
+
+    return links.can_link_targets(context, targets, origins)
+
+
+@hookimpl
+def link_target(context: ExecutionContext, target: Target, origin: Origin) -> Linked:
+    """Make a view of another environment's table."""
+    from seeknal_postgres import links
+
+    return links.link_targets(context, (target,), (origin,))[0]
+
+
+@hookimpl
+def link_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
+) -> tuple[Linked, ...]:
+    """Make many views in one transaction."""
+    from seeknal_postgres import links
+
+    return links.link_targets(context, targets, origins)
+
+
+@hookimpl
+def unlink_target(context: ExecutionContext, target: Target) -> bool:
+    """Drop a view that is a link."""
+    from seeknal_postgres import links
+
+    return links.unlink_target(context, target)
 
 
 @hookimpl

@@ -18,7 +18,7 @@ from seeknal_core.types import (
     PublishedTarget,
     QualifiedName,
 )
-from seeknal_postgres import fate, locks, undo
+from seeknal_postgres import fate, links, locks, undo
 from seeknal_postgres.batches import (
     PUBLISH_WAIT,
     Part,
@@ -311,24 +311,25 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
     """Change columns, then rows: those that point at others go first and come last."""
     conn = work.conn
     by_key = {part.target.key: part for part in parts}
-    for part in parts:
-        if part.table is None:
-            _make(conn, part)
-        elif _is_moved(part):
-            replace(
-                work.context,
-                conn,
-                part.target,
-                part.table,
-                part.change,
-                part.places.rows,
-                part.columns,
-            )
-        elif part.change and not part.known:
-            if part.change.rewrites or part.change.retype:
-                rewrite(work.context, conn, part.target, part.table, part.change)
-            else:
-                apply_change(conn, part.target, part.change)
+    with links.aside(work.context, conn, _linked(parts)):
+        for part in parts:
+            if part.table is None:
+                _make(conn, part)
+            elif _is_moved(part):
+                replace(
+                    work.context,
+                    conn,
+                    part.target,
+                    part.table,
+                    part.change,
+                    part.places.rows,
+                    part.columns,
+                )
+            elif part.change and not part.known:
+                if part.change.rewrites or part.change.retype:
+                    rewrite(work.context, conn, part.target, part.table, part.change)
+                else:
+                    apply_change(conn, part.target, part.change)
     changed = {
         part.target.key: part.table
         for part in parts
@@ -367,6 +368,15 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
 def _is_moved(part: Part) -> bool:
     """Whether all rows are replaced while types are changed by casting."""
     return bool(part.change.retype) and part.mode is Mode.FULL and not part.known
+
+
+def _linked(parts: list[Part]) -> list[int]:
+    """Return the tables whose links would be in the way of what is done to their columns."""
+    return [
+        part.table.oid
+        for part in parts
+        if part.table is not None and not part.known and links.in_the_way(part.change)
+    ]
 
 
 def _keep_keys(conn: Conn, parts: list[Part], plans: dict[str, Undo]) -> None:

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from seeknal_core.errors import StaleStage, WriteRefused
 from seeknal_core.types import Batch, ExecutionContext, QualifiedName, Target
-from seeknal_postgres import cleanup, locks
+from seeknal_postgres import cleanup, links, locks
 from seeknal_postgres.attached import refuse_attached, unlike
 from seeknal_postgres.batches import key_of, lock, moved, patiently, tables_of
 from seeknal_postgres.errors import said, translated
@@ -95,14 +95,24 @@ def _revert(context: ExecutionContext, conn: Conn, batch: Batch, overwrite: bool
         tables=_locked(conn, batch, plans),
     )
     _refuse_moved(work)
-    _restore(work)
-    with users_own(conn):
-        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    _drop_created(work)
+    with links.aside(context, conn, _linked(work)):
+        _restore(work)
+        with users_own(conn):
+            conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        _drop_created(work)
     _restore_records(work)
     book.mark_reverted()
     context.cancellation.check()
     return True
+
+
+def _linked(work: _Undoing) -> list[int]:
+    """Return the tables whose links would be in the way: what goes, or loses columns."""
+    return [
+        table.oid
+        for key, table in work.tables.items()
+        if (plan := work.plans[key]).kind is Kind.CREATED or plan.added or plan.widened
+    ]
 
 
 def _locked(conn: Conn, batch: Batch, plans: Mapping[str, Undo]) -> dict[str, Table]:
@@ -249,8 +259,9 @@ def _drop_left(context: ExecutionContext, conn: Conn, ledger: Ledger, batch: Bat
             continue
         for name in sorted({*plan.dropping} & ledger.ours(table.oid)):
             with (
-                contextlib.suppress(pg.DependentObjectsStillExist, *locks.BUSY),
+                contextlib.suppress(pg.DependentObjectsStillExist, WriteRefused, *locks.BUSY),
                 conn.transaction(),
+                links.aside(context, conn, [table.oid]),
             ):
                 _drop_empty(conn, table, name)
 

@@ -17,7 +17,7 @@ from psycopg import sql
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target, WriteResult
 from seeknal_postgres import ledger as ledgers
-from seeknal_postgres import locks, staging, undo, write
+from seeknal_postgres import links, locks, staging, undo, write
 from seeknal_postgres.checks import check_keys
 from seeknal_postgres.columns import Column, columns_of
 from seeknal_postgres.copy import copy_in
@@ -25,6 +25,7 @@ from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import collated, direct, plan_change
 from seeknal_postgres.fate import transaction
 from seeknal_postgres.ledger import Claim, Ledger, Written
+from seeknal_postgres.marks import marks_of
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.places import Places, claim, drop
 from seeknal_postgres.pool import Conn, connection_of, pool_of
@@ -115,7 +116,11 @@ def materialize_targets(
             ledger = ledgers.ensure(context, pool, conn, target)
         with transaction(context, conn, connection_of(context).place):
             settle(conn, _LOCK_WAIT)
+            rights = links.make_way(context, ledger, [target.name for target in targets])
             done = _written(context, ledger, _looked_at(context, ledger, ones))
+            for name, held in rights.items():
+                if any(one.target.name == name and one.target.key in done for one in ones):
+                    links.give(conn, name, held)
     return tuple(
         done[one.target.key]
         if one.target.key in done
@@ -190,6 +195,7 @@ def _written(
         for one in ones
     ]
     ledger.record_writes(context, written)
+    marks = marks_of(conn, oids, writing=True)
     context.cancellation.check()
     return {
         one.target.key: WriteResult(
@@ -197,6 +203,7 @@ def _written(
             rows_after=each.rows,
             version=each.version,
             created=each.created,
+            mark=marks.get(one.target.name, ""),
         )
         for one, each in zip(ones, written, strict=True)
     }

@@ -16,7 +16,7 @@ from psycopg import errors as pg
 from seeknal_core.errors import WriteRefused
 from seeknal_core.structure import nearest
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
-from seeknal_postgres import cleanup, locks
+from seeknal_postgres import cleanup, links, locks
 from seeknal_postgres import ledger as ledgers
 from seeknal_postgres.attached import refuse_fixed
 from seeknal_postgres.checks import check_keys
@@ -26,6 +26,7 @@ from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import Change, apply_change, direct, plan_change
 from seeknal_postgres.fate import transaction
 from seeknal_postgres.ledger import Claim, Ledger, Record, Written
+from seeknal_postgres.marks import marks_of
 from seeknal_postgres.modes import Rows
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.retype import refuse_in_the_way
@@ -37,6 +38,7 @@ from seeknal_postgres.tables import (
     describe,
     fresh_version,
     identifier,
+    missing,
     version_of,
 )
 from seeknal_postgres.times import check_new_times
@@ -138,9 +140,15 @@ def _attempt(write: Write) -> WriteResult:
     write.context.cancellation.check()
     with transaction(write.context, write.conn, str(write.target.name)):
         settle(write.conn)
+        rights = links.make_way(write.context, write.ledger, [write.target.name]).get(
+            write.target.name
+        )
         table = describe(write.conn, write.target.name)
         if table is None:
-            return _create(write)
+            result = _create(write)
+            if rights is not None:
+                links.give(write.conn, write.target.name, rights)
+            return result
         record = write.ledger.find(*write.target.name.parts)
         check_owner(write.context, record, write.target, table)
         return _change(write, table)
@@ -239,13 +247,14 @@ def _change(write: Write, table: Table) -> WriteResult:
     watched = rows.is_watched and write.mode is not Mode.FULL
     before = count(conn, target.name) if watched else None
     replaced = bool(change.retype) and write.mode is Mode.FULL
-    if replaced:
-        replace(write.context, conn, target, table, change, rows.source, names)
-    elif change:
-        if change.rewrites or change.retype:
-            rewrite(write.context, conn, target, table, change)
-        else:
-            apply_change(conn, target, change)
+    with links.aside(write.context, conn, [table.oid] if links.in_the_way(change) else []):
+        if replaced:
+            replace(write.context, conn, target, table, change, rows.source, names)
+        elif change:
+            if change.rewrites or change.retype:
+                rewrite(write.context, conn, target, table, change)
+            else:
+                apply_change(conn, target, change)
     if straight:
         if write.mode is Mode.FULL:
             rows.delete_all(conn)
@@ -327,5 +336,38 @@ def _finish(
         columns=columns,
     )
     write.ledger.record_writes(write.context, [written])
+    mark = marks_of(write.conn, {write.target.name: table.oid}, writing=True)
     write.context.cancellation.check()
-    return WriteResult(rows_written=rows_written, rows_after=rows, version=version, created=created)
+    return WriteResult(
+        rows_written=rows_written,
+        rows_after=rows,
+        version=version,
+        created=created,
+        mark=mark.get(write.target.name, ""),
+    )
+
+
+def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
+    """Carry out the hook of the same name: the ledger's entry changes, the table doesn't."""
+    pool = pool_of(context)
+    with pool.take(context) as conn, translated(context, str(target.name), writing=True):
+        book = ledgers.ensure(context, pool, conn, target)
+        with conn.transaction():
+            settle(conn)
+            table = describe(conn, target.name)
+            if table is None:
+                raise missing(target.name)
+            locks.lock(context, conn, target.name, locks.WRITERS)
+            mark = marks_of(conn, {target.name: table.oid}).get(target.name, "")
+            rows, version = version_of(conn, target.name, table.oid)
+            written = Written(
+                target=target,
+                content_key=content_key,
+                oid=table.oid,
+                rows=rows,
+                created=False,
+                version=version,
+            )
+            book.record_writes(context, [written])
+            book.keep_appends(target, table.oid)
+    return WriteResult(rows_written=0, rows_after=rows, version=version, mark=mark)
