@@ -129,7 +129,7 @@ def test_what_others_hang_on_a_link_is_named_where_it_is_in_the_way(shop: Shop) 
     wide = more.replace("CAST(amount AS INTEGER)", "amount * 3000000000")
     write(shop.root, shop.node("merged", wide, MODES["merged"]))
     said = shop.seeknal("run", code=1).said
-    assert "view report" in said and "dev_shop.merged" in said
+    assert "view public.report" in said and "dev_shop.merged" in said
 
 
 def test_what_is_unchanged_may_be_copied_or_left_out(shop: Shop) -> None:
