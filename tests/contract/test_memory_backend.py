@@ -11,6 +11,7 @@ from seeknal_core.testing import (
     SourceContract,
     StagingContract,
 )
+from seeknal_core.testing.contracts.links import ChangeTests, LinkTests
 from support.memory_fixtures import *  # noqa: F403 - fixtures
 
 
@@ -19,5 +20,7 @@ def backend() -> Backend:
     return Backend(type="memory", plugin="seeknal_core.testing.memory:backend")
 
 
-class TestMemory(BackendContract, StagingContract, SourceContract, CleanupContract):
+class TestMemory(
+    BackendContract, StagingContract, SourceContract, CleanupContract, LinkTests, ChangeTests
+):
     """All of it."""

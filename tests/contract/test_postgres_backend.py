@@ -16,6 +16,7 @@ from seeknal_core.testing import (
     SourceContract,
     StagingContract,
 )
+from seeknal_core.testing.contracts.links import ChangeTests, LinkTests
 from support.postgres import PostgresStore
 from support.postgres_outsider import PostgresOutsider
 from support.processes import free_port
@@ -71,5 +72,7 @@ def writing_query() -> str:
     return "WITH gone AS (DELETE FROM {table} RETURNING *) SELECT * FROM gone"
 
 
-class TestPostgres(BackendContract, StagingContract, SourceContract, CleanupContract):
+class TestPostgres(
+    BackendContract, StagingContract, SourceContract, CleanupContract, LinkTests, ChangeTests
+):
     """All of it."""

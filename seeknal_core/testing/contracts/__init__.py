@@ -12,7 +12,6 @@ from seeknal_core.testing.contracts.data import ShapeTests, ValueTests
 from seeknal_core.testing.contracts.deaths import DeathTests, StagingDeathTests
 from seeknal_core.testing.contracts.failures import FailureTests
 from seeknal_core.testing.contracts.inspection import InspectionTests
-from seeknal_core.testing.contracts.links import ChangeTests, LinkTests
 from seeknal_core.testing.contracts.modes import ModeTests
 from seeknal_core.testing.contracts.names import NameTests
 from seeknal_core.testing.contracts.ownership import OwnershipTests
@@ -35,8 +34,6 @@ class BackendContract(
     SchemaTests,
     OwnershipTests,
     InspectionTests,
-    ChangeTests,
-    LinkTests,
     TogetherTests,
     ConcurrencyTests,
     FailureTests,

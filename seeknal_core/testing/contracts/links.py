@@ -27,6 +27,8 @@ def origin_of(bench: Bench, target: ResolvedTarget) -> Origin:
 class LinkTests(BackendTests):
     """``can_link``, ``link_target`` and ``unlink_target``."""
 
+    contract = "LinkContract"
+
     @needs("can_link")
     def test_a_link_shows_the_other_tables_rows_as_they_are_now(self, trial: Trial) -> None:
         """No row is copied: what is written to the other table is there at once."""
@@ -145,6 +147,8 @@ def linked(bench: Bench, target: ResolvedTarget) -> tuple[Bench, ResolvedTarget]
 
 class ChangeTests(BackendTests):
     """``changes_since`` and ``adopt_target``, and the marks that ask for them."""
+
+    contract = "LinkContract"
 
     @needs("inspect_target")
     def test_a_mark_stays_while_nobody_writes(self, trial: Trial) -> None:
