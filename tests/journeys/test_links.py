@@ -168,13 +168,13 @@ def test_an_environment_with_links_is_promoted_into(shop: Shop) -> None:
 def test_rights_decide_what_may_be_linked(shop: Shop) -> None:
     """Dev logs in as a role of its own, beside production's."""
     database = shop.database
-    database.execute("CREATE ROLE links_dev LOGIN PASSWORD 'dev'")
+    database.execute("CREATE ROLE links_dev LOGIN PASSWORD 'links-word'")
     name = database.query("SELECT current_database()")[0][0]
     database.execute(f'GRANT CREATE ON DATABASE "{name}" TO links_dev')
     try:
         profile = json.loads((shop.root / "profiles.yml").read_text("utf-8"))
         warehouse = profile["connections"]["warehouse"]
-        warehouse |= {"user": "links_dev", "password": "dev"}
+        warehouse |= {"user": "links_dev", "password": "links-word"}
         profile["namespace"] = {"prefix": True}
         write(shop.root, {"profiles-dev.yml": json.dumps(profile)})
         first = shop.seeknal("run", "--env", "dev", "--json")
