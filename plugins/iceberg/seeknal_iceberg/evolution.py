@@ -67,10 +67,11 @@ class Changes:
         words += [f"column {name!r} left the node: it is dropped" for name in self.drops]
         return "; ".join(words)
 
-    def kept(self, *, replaces: bool) -> list[str]:
+    def kept(self, mode: Mode) -> list[str]:
         """Say what becomes of columns that the snapshot lacks and that stay."""
-        ours = "is kept, and set to NULL" if replaces else "is kept, and NULL in new rows"
-        theirs = "is kept; its values do not survive in rows that are written again"
+        ours = "is kept, and set to NULL" if mode is Mode.FULL else "is kept, and NULL in new rows"
+        lost = "its values do not survive in rows that are written again"
+        theirs = "is kept" if mode is Mode.UPSERT_BY_KEY else f"is kept; {lost}"
         return [
             *(
                 f"column {n!r} left the node: it {ours} (on_schema_change: evolve)"
@@ -164,7 +165,7 @@ def compare(
             target=target,
         )
     if policy is SchemaChange.FAIL and (changes or lacks or kept):
-        differ = [changes.describe(), *changes.kept(replaces=mode is Mode.FULL)]
+        differ = [changes.describe(), *changes.kept(mode)]
         raise WriteRefused(
             f"{target}: on_schema_change is fail, and the schema differs: "
             f"{'; '.join(filter(None, differ))}",

@@ -9,7 +9,7 @@ their types fit the table's, and encoded anew where they don't; never referenced
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import pyarrow as pa
@@ -32,6 +32,9 @@ from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Cancellation, Snapshot
 from seeknal_iceberg import footers, nested
 from seeknal_iceberg.partitions import Splitter, key_of
+
+if TYPE_CHECKING:
+    from seeknal_iceberg.carrying import Carried
 
 _COPY_BYTES = 8 * 1024 * 1024
 #: Arrow bytes gathered for one partition before they become a row group.
@@ -113,23 +116,32 @@ class Placer:
         return len(self._written)
 
     def place(
-        self, snapshot: Snapshot, names: Sequence[tuple[str, str]], *, exact: bool
+        self,
+        snapshot: Snapshot,
+        names: Sequence[tuple[str, str]],
+        *,
+        exact: bool,
+        carried: Carried | None = None,
     ) -> list[DataFile]:
         """Place a snapshot's rows.
 
         Args:
             names: the snapshot's columns and what the table calls them.
             exact: the files' bytes fit the table, which is not partitioned.
+            carried: values of other columns that the rows get.
 
         Raises:
             WriteRefused: a value does not fit its column; by column.
         """
         schema = self._metadata.schema()
-        if exact:
+        if exact and carried is None:
             found = self._identified(snapshot, names)
             if found is not None:
                 return [self._copy(path, file) for path, file in found if file.footer.num_rows]
+        batches: Iterable[pa.RecordBatch]
         batches = snapshot.reader([name for name, _ in names], batch_rows=131_072)
+        if carried is not None:
+            batches, names = carried.add(batches), (*names, *carried.names)
         nulls = nested.Nulls()
         return self.write(conform(batches, names, schema, self._target, nulls), nulls)
 

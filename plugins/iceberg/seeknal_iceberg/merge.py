@@ -26,6 +26,7 @@ from seeknal_core.errors import WriteRefused
 from seeknal_core.structure import nearest
 from seeknal_core.types import Snapshot, Target
 from seeknal_iceberg import nested
+from seeknal_iceberg.carrying import Carried
 from seeknal_iceberg.files import file_schema
 from seeknal_iceberg.scan import task_batches
 
@@ -168,11 +169,15 @@ class Keys:
 
     def mask(self, rows: pa.Table) -> pa.BooleanArray:
         """Look each row's key up among the snapshot's, by a hash join."""
-        positions = _positions(self.columns)
-        keyed = pa.table([_comparable(column) for column in rows.columns], names=positions)
+        keyed = self.comparable(rows.columns)
+        positions = keyed.column_names
         keyed = keyed.append_column("row", pa.array(range(rows.num_rows), pa.int64()))
         hits = keyed.join(self.table, keys=positions, join_type="left semi")["row"]
         return pc.is_in(keyed["row"], value_set=hits.combine_chunks()).combine_chunks()
+
+    def comparable(self, columns: Sequence[pa.ChunkedArray]) -> pa.Table:
+        """Return key columns in the form in which keys are compared."""
+        return pa.table([_comparable(each) for each in columns], names=_positions(self.columns))
 
     def whole(self, file: DataFile) -> bool | None:
         """Look at the rows of every file."""
@@ -234,13 +239,14 @@ class Rewrites:
     """Data files that hold replaced rows, and a stream of the rows of them that stay.
 
     ``notes`` are sentences about rows that stay; ``nulls`` counts the NULLs of those rows
-    as they are read.
+    as they are read; ``carried`` is what replaced rows hand on to the new ones.
     """
 
     removed: tuple[DataFile, ...]
     remaining: Iterable[pa.RecordBatch]
     notes: tuple[str, ...] = ()
     nulls: nested.Nulls = attrs.field(factory=nested.Nulls)
+    carried: Carried | None = None
 
 
 def plan(
@@ -250,6 +256,7 @@ def plan(
     schema: Schema,
     *,
     retyped: frozenset[str] = frozenset(),
+    carries: Sequence[str] = (),
     target: str = "",
 ) -> Rewrites:
     """Find the data files of a table that hold replaced rows, or have to be written anew.
@@ -258,6 +265,7 @@ def plan(
         names: what the table calls the snapshot's columns.
         schema: the one the table will have; the remaining rows come in it.
         retyped: columns whose values are cast, for which every file is written anew.
+        carries: the table's columns whose values a write by key hands on.
         target: the table's name, for messages.
 
     Raises:
@@ -308,7 +316,20 @@ def plan(
             for batch in task_batches(metadata, table.io, there, task):
                 yield _widen(batch, schema, everything, nulls, retyped, target)
 
+    def replaced_rows() -> Iterator[pa.Table]:
+        wanted = [field.name for field in keys.fields] + list(carries)
+        read_too = Schema(*(there.find_field(name) for name in wanted))
+        for task, mask in hit:
+            offset = 0
+            for batch in task_batches(metadata, table.io, read_too, task):
+                assert mask is not None
+                hits = mask.slice(offset, batch.num_rows)
+                offset += batch.num_rows
+                yield pa.Table.from_batches([batch.filter(hits)]).select(wanted)
+
+    by_key = isinstance(replaced, Keys) and carries
     return Rewrites(
+        carried=Carried.of(replaced, replaced_rows()) if by_key else None,
         removed=tuple(
             task.file for task in [*(task for task, _ in hit), *(kept if retyped else ())]
         ),

@@ -82,6 +82,8 @@ class Preparation:
         self.placers: list[Placer] = []
         self.placed: list[DataFile] | None = None
         self.may_land = False
+        #: What is placed holds values of the rows that it replaces.
+        self.carries = False
         #: How often rows were put into a transaction, and the table's last sequence number
         #: before the first time.
         self.attempts = 0
@@ -127,7 +129,7 @@ class Preparation:
         changes = changes_of(table, self.columns, self.target, self.mode)
         if changes or changes.lacks:
             notes.append(f"{self.name}: {changes.describe()}")
-        kept = changes.kept(replaces=self.mode is Mode.FULL)
+        kept = changes.kept(self.mode)
         notes += [f"{self.name}: {words}" for words in kept]
         return Plan(table=table, changes=changes, notes=tuple(notes))
 
@@ -192,8 +194,11 @@ class Preparation:
         try:
             # Before anything is placed: it may be refused.
             rewrites = self._rewrites(transaction, plan)
-            if self.placed is None:
-                self.placed = placer.place(self.snapshot, plan.changes.names, exact=exact)
+            if self.placed is None or self.carries or rewrites.carried is not None:
+                self.placed = placer.place(
+                    self.snapshot, plan.changes.names, exact=exact, carried=rewrites.carried
+                )
+                self.carries = rewrites.carried is not None
             remaining = placer.write(rewrites.remaining, rewrites.nulls)
             removed, added = rewrites.removed, [*self.placed, *remaining]
             self.notes = rewrites.notes
@@ -240,6 +245,7 @@ class Preparation:
             dict(names),
             metadata.schema(),
             retyped=frozenset(retyped),
+            carries=(*plan.changes.left, *plan.changes.others),
             target=self.name,
         )
 

@@ -32,5 +32,5 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
         except WriteRefused as error:
             return WritePreview(refused=error.message, hint=error.hint)
     words = [changes.describe()] if changes else []
-    words += changes.kept(replaces=mode is Mode.FULL)
+    words += changes.kept(mode)
     return WritePreview(notes=tuple(f"{name}: {one}" for one in words))
