@@ -15,6 +15,7 @@ from pyiceberg.types import (
     StructType,
 )
 
+from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Mode, Target
 from support.iceberg import Bench
 
@@ -131,3 +132,12 @@ def test_values_are_looked_up_anew_where_another_writer_was_faster(
     assert sent
     assert found == {**rows[1], "it's-theirs": "new", "v": 21}
     assert bench.notes() == []
+
+
+def test_zero_is_one_key_whatever_its_sign(bench: Bench) -> None:
+    target = bench.target(mode=Mode.UPSERT_BY_KEY, unique_keys=("f",))
+    bench.write(target, {"f": [0.0, float("nan")], "v": [1, 2]})
+    bench.write(target, {"f": [-0.0, float("nan")], "v": [3, 4]})
+    assert sorted(row["v"] for row in bench.rows(target)) == [3, 4]
+    with pytest.raises(WriteRefused, match="occur more than once"):
+        bench.write(target, {"f": [0.0, -0.0], "v": [5, 6]})

@@ -186,3 +186,31 @@ def test_nulls_are_counted_as_parquet_counts_them(bench: Bench) -> None:
             assert sorted(plain(found[name]), key=repr) == sorted(
                 plain(expected[name]), key=repr
             ), made.describe()
+
+
+@pytest.mark.parametrize(
+    ("first", "rows", "named"),
+    [
+        ({}, {"a": [{"b": 1}], "a.b": [2]}, ["'a'.'b'", "'a.b'"]),
+        ({}, {"s": [{"a": {"b": 1}, "a.b": 2}]}, ["'s'.'a'.'b'", "'s'.'a.b'"]),
+        ({"a": [{"b": 1}]}, {"a": [{"b": 1}], "a.b": [2]}, ["'a'.'b'", "'a.b'"]),
+        ({"a": [[{"c": 1}]]}, {"a": [[{"c": 1, "x y": 1, "x_x20y": 2}]]}, ["'x y'", "'x_x20y'"]),
+        ({}, {"a b": [1], "a_x20b": [2]}, ["'a b'", "'a_x20b'"]),
+        ({"a b": [1]}, {"a b": [1], "a_x20b": [2]}, ["'a b'", "'a_x20b'"]),
+        ({}, {"": [1], "b": [2]}, ["column ''"]),
+        ({}, {"s": [[{"": 1}]]}, ["'s'.'element'.''"]),
+    ],
+)
+def test_names_that_iceberg_cannot_tell_apart_are_refused(
+    bench: Bench, first: dict[str, Any], rows: dict[str, Any], named: list[str]
+) -> None:
+    target = bench.target()
+    if first:
+        bench.write(target, first)
+    files = bench.files()
+    with pytest.raises(WriteRefused) as caught:
+        bench.write(target, rows)
+    assert all(name in str(caught.value) for name in named), str(caught.value)
+    with pytest.raises(WriteRefused):
+        bench.promotion().stage(target, rows)
+    assert bench.files() == files

@@ -159,3 +159,10 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, action: str, limit: 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < limit
+
+
+def test_a_column_named_twice_is_refused(bench: Bench) -> None:
+    target = bench.target()
+    bench.write(target, {"id": [1]})
+    with pytest.raises(BackendError, match="names 'id' twice"):
+        bench.read(target, columns=("id", "id"))

@@ -43,7 +43,7 @@ def test_every_mode_works_in_nested_namespaces(rest: Bench, lake_namespace: str)
     assert state.version == result.version
     assert state.owner is not None
     full = rest.write(rest.target(table), ROWS)
-    assert "column 'new' dropped" in full.notes[0]
+    assert "column 'new' left the node: it is kept, and set to NULL" in full.notes[0]
     assert rest.count(upsert) == 3
 
 

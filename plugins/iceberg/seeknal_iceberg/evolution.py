@@ -24,7 +24,7 @@ from pyiceberg.types import (
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Mode, SchemaChange
 from seeknal_iceberg.nested import match
-from seeknal_iceberg.schema import Column, same, widens
+from seeknal_iceberg.schema import Column, check_names, paths_of, same, widens
 
 if TYPE_CHECKING:
     from pyiceberg.table import Transaction
@@ -164,6 +164,7 @@ def compare(
             "seeknal run --full-refresh, or write to another table",
             target=target,
         )
+    check_names(list(_paths_after(schema, changes)), target)
     if policy is SchemaChange.FAIL and (changes or lacks or kept):
         differ = [changes.describe(), *changes.kept(mode)]
         raise WriteRefused(
@@ -173,6 +174,16 @@ def compare(
             target=target,
         )
     return changes
+
+
+def _paths_after(schema: Schema, changes: Changes) -> Iterator[Path]:
+    """Yield the paths of all columns and fields that a table will have."""
+    gone = {*changes.drops, *(name for name, _, _ in changes.retypes)}
+    for field in schema.fields:
+        if field.name not in gone:
+            yield from paths_of(field.field_type, (field.name,))
+    for path, type in (*changes.adds, *(((n,), type) for n, type, _ in changes.retypes)):
+        yield from paths_of(type, path)
 
 
 def _unchangeable(

@@ -98,7 +98,7 @@ def _comparable(array: pa.ChunkedArray) -> pa.ChunkedArray:
     elif pa.types.is_decimal(type):
         wide = pa.decimal128(38, type.scale)
     elif pa.types.is_floating(type):
-        wide = pa.float64()
+        return pc.add(array.cast(pa.float64()), 0.0)  # -0.0 and 0.0 are one number
     elif pa.types.is_string(type) or pa.types.is_string_view(type):
         wide = pa.large_string()
     elif pa.types.is_binary(type) or pa.types.is_binary_view(type):

@@ -67,6 +67,12 @@ def open_source(context: ExecutionContext, source: Source) -> SourceStream:
     metadata = table.metadata
     known = [field.name for field in metadata.schema().fields]
     for column in source.columns or ():
+        if source.columns is not None and source.columns.count(column) > 1:
+            raise BackendError(
+                f"{source.node}: params.columns names {column!r} twice",
+                "name each column once",
+                target=name,
+            )
         if column not in known:
             raise BackendError(
                 f"{name} has no column {column!r}" + (" in that snapshot" if chosen else ""),

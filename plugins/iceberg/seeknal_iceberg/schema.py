@@ -14,7 +14,7 @@ import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import UTC_ALIASES
-from pyiceberg.schema import Schema
+from pyiceberg.schema import Schema, make_compatible_name
 from pyiceberg.types import (
     BinaryType,
     BooleanType,
@@ -93,6 +93,9 @@ def columns_of(snapshot: Snapshot, target: str) -> tuple[Column, ...]:
     if problems:
         text = "; ".join(f"column {name!r} {why}" for name, why in problems)
         raise WriteRefused(f"{target}: {text}", "CAST the column in the node's SQL", target=target)
+    check_names(
+        [path for column in found for path in paths_of(column.type, (column.name,))], target
+    )
     for one, other in _doubled(found):
         raise WriteRefused(
             f"{target}: columns {one!r} and {other!r} differ in case only",
@@ -100,6 +103,53 @@ def columns_of(snapshot: Snapshot, target: str) -> tuple[Column, ...]:
             target=target,
         )
     return tuple(found)
+
+
+def paths_of(type: IcebergType, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the path of a column, and those of the fields inside."""
+    yield path
+    inner: Sequence[tuple[str, IcebergType]] = ()
+    if isinstance(type, StructType):
+        inner = [(field.name, field.field_type) for field in type.fields]
+    elif isinstance(type, ListType):
+        inner = [("element", type.element_type)]
+    elif isinstance(type, MapType):
+        inner = [("key", type.key_type), ("value", type.value_type)]
+    for name, child in inner:
+        yield from paths_of(child, (*path, name))
+
+
+def check_names(paths: Sequence[tuple[str, ...]], target: str) -> None:
+    """Refuse columns and fields that Iceberg cannot tell apart by name.
+
+    Its libraries look fields up by their names joined with dots, and put other names into
+    data files where one is not a plain word (``a b`` is ``a_x20b`` there).
+
+    Raises:
+        WriteRefused: naming both, or the one that has no name.
+    """
+    hint = "rename one in the node's SQL"
+    joined: dict[str, tuple[str, ...]] = {}
+    stored: dict[str, tuple[str, ...]] = {}
+    for path in paths:
+        if "" in path:
+            raise WriteRefused(
+                f"{target}: column {_quoted(path)} has an empty name", hint, target=target
+            )
+        names = ".".join(path), ".".join(make_compatible_name(name) for name in path)
+        for known, name in zip((joined, stored), names, strict=True):
+            other = known.setdefault(name, path)
+            if other is not path:
+                raise WriteRefused(
+                    f"{target}: columns {_quoted(other)} and {_quoted(path)} would have the same "
+                    "name in Iceberg",
+                    hint,
+                    target=target,
+                )
+
+
+def _quoted(path: Sequence[str]) -> str:
+    return ".".join(repr(name) for name in path)
 
 
 def _doubled(columns: Sequence[Column]) -> Iterator[tuple[str, str]]:
