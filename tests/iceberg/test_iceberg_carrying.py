@@ -29,7 +29,7 @@ WIDE = pa.schema(
         ("inner", pa.struct([("content-type", pa.string()), ("n", pa.list_(pa.int64()))])),
     ]
 )
-THEIRS = [
+THEIRS: list[dict[str, Any]] = [
     {"it's-theirs": None, "raw": None, "inner": None},
     {"it's-theirs": "two", "raw": b"\x00", "inner": {"content-type": "x", "n": [1, None]}},
     {"it's-theirs": "three", "raw": b"", "inner": {"content-type": None, "n": None}},
@@ -117,7 +117,8 @@ def test_values_are_looked_up_anew_where_another_writer_was_faster(
     from seeknal_iceberg import write
 
     target, rows = begin(bench)
-    commit, sent = write.commit, []
+    commit = getattr(write, "commit")  # noqa: B009
+    sent: list[int] = []
 
     def late(*args: Any) -> Any:
         if not sent:

@@ -54,6 +54,9 @@ STORAGE_TIMEOUTS = {
 #: The class for local files; named, not imported: most commands that open a catalog write nothing.
 DURABLE_IO = "seeknal_iceberg.durable.DurableFileIO"
 
+#: The same, with a word to the user where an object store does not answer.
+WATCHED_IO = "seeknal_iceberg.watched.WatchedFileIO"
+
 #: The endpoint of commits to several tables.
 _TRANSACTIONS = "transactions/commit"
 
@@ -210,6 +213,8 @@ def properties_of(connection: IcebergConnection) -> dict[str, Any]:
         properties.setdefault("oauth2-server-uri", f"{uri}/v1/oauth/tokens")
     if is_local(connection.warehouse):
         properties.setdefault("py-io-impl", DURABLE_IO)
+    elif any(key.startswith("s3.") for key, _ in connection.properties):
+        properties.setdefault("py-io-impl", WATCHED_IO)
     if connection.verify_tls is not True:
         # pyiceberg 0.12 hands ssl.cabundle to requests' Session.verify as it is.
         properties.setdefault("ssl", {})["cabundle"] = connection.verify_tls

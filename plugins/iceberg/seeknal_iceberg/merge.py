@@ -329,7 +329,7 @@ def plan(
 
     by_key = isinstance(replaced, Keys) and carries
     return Rewrites(
-        carried=Carried.of(replaced, replaced_rows()) if by_key else None,
+        carried=Carried.of(cast(Keys, replaced), replaced_rows()) if by_key else None,
         removed=tuple(
             task.file for task in [*(task for task, _ in hit), *(kept if retyped else ())]
         ),
