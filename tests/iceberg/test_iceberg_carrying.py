@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -142,3 +143,27 @@ def test_zero_is_one_key_whatever_its_sign(bench: Bench) -> None:
     assert sorted(row["v"] for row in bench.rows(target)) == [3, 4]
     with pytest.raises(WriteRefused, match="occur more than once"):
         bench.write(target, {"f": [0.0, -0.0], "v": [5, 6]})
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields"),
+    [
+        (Mode.UPSERT_BY_KEY, {"unique_keys": ("id",)}),
+        (Mode.INCREMENTAL_BY_TIME, {"time_column": "id"}),
+    ],
+)
+@pytest.mark.parametrize("promotes", [False, True])
+def test_a_table_without_the_key_is_refused(
+    bench: Bench, mode: Mode, fields: dict[str, Any], promotes: bool
+) -> None:
+    """Somebody renamed the column by which the mode finds rows."""
+    target = bench.target(mode=mode, **fields)
+    rows = {"id": [date(2024, 1, 1)], "v": [1]}
+    bench.write(target, rows)
+    with bench.table(target).update_schema() as update:
+        update.rename_column("id", "key")
+    write = bench.promotion().stage if promotes else bench.write
+    with pytest.raises(WriteRefused, match=f"no column 'id', by which mode {mode.value}"):
+        write(target, rows)
+    assert bench.count(target) == 1
+    assert bench.notes() == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import pyarrow as pa
 import pytest
 
+from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Mode
 from support.iceberg import Bench
 from support.random_tables import plain, sorted_rows
@@ -79,3 +81,18 @@ def test_a_day_is_replaced_in_a_table_that_is_partitioned_by_nan(bench: Bench) -
     bench.write(target, table)
     bench.write(target, table.slice(1).set_column(1, "p", pa.array([2.5])))
     assert [repr(p) for p in bench.read(target).sort_by("t")["p"].to_pylist()] == ["nan", "2.5"]
+
+
+@pytest.mark.parametrize("mode", [Mode.FULL, Mode.APPEND, Mode.INSERT_OVERWRITE])
+def test_a_column_named_as_a_partition_field_is_refused(bench: Bench, mode: Mode) -> None:
+    """Somebody renamed the column, or the node begins to give one of that name."""
+    target = bench.target(mode=mode, partition_by=("p", "day(at)"))
+    at = [datetime(2024, 1, 1, tzinfo=UTC)]
+    bench.write(target, {"p": ["a"], "at": at})
+    with pytest.raises(WriteRefused, match="column 'at_day' cannot be added: a partition field"):
+        bench.write(target, {"p": ["a"], "at": at, "at_day": [1]})
+    with bench.table(target).update_schema() as update:
+        update.rename_column("p", "q")
+    with pytest.raises(WriteRefused, match="column 'p' cannot be added: a partition field"):
+        bench.write(target, {"p": ["a"], "at": at})
+    assert bench.count(target) == 1

@@ -89,6 +89,7 @@ def compare(
     policy: SchemaChange,
     mode: Mode,
     keep: frozenset[str] = frozenset(),
+    taken: Collection[str] = (),
     ours: Collection[str] = (),
     fixed: Collection[str] = (),
 ) -> Changes:
@@ -101,6 +102,7 @@ def compare(
         mode: the mode in force; ``FULL`` replaces all rows.
         keep: the table's columns that can be neither dropped nor made anew (a partitioning
             hangs on them).
+        taken: names of the table's partition fields, former ones too.
         ours: the table's columns that we made.
         fixed: the snapshot's columns by which the mode finds rows.
 
@@ -136,6 +138,11 @@ def compare(
             there = f"is {_at(field, path)} there and {clash[1]} here"
             problems.append(f"column {shown!r} {there}, and {reason}")
         retypes.append((name, column.type, str(field.field_type)))
+    problems += [
+        f"the table has no column {there!r}, by which mode {mode.value} finds rows"
+        for here, there in names
+        if here in fixed and there not in known
+    ]
     present = {there for _, there in names}
     missing = [field for name, field in known.items() if name not in present]
     drops = [field.name for field in missing if policy is SchemaChange.SYNC and field.name in ours]
@@ -143,6 +150,16 @@ def compare(
         f"column {name!r} left the node, and partitions the table, or did"
         for name in drops
         if name in keep
+    ]
+    problems += [
+        f"column {field.name!r} left the node, and identifies the table's rows"
+        for field in missing
+        if field.name in drops and field.field_id in schema.identifier_field_ids
+    ]
+    problems += [
+        f"column {path[0]!r} cannot be added: a partition field of the table has that name"
+        for path, _ in adds
+        if len(path) == 1 and path[0] in taken
     ]
     kept = [field for field in missing if field.name not in drops]
     problems += _kept_problems(kept, mode)

@@ -351,9 +351,8 @@ class Writer:
         self._compression = properties.get("write.parquet.compression-codec", "zstd")
         if self._compression == "uncompressed":
             self._compression = "none"
-        self._file_bytes = min(
-            _FILE_BYTES, int(properties.get("write.target-file-size-bytes", _FILE_BYTES))
-        )
+        wanted = properties.get("write.target-file-size-bytes", "")
+        self._file_bytes = min(_FILE_BYTES, int(wanted)) if wanted.isdigit() else _FILE_BYTES
         self._files: dict[tuple[object, ...], _File] = {}
         self._buffered = 0
         self._done: list[DataFile] = []

@@ -341,6 +341,7 @@ def changes_of(
         policy=target.on_schema_change,
         mode=mode,
         keep=frozenset(name for name in sources if name),
+        taken={field.name for spec in table.specs().values() for field in spec.fields},
         ours=ledger.columns(table.metadata),
         fixed=fixed.get(mode, ()),
     )

@@ -20,13 +20,13 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
     name = str(target.name)
     with translating(catalogs.of(context), name):
         try:
-            table = catalogs.load(catalogs.open_unmade(context), target.name.parts)
-            if table is None:
-                return WritePreview()
             columns = columns_of(
                 Snapshot(node=target.node, content_key="", row_count=0, files=(), schema=schema),
                 name,
             )
+            table = catalogs.load(catalogs.open_unmade(context), target.name.parts)
+            if table is None:
+                return WritePreview()
             mode = Mode.FULL if context.full_refresh else target.mode
             changes = prepare.changes_of(table, columns, target, mode)
         except WriteRefused as error:
