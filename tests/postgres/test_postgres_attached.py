@@ -204,7 +204,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], dict[str, Any], pa.Table, str]] = {
         (), {"mode": Mode.APPEND}, NEW.select(["id"]), "no longer in the snapshot",
     ),
     "a type that does not fit": (
-        (), {}, NEW.set_column(1, "name", pa.array([1, 2, 3])), "cannot go into text",
+        (), {"mode": Mode.UPSERT_BY_KEY, "unique_keys": ("id",)},
+        NEW.set_column(1, "name", pa.array([1, 2, 3])), "cannot be cast",
     ),
     "a type without counterpart": (
         (), {}, NEW.append_column("odd", pa.array([{"a": 1}] * 3)), "no counterpart",

@@ -166,12 +166,12 @@ def test_a_reference_follows_the_corrected_spelling_or_keeps_its_own(db: Databas
         db.write(target, table(pa.string(), ("eve", 2)), context=context)
 
 
-@pytest.mark.parametrize("kind", ["json", "point"])
-def test_a_type_without_equality_is_no_key(db: Database, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "value"), [("json", '{"a": 1}'), ("point", "(1,2)")])
+def test_a_type_without_equality_is_no_key(db: Database, kind: str, value: str) -> None:
     db.execute("CREATE SCHEMA s", f"CREATE TABLE s.t (k {kind}, v bigint)")
-    rows = table(pa.string(), ('{"a": 1}', 1))
+    rows = table(pa.string(), (value, 1))
     fields: dict[str, Any] = {"mode": Mode.UPSERT_BY_KEY, "unique_keys": ("k",)}
     context = db.context(adopt=True)
-    with pytest.raises(WriteRefused, match=r"cannot be a key|cannot go into point"):
+    with pytest.raises(WriteRefused, match=r"cannot be a key"):
         db.write(target_of(db, "s.t", **fields), rows, context=context)
     assert db.rows("SELECT * FROM s.t") == []

@@ -21,8 +21,9 @@ from seeknal_postgres.errors import said
 from seeknal_postgres.naming import ledger_schema, quote
 from seeknal_postgres.pool import Conn, Pool, connection_of
 
-_TABLES = (
-    """CREATE TABLE IF NOT EXISTS {schema}.targets (
+#: The statements that make the ledger's tables.
+_TABLES = {
+    "targets": """CREATE TABLE IF NOT EXISTS {schema}.targets (
         schema_name text NOT NULL, table_name text NOT NULL, table_oid bigint NOT NULL,
         project text NOT NULL, environment text NOT NULL, state_id text NOT NULL,
         target_key text NOT NULL, node text NOT NULL, content_key text NOT NULL,
@@ -30,41 +31,41 @@ _TABLES = (
         generation bigint NOT NULL, created_by_us boolean NOT NULL, version text NOT NULL,
         written_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (schema_name, table_name))""",
-    """CREATE TABLE IF NOT EXISTS {schema}.appended (
+    "appended": """CREATE TABLE IF NOT EXISTS {schema}.appended (
         schema_name text NOT NULL, table_name text NOT NULL, table_oid bigint NOT NULL,
         content_key text NOT NULL, run_id text NOT NULL, rows bigint NOT NULL,
         at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (schema_name, table_name, content_key))""",
-    """CREATE TABLE IF NOT EXISTS {schema}.schemas (
+    "schemas": """CREATE TABLE IF NOT EXISTS {schema}.schemas (
         name text PRIMARY KEY, schema_oid bigint NOT NULL, project text NOT NULL,
         at timestamptz NOT NULL DEFAULT now())""",
-    """CREATE TABLE IF NOT EXISTS {schema}.promotions (
+    "promotions": """CREATE TABLE IF NOT EXISTS {schema}.promotions (
         project text NOT NULL, environment text NOT NULL, promotion text NOT NULL,
         connection text NOT NULL, generation bigint NOT NULL, state text NOT NULL,
         state_id text NOT NULL,
         run_id text NOT NULL, results jsonb NOT NULL DEFAULT '[]',
         at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (project, environment, promotion))""",
-    """CREATE UNIQUE INDEX IF NOT EXISTS promotions_generation
+        PRIMARY KEY (project, environment, promotion));
+        CREATE UNIQUE INDEX IF NOT EXISTS promotions_generation
         ON {schema}.promotions (project, environment, connection, generation)
         WHERE state = 'published'""",
-    """CREATE TABLE IF NOT EXISTS {schema}.promotion_targets (
+    "promotion_targets": """CREATE TABLE IF NOT EXISTS {schema}.promotion_targets (
         project text NOT NULL, environment text NOT NULL, promotion text NOT NULL,
         target_key text NOT NULL, schema_name text NOT NULL, table_name text NOT NULL,
         plan jsonb NOT NULL, target jsonb, appended jsonb,
         PRIMARY KEY (project, environment, promotion, target_key))""",
-    """CREATE TABLE IF NOT EXISTS {schema}.columns (
+    "columns": """CREATE TABLE IF NOT EXISTS {schema}.columns (
         schema_name text NOT NULL, table_name text NOT NULL, table_oid bigint NOT NULL,
         names text[] NOT NULL, numbers int2[] NOT NULL,
         PRIMARY KEY (schema_name, table_name))""",
-)
+}
 #: The table of promotions' documents; made when the first one is kept (`notes`).
 NOTES = "notes"
 #: The mode of a link's entry.
 LINK = "link"
 
 #: The ledger's own tables.
-TABLES = ("targets", "appended", "schemas", "promotions", "promotion_targets", "columns", NOTES)
+TABLES = (*_TABLES, NOTES)
 #: What a ledger may lack and still undo what was published: an earlier version's lacks the
 #: first, and the other is made when it is needed.
 _LATER = frozenset({"columns", NOTES})
@@ -451,16 +452,18 @@ def make_schema(context: ExecutionContext, ledger: Ledger, schema: str) -> bool:
 
 def _create_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
     """Make what is missing of the ledger; tell whether that was its schema."""
-    if len(ledger.tables()) == len(TABLES):
+    missing = _TABLES.keys() - ledger.tables()
+    if not missing:
         return False
     made = not schema_exists(ledger.conn, ledger.schema) and _create_schema(
         ledger.conn, ledger.schema
     )
     if made:
         ledger.conn.execute(ledger._sql("REVOKE ALL ON SCHEMA {schema} FROM PUBLIC"))
-    for statement in _TABLES:
-        ledger.conn.execute(ledger._sql(statement))
-    ledger.conn.execute(ledger._sql("REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC"))
+    # Whoever may write the tables that are there need not own them.
+    for table in [each for each in _TABLES if each in missing]:
+        ledger.conn.execute(ledger._sql(_TABLES[table]))
+        ledger.conn.execute(ledger._sql(f"REVOKE ALL ON {{schema}}.{table} FROM PUBLIC"))
     if made:
         ledger.record_schema(context, ledger.schema)
     return made
