@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 
+import psycopg
 import pyarrow as pa
 import pytest
 
@@ -67,6 +69,61 @@ def test_types_without_a_counterpart_come_as_text(db: Database) -> None:
             "tz": "10:00:00+02", "na": ["1.50"],
         }
     ]  # fmt: skip
+
+
+def test_a_type_of_the_users_that_is_called_like_one_of_the_servers_comes_as_text(
+    db: Database,
+) -> None:
+    db.execute(
+        "CREATE TYPE public.date AS ENUM ('abcd')",
+        "CREATE TYPE public.uuid AS (a int, b pg_catalog.text)",
+        "CREATE TYPE public.numeric AS ENUM ('x')",
+        "CREATE TYPE public.text AS ENUM ('y')",
+        "CREATE TABLE public.time (a int)",
+        "INSERT INTO public.time VALUES (1)",
+    )
+    query = """SELECT 'abcd'::public.date AS d, row(1, 'x')::public.uuid AS u,
+        'x'::public.numeric AS n, 'y'::public.text AS t, w,
+        ARRAY['abcd'::public.date] AS ds, ARRAY['y'::public.text] AS ts FROM public.time w"""
+    expected = {
+        "d": "abcd", "u": "(1,x)", "n": "x", "t": "y", "w": "(1)", "ds": ["abcd"], "ts": ["y"],
+    }  # fmt: skip
+    assert db.read(query=query).to_pylist() == [expected]
+    declared = dict.fromkeys(expected, "string")
+    texts = {**expected, "ds": "{abcd}", "ts": "{y}"}
+    assert db.read(query=query, declared=declared).to_pylist() == [texts]
+
+
+@pytest.mark.parametrize(
+    "value", ["'[0:2]={1,2,3}'::int[]", "'[5:5]={x}'::text[]", "'[-1:0]={1,2}'::numeric[]"]
+)
+def test_an_array_that_does_not_begin_at_1_is_refused_or_read_as_text(
+    db: Database, value: str
+) -> None:
+    query = f"SELECT '{{1}}'::int[] AS a, {value} AS b UNION ALL SELECT NULL, '{{}}'"
+    with pytest.raises(BackendError, match="column 'b' holds an array that does not begin") as told:
+        db.read(query=query)
+    assert "varchar" in told.value.hint
+    read = db.read(query=query, declared={"b": "string"}).column("b").to_pylist()
+    assert read == [value.split("'")[1], "{}"]
+    assert db.read(query="SELECT '0 2'::int2vector AS v").to_pylist() == [{"v": "0 2"}]
+
+
+def test_text_in_no_encoding_is_refused_and_can_be_read_as_bytes(db: Database) -> None:
+    db.execute(
+        "DROP DATABASE IF EXISTS no_encoding",
+        "CREATE DATABASE no_encoding ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0",
+    )
+    with psycopg.connect(autocommit=True, **{**db.dsn, "dbname": "no_encoding"}) as admin:  # type: ignore[arg-type]
+        admin.execute("SET client_encoding TO 'SQL_ASCII'")
+        admin.execute(b"CREATE TABLE t AS SELECT '\xe9'::text AS a, '{\xe9}'::text[] AS b")
+    context = db.context(options={"dbname": "no_encoding"})
+    for column, value in (("a", b"\xe9"), ("b", b"{\xe9}")):
+        with pytest.raises(BackendError, match="not in the encoding") as told:
+            db.read(context=context, query=f"SELECT {column} FROM t")
+        way = re.sub(r"\bx\b", column, told.value.hint.split(": ")[1])
+        found = db.read(context=context, query=f"SELECT {way} FROM t").to_pylist()
+        assert found == [{column: value}]
 
 
 def test_numbers_are_exact_and_get_a_type_that_lasts(db: Database) -> None:

@@ -39,6 +39,7 @@ _SCALARS: dict[str, pa.DataType] = {
     "uuid": pa.uuid(),
 }
 _MAX_PRECISION = 38
+_TEXT, _NUMERIC = "pg_catalog.text", "pg_catalog.numeric"
 #: Scales given to a numeric without one: the first that holds every value, so
 #: that the type doesn't change with each new row.
 SCALES = (9, 18, 28, 37)
@@ -73,9 +74,9 @@ class ReadColumn:
         return sql.SQL("{}::{}").format(value, sql.SQL(self.cast)) if self.cast else value
 
 
-#: The first number that a type of somebody's own can have (FirstNormalObjectId); those
-#: below are the same in every database.
-_FIRST_OWN_OID = 16_384
+#: The first number that differs between servers (FirstGenbkiObjectId); those below are the
+#: same in every database.
+_FIRST_OWN_OID = 10_000
 _known: dict[int, tuple[str, str | None]] = {}
 
 
@@ -93,7 +94,12 @@ def columns_of(
         []
         if not oids
         else conn.execute(
-            "SELECT t.oid::bigint, t.typname::text, e.typname::text FROM pg_catalog.pg_type t"
+            # Others may give a type of their own the name of one of the server's.
+            "SELECT t.oid::bigint,"
+            " CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname::text ELSE '' END,"
+            " CASE WHEN e.typnamespace = 'pg_catalog'::regnamespace THEN e.typname::text"
+            "  WHEN e.oid IS NOT NULL THEN '' END"
+            " FROM pg_catalog.pg_type t"
             " LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'"
             " WHERE t.oid = ANY(%s::oid[])",
             [oids],
@@ -109,6 +115,8 @@ def columns_of(
     return tuple(found)
 
 
+#: Arrays of the server's catalogs, which are counted from 0.
+_VECTORS = ("int2vector", "oidvector")
 _WHOLE = ("int2", "int4", "int8")
 _DECIMAL = re.compile(r"decimal(?:\((\d+),\s*(\d+)\))?")
 #: What ``decimal`` without digits means wherever a type is declared.
@@ -118,29 +126,29 @@ _PLAIN_DECIMAL = pa.decimal128(38, 9)
 def _declared(name: str, kind: str, declared: str) -> ReadColumn | None:
     """Return how a column becomes what it is declared as, None for its own way."""
     if declared == "string":
-        return ReadColumn(name=name, arrow=pa.string(), cast="" if kind == "text" else "text")
+        return ReadColumn(name=name, arrow=pa.string(), cast="" if kind == "text" else _TEXT)
     found = _DECIMAL.fullmatch(declared)
     if found is not None and kind in ("numeric", "money", *_WHOLE):
         digits = (int(found[1]), int(found[2])) if found[1] else None
         arrow = pa.decimal128(*digits) if digits else _PLAIN_DECIMAL
-        return ReadColumn(name=name, arrow=arrow, cast="" if kind == "numeric" else "numeric")
+        return ReadColumn(name=name, arrow=arrow, cast="" if kind == "numeric" else _NUMERIC)
     if declared == "integer" and kind in ("numeric", "money"):
         whole = pa.decimal128(19, 0)
-        return ReadColumn(name=name, arrow=whole, cast="numeric", then=pa.int64())
+        return ReadColumn(name=name, arrow=whole, cast=_NUMERIC, then=pa.int64())
     return None
 
 
 def _column(column: Any, kind: str, element: str | None) -> ReadColumn:
     name = column.name
-    if element is not None:
+    if element is not None and kind not in _VECTORS:
         if element in _SCALARS:
             return ReadColumn(name=name, arrow=pa.list_(_SCALARS[element]))
-        return ReadColumn(name=name, arrow=pa.list_(pa.string()), cast="text[]")
+        return ReadColumn(name=name, arrow=pa.list_(pa.string()), cast=f"{_TEXT}[]")
     if kind in _SCALARS:
         return ReadColumn(name=name, arrow=_SCALARS[kind])
     if kind == "money":
         # Its digits after the point are those of the database's lc_monetary.
-        return ReadColumn(name=name, arrow=pa.string(), cast="numeric", open_scale=True)
+        return ReadColumn(name=name, arrow=pa.string(), cast=_NUMERIC, open_scale=True)
     if kind == "numeric":
         precision, scale = column.precision, column.scale
         if precision is None or scale is None or scale > _MAX_PRECISION:
@@ -152,7 +160,7 @@ def _column(column: Any, kind: str, element: str | None) -> ReadColumn:
             return ReadColumn(name=name, arrow=pa.decimal128(precision, scale))
         return ReadColumn(name=name, arrow=pa.decimal128(_MAX_PRECISION, scale))
     # char(n) too: its trailing blanks are no part of the value.
-    return ReadColumn(name=name, arrow=pa.string(), cast="text")
+    return ReadColumn(name=name, arrow=pa.string(), cast=_TEXT)
 
 
 def settled(

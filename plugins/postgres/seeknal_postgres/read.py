@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from seeknal_postgres.copyout import CopyOut
     from seeknal_postgres.wire import Chunk
 
+_BYTES = "read it as bytes in params.query: convert_to(x::text, getdatabaseencoding()) AS x"
 _READ_ONLY = "write one SELECT or WITH … SELECT"
 
 
@@ -257,6 +258,10 @@ def _broken(view: View, error: psycopg.Error) -> BackendError | Interrupted:
     if hidden is not None:
         return hidden
     found = translate(error, view.what)
+    if isinstance(error, pg.CharacterNotInRepertoire | pg.UntranslatableCharacter):
+        return BackendError(
+            f"{found.message}: the text is not in the encoding of the database", _BYTES
+        )
     if isinstance(error, pg.ReadOnlySqlTransaction):
         return BackendError(found.message, _READ_ONLY)
     return found

@@ -31,6 +31,8 @@ _PADDING = bytes(32)
 _EPOCH_DAYS, _EPOCH_MICROS = 10_957, 946_684_800_000_000
 #: Bytes of an array before its dimensions, and of one dimension.
 _ARRAY_HEAD, _DIMENSION = 12, 8
+#: Bytes of an array of one dimension before its lower bound.
+_LOWER_BOUND = 16
 #: Elements that are looked for in all rows at a time; longer arrays go row by row.
 _TOGETHER = 64
 
@@ -188,6 +190,11 @@ def _lists(values: Values, arrow: pa.DataType) -> pa.Array:
             "read it as text: {}::text, or declare the column varchar",
         )
     some = dimensions == 1
+    if (i4[np.where(some, values.at + _LOWER_BOUND, 0)] != 1)[some].any():
+        raise Inexact(
+            "holds an array that does not begin at 1",
+            "read it as text: {}::text, or declare the column varchar",
+        )
     counts = np.where(some, i4[np.where(some, values.at + _ARRAY_HEAD, 0)], 0).astype(np.int64)
     offsets = np.zeros(len(values) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
