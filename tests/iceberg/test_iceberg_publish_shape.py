@@ -76,7 +76,7 @@ def test_the_schema_changes_with_the_publish_and_back(
 
 def test_a_column_that_is_dropped_comes_back(any_bench: tuple[Bench, str]) -> None:
     bench, namespace = any_bench
-    target = bench.target(f"{namespace}.t")
+    target = bench.target(f"{namespace}.t", on_schema_change=SchemaChange.SYNC)
     bench.write(target, {"id": [1], "old": ["x"]})
     before = shape(bench, target)
     promotion = bench.promotion()
@@ -286,7 +286,7 @@ def test_what_is_refused_is_refused_when_it_is_staged(bench: Bench) -> None:
     promotion = bench.promotion()
     cases: list[tuple[Target, dict[str, Any]]] = [
         (target, {"id": [1], "new": [1]}),
-        (bench.target(), {"id": ["text"]}),
+        (bench.target(mode=Mode.UPSERT_BY_KEY, unique_keys=("id",)), {"id": ["text"]}),
         (bench.target(mode=Mode.UPSERT_BY_KEY, unique_keys=("id",)), {"id": [1, 1]}),
         (bench.target(mode=Mode.UPSERT_BY_KEY, unique_keys=("id",)), {"id": [1, None]}),
         (bench.target(), {"id": [1], "bad": pa.nulls(1)}),
