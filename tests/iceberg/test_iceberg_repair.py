@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from seeknal_core.errors import BackendError
-from seeknal_core.types import Mode
+from seeknal_core.types import Drift, Mode, Since
+from seeknal_iceberg import plugin
 from support.iceberg import Bench
 
 
@@ -79,3 +80,24 @@ def test_a_promotion_replaces_a_damaged_table(bench: Bench, damage: str) -> None
     assert again.notes() == []
     for each in (again, refresh):
         each.close()
+
+
+def cut(warehouse: Path) -> None:
+    for path in warehouse.rglob("*.parquet"):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "data files cut"])
+def test_an_exact_look_finds_damage(bench: Bench, damage: str) -> None:
+    """``run --exact`` and ``env status`` said "as written"."""
+    target = bench.target(mode=Mode.APPEND)
+    written = bench.write(target, {"id": [1, 2]})
+    since = Since(version=written.version, rows=2, mark=written.mark or "")
+    (found,) = plugin.changes_since(bench.context, (target,), (since,))
+    assert (found.drift, found.detail) == (Drift.NONE, "")
+    DAMAGES.get(damage, cut)(bench.root / "warehouse")
+    (found,) = plugin.changes_since(bench.context, (target,), (since,))
+    assert found.drift is Drift.CHANGED
+    assert found.detail.startswith("its current snapshot cannot be read: ")
+    assert "\n" not in found.detail

@@ -3,13 +3,16 @@
 The mark is the table's UUID, its current Iceberg snapshot and its current schema, all
 from the metadata. Unlike counters they are exact: what is looked for afterwards is only
 whether the snapshots in between changed rows. Compaction and a fence of ours don't.
+Where nothing did, the files that the current snapshot names have to be there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import attrs
 from pyiceberg.table.snapshots import Operation
 
 from seeknal_core.errors import BackendError
@@ -23,13 +26,19 @@ from seeknal_core.types import (
 )
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger
-from seeknal_iceberg.failures import translating
+from seeknal_iceberg.failures import is_refused, sentence, translating
 from seeknal_iceberg.read import mark_of, rows_after, version_of
 
 if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
+
+    from seeknal_iceberg.connection import IcebergConnection
+
+#: Files of a table that are looked at at a time.
+_LOOKS = 8
 
 
 def changes_since(
@@ -45,7 +54,7 @@ def changes_since(
             found.append(
                 TargetChange(drift=Drift.CHANGED, detail="the table is gone")
                 if table is None
-                else change_between(known, table)
+                else _undamaged(change_between(known, table), table, connection)
             )
     return tuple(found)
 
@@ -66,6 +75,46 @@ def change_between(since: Since, table: Table) -> TargetChange:
         detail=", ".join([*lost, *([said] if said else [])]),
         others=added,
     )
+
+
+def _undamaged(change: TargetChange, table: Table, connection: IcebergConnection) -> TargetChange:
+    """Return a change, or the damage of a table that nothing else happened to."""
+    damage = "" if change.drift is not Drift.NONE else _damage(table, connection)
+    return attrs.evolve(change, drift=Drift.CHANGED, detail=damage) if damage else change
+
+
+def _damage(table: Table, connection: IcebergConnection) -> str:
+    """Say what of a table's current snapshot is missing or cannot be read.
+
+    Looks at the metadata and at each file's length, not at what is in it.
+    """
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return ""
+    io = table.io
+
+    def wrong(file: DataFile) -> str:
+        try:
+            length = len(io.new_input(file.file_path))
+        except FileNotFoundError:
+            return f"file {file.file_path} is gone"
+        wanted = file.file_size_in_bytes
+        return "" if length == wanted else f"file {file.file_path} has {length} of {wanted} bytes"
+
+    try:
+        files = [
+            entry.data_file
+            for manifest in snapshot.manifests(io)
+            for entry in manifest.fetch_manifest_entry(io, discard_deleted=True)
+        ]
+        with ThreadPoolExecutor(_LOOKS) as pool:
+            said = next(filter(None, pool.map(wrong, files)), "")
+    # A damaged file fails as whatever its reader stumbles upon.
+    except Exception as error:
+        if is_refused(error, connection):
+            raise
+        said = sentence(error)
+    return f"its current snapshot cannot be read: {said}" if said else ""
 
 
 def _rows(since: Since, metadata: TableMetadata) -> tuple[Drift, int, str]:
