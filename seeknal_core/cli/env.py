@@ -150,7 +150,7 @@ def status(
                 for one in found
             ],
         )
-        click.echo(f"{len(found)} targets, {drifted} drifted")
+        click.echo(f"{counted(len(found), 'target')}, {drifted} drifted")
         if unfinished:
             click.echo(f"{unfinished}\nNext: {command}")
         elif drifted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import Need, TargetCheck, keeps_rows
 from seeknal_core.state.records import TargetRecord
-from seeknal_core.types import Drift
+from seeknal_core.types import Drift, Mode
 
 
 def refusal(session: Session, check: TargetCheck, held: TargetRecord | None) -> tuple[str, str]:
@@ -22,7 +22,8 @@ def refusal(session: Session, check: TargetCheck, held: TargetRecord | None) -> 
         if keeps_rows(check):
             return (
                 f"{_detail(check)}; it is left alone",
-                f"{again} --adopt takes it as it is; {again} --adopt --full-refresh writes it anew",
+                f"{again} --adopt takes it as it is; {again} --adopt --full-refresh leaves only "
+                "the rows that the node gives now",
             )
         return (
             f"{_detail(check)}; it is left alone",
@@ -37,7 +38,8 @@ def refusal(session: Session, check: TargetCheck, held: TargetRecord | None) -> 
     return (
         f"{_detail(check)}, and mode {check.resolved.target.mode.value} can't restore its rows; "
         "it is left alone",
-        f"{again} --adopt takes it as it is; {again} --full-refresh writes it anew",
+        f"{again} --adopt takes it as it is; {again} --full-refresh leaves only the rows that "
+        "the node gives now",
     )
 
 
@@ -52,6 +54,8 @@ def consequence(check: TargetCheck, why: Need) -> str:
         return _detail(check)
     if keeps_rows(check) and why is not Need.REFRESH:
         return f"{_detail(check)}; it is taken as it is, and written"
+    if check.resolved.target.mode is Mode.UPSERT_BY_KEY and why is not Need.REFRESH:
+        return f"{_detail(check)}; it is applied again"
     rows = f"; {others:,} row{'' if others == 1 else 's'} of others went" if others else ""
     return f"{_detail(check)}; it is written again{rows}"
 

@@ -60,6 +60,9 @@ def test_rows_that_somebody_added_stay_where_the_mode_keeps_rows(shop: Shop) -> 
     assert [found[f"shop.{t}"] for t in MODES] == ["written", "written", "unchanged", "unchanged"]
     assert "shop.whole: somebody else changed it" in said.err
     assert "1 row of others went" in said.err
+    assert "shop.merged: somebody else changed it since it was written: " in said.err
+    assert said.err.count("of others went") == 1
+    assert "it is applied again" in said.err
     assert (
         "shop.added: somebody else changed it since it was written: rows: 1 inserted; they stay"
         in said.err
