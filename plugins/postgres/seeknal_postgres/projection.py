@@ -6,6 +6,7 @@ addresses, intervals, ranges and the like.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -16,6 +17,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from seeknal_core.errors import BackendError
+from seeknal_postgres.naming import quote
 from seeknal_postgres.pool import Conn
 
 if TYPE_CHECKING:
@@ -198,8 +200,7 @@ def _wide_enough(name: str, scale: int, extremes: Sequence[str]) -> pa.DataType:
     if not all(number.is_finite() for number in numbers):
         raise BackendError(
             f"column {name!r} holds NaN or an infinity, which no decimal is",
-            f"declare it as text, columns: {{{name}: varchar}}, or cast it in the query:"
-            f" {name}::double precision",
+            f"{_as_text(name)}, or cast it in the query: {quote(name)}::double precision",
         )
     whole = max((number.adjusted() + 1 for number in numbers if number), default=0)
     room = _MAX_PRECISION - max(whole, 0)
@@ -208,10 +209,20 @@ def _wide_enough(name: str, scale: int, extremes: Sequence[str]) -> pa.DataType:
         raise BackendError(
             f"column {name!r} is numeric with up to {max(whole, 0)} digits before the point and"
             f" {scale} after it, more than the {_MAX_PRECISION} that can be read exactly",
-            f"declare it as text, columns: {{{name}: varchar}}, or round it in the query:"
-            f" {name}::numeric(38, 10)",
+            f"{_as_text(name)}, or round it in the query: {quote(name)}::numeric(38, 10)",
         )
     return pa.decimal128(_MAX_PRECISION, fitting)
+
+
+#: Names that YAML takes for something else than text.
+_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+
+
+def _as_text(name: str) -> str:
+    """Return the advice to declare a column as text, in YAML that can be pasted."""
+    plain = re.fullmatch(r"[A-Za-z_]\w*", name) and name.lower() not in _YAML_WORDS
+    word = name if plain else json.dumps(name, ensure_ascii=False)
+    return f"declare it as text, columns: {{{word}: {{dtype: varchar}}}}"
 
 
 def select(columns: Sequence[ReadColumn], relation: sql.Composable) -> sql.Composed:
@@ -240,7 +251,8 @@ def converter(columns: Sequence[ReadColumn], *, unicode: bool) -> Callable[[Chun
             try:
                 array = wire.decode(values, column.arrow)
             except Inexact as error:
-                hint = error.hint.replace("{}", column.name)
+                way = error.hint.replace("{}", quote(column.name))
+                hint = f"{_as_text(column.name)}, or {way}"
                 raise BackendError(f"column {column.name!r} {error.message}", hint) from error
             arrays.append(_checked(array, column, unicode))
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -257,7 +269,7 @@ def _checked(array: pa.Array, column: ReadColumn, unicode: bool) -> pa.Array:
         raise BackendError(
             f"column {column.name!r} holds a value that {column.type} cannot hold: "
             f"{str(error).splitlines()[0]}",
-            f"declare it as text: columns: {{{column.name}: varchar}}"
+            _as_text(column.name)
             if unicode
-            else f"read it as bytes: convert_to({column.name}, 'SQL_ASCII')",
+            else f"read it as bytes: convert_to({quote(column.name)}, 'SQL_ASCII')",
         ) from error

@@ -158,7 +158,7 @@ def _shifted(values: Values, kind: str, epoch: int) -> np.ndarray[Any, Any]:
     if (odd & ~values.null).any():
         raise Inexact(
             "holds an infinite or too distant date or time",
-            "replace it in the query: nullif({}, 'infinity'), or declare the column varchar",
+            "replace it in the query: nullif({}, 'infinity')",
         )
     found[odd] = 0
     found += found.dtype.type(epoch)
@@ -187,13 +187,13 @@ def _lists(values: Values, arrow: pa.DataType) -> pa.Array:
     if (dimensions > 1).any():
         raise Inexact(
             "holds an array of several dimensions",
-            "read it as text: {}::text, or declare the column varchar",
+            "cast it in the query: {}::text",
         )
     some = dimensions == 1
     if (i4[np.where(some, values.at + _LOWER_BOUND, 0)] != 1)[some].any():
         raise Inexact(
             "holds an array that does not begin at 1",
-            "read it as text: {}::text, or declare the column varchar",
+            "cast it in the query: {}::text",
         )
     counts = np.where(some, i4[np.where(some, values.at + _ARRAY_HEAD, 0)], 0).astype(np.int64)
     offsets = np.zeros(len(values) + 1, np.int64)

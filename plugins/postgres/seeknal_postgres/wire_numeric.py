@@ -20,7 +20,7 @@ _NEGATIVE = 0x4000
 _HEAD = 8
 #: Digits that an int64 surely holds.
 _SHORT = 18
-_HINT = "cast it in the query, {}::double precision say, or declare the column varchar"
+_HINT = "cast it in the query: {}::double precision"
 
 Array = np.ndarray[Any, Any]
 
@@ -28,7 +28,8 @@ Array = np.ndarray[Any, Any]
 class Inexact(BackendError):
     """A value that the column's Arrow type cannot hold.
 
-    The message goes on after the column's name, and ``{}`` in the hint is that name.
+    The message goes on after the column's name, and ``{}`` in the hint is that name, quoted.
+    Beside the hint there is always the column's text.
     """
 
 
