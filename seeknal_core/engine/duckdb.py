@@ -146,7 +146,7 @@ class DuckDBEngine:
         with self.cursor() as cursor, self.translated("digest"):
             found = cursor.execute(
                 f"SELECT count(*), sum(hash({names})), sum(hash({names}, 'seeknal'))"
-                f" FROM read_parquet({quoting.paths(map(str, files))}) AS r"
+                f" FROM {quoting.snapshot(map(str, files))} AS r"
             ).fetchone()
         schema = "\n".join(f"{field.name!r} {field.type}" for field in read_schema(files[0]))
         return hashlib.sha256(f"1\n{schema}\n{found}".encode()).hexdigest()
@@ -193,7 +193,7 @@ class DuckDBEngine:
                 )
             found = cursor.execute(
                 f"SELECT epoch_us(max(CAST({quoting.identifier(column)} AS TIMESTAMPTZ)))"
-                f" FROM read_parquet({quoting.paths(snapshot.files)})"
+                f" FROM {quoting.snapshot(snapshot.files)}"
             ).fetchone()
         if found is None or found[0] is None:
             return None
@@ -304,8 +304,10 @@ class DuckDBEngine:
 
     def _close_files(self, instance: duckdb.DuckDBPyConnection) -> None:
         """Leave the snapshot store and the scratch folder readable, and fix the settings."""
-        folders = quoting.paths([f"{self._snapshot_root}/", f"{self._scratch}/"])
-        instance.execute(f"SET allowed_directories = {folders}")
+        folders = [f"{self._snapshot_root}/", f"{self._scratch}/"]
+        # As the tables name them, and as DuckDB names the files that it finds.
+        allowed = quoting.texts(dict.fromkeys([*map(quoting.literal_path, folders), *folders]))
+        instance.execute(f"SET allowed_directories = {allowed}")
         instance.execute("SET enable_external_access = false")
         instance.execute("SET lock_configuration = true")
 
@@ -319,7 +321,7 @@ class DuckDBEngine:
             for id, snapshot in inputs.items():
                 cursor.execute(
                     f"CREATE TEMP VIEW {quoting.identifier(id)} AS"
-                    f" SELECT * FROM read_parquet({quoting.paths(snapshot.files)})"
+                    f" SELECT * FROM {quoting.snapshot(snapshot.files)}"
                 )
 
     def _start_interrupting(self) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable
 from decimal import Decimal
+
+_GLOB = re.compile(r"[*?\[{]")
 
 
 def identifier(name: str) -> str:
@@ -17,9 +20,27 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def texts(values: Iterable[str]) -> str:
+    """Write a list of strings."""
+    return "[" + ", ".join(map(text, values)) + "]"
+
+
 def paths(files: Iterable[str]) -> str:
-    """Write a list of files. An existing file is taken literally, glob characters and all."""
-    return "[" + ", ".join(text(file) for file in files) + "]"
+    """Write a list of files for a table function, each taken literally.
+
+    DuckDB takes ``a[1].csv`` for a glob, which finds ``a1.csv`` where there is one.
+    """
+    return texts(map(literal_path, files))
+
+
+def literal_path(path: str) -> str:
+    """Write a path as a glob that finds it alone."""
+    return _GLOB.sub(r"[\g<0>]", path)
+
+
+def snapshot(files: Iterable[str]) -> str:
+    """Write the scan of a snapshot's files, whatever the folders above them are called."""
+    return f"read_parquet({paths(files)}, hive_partitioning = false)"
 
 
 def literal(value: object) -> str:

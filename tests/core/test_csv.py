@@ -450,3 +450,11 @@ def test_rows_stay_in_their_order(read: Files) -> None:
     lines = "".join(f"{n},{'x' * (n % 90)}\n" for n in range(200_000))
     found = read("n,t\n" + lines)
     assert [row[0] for row in found] == list(range(200_000))
+
+
+def test_a_number_among_the_nulls_is_not_the_number_of_a_file(read: Files) -> None:
+    many = {f"{number:03}.csv": f"a\n{number + 1}\n" for number in range(70)}
+    found = read(many, null=["", "1", "5"], filename=True)
+    assert found[0] == (None, "000.csv")
+    assert found[1:4] == [(2, "001.csv"), (3, "002.csv"), (4, "003.csv")]
+    assert found[4] == (None, "004.csv")

@@ -17,7 +17,7 @@ import pytest
 from seeknal_core.engine.files import resolve_files
 from seeknal_core.errors import ConfigError, EngineError
 from seeknal_core.specs import SourceNode
-from support.cli import Cli
+from support.cli import Cli, write
 from support.engines import Lab, file_source, open_lab, rows
 
 if TYPE_CHECKING:
@@ -168,3 +168,38 @@ def test_check_names_a_source_that_must_choose(tmp_path: Path) -> None:
     assert "params: {hive: true}" in seeknal("run", code=None).err
     node.write_text(text + "params: {hive: true}\n")
     seeknal("check")
+
+
+def test_a_folder_above_the_project_changes_no_row_below_the_source(tmp_path: Path) -> None:
+    # Snapshots lie below that folder, too.
+    root = tmp_path / "day=1999-01-01" / "p[1]"
+    write(
+        root,
+        {
+            "seeknal_project.yml": "name: p\n",
+            "data/a.csv": "id,day\n1,monday\n",
+            "seeknal/s.yml": "kind: source\nname: s\nsource: csv\ntable: data/a.csv\n"
+            "audits:\n  - {type: accepted_values, columns: [day], values: [monday]}\n",
+            "seeknal/t.sql": "SELECT * FROM s\n",
+        },
+    )
+    seeknal = Cli(cwd=root, warm=True)
+    seeknal("run")
+    for node in ("s", "t"):
+        found = seeknal("query", f"SELECT * FROM {node}", "--json").json()["rows"]
+        assert found == [{"id": 1, "day": "monday"}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?", "{a1,b}"])
+def test_a_name_that_looks_like_a_glob_stands_for_its_own_file(
+    lab: Lab, kind: str, name: str
+) -> None:
+    put(lab, kind, f"data/{name}", x=1)
+    put(lab, kind, "data/a1", x=2)
+    found = read(lab, source(kind, "data/*", filename=True))
+    assert {row["filename"]: row["x"] for row in found} == {
+        f"data/{name}.{kind}": 1,
+        f"data/a1.{kind}": 2,
+    }
+    assert len(found) == 2

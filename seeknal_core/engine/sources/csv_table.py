@@ -117,7 +117,7 @@ def _scan(files: Sequence[Path], width: int, dialect: Dialect, skip: int, params
         f"delim = {quoting.text(dialect.delimiter)}",
         f"quote = {quoting.text(dialect.quote)}",
         f"escape = {quoting.text(dialect.escape)}",
-        f"nullstr = {quoting.paths(nulls)}",
+        f"nullstr = {quoting.texts(nulls)}",
         "allow_quoted_nulls = false",
         f"columns = {{{columns}}}",
     ]
@@ -162,9 +162,10 @@ def _merged(parts: Sequence[Part], target: Path, width: int, params: CsvParams) 
                         # It would take in the next file's rows.
                         raise UnclosedQuote(record.line)
                     lines.append(record.text.encode("utf-8", "surrogateescape"))
-            start = str(number).encode() + delimiter
+            # In quotes it is never NULL, whatever params.null lists.
+            start = quote + str(number).encode() + quote + delimiter
             out.writelines(start + line + b"\n" for line in lines if line or width == 1)
-    files = quoting.paths(str(part.path) for part in parts)
+    files = quoting.texts(str(part.path) for part in parts)
     scan = _scan([target], width + 1, dialect, 0, params)
     columns = ", ".join(f"c{index + 1} AS c{index}" for index in range(width))
     return f"(SELECT {columns}, list_extract({files}, c0::INTEGER) AS _file FROM {scan})"

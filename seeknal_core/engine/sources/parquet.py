@@ -195,7 +195,8 @@ def _checked(name: str, kind: DeclaredType) -> str:
 def _unfit(reading: Reading, declared: dict[str, DeclaredType]) -> EngineError:
     """Find the first value that does not fit its declared type."""
     for path in reading.paths:
-        scan = f"read_parquet({quoting.paths([str(path)])}, file_row_number = true)"
+        options = "hive_partitioning = false, file_row_number = true"
+        scan = f"read_parquet({quoting.paths([str(path)])}, {options})"
         names = {name.casefold() for name in pq.read_schema(path).names}
         for name, kind in declared.items():
             if name.casefold() not in names:
