@@ -18,6 +18,8 @@ Columns = Sequence[tuple[str, str | None]]
 _HARMLESS = re.compile(
     r"\s*create\s+(or\s+replace\s+)?(temp|temporary)\s+(view|macro|function)\b", re.IGNORECASE
 )
+#: What makes columns of values, or of types that are not known: PIVOT and unnest().
+_BY_VALUE = re.compile(r"\b(pivot(_wider)?|unnest)\b", re.IGNORECASE)
 _NO_TABLE = re.compile(r"Table with name \"?(.+?)\"? does not exist")
 _NO_COLUMN = re.compile(
     r"Referenced column \"(.+?)\" not found|does not have a column named \"(.+?)\""
@@ -66,6 +68,7 @@ class Binder:
         if not all(_HARMLESS.match(text) for text in statements[:-1]):
             return None
         known = all(columns is not None for columns in inputs.values())
+        known = known and not any(map(_BY_VALUE.search, statements))
         cursor = self._cursor()
         try:
             for id, columns in inputs.items():

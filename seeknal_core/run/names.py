@@ -86,7 +86,7 @@ def _bound(
         return None  # Reported with the statements.
     columns = {id: known[id] for id in inputs}
     placed = rendered.placed()
-    parts = ("bound", _engine_version(), json.dumps([placed, list(columns.items())]))
+    parts = ("bound columns", _engine_version(), json.dumps([placed, list(columns.items())]))
     found = texts.recall(*parts)
     if found is None:
         tables = [id for id in session.graph.nodes if id != node.id]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from support.cli import Cli
@@ -18,7 +20,7 @@ def seeknal(tmp_path: Path) -> Cli:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/orders.csv").write_text("id,day,amount\n1,2024-01-01,5\n2,2024-01-02,7\n")
     node(tmp_path, "orders", ORDERS)
-    return Cli(cwd=tmp_path)
+    return Cli(cwd=tmp_path, warm=True)
 
 
 def node(root: Path, name: str, text: str) -> None:
@@ -141,4 +143,32 @@ def test_a_contract_names_all_columns(seeknal: Cli) -> None:
 )
 def test_check_takes_sql_that_runs(seeknal: Cli, sql: str) -> None:
     transform(seeknal.cwd, "a", sql)
+    seeknal("check")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT ada, bo FROM (PIVOT people ON name USING sum(net))",
+        "WITH p AS (PIVOT people ON name USING sum(net) GROUP BY id) SELECT p.ada FROM p",
+        "SELECT x FROM (SELECT unnest(place) FROM people)",
+        "SELECT z FROM (SELECT unnest(place, recursive := true) FROM people)",
+        "SELECT key FROM (SELECT unnest(list, recursive := true) FROM people)",
+        """SELECT q FROM (SELECT unnest(from_json(text, '{"q": "INT"}')) FROM people)""",
+    ],
+)
+def test_check_takes_columns_that_come_of_values(seeknal: Cli, sql: str) -> None:
+    rows = [
+        {"id": i, "name": name, "net": i, "place": {"x": i, "y": {"z": i}}}
+        | {"list": [{"key": i}], "text": '{"q": 1}'}
+        for i, name in enumerate(["ada", "bo"])
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), seeknal.cwd / "data/people.parquet")
+    people = "kind: source\nname: people\nsource: parquet\ntable: data/people.parquet\n"
+    node(seeknal.cwd, "people", people)
+    transform(seeknal.cwd, "a", sql)
+    transform(seeknal.cwd, "pivoted", "PIVOT people ON name USING sum(net)")
+    transform(seeknal.cwd, "b", "SELECT ada FROM pivoted")
+    seeknal("check")
+    seeknal("run")
     seeknal("check")
