@@ -121,6 +121,32 @@ def test_text_of_all_types_is_promoted_and_brought_back(types: Database) -> None
         plugin.discard(given.context, batch)
 
 
+def test_arrays_of_money_are_numbers_exact_or_refused(types: Database) -> None:
+    made(types, "money[]")
+    target = target_of(types, "s.t")
+
+    def rows(*texts: str) -> pa.Table:
+        return pa.table({"id": [1], "v": pa.array([[*texts, None]], pa.list_(pa.string()))})
+
+    types.write(target, rows("1.50", "-2000"), context=adopting(types))
+    assert types.value("SELECT v::numeric[]::text FROM s.t") == "{1.50,-2000.00,NULL}"
+    assert types.read(parts=("s", "t")).column("v").to_pylist() == [["1.50", "-2000.00", None]]
+    for text in ("1.505", "$1.50", "x"):
+        with pytest.raises(WriteRefused, match="column 'v' holds a value that its type") as told:
+            types.write(target, rows(text))
+        assert "number" in told.value.hint
+    whole = pa.table({"id": [1], "v": ["{{1.5},{2}}"]})
+    types.write(target, whole)
+    assert types.value("SELECT v::numeric[]::text FROM s.t") == "{{1.50},{2.00}}"
+
+
+def test_a_value_that_is_too_long_for_a_name_is_refused(types: Database) -> None:
+    made(types, "name")
+    with pytest.raises(WriteRefused, match="identifier too long") as told:
+        types.write(target_of(types, "s.t"), rows_of("a" * 64), context=adopting(types))
+    assert "63 bytes" in told.value.hint
+
+
 def test_money_and_arrays_of_numbers_are_exact_or_refused(types: Database) -> None:
     types.execute(
         "CREATE SCHEMA s", "CREATE TABLE s.t (id int PRIMARY KEY, m money, n numeric(5,2)[])"

@@ -75,8 +75,9 @@ def _refuse_rounded(
     for column, old in doubtful:
         name = sql.Identifier("r", column.name)
         if old.type.base == "money":
-            value = sql.SQL("CAST({} AS numeric)").format(name)
-            stored = sql.SQL("CAST(CAST({} AS money) AS numeric)").format(name)
+            number, money = type_sql(PgType("numeric", (), old.type.array)), type_sql(old.type)
+            value = sql.SQL("CAST({} AS {})").format(name, number)
+            stored = sql.SQL("CAST(CAST({} AS {}) AS {})").format(value, money, number)
         elif old.type.args and old.type.base not in ("character", "character varying"):
             base = type_sql(unbounded(old.type))
             value = sql.SQL("CAST({} AS {})").format(name, base)
@@ -114,6 +115,8 @@ def _refuse_unparsed(
 def _refusal(target: str, column: Column, old: TableColumn, why: str) -> WriteRefused:
     return WriteRefused(
         f"{target}: column {column.name!r} holds a value that its type {old.declared} {why}",
-        "write the value in the SQL as PostgreSQL prints it, or NULL",
+        "write a number with the digits that the currency has, or NULL"
+        if old.type.base == "money"
+        else "write the value in the SQL as PostgreSQL prints it, or NULL",
         target=target,
     )

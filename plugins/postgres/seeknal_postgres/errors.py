@@ -58,6 +58,7 @@ _REFUSED = (
     pg.TooManyColumns,
     pg.ProgramLimitExceeded,
     pg.RaiseException,
+    pg.NameTooLong,
 )
 
 
@@ -69,6 +70,8 @@ def _hint(error: psycopg.Error, what: str) -> str:
         return f"write as the table's owner, or grant the role BYPASSRLS ({what})"
     if isinstance(error, pg.InsufficientPrivilege):
         return f"grant the role what is missing on {what}, then run again"
+    if isinstance(error, pg.NameTooLong):
+        return "a column of type name holds 63 bytes: shorten the value, or make the column text"
     if isinstance(error, pg.DiskFull):
         return "free space on the server, then run again"
     if isinstance(error, pg.FeatureNotSupported) and "view" in (error.diag.message_detail or ""):

@@ -311,5 +311,8 @@ def converted(
         ).format(value)
     elif column.type == PgType("uuid"):
         value = sql.SQL("encode({}, 'hex')::uuid").format(value)
+    elif old == PgType("money", array=True):
+        # Its text has the marks of the database's lc_monetary.
+        value = sql.SQL("CAST({} AS numeric[])").format(value)
     cast = sql.SQL("CAST({} AS {})").format(value, type_sql(kind))
     return cast + sql.SQL(f" COLLATE {collation}") if collation else cast

@@ -91,8 +91,8 @@ def fit(new: PgType, old: PgType, *, enum: bool = False) -> Fit | None:
         if not (new.array and old.array):
             # The text of a whole array, which may have several dimensions.
             return Fit() if new == PgType("text") else None
-        if new.base == "text" and old.base == "numeric":
-            return Fit()  # an array of numeric is read so
+        if new.base == "text" and old.base in ("numeric", "money"):
+            return Fit()  # arrays of these are read so
         inner = fit(new.element(), old.element(), enum=enum)
         if inner is None or inner.widen is None:
             return inner

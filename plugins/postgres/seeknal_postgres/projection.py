@@ -145,7 +145,9 @@ def _column(column: Any, kind: str, element: str | None) -> ReadColumn:
     if element is not None and kind not in _VECTORS:
         if element in _SCALARS:
             return ReadColumn(name=name, arrow=pa.list_(_SCALARS[element]))
-        return ReadColumn(name=name, arrow=pa.list_(pa.string()), cast=f"{_TEXT}[]")
+        # The text of money has the marks of the database's lc_monetary.
+        through = f"{_NUMERIC}[]::" if element == "money" else ""
+        return ReadColumn(name=name, arrow=pa.list_(pa.string()), cast=f"{through}{_TEXT}[]")
     if kind in _SCALARS:
         return ReadColumn(name=name, arrow=_SCALARS[kind])
     if kind == "money":
