@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seeknal_core.engine import quoting
+from seeknal_core.engine import quoting, statements
 from seeknal_core.engine.columns import projection, storable_schema, stored_columns
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.engine.protocol import Output
@@ -42,11 +42,13 @@ def copy_query(node: str, cursor: duckdb.DuckDBPyConnection, sql: str, staging: 
     relation = bind(cursor, sql)
     columns = stored_columns(node, relation.columns, relation.types)
     cast = projection(columns)
+    del relation  # Its plan of a large statement would stay beside that of the copy.
     select = f"SELECT {cast} FROM (\n{sql}\n)" if cast else f"\n{sql}\n"
+    copy = f"COPY ({select}) TO {quoting.text(str(staging.file()))} {_OPTIONS}"
     try:
-        cursor.execute(f"COPY ({select}) TO {quoting.text(str(staging.file()))} {_OPTIONS}")
+        cursor.execute(statements.parsed(copy))
     except duckdb.ConversionException:
-        check_narrowing(node, relation)
+        check_narrowing(node, bind(cursor, sql))
         raise
     rows = cursor.fetchone()
     return _output(staging, rows)
@@ -74,7 +76,7 @@ def copy_relation(node: str, relation: duckdb.DuckDBPyRelation, staging: Staging
 def bind(cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
     """Bind a query; where that fails, by an error that has the line."""
     try:
-        return cursor.sql(sql)
+        return cursor.sql(statements.parsed(sql))
     except (duckdb.BinderException, duckdb.CatalogException):
         # A relation's own message lacks the place.
         cursor.execute(f"EXPLAIN\n{sql}")

@@ -27,6 +27,9 @@ KINDS = ("source", "transform")
 #: Forms that a CTE or an earlier statement's table may hide.
 ONE_PART = ("input", "this", "whole", "bare")
 
+#: Tokens above which a statement is not given to the parser, whose tree takes 1 kB for each.
+_PARSED_TOKENS = 20_000
+
 _INPUT = re.compile(r"input_(\d+)", re.IGNORECASE)
 #: What comes before a table that can have no alias (``DESCRIBE t``, ``TABLE t``).
 _NO_ALIAS_AFTER = frozenset({"DESCRIBE", "DESC", "SUMMARIZE", "SHOW", "TABLE"})
@@ -63,7 +66,7 @@ class Reference:
 
 @attrs.frozen(kw_only=True)
 class Analysis:
-    """The references of a text in order of place, and how many statements sqlglot failed on."""
+    """The references of a text in order of place, and how many statements had no parse by sqlglot."""
 
     references: tuple[Reference, ...]
     unparsed: int = 0
@@ -87,7 +90,14 @@ class Found:
 
 @functools.lru_cache(maxsize=4096)
 def analyze(sql: str, dialect: str = "duckdb") -> Analysis:
-    """Find the references of `sql`, templates expanded.
+    """Find the references of `sql`, templates expanded; see `analyze_tokens`."""
+    return analyze_tokens(sql, split(tokenize(sql)), dialect)
+
+
+def analyze_tokens(
+    sql: str, statements: Sequence[Sequence[Token]], dialect: str = "duckdb"
+) -> Analysis:
+    """Find the references of `sql`, whose tokens are known, statement by statement.
 
     Returns:
         What was found, whether or not such nodes exist. What stands in strings and
@@ -99,8 +109,9 @@ def analyze(sql: str, dialect: str = "duckdb") -> Analysis:
     references: list[Reference] = []
     created: set[str] = set()
     unparsed = 0
-    for tokens in split(tokenize(sql)):
-        found = _parse_and_find(sql, tokens, created, dialect)
+    for tokens in statements:
+        large = len(tokens) > _PARSED_TOKENS
+        found = None if large else _parse_and_find(sql, tokens, created, dialect)
         if found is None:
             unparsed += 1
             found = scan(tokens, created)

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from seeknal_core.cache import Cache, key_of
-from seeknal_core.graph.references import Reference, analyze
+from seeknal_core.graph.references import Reference, analyze_tokens
 from seeknal_core.graph.tokens import TOKENIZER_VERSION, canonical, split, tokenize
 from seeknal_core.graph.volatility import volatile_parts
 
@@ -58,11 +58,12 @@ class Texts:
         found = self._cache.get(key)
         if found is None:
             tokens = tokenize(text)
+            statements = split(tokens)
             known = SqlText(
                 canonical=canonical(tokens),
-                statements=tuple((each[0].start, each[-1].end) for each in split(tokens)),
+                statements=tuple((each[0].start, each[-1].end) for each in statements),
                 volatile=volatile_parts(tokens),
-                references=analyze(text).references,
+                references=analyze_tokens(text, statements).references,
             )
             self._cache.put(key, _written(known))
         else:

@@ -405,3 +405,32 @@ def test_the_digest_counts_rows_that_occur_twice(lab: Lab) -> None:
 
     assert twice(1, 2) != twice(3, 4)
     assert lab.digest("SELECT 'nan'::DOUBLE AS a") == lab.digest("SELECT 'nan'::DOUBLE AS a")
+
+
+#: Longer than what is parsed beside the engine.
+_LONG = ",\n".join(f"'branch {i:09d}'" for i in range(8_000))
+
+
+def test_a_large_statement_is_run_as_a_small_one_is(lab: Lab) -> None:
+    made = lab.sql(f"CREATE TEMP TABLE t AS SELECT 'x' AS a; FROM t WHERE a NOT IN ({_LONG})")
+    assert rows(made) == [{"a": "x"}]
+    error = refusal(lab, f"SELECT 1 AS a WHERE 'a' IN ({_LONG})\nAND missing = 1")
+    assert "line 8001" in error.message
+    assert "missing" in error.message
+    error = refusal(lab, f"SELECT 1 AS a WHERE 'a' IN ({_LONG}) FROM FROM")
+    assert "FROM" in error.message
+    error = refusal(lab, f"SELECT {2**127 - 1}::HUGEINT AS big, 'a' IN ({_LONG}) AS b")
+    assert "'big' holds an integer of more than 38 digits" in error.message
+
+
+def test_what_a_large_statement_may_not_do_is_refused(lab: Lab) -> None:
+    comment = "/* " + "x " * 90_000 + "*/"
+    for sql, message in (
+        (f"{comment} CREATE TABLE t AS SELECT 1", "would be seen by other nodes"),
+        (f"{comment} COPY (SELECT 1) TO 'x'", "COPY is not allowed"),
+        (f"SELECT {comment} * FROM \"READ_CSV\" ('x')", "reads files itself"),
+        (f"SELECT 'a' IN ({_LONG}) FROM iceberg_scan('x')", "reads files itself"),
+        (f"SELECT 'a' IN ({_LONG}) FROM query('SELECT 1')", "is not allowed"),
+        (f"SELECT 'a' IN ({_LONG}); DELETE FROM t", "DELETE is not allowed"),
+    ):
+        assert message in refusal(lab, sql).message

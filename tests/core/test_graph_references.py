@@ -194,3 +194,17 @@ def test_a_column_of_an_inner_table_called_as_a_kind_is_not_taken_for_the_outer_
     inner = "(select source.a.x from (select 1 as a) as source)"
     (found,) = analyze(f"select {inner}, source.a.y from source.a").references
     assert found.qualifiers == ((len(f"select {inner}, "), len(f"select {inner}, source.a")),)
+
+
+def test_a_statement_of_very_many_tokens_is_scanned() -> None:
+    text = (
+        "with c as (select * from source.a) select source.b.x, y in ({}) as z"
+        " from c, source.b join ref('transform.d') as d using (k), orders"
+    )
+    small, large = (analyze(text.format(", ".join("1" * n))) for n in (9, 20_000))
+    assert (small.unparsed, large.unparsed) == (0, 1)
+    found = [
+        [(each.form, each.parts, each.alias) for each in one.references] for one in (small, large)
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
