@@ -32,6 +32,7 @@ _PLAIN_CSV = frozenset({
     "path", "delimiter", "delim", "header", "null", "decimal", "thousands", "date_format",
     "timestamp_format", "on_bad_rows", "sha256", "hive",
 })  # fmt: skip
+_HEAD_BYTES = 1_000_000
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -144,12 +145,18 @@ def _csv_header(path: Path, params: Mapping[str, object]) -> Sequence[str]:
     if params.keys() - _PLAIN_CSV or params.get("header") is False:
         return ()
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        first = file.readline(65_536).decode("utf-8-sig")
+        # Universal newlines, and a long header; what is longer is not known.
+        first = file.read(_HEAD_BYTES).decode("utf-8-sig", "ignore")
+    first, ended, _ = first.lstrip().replace("\r", "\n").partition("\n")
+    if not ended:
+        return ()
     given = params.get("delimiter") or params.get("delim")
     delimiter = str(given) if given else max(_DELIMITERS, key=first.count)
     if len(delimiter) != 1 or '"' in first:
         return ()
-    return next(csv.reader([first], delimiter=delimiter), [])
+    # Trimmed and named as the reader does it.
+    names = next(csv.reader([first], delimiter=delimiter), [])
+    return [name.strip() or f"column{index}" for index, name in enumerate(names)]
 
 
 class _Stored:

@@ -172,3 +172,11 @@ def test_check_takes_columns_that_come_of_values(seeknal: Cli, sql: str) -> None
     seeknal("check")
     seeknal("run")
     seeknal("check")
+
+
+def test_check_reads_a_header_as_the_reader_does(seeknal: Cli) -> None:
+    long = ",".join(f"c{number}" for number in range(9_000))
+    for head in ("id , day\n", "id,day\r1,2\r", f"{long},day\n", "id,,day\n"):
+        (seeknal.cwd / "data/orders.csv").write_text(head, newline="")
+        transform(seeknal.cwd, "a", "SELECT day FROM orders")
+        seeknal("check")
