@@ -458,3 +458,16 @@ def test_a_number_among_the_nulls_is_not_the_number_of_a_file(read: Files) -> No
     assert found[0] == (None, "000.csv")
     assert found[1:4] == [(2, "001.csv"), (3, "002.csv"), (4, "003.csv")]
     assert found[4] == (None, "004.csv")
+
+
+def test_a_format_does_not_round_nanoseconds_or_drop_an_offset(read: Files) -> None:
+    nanoseconds: dict[str, Any] = {"timestamp_format": "%Y-%m-%d %H:%M:%S.%n"}
+    digits = "d\n2024-01-01 12:00:01.123456789\n"
+    assert read(digits, **nanoseconds) == [("2024-01-01 12:00:01.123456789",)]
+    assert "would be lost" in read.refused(digits, {"d": "timestamp"}, **nanoseconds)
+    offset: dict[str, Any] = {"timestamp_format": "%Y-%m-%d %H:%M:%S%z"}
+    said = read.refused("d\n2024-01-01 12:00:01+05\n", {"d": "timestamp"}, **offset)
+    assert "it has an offset" in said
+    zone: dict[str, Any] = {"timestamp_format": "%Y-%m-%d %H:%M:%S %Z"}
+    found = read("d\n2024-01-01 12:00:01 Europe/Berlin\n", **zone)
+    assert found == [(datetime(2024, 1, 1, 11, 0, 1, tzinfo=UTC),)]

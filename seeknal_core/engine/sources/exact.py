@@ -259,7 +259,11 @@ def _date(text: str, forms: Forms) -> str:
 def _timestamp(text: str, forms: Forms) -> str:
     if forms.timestamp_format is not None:
         found = f"TRY_STRPTIME({text}, {quoted(forms.timestamp_format)})"
-        return f"CASE WHEN {_usual_year(found)} THEN ({found})::TIMESTAMP END"
+        if has_offset(forms.timestamp_format):
+            return "NULL::TIMESTAMP"
+        # %n reads nanoseconds, of which a timestamp would be rounded.
+        whole = f"({found})::TIMESTAMP = ({found})"
+        return f"CASE WHEN {whole} AND {_usual_year(found)} THEN ({found})::TIMESTAMP END"
     cast = f"TRY_CAST({text} AS TIMESTAMP)"
     form = rf"{_DAY}([ T]{_CLOCK})?"
     return (
@@ -286,8 +290,8 @@ def _moment(text: str, forms: Forms) -> str:
 
 
 def has_offset(format: str) -> bool:
-    """Tell whether a format of ``strptime`` reads an offset from UTC."""
-    return "%z" in format.replace("%%", "")
+    """Tell whether a format of ``strptime`` reads an offset from UTC, or a zone's name."""
+    return any(code in format.replace("%%", "") for code in ("%z", "%Z"))
 
 
 def _has_year(value: str) -> str:
