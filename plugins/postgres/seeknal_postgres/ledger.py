@@ -127,8 +127,12 @@ class Ledger:
 
     def exists(self) -> bool:
         """Whether the ledger stands in this database and may be read."""
+        # to_regclass fails on a schema that the role may not use.
         row = self.conn.execute(
-            "SELECT to_regclass(%s) IS NOT NULL", [f"{quote(self.schema)}.targets"]
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
+            " ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = 'targets'"
+            " AND has_schema_privilege(n.oid, 'USAGE'))",
+            [self.schema],
         ).fetchone()
         return bool(row and row[0])
 
