@@ -471,3 +471,7 @@ def test_a_format_does_not_round_nanoseconds_or_drop_an_offset(read: Files) -> N
     zone: dict[str, Any] = {"timestamp_format": "%Y-%m-%d %H:%M:%S %Z"}
     found = read("d\n2024-01-01 12:00:01 Europe/Berlin\n", **zone)
     assert found == [(datetime(2024, 1, 1, 11, 0, 1, tzinfo=UTC),)]
+
+
+def test_a_tab_may_be_written_with_a_backslash(read: Files) -> None:
+    assert read("a\tb\n1\t2\n", delimiter="\\t") == [(1, 2)]

@@ -68,7 +68,8 @@ def look(reading: Reading, path: Path) -> Look | None:
         return None
     quote = '"' if params.quote is None else params.quote
     dialect = Dialect(
-        delimiter=params.delimiter or ",",
+        # Unquoted in YAML, \\t is two characters; DuckDB takes them for a tab, too.
+        delimiter=(params.delimiter or ",").replace("\\t", "\t"),
         quote=quote,
         escape=quote if params.escape is None else params.escape,
         comment=params.comment or "",
