@@ -196,7 +196,14 @@ def link_targets(
             for target, origin in zip(targets, origins, strict=True):
                 if target.name not in standing:
                     script.add(creation(target.name, origin.name, columns[origin.name]))
-            script.flush()
+            try:
+                script.flush()
+            except pg.DuplicateTable as error:
+                raise WriteRefused(
+                    f"{place}: {said(error)}, and is not a link of ours",
+                    "drop or rename it, or take it over with --all-targets --adopt",
+                    target=place,
+                ) from error
             for target, origin in zip(targets, origins, strict=True):
                 if target.name in standing:
                     _renew(context, ledger, target.name, origin.name, columns[origin.name])
