@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seeknal_core.errors import ConfigError, EngineError, Problem, SeeknalError
+from seeknal_core.run import keys
 from seeknal_core.run.keys import expanded_source, is_remote
 from seeknal_core.run.session import Session, enabled_targets
 from seeknal_core.specs import FILE_TYPES, AnyNode, SourceNode, SqlNode
@@ -53,20 +54,33 @@ def name_problems(session: Session) -> list[Problem]:
 def _problems(session: Session, binder: Callable[[], Binder]) -> Iterator[Problem]:
     known: dict[str, Columns | None] = {}
     stored = _Stored(session)
+    nodes, inputs = session.graph.nodes, session.graph.inputs
+
+    @functools.cache
+    def is_current(id: str) -> bool:
+        """Whether the files that a node's rows come from are those that were read."""
+        node = nodes[id]
+        if isinstance(node, SourceNode) and node.type in FILE_TYPES:
+            return stored.holds_files_of(node)
+        return all(is_current(input) for input in inputs[id])
+
+    def held(id: str) -> Columns | None:
+        return stored.columns(nodes[id]) if is_current(id) else None
+
     for id in session.graph.order:
-        node = session.graph.nodes[id]
+        node = nodes[id]
         if isinstance(node, SqlNode):
             try:
-                known[id] = _bound(session, binder, node, known) or stored.columns(node)
+                known[id] = _bound(session, binder, node, known) or held(id)
             except EngineError as error:
                 known[id] = None
                 place = node.sql_location
                 line = place.line + max(error.line - 1, 0)
                 yield Problem(error.message, place.file, line, path=id, hint=error.hint)
         elif isinstance(node, SourceNode) and node.type in FILE_TYPES:
-            known[id] = _declared(node) or _of_file(session, node) or stored.columns(node)
+            known[id] = _declared(node) or _of_file(session, node) or held(id)
         else:
-            known[id] = _declared(node) or stored.columns(node)
+            known[id] = _declared(node) or held(id)
     for node in session.graph.nodes.values():
         yield from _outside_sql(session, node, known)
 
@@ -173,6 +187,21 @@ class _Stored:
             self._record = StateStore(target / "state").load(session.environment.name)
         except SeeknalError:
             self._record = None
+
+    def holds_files_of(self, node: SourceNode) -> bool:
+        """Tell whether what is stored was read from the files that are there now."""
+        from seeknal_core.engine.files import FileDigests
+
+        record = self._record.nodes.get(node.id) if self._record is not None else None
+        if record is None or keys.is_remote(node):
+            return False
+        target = Path(self._session.settings.root) / "target"
+        digests = FileDigests(target / "state" / "file-digests.json")
+        try:
+            read = keys.file_read(self._session, node, digests, target / "tmp")
+        except SeeknalError:
+            return False
+        return self._store.resolve(read.content_key) == record.content_key
 
     def columns(self, node: AnyNode) -> Columns | None:
         """Return the columns of what is stored, None where that is of another definition."""

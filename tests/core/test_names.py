@@ -180,3 +180,17 @@ def test_check_reads_a_header_as_the_reader_does(seeknal: Cli) -> None:
         (seeknal.cwd / "data/orders.csv").write_text(head, newline="")
         transform(seeknal.cwd, "a", "SELECT day FROM orders")
         seeknal("check")
+
+
+def test_check_trusts_what_is_stored_only_while_the_files_are_the_same(seeknal: Cli) -> None:
+    root = seeknal.cwd
+    file = root / "data/events.json"
+    file.write_text('[{"id": 1}]')
+    node(root, "events", "kind: source\nname: events\nsource: json\ntable: data/events.json\n")
+    transform(root, "t", "SELECT id FROM events")
+    seeknal("run")
+    transform(root, "t", "SELECT id, kind FROM events")
+    assert "kind" in seeknal("check", code=2).said
+    file.write_text('[{"id": 1, "kind": "a"}]')
+    seeknal("check")
+    seeknal("run")
