@@ -53,7 +53,7 @@ class CsvParams(TextParams):
         if self.encoding is not None and "{{" not in self.encoding:
             try:
                 "".encode(self.encoding)
-            except LookupError:
+            except (LookupError, UnicodeError):
                 hint = "write e.g. utf-8, latin-1, cp1252 or utf-16"
                 yield Mistake("is not the name of an encoding", hint, "encoding")
         if self.columns is not None:

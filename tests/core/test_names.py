@@ -194,3 +194,12 @@ def test_check_trusts_what_is_stored_only_while_the_files_are_the_same(seeknal: 
     file.write_text('[{"id": 1, "kind": "a"}]')
     seeknal("check")
     seeknal("run")
+
+
+def test_a_file_nested_too_deeply_and_an_encoding_that_is_none_are_named(seeknal: Cli) -> None:
+    root = seeknal.cwd
+    (root / "data/deep.jsonl").write_text('{"x": ' + "[" * 3000 + "]" * 3000 + "}\n")
+    node(root, "deep", "kind: source\nname: deep\nsource: jsonl\ntable: data/deep.jsonl\n")
+    assert "nested too deeply" in seeknal("run", code=1).said
+    node(root, "orders", ORDERS + "params: {encoding: undefined}\n")
+    assert "not the name of an encoding" in seeknal("check", code=2).said

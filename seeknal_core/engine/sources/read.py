@@ -76,6 +76,11 @@ def read_files(
             raise EngineError(
                 f"{source.id}: {Path(str(error.filename)).name} is gone", "try again"
             ) from None
+        except RecursionError:
+            raise EngineError(
+                f"{source.id}: a record is nested too deeply",
+                "write the file with less nesting",
+            ) from None
         staging.file().unlink()
     raise EngineError(
         f"{source.id}: the files changed each time they were read",
