@@ -127,12 +127,8 @@ class Ledger:
 
     def exists(self) -> bool:
         """Whether the ledger stands in this database and may be read."""
-        # to_regclass fails on a schema that the role may not use.
         row = self.conn.execute(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
-            " ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = 'targets'"
-            " AND has_schema_privilege(n.oid, 'USAGE'))",
-            [self.schema],
+            "SELECT to_regclass(%s) IS NOT NULL", [f"{quote(self.schema)}.targets"]
         ).fetchone()
         return bool(row and row[0])
 

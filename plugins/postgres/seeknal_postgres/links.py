@@ -530,7 +530,14 @@ def _as_owner(conn: Conn, owner: str) -> Iterator[bool]:
 def _book_of(context: ExecutionContext, conn: Conn, name: QualifiedName, oid: int) -> Ledger | None:
     """Return the ledger that has a view as a link, None where none has."""
     own = Ledger.of(context, conn)
-    books = [*([own] if own.exists() else []), *own.siblings(connection_of(context).state_schema)]
+    # The link's owner need not be a role that may use this environment's ledger.
+    row = conn.execute(
+        "SELECT coalesce(bool_or(has_schema_privilege(oid, 'USAGE')), false)"
+        " FROM pg_catalog.pg_namespace WHERE nspname = %s",
+        [own.schema],
+    ).fetchone()
+    usable = bool(row and row[0]) and own.exists()
+    books = [*([own] if usable else []), *own.siblings(connection_of(context).state_schema)]
     for book in books:
         link = find(book, [name]).get(name)
         if link is not None and link.oid == oid:

@@ -65,6 +65,10 @@ class Write:
         return Mode.FULL if self.context.full_refresh else self.target.mode
 
 
+#: How often a write begins again where the schema that it made is taken away under it.
+_AGAIN = 5
+
+
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
     """Carry out the hook of the same name."""
     columns = columns_of(snapshot.schema, str(target.name))
@@ -87,13 +91,16 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
             reraise=True,
         )
         try:
-            try:
-                return retrying(_attempt, write)
-            except (pg.UndefinedTable, pg.InvalidSchemaName):
-                # Somebody took back what they had made for a write that was refused.
-                pool.done -= {book.schema, f"schema {target.name.parts[0]}"}
-                ledgers.ensure(context, pool, conn, target)
-                return retrying(_attempt, write)
+            for left in reversed(range(_AGAIN)):
+                try:
+                    return retrying(_attempt, write)
+                except (pg.UndefinedTable, pg.InvalidSchemaName):
+                    if not left:
+                        raise
+                    # Somebody took back what they had made for a write that was refused.
+                    pool.done -= {book.schema, f"schema {target.name.parts[0]}"}
+                    ledgers.ensure(context, pool, conn, target)
+            raise AssertionError("unreachable")
         except WriteRefused:
             cleanup.take_back(pool, conn, book, target)
             raise
