@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from opentelemetry.trace import Span
 
@@ -15,20 +15,30 @@ from seeknal_core.types import (
     Connection,
     ConnectionSpec,
     ExecutionContext,
+    Linked,
+    Origin,
     Owned,
+    PromotionNote,
     Published,
     QualifiedName,
+    Since,
     Snapshot,
     Source,
     SourceSpec,
     SourceStream,
     Staged,
+    Swept,
     Target,
+    TargetChange,
     TargetSpec,
     TargetState,
+    WritePreview,
     WriteResult,
 )
 from seeknal_opentelemetry.spans import hook_span, put, put_batch, put_target
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 T = TypeVar("T")
 Call = Generator[None, T, T]
@@ -210,6 +220,115 @@ def drop_target(context: ExecutionContext, owned: Owned) -> Call[bool]:
     """Trace it."""
     with hook_span("drop_target", context) as span:
         put(span, target=str(owned.name))
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def preview_write(
+    context: ExecutionContext, target: Target, schema: pa.Schema
+) -> Call[WritePreview]:
+    """Trace it, with the number of columns."""
+    with hook_span("preview_write", context) as span:
+        put_target(span, target)
+        put(span, columns=len(schema))
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def changes_since(
+    context: ExecutionContext, targets: tuple[Target, ...], since: tuple[Since, ...]
+) -> Call[tuple[TargetChange, ...]]:
+    """Trace it, with all names."""
+    with hook_span("changes_since", context) as span:
+        put(span, targets=[str(target.name) for target in targets])
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> Call[WriteResult]:
+    """Trace it, with the rows of the table."""
+    with hook_span("adopt_target", context) as span:
+        put_target(span, target)
+        result = yield
+        put(span, rows_after=result.rows_after)
+        return result
+
+
+@hookimpl(wrapper=True)
+def can_link(context: ExecutionContext, target: Target, origin: Origin) -> Call[str]:
+    """Trace it, with the table that the link would read."""
+    with hook_span("can_link", context) as span:
+        put_target(span, target)
+        put(span, origin=str(origin.name))
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def can_link_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
+) -> Call[tuple[str, ...]]:
+    """Trace it, with all names."""
+    with hook_span("can_link_targets", context) as span:
+        put(span, targets=[str(target.name) for target in targets])
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def link_target(context: ExecutionContext, target: Target, origin: Origin) -> Call[Linked]:
+    """Trace it, with the table that the link reads."""
+    with hook_span("link_target", context) as span:
+        put_target(span, target)
+        put(span, origin=str(origin.name))
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def link_targets(
+    context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
+) -> Call[tuple[Linked, ...]]:
+    """Trace it, with all names."""
+    with hook_span("link_targets", context) as span:
+        put(span, targets=[str(target.name) for target in targets])
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def unlink_target(context: ExecutionContext, target: Target) -> Call[bool]:
+    """Trace it."""
+    with hook_span("unlink_target", context) as span:
+        put_target(span, target)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool) -> Call[Swept]:
+    """Trace it, with how many leftovers were removed."""
+    with hook_span("sweep", context) as span:
+        found = yield
+        put(span, removed=found.removed)
+        return found
+
+
+@hookimpl(wrapper=True)
+def note_promotion(context: ExecutionContext, note: PromotionNote) -> Call[bool]:
+    """Trace it, with the promotion."""
+    with hook_span("note_promotion", context) as span:
+        put(span, promotion=note.promotion)
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def list_promotions(context: ExecutionContext) -> Call[tuple[PromotionNote, ...]]:
+    """Trace it."""
+    with hook_span("list_promotions", context):
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def forget_promotion(context: ExecutionContext, promotion: str) -> Call[bool]:
+    """Trace it, with the promotion."""
+    with hook_span("forget_promotion", context) as span:
+        put(span, promotion=promotion)
         return (yield)
 
 
