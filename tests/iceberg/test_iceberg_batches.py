@@ -16,7 +16,7 @@ from pyiceberg.exceptions import ForbiddenError
 from seeknal_core.errors import StaleStage, Unreachable, WriteRefused
 from seeknal_core.types import Mode, Target
 from seeknal_iceberg import plugin
-from seeknal_iceberg.catalog import PatientRestCatalog
+from seeknal_iceberg.rest import PatientRestCatalog
 from support.iceberg import Bench, Promotion
 
 TESTS = str(Path(__file__).parents[1])

@@ -10,7 +10,7 @@ from pyiceberg.table import CommitTableRequest, Namespace, TableIdentifier
 
 from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg.catalog import PatientRestCatalog
+from seeknal_iceberg.rest import PatientRestCatalog
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
