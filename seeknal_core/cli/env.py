@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import click
 
+from seeknal_core.cli.asking import confirm
 from seeknal_core.cli.plan import apply, plan
 from seeknal_core.cli.promote import promote, rollback
 from seeknal_core.cli.reading import diff, project
@@ -268,7 +269,7 @@ def _delete(
             "refused": [],
             "left": list(left),
         }
-        if not yes and not click.confirm(question):
+        if not yes and not confirm(question):
             say("nothing was deleted")
             return document
         if not keep_targets:

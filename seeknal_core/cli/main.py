@@ -145,7 +145,8 @@ def cli(ctx: click.Context, project_dir: str | None, verbose: bool, debug: bool)
     A project is a folder of YAML sources and SQL or Python transforms. Each
     environment reads its own sources and writes its own tables.
     """
-    ctx.obj = {"project_dir": project_dir, "verbose": verbose or debug, "debug": debug}
+    given = ctx.obj or {}
+    ctx.obj = {**given, "project_dir": project_dir, "verbose": verbose or debug, "debug": debug}
 
 
 def _show_tracebacks() -> None:
@@ -186,7 +187,9 @@ def _run(args: list[str]) -> int:
     if debug:
         _show_tracebacks()
     try:
-        result: Any = cli.main(args=args, prog_name="seeknal", standalone_mode=False)
+        result: Any = cli.main(
+            args=args, prog_name="seeknal", standalone_mode=False, obj={"typed": tuple(args)}
+        )
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _fail(Interrupted("stopped by the user"), debug=False, as_json=as_json)
     except click.ClickException as error:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import click
 
+from seeknal_core.cli.asking import confirm, confirm_replacing
 from seeknal_core.cli.options import request_from
-from seeknal_core.cli.render import counted, make_reporter, output_for, print_table, profile_line
+from seeknal_core.cli.render import (
+    counted,
+    make_reporter,
+    output_for,
+    paused,
+    print_table,
+    profile_line,
+)
+from seeknal_core.run.replacing import Replaced
 from seeknal_core.types import Cancellation, redact
 
 
@@ -98,6 +108,12 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
         if wanted.policy.value == "ship" and not given["dry_run"]:
             _confirm_ship(session, name, yes=given["yes"])
         with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
+
+            def asked(tables: Sequence[Replaced]) -> None:
+                with paused(reporter):
+                    confirm_replacing(tables, yes=given["yes"])
+
+            wanted = attrs.evolve(wanted, confirm=asked)
             report = promote_into(session, name, wanted, reporter)
         if as_json:
             text = json.dumps(_as_mapping(report), ensure_ascii=False, indent=2)
@@ -136,7 +152,7 @@ def _confirm_ship(session: Any, name: str, *, yes: bool) -> None:
     sources = [id for id, node in session.graph.nodes.items() if node.kind == "source"]
     click.echo(f"ships {name}'s rows, read from: {', '.join(sources) or 'no source'}", err=True)
     question = f"Send {name}'s rows to {session.environment.name}?"
-    if not yes and not click.confirm(question, err=True):
+    if not yes and not confirm(question):
         raise ConfigError("nothing was shipped", "without --ship the destination's rows are used")
 
 

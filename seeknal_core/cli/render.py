@@ -101,6 +101,11 @@ class LiveReporter(LineReporter):
         self._task = progress.add_task("", total=None)
         self._running: list[str] = []
 
+    @property
+    def display(self) -> Any:
+        """What is drawn below the lines."""
+        return self._progress
+
     def started(self, nodes: int) -> None:
         """Set the bar's length."""
         self._progress.update(self._task, total=nodes)
@@ -162,6 +167,19 @@ def make_reporter(*, quiet: bool, verbose: bool) -> Iterator[Reporter]:
             yield LiveReporter(verbose, progress)
     else:
         yield LineReporter(verbose)
+
+
+@contextlib.contextmanager
+def paused(reporter: Reporter) -> Iterator[None]:
+    """Take the display of what is running away while a question is asked."""
+    display = reporter.display if isinstance(reporter, LiveReporter) else None
+    if display is not None:
+        display.stop()
+    try:
+        yield
+    finally:
+        if display is not None:
+            display.start()
 
 
 class _Quiet(LineReporter):

@@ -7,21 +7,25 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+import attrs
 import click
 
+from seeknal_core.cli.asking import confirm_replacing
 from seeknal_core.cli.options import environment_options, exact_option, request_from, run_options
 from seeknal_core.cli.render import (
     make_reporter,
     output_for,
+    paused,
     profile_line,
     render_preview,
     render_report,
     status_of,
 )
 from seeknal_core.run.execute import Options
+from seeknal_core.run.replacing import Replaced
 from seeknal_core.run.report import RunReport
 from seeknal_core.run.run import RunRequest
 from seeknal_core.run.run import run as run_project
@@ -63,6 +67,7 @@ from seeknal_core.types import Cancellation, redact
     is_flag=True,
     help="Let this environment write another one's tables.",
 )
+@click.option("--yes", is_flag=True, help="Delete rows by --full-refresh without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
 def run(
@@ -82,6 +87,7 @@ def run(
     only_changed: bool,
     exact: bool,
     allow_production_targets: bool,
+    yes: bool,
     as_json: bool,
 ) -> int:
     """Bring nodes and their targets up to date.
@@ -118,7 +124,12 @@ def run(
         if dry_run:
             return _preview(session, wanted, output if as_json else None)
         with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
-            report = run_project(session, wanted, reporter)
+
+            def confirm(tables: Sequence[Replaced]) -> None:
+                with paused(reporter):
+                    confirm_replacing(tables, yes=yes)
+
+            report = run_project(session, attrs.evolve(wanted, confirm=confirm), reporter)
         if as_json:
             text = json.dumps(report_as_mapping(report), ensure_ascii=False, indent=2)
             click.echo(redact(text), file=output)

@@ -28,6 +28,7 @@ from seeknal_core.errors import (
 )
 from seeknal_core.run.carry import Kept, Work, carry_out, references
 from seeknal_core.run.execute import Options
+from seeknal_core.run.replacing import Confirm, Replaced, replaced
 from seeknal_core.run.report import NodeStatus, Reporter
 from seeknal_core.run.run import is_stored, refuse_unfinished
 from seeknal_core.run.scope import Scope, compared, waits_of
@@ -44,7 +45,8 @@ class PromoteRequest:
 
     ``verify`` is ``counts``, ``checksum`` or empty (checksums up to a size).
     ``max_row_change`` is a fraction of the destination's rows, None for no gate.
-    ``abort`` is empty, ``undo``, ``keep`` or ``overwrite``.
+    ``abort`` is empty, ``undo``, ``keep`` or ``overwrite``. ``confirm`` hears of the tables
+    that lose rows to a full refresh, before anything is staged.
     """
 
     policy: Policy = Policy.AUTO
@@ -56,6 +58,7 @@ class PromoteRequest:
     abort: str = ""
     prune: bool = False
     options: Options = Options()
+    confirm: Confirm | None = None
 
 
 #: Snapshots up to this size are compared by checksum unless told otherwise, in bytes.
@@ -89,6 +92,7 @@ def promote(
             session,
             context=attrs.evolve(session.context, state_id=session.state.state_id(create=True)),
         )
+        session, request = _as_begun(session, source_name, request)
         report = _recover(session, source_name, request)
         if report is None:
             report = _Promoter(session, source_name, request, reporter).run()
@@ -97,6 +101,24 @@ def promote(
         profile=session.profile.path,
         profile_reason=session.profile.reason,
         seconds=time.monotonic() - started,
+    )
+
+
+def _as_begun(
+    session: Session, source_name: str, request: PromoteRequest
+) -> tuple[Session, PromoteRequest]:
+    """Return what an unfinished promotion was asked for, where this command goes on with it.
+
+    What it replaces was confirmed when it was begun.
+    """
+    found = promotions.load(session.state, session.environment.name)
+    if found is None or found.rollback or found.source != source_name:
+        return session, request
+    context = attrs.evolve(session.context, full_refresh=found.full_refresh, adopt=found.adopt)
+    confirmed = found.full_refresh or not session.context.full_refresh
+    return (
+        attrs.evolve(session, context=context),
+        attrs.evolve(request, confirm=None) if confirmed else request,
     )
 
 
@@ -202,7 +224,10 @@ class _Promoter:
             wanted = self._wanted(choice, choice.nodes, checks)
             report = self._report(choice, choice.nodes, wanted)
             foreseen = self._foreseen(choice, wanted)
-            return attrs.evolve(report, notes=(*report.notes, *foreseen))
+            losses = map(str, self._replaced(wanted))
+            return attrs.evolve(report, notes=(*report.notes, *foreseen, *losses))
+        if self._request.confirm is not None:
+            self._request.confirm(self._replaced(self._wanted(choice, choice.nodes, checks)))
         records = dict(choice.nodes)
         with self._store.shared_lock():
             if choice.rebuilt:
@@ -232,6 +257,10 @@ class _Promoter:
             left=tuple(name for name in report.left if name not in dropped),
             notes=(*report.notes, *(f"dropped {name}" for name in dropped), *left),
         )
+
+    def _replaced(self, wanted: Sequence[TargetCheck]) -> tuple[Replaced, ...]:
+        """Return the tables that lose rows to a full refresh."""
+        return replaced(self._session, wanted, self._destination.record)
 
     def _rebuild(self, choice: Choice) -> dict[str, NodeRecord]:
         """Run nodes on the destination's sources, into snapshots only."""

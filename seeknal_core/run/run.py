@@ -19,6 +19,7 @@ from seeknal_core.run.describe import updated_manifest
 from seeknal_core.run.execute import Options
 from seeknal_core.run.keys import digest
 from seeknal_core.run.looking import look
+from seeknal_core.run.replacing import Confirm, replaced
 from seeknal_core.run.report import Reporter, RunReport
 from seeknal_core.run.scope import Scope, make_scope
 from seeknal_core.run.session import Session, bind, load_plugins
@@ -29,7 +30,11 @@ from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 
 @attrs.frozen(kw_only=True)
 class RunRequest:
-    """What ``seeknal run`` was asked for. ``exact`` looks at every target's rows."""
+    """What ``seeknal run`` was asked for.
+
+    ``exact`` looks at every target's rows. ``confirm`` hears of the tables that lose rows
+    to a full refresh, before anything is written; None asks nobody.
+    """
 
     select: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -38,6 +43,7 @@ class RunRequest:
     only_changed: bool = False
     allow_production_targets: bool = False
     exact: bool = False
+    confirm: Confirm | None = None
 
 
 def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
@@ -83,7 +89,10 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
             checks = check_targets(session, chosen)
             others = other_records(session)
             guard(session, checks, others, allow_production=request.allow_production_targets)
-            return look(session, checks, record, exact=request.exact)
+            looked = look(session, checks, record, exact=request.exact)
+            if request.confirm is not None:
+                request.confirm(replaced(session, looked.values(), record))
+            return looked
 
         work = Work(
             scope=scope,

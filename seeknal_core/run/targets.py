@@ -364,7 +364,7 @@ def need(
             return Need.REFRESH
         same = not production.all_targets and _same(check, content_key, definition, production)
         return Need.SAME_AS_PRODUCTION if same else Need.NEW
-    if not adopt and _is_refused(check, held, full_refresh=full_refresh):
+    if not adopt and is_refused(check, held, full_refresh=full_refresh):
         return Need.REFUSED
     if full_refresh:
         return Need.REFRESH
@@ -422,7 +422,7 @@ def keeps_rows(check: TargetCheck) -> bool:
     return check.resolved.target.mode not in (Mode.FULL, Mode.UPSERT_BY_KEY)
 
 
-def _is_refused(check: TargetCheck, held: TargetRecord, *, full_refresh: bool) -> bool:
+def is_refused(check: TargetCheck, held: TargetRecord, *, full_refresh: bool = True) -> bool:
     """Tell whether only the user may say what becomes of the table."""
     if check.drift in (Drift.REPLACED, Drift.ELSEWHERE):
         return True

@@ -132,7 +132,7 @@ def test_what_dev_read_elsewhere_is_rebuilt_over_production_s_sources(
 
 @pytest.mark.usefixtures("own_source")
 def test_dev_s_rows_reach_production_only_by_ship_and_a_yes(project: Path, seeknal: Cli) -> None:
-    said = seeknal("env", "promote", "dev", "--ship", code=130).said
+    said = seeknal("env", "promote", "dev", "--ship", code=2).said
     assert "source.stored" in said
     assert len(rows(project, "sales/from_store")) == 5
     done = promote(seeknal, "--ship", "--yes")
@@ -165,7 +165,13 @@ def test_a_node_that_adds_rows_is_shipped_only_when_asked(project: Path, seeknal
 def test_full_refresh_replaces_the_rows_of_an_append(project: Path, seeknal: Cli) -> None:
     big(project, 25, "materialization: {type: folder, table: sales.big, mode: append}\n")
     apply(seeknal)
-    promote(seeknal, "--full-refresh")
+    before = files(project)
+    said = seeknal("env", "promote", "dev", "--full-refresh", code=2).err
+    assert "sales.big (append) has 2 rows" in said
+    assert "Next: answer with --yes: seeknal env promote dev --full-refresh --yes" in said
+    assert files(project) == before
+    assert "has 2 rows" in str(promote(seeknal, "--full-refresh", "--dry-run")["notes"])
+    promote(seeknal, "--full-refresh", "--yes")
     assert len(rows(project, "sales/big")) == 1
 
 

@@ -32,7 +32,7 @@ def test_rows_that_somebody_changed_are_written_again_or_refused(shop: Shop) -> 
     assert run(shop, code=3)["shop.added"] == "refused"
     assert set(details(shop)) == {f"shop.{t}" for t in KEEPING}
     assert run(shop, "--select", "added", "--adopt")["shop.added"] == "taken over as it is"
-    assert run(shop, "--select", "daily", "--full-refresh")["shop.daily"] == "written"
+    assert run(shop, "--select", "daily", "--full-refresh", "--yes")["shop.daily"] == "written"
     assert set(run(shop).values()) == {"unchanged"}
 
 
@@ -79,7 +79,7 @@ def test_a_table_that_somebody_made_anew_is_left_alone_until_it_is_adopted(shop:
         shop.database.execute(f"CREATE TABLE shop.{table} (id bigint, other text)")
     found = run(shop, code=3)
     assert {found[f"shop.{t}"] for t in MODES} == {"refused"}
-    run(shop, "--adopt", "--full-refresh")
+    run(shop, "--adopt", "--full-refresh", "--yes")
     assert set(run(shop).values()) == {"unchanged"}
     assert count(shop, "added") == ROWS
 
@@ -91,7 +91,7 @@ def test_a_catalogs_tables_are_looked_at_too(shop: Shop) -> None:
     found = run(shop, code=3)
     assert [found[f"lake.shop.{t}"] for t in MODES] == ["written", "written", "refused", "refused"]
     assert run(shop, "--select", "added", "--adopt")["lake.shop.added"] == "taken over as it is"
-    assert run(shop, "--select", "daily", "--full-refresh")["lake.shop.daily"] == "written"
+    assert run(shop, "--select", "daily", "--full-refresh", "--yes")["lake.shop.daily"] == "written"
     assert set(run(shop).values()) == {"unchanged"}
 
 
@@ -120,3 +120,19 @@ def test_a_promotion_over_a_changed_table_names_a_command_that_works(shop: Shop)
     assert "seeknal run writes it again" in said
     shop.seeknal("run", "--select", "merged")
     shop.promote()
+
+
+def test_a_full_refresh_says_how_many_rows_go_and_asks(shop: Shop) -> None:
+    shop.database.execute("DELETE FROM shop.daily")
+    asked = shop.seeknal("run", "--full-refresh", code=2).err
+    kept = ("shop.merged", "shop.added", "lake.shop.merged", "lake.shop.added", "lake.shop.daily")
+    said = [line.split(" (")[0] for line in asked.splitlines() if f" has {ROWS} rows: " in line]
+    assert sorted(said) == sorted(kept)
+    assert "Next: answer with --yes: seeknal run --full-refresh --yes" in asked
+    # The tables are what they were: nothing was written.
+    assert count(shop, "daily") == 0 and count(shop, "whole") == ROWS
+    assert set(run(shop, "--full-refresh", "--yes").values()) == {"written"}
+    # Nothing goes: a table in mode full, and one that has no rows.
+    assert run(shop, "--select", "whole", "--full-refresh")["shop.whole"] == "written"
+    shop.database.execute("DELETE FROM shop.added")
+    assert " shop.added " not in shop.seeknal("run", "--full-refresh", code=2).err

@@ -45,7 +45,7 @@ def test_rows_that_somebody_changed_in_the_database_are_written_again_or_refused
     assert set(details(shop)) == {f"shop.{t}" for t in KEEPING}
     taken = run(shop, "--select", "added", "--adopt")
     assert taken["shop.added"] in ("taken over as it is", "unchanged")
-    assert run(shop, "--select", "daily", "--full-refresh")["shop.daily"] == "written"
+    assert run(shop, "--select", "daily", "--full-refresh", "--yes")["shop.daily"] == "written"
     assert set(run(shop).values()) == {"unchanged"}
     assert count(shop, "daily") == ROWS
 
@@ -88,7 +88,7 @@ def test_a_table_that_is_missing_is_written_unless_its_rows_are_in_no_snapshot(s
         shop.database.execute(f"DROP TABLE shop.{table}")
     found = run(shop, code=3)
     assert [found[f"shop.{t}"] for t in MODES] == ["written", "written", "refused", "refused"]
-    run(shop, "--full-refresh")
+    run(shop, "--full-refresh", "--yes")
     assert set(run(shop).values()) == {"unchanged"}
 
 
