@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seeknal_core.errors import SeeknalError
+from seeknal_core.run import names
 from seeknal_core.run.describe import columns_of, own_definition
 from seeknal_core.run.session import Session
 from seeknal_core.specs import SourceNode, SqlNode
@@ -19,8 +21,30 @@ from seeknal_core.types import Snapshot, read_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from seeknal_core.engine.binding import Binder, Columns
     from seeknal_core.engine.protocol import Engine
     from seeknal_core.engine.snapshots import SnapshotStore
+
+
+#: Types that have one name each in Arrow and in the engine, and are stored as they are.
+PLAIN = {
+    "bool": "BOOLEAN",
+    "int8": "TINYINT",
+    "int16": "SMALLINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "uint8": "UTINYINT",
+    "uint16": "USMALLINT",
+    "uint32": "UINTEGER",
+    "uint64": "UBIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "date32[day]": "DATE",
+    "timestamp[us]": "TIMESTAMP",
+    "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE",
+}
+_DECIMAL = re.compile(r"decimal128\((\d+), (\d+)\)|DECIMAL\((\d+),(\d+)\)")
 
 
 class Shapes:
@@ -50,6 +74,7 @@ class Shapes:
         self._same: dict[str, bool] = {}
         self._open = contextlib.ExitStack()
         self._engine: Engine | None = None
+        self._binder: Binder | None = None
         self._folder = Path()
 
     def close(self) -> None:
@@ -110,12 +135,32 @@ class Shapes:
         if not isinstance(node, SqlNode) or len(known) < len(inputs):
             return None
         try:
-            return self._computed(node, known)
+            return self._bound(node, known) or self._computed(node, known)
         except SeeknalError:
             return None  # What is wrong with it, the run says.
 
+    def _bound(self, node: SqlNode, inputs: Mapping[str, pa.Schema]) -> pa.Schema | None:
+        """Ask the engine's binder, which takes a tenth of the time.
+
+        Returns:
+            None where a type of an input or of the node is not a plain one.
+        """
+        columns = {id: in_words(schema) for id, schema in inputs.items()}
+        if None in columns.values():
+            return None
+        found = names.bound(self._session, self._open_binder, node, columns)
+        return None if found is None else stored_as(found)
+
+    def _open_binder(self) -> Binder:
+        if self._binder is None:
+            from seeknal_core.engine.binding import Binder
+
+            self._binder = self._open.enter_context(contextlib.closing(Binder()))
+        return self._binder
+
     def _computed(self, node: SqlNode, inputs: Mapping[str, pa.Schema]) -> pa.Schema:
         """Run a node's SQL over its inputs' columns, without a row."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         from seeknal_core.engine.snapshots import Staging
@@ -128,7 +173,9 @@ class Shapes:
             empty = {}
             for number, (id, schema) in enumerate(inputs.items()):
                 path = folder / f"{number}.parquet"
-                pq.write_table(schema.empty_table(), path, store_decimal_as_integer=True)
+                # Not schema.empty_table(), which imports pandas where it is installed.
+                empty_table = pa.Table.from_batches([], schema)
+                pq.write_table(empty_table, path, store_decimal_as_integer=True)
                 empty[id] = Snapshot(node=id, content_key="", row_count=0, files=(str(path),))
             (folder / "staged").mkdir()
             staging = Staging(path=folder / "staged")
@@ -150,3 +197,41 @@ class Shapes:
             )
             self._open.callback(self._engine.close)
         return self._engine
+
+
+def in_words(schema: pa.Schema) -> Columns | None:
+    """Return columns with their types in the engine's words, None where one is not plain."""
+    found = []
+    for field in schema:
+        kind = str(field.type)
+        word = PLAIN.get(kind)
+        if word is None and (decimal := _DECIMAL.fullmatch(kind)):
+            word = f"DECIMAL({decimal[1]},{decimal[2]})"
+        if word is None:
+            return None
+        found.append((field.name, word))
+    return found
+
+
+def stored_as(columns: Columns) -> pa.Schema | None:
+    """Return columns as they are stored, None where a type is not a plain one."""
+    import pyarrow as pa
+
+    types = {
+        "FLOAT": pa.float32(),
+        "DATE": pa.date32(),
+        "TIMESTAMP": pa.timestamp("us"),
+        "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", tz="UTC"),
+    }
+    types |= {word: pa.type_for_alias(name) for name, word in PLAIN.items() if word not in types}
+    if len({name.casefold() for name, _ in columns}) < len(columns):
+        return None
+    fields = []
+    for name, word in columns:
+        kind = types.get(word or "")
+        if kind is None and word and (decimal := _DECIMAL.fullmatch(word)):
+            kind = pa.decimal128(int(decimal[3]), int(decimal[4]))
+        if kind is None:
+            return None
+        fields.append(pa.field(name, kind, nullable=True))
+    return pa.schema(fields)

@@ -71,7 +71,7 @@ def _problems(session: Session, binder: Callable[[], Binder]) -> Iterator[Proble
         node = nodes[id]
         if isinstance(node, SqlNode):
             try:
-                known[id] = _bound(session, binder, node, known) or held(id)
+                known[id] = bound(session, binder, node, known) or held(id)
             except EngineError as error:
                 known[id] = None
                 place = node.sql_location
@@ -85,12 +85,26 @@ def _problems(session: Session, binder: Callable[[], Binder]) -> Iterator[Proble
         yield from _outside_sql(session, node, known)
 
 
-def _bound(
+def bound(
     session: Session,
     binder: Callable[[], Binder],
     node: SqlNode,
     known: Mapping[str, Columns | None],
 ) -> Columns | None:
+    """Return the columns that a node's SQL gives, with their types in the engine's words.
+
+    The answer is remembered by the SQL and the columns of its inputs.
+
+    Args:
+        binder: called where nothing is remembered.
+        known: the columns of its inputs.
+
+    Returns:
+        None where they are not known.
+
+    Raises:
+        EngineError: a table or a column does not exist; with the line.
+    """
     from seeknal_core.graph import render
     from seeknal_core.graph.texts import texts
 

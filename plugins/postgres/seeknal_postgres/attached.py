@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Mode, Target
-from seeknal_postgres.evolve import Change
 from seeknal_postgres.tables import Table
+
+if TYPE_CHECKING:
+    from seeknal_postgres.evolve import Change  # imports Arrow, which no look needs
 
 #: The statements that a mode may run on its table.
 _EVENTS = {

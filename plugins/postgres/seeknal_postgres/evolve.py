@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
-import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
@@ -183,7 +181,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _fits(column: Column, old: TableColumn, snapshot: Snapshot | None) -> Fit | None:
-    if column.sent.base == "bytea" and column.encoded == pa.binary(16) and old.type.base == "uuid":
+    if column.sent.base == "bytea" and old.type.base == "uuid" and _is_uuid(column):
         return Fit()
     how = fit(column.type, old.type, enum=old.enum)
     if how is None or how.limit is None or column.type.array or snapshot is None:
@@ -191,7 +189,16 @@ def _fits(column: Column, old: TableColumn, snapshot: Snapshot | None) -> Fit | 
     return Fit() if _longest(column, snapshot) <= how.limit else how
 
 
+def _is_uuid(column: Column) -> bool:
+    import pyarrow as pa  # not above: a plan that looks at tables needs no Arrow
+
+    return bool(column.encoded == pa.binary(16))
+
+
 def _longest(column: Column, snapshot: Snapshot) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     longest = 0
     for batch in snapshot.reader([column.name]):
         values = batch.column(0)

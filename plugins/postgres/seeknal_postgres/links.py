@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from psycopg import errors as pg
@@ -28,13 +28,15 @@ from seeknal_core.types import (
 )
 from seeknal_postgres import ledger as ledgers
 from seeknal_postgres.errors import said, translated
-from seeknal_postgres.evolve import Change
 from seeknal_postgres.ledger import LINK, Ledger, Written
 from seeknal_postgres.naming import qualified
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.script import Script
 from seeknal_postgres.settings import settle
 from seeknal_postgres.tables import identifier, names, store_identity
+
+if TYPE_CHECKING:
+    from seeknal_postgres.evolve import Change  # imports Arrow, which no look needs
 
 #: The version of a link whose definition is the one that we gave it.
 AS_MADE = "link"
