@@ -231,7 +231,7 @@ def test_existing_tables_of_a_rest_catalog_change_in_one_commit(
 def test_a_rest_catalog_without_such_commits_changes_table_by_table(
     rest: Bench, lake_namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seeknal_iceberg.catalog._TRANSACTIONS", "transactions/nothing-here")
+    monkeypatch.setattr("seeknal_iceberg.rest._TRANSACTIONS", "transactions/nothing-here")
     four = Four(rest, lake_namespace)
     four.stage()
     four.promotion.publish()
