@@ -270,7 +270,7 @@ def test_a_busy_probe_for_commits_of_several_tables_is_repeated(through: Proxied
     seen = three(through)
     promotion = staged(through)
     through.proxy.rule(
-        lambda request: request.body == b'{"table-changes": []}', answer(503), times=2
+        lambda request: request.body == b'{"table-changes":[]}', answer(503), times=2
     )
     promotion.publish()
     assert seen() == NEW

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 import pytest
 import requests
-from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import ForbiddenError
 
@@ -208,7 +207,7 @@ def test_existing_tables_of_a_rest_catalog_change_in_one_commit(
     four.stage()
     commits: list[int] = []
     single: list[str] = []
-    together, alone = PatientRestCatalog.commit_tables, RestCatalog.commit_table
+    together, alone = PatientRestCatalog.commit_tables, PatientRestCatalog.commit_table
 
     def commit_tables(self: Any, changes: Any) -> None:
         commits.append(len(changes))
@@ -219,7 +218,7 @@ def test_existing_tables_of_a_rest_catalog_change_in_one_commit(
         return alone(self, table, *args)
 
     monkeypatch.setattr(PatientRestCatalog, "commit_tables", commit_tables)
-    monkeypatch.setattr(RestCatalog, "commit_table", commit_table)
+    monkeypatch.setattr(PatientRestCatalog, "commit_table", commit_table)
     four.promotion.publish()
     # The first one sets the fences.
     assert (commits, single) == ([2, 2], ["new", "newer"])

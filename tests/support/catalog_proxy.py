@@ -290,10 +290,13 @@ def commits_references(table: str = "") -> Question:
     return lambda request: _is_commit(request, table) and _only_references(request)
 
 
-def _changes(request: Request) -> list[dict[str, object]]:
+def changes_of(request: Request) -> list[dict[str, object]]:
+    """Return the changes of tables that a request asks for; none where it is no commit."""
     try:
         body = json.loads(request.body)
     except ValueError:
+        return []
+    if not isinstance(body, dict):
         return []
     changes: list[dict[str, object]] = body.get("table-changes") or [body]
     return [change for change in changes if "updates" in change]
@@ -301,7 +304,7 @@ def _changes(request: Request) -> list[dict[str, object]]:
 
 def _is_commit(request: Request, table: str) -> bool:
     where = request.path.partition("?")[0].rstrip("/")
-    changes = _changes(request)
+    changes = changes_of(request)
     if request.method != "POST" or not changes:
         return False
     if where.endswith("/transactions/commit"):
@@ -314,7 +317,7 @@ def _is_commit(request: Request, table: str) -> bool:
 def _only_references(request: Request) -> bool:
     kinds = {
         update["action"]
-        for change in _changes(request)
+        for change in changes_of(request)
         for update in change["updates"]  # type: ignore[attr-defined]
     }
     return kinds <= {"set-snapshot-ref", "remove-snapshot-ref"}

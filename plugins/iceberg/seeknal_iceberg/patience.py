@@ -212,7 +212,7 @@ def is_repeatable(request: PreparedRequest) -> bool:
         # Where it was made by the first, the second is refused as there already.
         or path.endswith("/namespaces")
         or (path.endswith("/tables") and b'"stage-create":true' in body)
-        or (path.endswith("/transactions/commit") and body == b'{"table-changes": []}')
+        or (path.endswith("/transactions/commit") and body == b'{"table-changes":[]}')
     )
 
 

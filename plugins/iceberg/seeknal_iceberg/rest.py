@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.catalog import TOKEN
+from pyiceberg.catalog.rest import (
+    API_PREFIX,
+    DEFAULT_ENDPOINTS,
+    VIEW_ENDPOINTS,
+    Endpoint,
+    Endpoints,
+    HttpMethod,
+    RestCatalog,
+)
 from pyiceberg.catalog.rest.response import _handle_non_200_response
 from pyiceberg.exceptions import (
     CommitFailedException,
     CommitStateUnknownException,
     NoSuchTableError,
 )
-from pyiceberg.table import CommitTableRequest
+from pyiceberg.table import CommitTableResponse
 from requests import HTTPError, Response, Session
 
+from seeknal_iceberg import sending
 from seeknal_iceberg.patience import Patience, PatientAdapter
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+    from pyiceberg.table.update import TableRequirement, TableUpdate
 
 #: The endpoint of commits to several tables.
 _TRANSACTIONS = "transactions/commit"
+#: The same, as catalogs list it in their configuration.
+_COMMITS = Endpoint(http_method=HttpMethod.POST, path=f"{API_PREFIX}/{_TRANSACTIONS}")
+#: Answers of catalogs that do not carry out such commits, or none so large.
+_NOT_TOGETHER = frozenset({400, 404, 405, 413, 501})
+
+
+class NotTogether(Exception):
+    """A catalog does not commit several tables at once; nothing of the commit landed."""
 
 
 class PatientRestCatalog(RestCatalog):
@@ -36,46 +57,89 @@ class PatientRestCatalog(RestCatalog):
             session.mount(scheme, PatientAdapter(self._patience))
         super()._config_headers(session)
 
-    def commit_tables(self, changes: Sequence[CommitTableRequest]) -> None:
+    def commit_table(
+        self,
+        table: Table,
+        requirements: tuple[TableRequirement, ...],
+        updates: tuple[TableUpdate, ...],
+    ) -> CommitTableResponse:
+        """Commit to one table, in the form that older readers of the specification take.
+
+        Raises:
+            CommitFailedException: the table is not as it was required to be.
+            CommitStateUnknownException: the server failed in the middle.
+        """
+        name = table.name()
+        body = sending.body_of(name, table.metadata, requirements, updates)
+        place = self._split_identifier_for_path(name)
+        response = self._sent(self.url(Endpoints.update_table, **place), body, table)
+        _refuse(response)
+        return CommitTableResponse.model_validate_json(response.text)
+
+    def commit_tables(self, bodies: Sequence[sending.Body]) -> None:
         """Commit changes of several tables at once: all of them, or none.
 
         pyiceberg 0.12 has no call for it; the endpoint is the specification's
         ``POST /v1/{prefix}/transactions/commit``.
 
+        Args:
+            bodies: made by `sending.body_of`.
+
         Raises:
             CommitFailedException: a table is not as it was required to be.
             CommitStateUnknownException: the server failed in the middle.
+            NotTogether: the catalog does not carry out such a commit.
         """
-        body = {"table-changes": [json.loads(change.model_dump_json()) for change in changes]}
-        response = self._post(body)
-        try:
-            response.raise_for_status()
-        except HTTPError as error:
-            unknown = dict.fromkeys((500, 502, 503, 504), CommitStateUnknownException)
-            _handle_non_200_response(
-                error, {404: NoSuchTableError, 409: CommitFailedException, **unknown}
-            )
+        response = self._sent(self.url(_TRANSACTIONS), {"table-changes": list(bodies)})
+        if response.status_code in _NOT_TOGETHER:
+            raise NotTogether(f"HTTP {response.status_code}")
+        _refuse(response)
 
-    def commits_tables(self) -> bool:
-        """Ask whether `commit_tables` will be answered: by a commit of nothing.
+    def commits_tables(self) -> bool | None:
+        """Tell whether the catalog commits several tables at once; None where nothing tells.
+
+        Decided by the list of endpoints in its configuration. A catalog without one is
+        sent a commit of nothing.
 
         Raises:
             ServerError, TooManyRequestsError: the catalog is busy or fails, which says
                 nothing of what it can.
         """
-        response = self._post({"table-changes": []})
+        if _COMMITS in self._supported_endpoints:
+            return True
+        if self._supported_endpoints not in (DEFAULT_ENDPOINTS, DEFAULT_ENDPOINTS | VIEW_ENDPOINTS):
+            return False  # the catalog has a list, and this is not on it
+        response = self._sent(self.url(_TRANSACTIONS), {"table-changes": []})
         status = response.status_code
         if status == 429 or (status >= 500 and status != 501):
             try:
                 response.raise_for_status()
             except HTTPError as error:
                 _handle_non_200_response(error, {})
-        # A server may refuse a commit of nothing, but knows the endpoint then.
-        return response.ok or status in (400, 422)
+        if response.ok:
+            return True
+        # A server that can may refuse a commit of nothing, and one that can't may do so too.
+        return None if status in (400, 422) else False
 
-    def _post(self, body: Any) -> Response:
-        response = self._session.post(self.url(_TRANSACTIONS), json=body)
+    def _sent(self, url: str, body: sending.Body, table: Table | None = None) -> Response:
+        """Send a commit, and once more where the token had expired: it was not carried out."""
+        content = sending.encoded(body)
+        headers = {"Content-Type": "application/json"}
+        if table is not None and (token := table.config.get(TOKEN)):
+            headers["Authorization"] = f"Bearer {token}"
+        response = self._session.post(url, data=content, headers=headers)
         if response.status_code in (401, 419):  # as pyiceberg does with an expired token
             self._refresh_token()
-            response = self._session.post(self.url(_TRANSACTIONS), json=body)
+            response = self._session.post(url, data=content, headers=headers)
         return response
+
+
+def _refuse(response: Response) -> None:
+    """Raise for a commit's answer that is not "done"."""
+    try:
+        response.raise_for_status()
+    except HTTPError as error:
+        unknown = dict.fromkeys((500, 502, 503, 504), CommitStateUnknownException)
+        _handle_non_200_response(
+            error, {404: NoSuchTableError, 409: CommitFailedException, **unknown}
+        )
