@@ -38,6 +38,8 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 @pytest.fixture
 def psycopg_reader(db: Database) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     with psycopg.connect(**db.dsn, autocommit=True) as conn:  # type: ignore[arg-type]
+        # Tables of one name follow each other: no statement is kept for them.
+        conn.prepare_threshold = None
         conn.execute("SET timezone = 'UTC'")
         set_json_loads(lambda text: text.decode() if isinstance(text, bytes) else text, conn)
         yield conn
