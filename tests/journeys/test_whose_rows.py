@@ -31,10 +31,20 @@ transform: SELECT count(*) AS n FROM ref('source.orders')
 materialization: {{type: postgresql, connection: warehouse, table: public.totals}}
 """
 
+#: Views that filter by who asks, without a setting of the role.
+_BY_ROLE = {
+    "by_user": "WHERE current_user LIKE '%\\_' || tenant",
+    "by_function": "WHERE public.own(tenant)",
+}
+
 
 @pytest.fixture
-def tenants(postgres_dsn: dict[str, object]) -> Iterator[tuple[Any, dict[str, str]]]:
+def tenants(
+    postgres_dsn: dict[str, object], request: pytest.FixtureRequest
+) -> Iterator[tuple[Any, dict[str, str]]]:
     """A table whose policy, and a view whose filter, shows each of two roles its own rows."""
+    # Whose filter asks for the role needs no setting of the role.
+    settings = "by_role" not in request.node.name
     with psycopg.connect(autocommit=True, **postgres_dsn) as admin:  # type: ignore[arg-type]
         roles = {each: f"{postgres_dsn['dbname']}_{each}" for each in ("a", "b")}
         admin.execute(
@@ -49,17 +59,41 @@ def tenants(postgres_dsn: dict[str, object]) -> Iterator[tuple[Any, dict[str, st
             "CREATE VIEW public.mine AS"
             " SELECT * FROM public.secured WHERE tenant = current_setting('app.tenant')"
         )
+        admin.execute(
+            "CREATE FUNCTION public.own(text) RETURNS boolean LANGUAGE sql STABLE"
+            " AS $$ SELECT current_user LIKE '%\\_' || $1 $$"
+        )
+        for view, filter in _BY_ROLE.items():
+            admin.execute(f"CREATE VIEW public.{view} AS SELECT * FROM public.secured {filter}")
+        admin.execute("CREATE VIEW public.below AS SELECT id FROM public.by_user")
         database = f'"{postgres_dsn["dbname"]}"'
         for tenant, role in roles.items():
             admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
-            admin.execute(f"ALTER ROLE {role} SET app.tenant = '{tenant}'")
+            if settings:
+                admin.execute(f"ALTER ROLE {role} SET app.tenant = '{tenant}'")
             admin.execute(f"GRANT CREATE ON DATABASE {database} TO {role}")
             admin.execute(f"GRANT CREATE, USAGE ON SCHEMA public TO {role}")
-            admin.execute(f"GRANT SELECT ON public.secured, public.mine TO {role}")
+            admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
         yield admin, roles
         for role in roles.values():
             admin.execute(f"DROP OWNED BY {role} CASCADE")
             admin.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("source", ["by_user", "by_function", "below", "query"])
+def test_rows_that_a_filter_by_role_hides_are_not_shipped(
+    tenants: tuple[Any, dict[str, str]],
+    postgres_dsn: dict[str, object],
+    tmp_path: Path,
+    source: str,
+) -> None:
+    nodes = _NODES.format(table=source, policies="false")
+    if source == "query":
+        query = "SELECT b.id FROM public.by_user AS b"
+        nodes = nodes.replace("table: public.query\n", "").replace(
+            "row_security: false", f"query: '{query}'"
+        )
+    _promote(tenants, postgres_dsn, tmp_path, nodes)
 
 
 @pytest.mark.parametrize(("table", "policies"), [("secured", "true"), ("mine", "false")])
@@ -70,6 +104,17 @@ def test_rows_that_another_login_does_not_see_are_not_shipped(
     table: str,
     policies: str,
 ) -> None:
+    nodes = _NODES.format(table=table, policies=policies)
+    _promote(tenants, postgres_dsn, tmp_path, nodes)
+
+
+def _promote(
+    tenants: tuple[Any, dict[str, str]],
+    postgres_dsn: dict[str, object],
+    tmp_path: Path,
+    nodes: str,
+) -> None:
+    """Promote what dev's role sees into what another role sees; its own rows must arrive."""
     admin, roles = tenants
     root = tmp_path / "shop"
 
@@ -89,7 +134,7 @@ def test_rows_that_another_login_does_not_see_are_not_shipped(
     seeknal = Cli(cwd=root, environ={"HOME": str(tmp_path / "home")}, warm=True)
     seeknal("run")
     # New in dev: production knows no snapshot of the source.
-    write(root, {"seeknal/nodes.yml": _NODES.format(table=table, policies=policies)})
+    write(root, {"seeknal/nodes.yml": nodes})
     seeknal("run", "--env", "dev")
     assert admin.execute("SELECT n FROM dev_public.totals").fetchall() == [(2,)]
     seeknal("env", "promote", "dev", "--yes", code=None)

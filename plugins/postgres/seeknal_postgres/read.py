@@ -7,7 +7,7 @@ rows come by a binary COPY on the same connection.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from seeknal_postgres import naming
 from seeknal_postgres.errors import said, translate
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.projection import ReadColumn, columns_of, converter, select, settled
+from seeknal_postgres.role_bound import role_of_query, role_of_table
 from seeknal_postgres.session import seen_by
 from seeknal_postgres.settings import formats
 from seeknal_postgres.tables import store_identity
@@ -60,7 +61,7 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
             view = _open_view(context, conn, source, what)
             identity = store_identity(context, conn) + f"/{name}"
             version = _version(view, source)
-            sees = seen_by(conn, connection_of(context).reads())
+            sees = seen_by(conn, _reads(context, conn, source))
         except psycopg.Error as error:
             raise _refused(context, error, source, what) from error
     except BaseException:
@@ -73,6 +74,16 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
         open=lambda: _stream(view, stack),
         close=stack.close,
     )
+
+
+def _reads(context: ExecutionContext, conn: Conn, source: Source) -> Mapping[str, str]:
+    """Return what decides which rows the source gives, beside what the server keeps."""
+    reads = dict(connection_of(context).reads())
+    if source.query is not None:
+        role = role_of_query(conn, source.query)
+    else:
+        role = role_of_table(conn, _table(context, source))
+    return {**reads, "role of a view or query": role} if role else reads
 
 
 def _named(context: ExecutionContext, source: Source) -> tuple[str, str]:
