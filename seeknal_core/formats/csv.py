@@ -23,6 +23,7 @@ class CsvParams(TextParams):
     character each, or none (``''``); ``comment`` begins lines that are passed over; ``null``
     lists the texts that are NULL where they are not quoted; ``columns`` names the columns of
     files without a header, or replaces the header's names where ``header`` is true.
+    ``union_by_name`` allows files that have more or fewer columns than the others.
     """
 
     delimiter: str | None = attrs.field(default=None, metadata={"aliases": ("delim",)})
@@ -36,6 +37,7 @@ class CsvParams(TextParams):
     thousands: str | None = None
     null: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
+    union_by_name: bool = False
 
     @property
     def has_header(self) -> bool:
@@ -94,6 +96,8 @@ class CsvParams(TextParams):
             yield Mistake("is empty", "name each column", "columns")
         seen: set[str] = set()
         for index, name in enumerate(columns):
+            if "\0" in name:
+                yield Mistake("holds a NUL character", path=f"columns[{index}]")
             if not name:
                 yield Mistake("is empty", path=f"columns[{index}]")
             if name.casefold() in seen:

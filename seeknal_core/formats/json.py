@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import attrs
 
-from seeknal_core.formats.params import FileParams
+from seeknal_core.formats.text import TextParams
 
 
 @attrs.frozen(kw_only=True)
-class JsonParams(FileParams):
-    """The params of ``json`` and ``jsonl``."""
+class JsonParams(TextParams):
+    """The params of ``json`` and ``jsonl``.
+
+    A record may have other keys than the others: what it lacks is NULL.
+    """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
@@ -29,13 +29,11 @@ class TextParams(FileParams):
     ``date_format`` and ``timestamp_format`` are texts of ``strptime``, or one for each column
     named. ``on_bad_rows`` says what becomes of a row that holds a value that does not fit its
     column's declared type: it fails the node, it is left out, or the value becomes NULL.
-    ``union_by_name`` allows files that have more or fewer columns than the others.
     """
 
     date_format: str | Mapping[str, str] | None = None
     timestamp_format: str | Mapping[str, str] | None = None
     on_bad_rows: OnBadRows = OnBadRows.FAIL
-    union_by_name: bool = False
 
     def mistakes(self) -> Iterator[Mistake]:
         """See `FileParams`."""
@@ -48,6 +46,20 @@ class TextParams(FileParams):
                     path = f"{name}.{column}" if column else name
                     hint = "write e.g. '%d/%m/%Y' or '%d.%m.%Y %H:%M:%S'"
                     yield Mistake("is not a format of strptime", hint, path)
+
+    def unknown_column(self, names: Iterable[str]) -> tuple[str, str] | None:
+        """Return a param and a column that it names and the files do not have, if there is one.
+
+        Args:
+            names: the columns of the files.
+        """
+        known = {name.casefold() for name in names}
+        for field in ("date_format", "timestamp_format"):
+            value = getattr(self, field)
+            for column in value if isinstance(value, Mapping) else ():
+                if column.casefold() not in known:
+                    return field, column
+        return None
 
     def format_of(self, name: str, column: str) -> tuple[str | None, bool]:
         """Return a column's format, and whether it was written for this column.

@@ -475,3 +475,30 @@ def test_a_format_does_not_round_nanoseconds_or_drop_an_offset(read: Files) -> N
 
 def test_a_tab_may_be_written_with_a_backslash(read: Files) -> None:
     assert read("a\tb\n1\t2\n", delimiter="\\t") == [(1, 2)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "UTF_16LE"])
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(
+    read: Files, encoding: str, marked: bool
+) -> None:
+    text = ("\ufeff" if marked else "") + "id,n\n1,é\n"
+    assert read(text.encode(encoding), encoding=encoding) == [(1, "é")]
+    if marked and encoding != "utf-32-le":
+        assert read(text.encode(encoding)) == [(1, "é")]
+
+
+@pytest.mark.parametrize("mark", ["", '"'])
+def test_a_header_that_is_too_wide_or_holds_nul_is_refused_at_once(read: Files, mark: str) -> None:
+    header = ",".join(f"{mark}c{number}{mark}" for number in range(20_001))
+    with pytest.raises(EngineError, match=r"has 20,001 columns, more than 4,000"):
+        read(f"{header}\n")
+    with pytest.raises(EngineError, match=r"line 1: the header holds a NUL character"):
+        read(f"{mark}a\0b{mark},c\n1,2\n")
+
+
+@pytest.mark.parametrize("param", ["date_format", "timestamp_format"])
+def test_a_format_for_a_column_that_no_file_has_is_refused(read: Files, param: str) -> None:
+    with pytest.raises(EngineError, match=f"params.{param} names 'dya'") as caught:
+        read("day\n2024-01-01\n", **{param: {"dya": "%Y-%m-%d"}})
+    assert caught.value.hint == "did you mean 'day'?"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import json
 import os
 import random
@@ -15,6 +17,7 @@ import attrs
 import pyarrow as pa
 import pytest
 
+from seeknal_core.engine.files import ResolvedFiles
 from seeknal_core.errors import EngineError
 from support.engines import Lab, file_source, open_lab, rows
 
@@ -291,3 +294,67 @@ def test_a_source_with_max_rows_is_still_held_to_them(lab: Lab) -> None:
     source = attrs.evolve(file_source("jsonl"), max_rows=1)
     with pytest.raises(EngineError, match="max_rows"):
         lab.files(source, write(lab, lines("1", "2")))
+
+
+BAD = '{"n":1,"l":["2024-01-02"]}\n{"n":1.5,"l":[]}\n{"n":"x","l":["02/01/2024"]}\n{"l":["z"]}\n'
+
+
+@pytest.mark.parametrize("long", ["", ',"x":0.12345678901234567890'])
+def test_bad_rows_are_left_out_or_made_null_and_named(lab: Lab, long: str) -> None:
+    """With long numbers in the file, too: those are read in another way."""
+    text = BAD.replace('"l":[]', f'"l":[]{long}')
+    types = {"n": "integer", "l": "date[]"}
+    with pytest.raises(EngineError) as caught:
+        lab.files(file_source("jsonl", types), write(lab, text))
+    assert "line 2: column 'n': '1.5' is no integer" in str(caught.value)
+    assert "params.on_bad_rows: skip or null" in caught.value.hint
+    found: dict[str, list[object]] = {}
+    for mode in ("skip", "null"):
+        with lab.store.staging() as staging:
+            path = write(lab, text)
+            files = ResolvedFiles(files=(path,), labels=("a.jsonl",))
+            output = lab.engine.read_files(
+                file_source("jsonl", types, on_bad_rows=mode), files, staging
+            )
+            made = rows(lab.keep(staging, "source.s"))
+        found[mode] = [(row["n"], row["l"]) for row in made]
+        [note] = output.notes
+        what = "left out" if mode == "skip" else "with values made NULL"
+        assert note.startswith(f"3 rows {what} (on_bad_rows: {mode}): a.jsonl, line 2, column 'n'")
+        assert "line 3, column 'n': 'x' is no integer" in note
+        assert "line 4, column 'l[]': 'z' is no date" in note
+    assert found["skip"] == [(1, [date(2024, 1, 2)])]
+    assert found["null"] == [(1, [date(2024, 1, 2)]), (None, []), (None, [None]), (None, [None])]
+
+
+def test_dates_and_times_are_read_by_their_formats(lab: Lab) -> None:
+    text = '{"a":"03/04/2024","b":["01/02/2024"],"t":"03.04.2024 10:30","c":"03/04/2024 x"}\n'
+
+    def made(**params: object) -> dict[str, object]:
+        source = attrs.evolve(file_source("jsonl"), params=params)
+        return rows(lab.files(source, write(lab, text)))[0]
+
+    for format in ("%d/%m/%Y", {"A": "%d/%m/%Y", "b": "%d/%m/%Y"}):
+        row = made(date_format=format, timestamp_format={"t": "%d.%m.%Y %H:%M"})
+        assert (row["a"], row["b"]) == (date(2024, 4, 3), [date(2024, 2, 1)])
+        assert str(row["t"]) == "2024-04-03 10:30:00"
+        assert row["c"] == "03/04/2024 x"
+    with pytest.raises(EngineError, match=r"date_format names 'aa', and there is no such column"):
+        made(date_format={"aa": "%d/%m/%Y"})
+    with pytest.raises(EngineError, match=r"line 1: column 'c': '03/04/2024 x' is no date"):
+        made(date_format={"c": "%d/%m/%Y"})
+
+
+@pytest.mark.parametrize("text", ['[{"a":1},\n{"":2,"a":3}]', '{"a":1}\n{"":2}'])
+def test_a_key_without_characters_is_refused_with_its_line(lab: Lab, text: str) -> None:
+    with pytest.raises(EngineError, match=r"a\.json, line 2: has the key ''"):
+        lab.files(file_source("json"), write(lab, text, "a.json"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz"])
+def test_a_byte_order_mark_is_no_part_of_the_text(lab: Lab, name: str) -> None:
+    text = b'{"a":1}\n' if "jsonl" in name else b'[{"a":1}]'
+    marked = codecs.BOM_UTF8 + text
+    content = gzip.compress(marked) if name.endswith(".gz") else marked
+    kind = "jsonl" if "jsonl" in name else "json"
+    assert rows(lab.files(file_source(kind), write(lab, content, name))) == [{"a": 1}]

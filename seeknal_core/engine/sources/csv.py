@@ -23,7 +23,7 @@ from seeknal_core.engine.sources.csv_records import UnclosedQuote
 from seeknal_core.engine.sources.csv_table import Part, Table, as_it_is, copied, make_table
 from seeknal_core.engine.sources.exact import Forms, checked, convert, has_offset, is_bad
 from seeknal_core.engine.sources.guessing import Guessed, SeenIn, settle
-from seeknal_core.engine.sources.reading import Reading
+from seeknal_core.engine.sources.reading import Reading, check_formats
 from seeknal_core.errors import EngineError
 from seeknal_core.formats import CsvParams, OnBadRows
 from seeknal_core.formats.declared import DeclaredType, parse, plain
@@ -144,6 +144,7 @@ class _Reader:
         found = self._reading.cursor.execute("SELECT current_setting('threads')").fetchone()
         threads = int(found[0]) if found else 1
         table = make_table(parts, self._params, folder=folder, threads=threads)
+        check_formats(self._reading, self._params, table.names)
         extra = self._reading.extra_columns(
             [(str(part.path), part.look.label) for part in parts], table.names
         )

@@ -12,7 +12,7 @@ from seeknal_core.engine.sources.csv_look import Look, not_encoded, unclosed_quo
 from seeknal_core.engine.sources.csv_records import Splitter, open_bytes, open_text, rows
 from seeknal_core.engine.sources.csv_table import Part, Table, make_table
 from seeknal_core.engine.sources.exact import Forms, is_bad, reason
-from seeknal_core.engine.sources.reading import Reading
+from seeknal_core.engine.sources.reading import Reading, bad_rows_note
 from seeknal_core.errors import EngineError
 from seeknal_core.formats import CsvParams, OnBadRows
 from seeknal_core.formats.declared import DeclaredType
@@ -175,10 +175,7 @@ def bad_rows(
                     shown.append(f"{part.look.label}{line}, column {bad.column.name!r}: {said}")
     if not count:
         return []
-    rows = "1 row" if count == 1 else f"{count:,} rows"
-    what = "left out" if mode is OnBadRows.SKIP else "with values made NULL"
-    more = "; …" if count > len(shown) else ""
-    return [f"{rows} {what} (on_bad_rows: {mode.value}): {'; '.join(shown)}{more}"]
+    return [bad_rows_note(count, mode, shown)]
 
 
 def _counts(reading: Reading, table: Table, columns: Sequence[Checked]) -> Mapping[str, int]:

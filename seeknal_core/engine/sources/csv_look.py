@@ -31,6 +31,8 @@ from seeknal_core.formats import CsvParams
 _DELIMITERS = (",", ";", "\t", "|")
 _START_BYTES = 65_536
 _SHOWN_NAMES = 8
+#: DuckDB's time to plan a query grows with the square of its columns.
+_MOST_COLUMNS = 4_000
 
 
 @attrs.frozen(kw_only=True)
@@ -81,7 +83,12 @@ def look(reading: Reading, path: Path) -> Look | None:
         return None
     if params.delimiter is None:
         dialect = attrs.evolve(dialect, delimiter=_delimiter(first.text, quote))
+    width = first.text.count(dialect.delimiter) + 1
+    if width > _MOST_COLUMNS and not (quote and quote in first.text):
+        raise _too_wide(reading, path, width, first.line)
     fields = Splitter(dialect).fields(first.text)
+    if len(fields) > _MOST_COLUMNS:
+        raise _too_wide(reading, path, len(fields), first.line)
     header_lines = len(first.text.splitlines()) or 1
     above = first.line - 1 + (header_lines if params.has_header else 0)
     lines = text.splitlines()[:above]
@@ -103,6 +110,15 @@ def look(reading: Reading, path: Path) -> Look | None:
         lines_above=above,
         plain=plain,
         packed=packed,
+    )
+
+
+def _too_wide(reading: Reading, path: Path, width: int, line: int) -> EngineError:
+    return reading.error(
+        path,
+        f"has {width:,} columns, more than {_MOST_COLUMNS:,}",
+        "split the file, or write its values as rows of key, name and value",
+        line=line,
     )
 
 
@@ -166,6 +182,9 @@ def _names(
     if not params.has_header:
         return tuple(f"column{index}" for index in range(len(fields)))
     names = tuple(field.strip() or f"column{index}" for index, field in enumerate(fields))
+    if any("\0" in name for name in names):
+        hint = "fix the file, or write params.encoding, e.g. utf-16-le"
+        raise reading.error(path, "the header holds a NUL character", hint, line=line)
     counted = Counter(name.casefold() for name in names)
     twice = list(dict.fromkeys(name for name in names if counted[name.casefold()] > 1))
     if twice:

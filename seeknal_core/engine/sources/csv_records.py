@@ -7,6 +7,7 @@ DuckDB by far, so whole files are read with it only where one of these is needed
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import re
@@ -19,7 +20,8 @@ import attrs
 #: A field with more lines than this is a quote that nobody closed.
 _MOST_LINES = 20_000
 _GZIP = b"\x1f\x8b"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 @attrs.frozen(kw_only=True)
@@ -67,9 +69,16 @@ def encoding_of(start: bytes, given: str | None) -> str:
 
     The byte order mark is no part of the text.
     """
-    if given is not None and given.lower().replace("_", "-") not in ("utf-8", "utf8"):
-        return given
-    return "utf-16" if start[:2] in _UTF16 and given is None else "utf-8-sig"
+    marked = "utf-32" if start[:4] in _UTF32 else "utf-16" if start[:2] in _UTF16 else "utf-8-sig"
+    if given is None:
+        return marked
+    name = codecs.lookup(given).name
+    if name == "utf-8":
+        return "utf-8-sig"
+    # `utf-16-le` takes the mark for a character; `utf-16` reads the byte order from it.
+    family = next((each for each in ("utf-16", "utf-32") if name.startswith(each)), None)
+    is_marked = start[:2] in _UTF16 if family == "utf-16" else start[:4] in _UTF32
+    return family if family is not None and is_marked else given
 
 
 def open_text(path: Path, encoding: str) -> TextIO:

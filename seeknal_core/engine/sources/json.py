@@ -28,9 +28,15 @@ from seeknal_core.engine.sources import json_shapes as shapes
 from seeknal_core.engine.sources.json_shapes import Items, Leaf, Members, Scalar, Shape
 from seeknal_core.engine.sources.json_shapes import Path as Place
 from seeknal_core.engine.sources.merged import merged
-from seeknal_core.engine.sources.reading import Reading, struct
+from seeknal_core.engine.sources.reading import (
+    Reading,
+    bad_rows_note,
+    check_formats,
+    struct,
+)
 from seeknal_core.errors import EngineError
-from seeknal_core.formats.declared import DeclaredType, parse
+from seeknal_core.formats import JsonParams, OnBadRows
+from seeknal_core.formats.declared import DeclaredType, parse, plain
 
 #: The longest record, in bytes.
 _LONGEST = 1_000_000_000
@@ -51,6 +57,9 @@ _UNUSUAL = "seeknal-unusual-text:"
 _UNFIT = "seeknal-unfit-value:"
 _HOLDS_MARK = "seeknal-mark"
 _TABLE = "_seeknal_records"
+_SHOWN_BAD = 3
+#: The params that say how dates and times are written.
+_FORMATTED = ("date_format", "timestamp_format")
 
 #: Declared types that are kept by what DuckDB finds, so that nothing needs to be looked at.
 _SAME: Mapping[str, str] = {"integer": "BIGINT", "string": "VARCHAR", "boolean": "BOOLEAN"}
@@ -75,6 +84,13 @@ def store(reading: Reading) -> Output:
         raise places.twins(reading, error) from None
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
         raise places.unreadable(reading, error) from None
+
+
+def _kind_of_format(field: str, format: str | None) -> DeclaredType:
+    """Return the type of values that are written in a format."""
+    if field == "date_format":
+        return plain("date")
+    return plain("timestamptz" if exact.has_offset(format or "") else "timestamp")
 
 
 @attrs.define
@@ -103,14 +119,17 @@ class _Json:
         if null:
             raise places.not_an_object(self.reading)
         self.marked = long
+        check_formats(self.reading, self._params, [name for name, _ in shape.members])
         shape = self._declare(shape)
         self.known = [path for path, _ in shapes.scalars(shape)]
+        self._find_formatted(shape)
         if not self.marked:
-            return self._retried(lambda: self._plain(shape))
+            output = self._retried(lambda: self._plain(shape))
+            return self._noted(output, shape, f"SELECT * FROM ({self._rows(shape)})")
         # DuckDB's reader refuses a key that an object has twice, json_transform doesn't.
         self.reading.cursor.execute(f"SELECT sum(hash(COLUMNS(*))) FROM ({self._rows(shape)})")
         try:
-            return self._marked(shape)
+            return self._noted(self._marked(shape), shape, f"SELECT r FROM {_TABLE}")
         finally:
             self.reading.cursor.execute(f"DROP TABLE IF EXISTS {_TABLE}")
 
@@ -142,10 +161,125 @@ class _Json:
         }
         return Members(
             tuple(
-                (name, self._declared(found, wanted.get(name.casefold()), (name,)))
+                (name, self._declared_or_formatted(found, wanted.get(name.casefold()), name))
                 for name, found in shape.members
             )
         )
+
+    def _declared_or_formatted(self, found: Shape, kind: DeclaredType | None, name: str) -> Shape:
+        """Note a column's declared type, or the one that a format for just it means."""
+        if kind is not None:
+            return self._declared(found, kind, (name,))
+        for field in _FORMATTED:
+            format, own = self._params.format_of(field, name)
+            if own:
+                return self._with_format(found, _kind_of_format(field, format), (name,))
+        return found
+
+    def _with_format(self, found: Shape, kind: DeclaredType, path: Place) -> Shape:
+        match found:
+            case Items():
+                return Items(self._with_format(found.item, kind, (*path, "[]")))
+            case Scalar():
+                return self._declared(found, kind, path)
+        return found
+
+    def _find_formatted(self, shape: Members) -> None:
+        """Note the texts that all are written in the format of dates or times for all columns."""
+        params = self._params
+        for field in _FORMATTED:
+            format = getattr(params, field)
+            if not isinstance(format, str):
+                continue
+            kind = _kind_of_format(field, format)
+            forms = self._forms(("",))
+            fit = exact.convert("t", kind, forms)
+            taken = [
+                path
+                for path, scalar in shapes.scalars(shape)
+                if path not in self.declared and (scalar.kind == "VARCHAR" or scalar.kind in _USUAL)
+            ]
+            if not taken:
+                continue
+            tests = []
+            for path in taken:
+                texts = self._listed(shape, path)
+                given = f"list_filter({texts}, lambda t: t IS NOT NULL)"
+                unfit = f"list_filter({given}, lambda t: ({fit}) IS NULL)"
+                tests.append(
+                    f"bool_or(len({given}) > 0) AND bool_and(coalesce(len({unfit}), 0) = 0)"
+                )
+            found = self.reading.cursor.execute(
+                f"SELECT {', '.join(tests)} FROM ({self._rows(shape)})"
+            ).fetchone()
+            for path, fits in zip(taken, found or (), strict=True):
+                if fits:
+                    self.declared[path] = kind
+
+    def _forms(self, path: Place) -> exact.Forms:
+        """Return how dates and times of a column are written."""
+        date, stamp = (self._params.format_of(field, path[0])[0] for field in _FORMATTED)
+        return exact.Forms(date_format=date, timestamp_format=stamp)
+
+    @property
+    def _params(self) -> JsonParams:
+        assert isinstance(self.reading.params, JsonParams)
+        return self.reading.params
+
+    # --- values that do not fit
+
+    def _listed(self, shape: Members, path: Place, record: str = "") -> str:
+        """Write the list of the texts at a place, of a row or of what a record was read as."""
+        if record:
+            return shapes.listed(record, shape, path)
+        name, *rest = path
+        member = dict(shape.members)[name]
+        return shapes.listed(quoting.identifier(name), member, tuple(rest))
+
+    def _bad(self, shape: Members) -> list[tuple[Place, str]]:
+        """Write, for each place of a declared type, the list of texts that do not fit it."""
+        if self._params.on_bad_rows is OnBadRows.FAIL:
+            return []
+        found = []
+        for path, kind in self.declared.items():
+            if kind.name == "string":
+                continue
+            texts = self._listed(shape, path, "r" if self.marked else "")
+            if self.marked:
+                plain = numbers.unmarked_text("m")
+                texts = f"list_transform({texts}, lambda m: {plain})"
+            unfit = exact.is_bad("plain", exact.convert("plain", kind, self._forms(path)))
+            found.append((path, f"list_filter({texts}, lambda plain: {unfit})"))
+        return found
+
+    def _kept(self, shape: Members) -> str:
+        """Write the condition of the rows that are not left out."""
+        bad = self._bad(shape)
+        if not bad or self._params.on_bad_rows is not OnBadRows.SKIP:
+            return ""
+        return " WHERE " + " AND ".join(f"coalesce(len({texts}), 0) = 0" for _, texts in bad)
+
+    def _noted(self, output: Output, shape: Members, rows: str) -> Output:
+        """Add to the output how many rows were left out, or values made NULL, and some of them."""
+        bad = self._bad(shape)
+        if not bad:
+            return output
+        firsts = ", ".join(f"({texts})[1]" for _, texts in bad)
+        any_bad = " OR ".join(f"coalesce(len({texts}), 0) > 0" for _, texts in bad)
+        found = self.reading.cursor.execute(
+            f"SELECT count(*) OVER (), {firsts} FROM ({rows}) WHERE {any_bad} LIMIT {_SHOWN_BAD}"
+        ).fetchall()
+        if not found:
+            return output
+        first = [
+            next(
+                (path, text) for (path, _), text in zip(bad, texts, strict=True) if text is not None
+            )
+            for _, *texts in found
+        ]
+        said = places.bad_rows(self.reading, first, self.declared, self._forms)
+        note = bad_rows_note(found[0][0], self._params.on_bad_rows, said)
+        return attrs.evolve(output, notes=(*output.notes, note))
 
     def _declared(self, found: Shape, kind: DeclaredType | None, path: Place) -> Shape:
         if kind is None or found == Scalar(_SAME.get(kind.name, "")):
@@ -184,7 +318,7 @@ class _Json:
     def _plain(self, shape: Members) -> Output:
         chosen = shapes.converted_members(shape, self._plain_leaf, quoting.identifier)
         chosen += self._extra([name for name, _ in shape.members])
-        return self.reading.store(f"SELECT {chosen} FROM ({self._rows(shape)})")
+        return self.reading.store(f"SELECT {chosen} FROM ({self._rows(shape)}){self._kept(shape)}")
 
     def _marked(self, shape: Members) -> Output:
         try:
@@ -204,7 +338,7 @@ class _Json:
                 shape, leaf, lambda name: f"struct_extract(r, {quoting.text(name)})"
             )
             chosen += self._extra([name for name, _ in shape.members])
-            return self.reading.store(f"SELECT {chosen} FROM {_TABLE}")
+            return self.reading.store(f"SELECT {chosen} FROM {_TABLE}{self._kept(shape)}")
 
         return self._retried(rows)
 
@@ -213,6 +347,9 @@ class _Json:
         if not objects:
             raise places.not_an_object(self.reading)
         records = self._records()
+        empty_key = f"SELECT 1 FROM ({records}) WHERE list_contains(json_keys(json), '') LIMIT 1"
+        if self.reading.cursor.execute(empty_key).fetchall():
+            raise places.nameless(self.reading)
         if self.reading.cursor.execute(f"SELECT 1 FROM ({records}) LIMIT 1").fetchall():
             chosen = f"CAST(json AS JSON) AS json{self._extra(['json'])}"
             return self.reading.store(f"SELECT {chosen} FROM ({records})")
@@ -258,7 +395,8 @@ class _Json:
         place = self._place(_UNFIT, error)
         if place is not None:
             value = str(error).partition(_UNFIT)[2].partition(":")[2]
-            raise places.unfit(self.reading, place, self.declared[place], value)
+            forms = self._forms(place)
+            raise places.unfit(self.reading, place, self.declared[place], value, forms)
 
     def _place(self, marker: str, error: duckdb.Error) -> Place | None:
         found = re.search(re.escape(marker) + r"(\d+)", str(error))
@@ -306,9 +444,10 @@ class _Json:
 
     def _declared_leaf(self, path: Place) -> Leaf:
         kind = self.declared[path]
-        value = exact.convert("plain", kind)
-        mark = f"{_UNFIT}{self.known.index(path)}:"
-        checked = exact.checked("plain", kind, value, mark)
+        checked = value = exact.convert("plain", kind, self._forms(path))
+        if self._params.on_bad_rows is OnBadRows.FAIL:
+            mark = f"{_UNFIT}{self.known.index(path)}:"
+            checked = exact.checked("plain", kind, value, mark)
         unmarked = numbers.unmarked_text if self.marked else str
         return Leaf(
             read="VARCHAR",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -91,18 +93,62 @@ def not_an_object(reading: Reading) -> EngineError:
     return EngineError(f"{reading.source.id}: a record is no object", "write each as an object")
 
 
-def unfit(reading: Reading, place: Place, kind: DeclaredType, value: str) -> EngineError:
+def unfit(
+    reading: Reading, place: Place, kind: DeclaredType, value: str, forms: exact.Forms
+) -> EngineError:
     """Return the error for a value that does not fit its declared type."""
-    why, hint = exact.reason(kind, value)
+    why, hint = exact.reason(kind, value, forms)
+    hint += ", or write params.on_bad_rows: skip or null"
     message = f"column {written(place)!r}: {why}"
+    for path, line in _standing(reading, place, value):
+        return reading.error(path, message, hint, line=line)
+    return EngineError(f"{reading.source.id}: {message}", hint)
+
+
+def bad_rows(
+    reading: Reading,
+    found: Sequence[tuple[Place, str]],
+    kinds: Mapping[Place, DeclaredType],
+    forms: Callable[[Place], exact.Forms],
+) -> list[str]:
+    """Say of some values where they stand, and why each does not fit.
+
+    Args:
+        found: the place of each value, and its text.
+    """
+    said, seen = [], Counter(found)
+    for (place, value), count in seen.items():
+        why, _ = exact.reason(kinds[place], value, forms(place))
+        where = list(itertools.islice(_standing(reading, place, value), count))
+        said += [
+            f"{reading.label(path)}, line {line}, column {written(place)!r}: {why}"
+            for path, line in where
+        ] or [f"column {written(place)!r}: {why}"]
+    return said
+
+
+def nameless(reading: Reading) -> EngineError:
+    """Return the error for a record that has a key without characters."""
+    message, hint = "has the key '', which names no column", "give the key a name"
+    for path in reading.paths:
+        try:
+            for line, record in _records(reading, path):
+                if isinstance(record, dict) and "" in record:
+                    return reading.error(path, message, hint, line=line)
+        except _Wrong:
+            continue
+    return EngineError(f"{reading.source.id}: a record {message}", hint)
+
+
+def _standing(reading: Reading, place: Place, value: str) -> Iterator[tuple[Path, int]]:
+    """Yield the files and lines of the records that have a value at a place."""
     for path in reading.paths:
         try:
             for line, record in _records(reading, path):
                 if isinstance(record, dict) and value in _at(record, place):
-                    return reading.error(path, message, hint, line=line)
+                    yield path, line
         except _Wrong:
             continue
-    return EngineError(f"{reading.source.id}: {message}", hint)
 
 
 def undeclared(reading: Reading, place: Place, kind: DeclaredType) -> EngineError:

@@ -7,10 +7,14 @@ the error is looked for in the files themselves.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import itertools
+import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 #: Fewer files a merged one are read as they are.
 FEWEST = 32
@@ -38,19 +42,49 @@ def merged(
         [file for _, file in group]
         for _, group in itertools.groupby(zip(keys, files, strict=True), key=lambda pair: pair[0])
     ]
-    as_they_are = [(file, file) for file in files]
+    marked = {file for file in files if _is_marked(file)}
     if len(groups) * FEWEST > len(files) or not _are_small(files):
-        yield as_they_are
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".unmarked-") as scratch:
+            yield [(_unmarked(f, Path(scratch)) if f in marked else f, f) for f in files]
         return
     with tempfile.TemporaryDirectory(dir=folder, prefix=".merged-") as scratch:
         made = []
         for number, group in enumerate(groups):
             path = Path(scratch, f"{number}.jsonl" if lines else f"{number}.json")
             if not (_merge_lines(group, path) if lines else _merge_documents(group, path)):
-                made = as_they_are
+                made = [(_unmarked(f, Path(scratch)) if f in marked else f, f) for f in files]
                 break
             made.append((path, group[0]))
         yield made
+
+
+def _open(file: Path) -> IO[bytes]:
+    if file.suffix == ".gz":
+        return gzip.open(file)  # type: ignore[return-value]  # its read() gives bytes
+    return file.open("rb")
+
+
+def _is_marked(file: Path) -> bool:
+    """Tell whether a file begins with a byte order mark, which DuckDB takes for no JSON."""
+    if file.suffix in _COMPRESSED - {".gz"}:
+        return False
+    try:
+        with _open(file) as stream:
+            return stream.read(len(_BOM)) == _BOM
+    except (EOFError, OSError, zlib.error):
+        return False  # Whoever reads it says what is wrong.
+
+
+def _unmarked(file: Path, folder: Path) -> Path:
+    """Copy a file without its byte order mark."""
+    number = sum(1 for _ in folder.iterdir())
+    copy = (
+        folder / f"copy-{number}{Path(file.stem).suffix if file.suffix == '.gz' else file.suffix}"
+    )
+    with _open(file) as stream, copy.open("wb") as out:
+        stream.read(len(_BOM))
+        shutil.copyfileobj(stream, out, 1 << 20)
+    return copy
 
 
 def _are_small(files: Sequence[Path]) -> bool:

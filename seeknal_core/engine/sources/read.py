@@ -23,6 +23,7 @@ from seeknal_core.engine.sources.reading import Reading
 from seeknal_core.errors import ConfigError, EngineError, OptionError
 from seeknal_core.formats import FileParams, read_params
 from seeknal_core.specs import SourceNode
+from seeknal_core.structure import nearest
 
 _READERS: Mapping[str, Callable[[Reading], Output]] = {
     "csv": csv.store,
@@ -70,6 +71,7 @@ def read_files(
             before = list(map(_signature, files.files, recent))
             with translated(source.id):
                 output = _READERS[source.type](reading)
+            _check_watermark(source, output.schema.names)
             if before == list(map(_signature, files.files, recent)):
                 return output
         except FileNotFoundError as error:
@@ -100,6 +102,15 @@ def _params(source: SourceNode) -> FileParams:
                 for each in error.problems
             ]
         ) from None
+
+
+def _check_watermark(source: SourceNode, names: Sequence[str]) -> None:
+    column = source.watermark
+    if column is not None and column.casefold() not in {name.casefold() for name in names}:
+        raise EngineError(
+            f"{source.id}: watermark names {column!r}, and there is no such column",
+            nearest(column, names) or f"the columns are {', '.join(names[:8])}",
+        )
 
 
 def _is_recent(path: Path) -> bool:

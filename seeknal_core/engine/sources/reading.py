@@ -16,8 +16,9 @@ from seeknal_core.engine.snapshots import Staging
 from seeknal_core.engine.sources import hive
 from seeknal_core.engine.sources.hive import PathColumn
 from seeknal_core.errors import EngineError
-from seeknal_core.formats import FileParams
+from seeknal_core.formats import FileParams, OnBadRows, TextParams
 from seeknal_core.specs import SourceNode
+from seeknal_core.structure import nearest
 
 
 @attrs.frozen(kw_only=True)
@@ -102,6 +103,30 @@ class Reading:
         for path in self.paths:
             message = message.replace(str(path), path.name)
         return self.error((named or list(self.paths))[0], message[:300], hint)
+
+
+def bad_rows_note(count: int, mode: OnBadRows, shown: Sequence[str]) -> str:
+    """Say how many rows were left out, or have values made NULL, and show some."""
+    rows = "1 row" if count == 1 else f"{count:,} rows"
+    what = "left out" if mode is OnBadRows.SKIP else "with values made NULL"
+    more = "; …" if count > len(shown) else ""
+    return f"{rows} {what} (on_bad_rows: {mode.value}): {'; '.join(shown)}{more}"
+
+
+def check_formats(reading: Reading, params: TextParams, names: Sequence[str]) -> None:
+    """Refuse a format of dates for a column that the files do not have.
+
+    Raises:
+        EngineError: with the nearest name.
+    """
+    unknown = params.unknown_column(names)
+    if unknown is not None:
+        field, column = unknown
+        hint = nearest(column, names) or f"the columns are {', '.join(names[:8])}"
+        raise EngineError(
+            f"{reading.source.id}: params.{field} names {column!r}, and there is no such column",
+            hint,
+        )
 
 
 def struct(pairs: Sequence[tuple[str, str]]) -> str:
