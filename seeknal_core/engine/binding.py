@@ -23,6 +23,8 @@ _BY_VALUE = re.compile(r"\b(pivot(_wider)?|unnest)\b", re.IGNORECASE)
 _NO_TABLE = re.compile(r"Table with name \"?(.+?)\"? does not exist")
 _NO_COLUMN = re.compile(
     r"Referenced column \"(.+?)\" not found|does not have a column named \"(.+?)\""
+    r"|Column (?:\"[^\"]+\"\.)*\"(.+?)\" in \w+ list not found"
+    r"|Column \"(.+?)\" does not exist on (?:left|right) side"
 )
 _CANDIDATES = re.compile(r"Candidate bindings: ([^\n]*)")
 _UNKNOWN = "_seeknal_unknown"
@@ -131,7 +133,7 @@ def _wrong(
     column = _NO_COLUMN.search(text)
     if column is None or not inputs:
         return None
-    name = column[1] or column[2]
+    name = next(filter(None, column.groups()))
     listed = _CANDIDATES.search(text)
     candidates = re.findall(r'"([^"]+)"', listed[1]) if listed else []
     candidates = [one.rpartition(".")[2] for one in candidates]

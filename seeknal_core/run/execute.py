@@ -20,8 +20,8 @@ from seeknal_core.run.report import (
     TargetStatus,
 )
 from seeknal_core.run.scope import Scope
-from seeknal_core.run.session import Session
-from seeknal_core.run.targets import Production, TargetCheck
+from seeknal_core.run.session import Session, expanded_covers
+from seeknal_core.run.targets import Production, TargetCheck, covering
 from seeknal_core.run.writing import TOGETHER, Finished, Writer, Writes, log, was_stopped
 from seeknal_core.specs import AnyNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
@@ -148,7 +148,11 @@ class Executor:
         for check in checks.values():
             if check.resolved.target.key in linked:
                 continue
-            self._by_node.setdefault(check.resolved.target.node, []).append(check)
+            id = check.resolved.target.node
+            held = scope.recorded.get(id)
+            # Rows that are taken as recorded may be of another day than this command.
+            known = check if held is None else covering(check, held.covers)
+            self._by_node.setdefault(id, []).append(known)
 
     def run(self, options: Options) -> tuple[list[NodeOutcome], list[TargetOutcome]]:
         """Run everything; failures are in the outcomes, never raised."""
@@ -306,6 +310,9 @@ class Executor:
                     audits=audits,
                     inputs={input: found.content_key for input, found in inputs.items()},
                     proof=computed.proof,
+                    covers=expanded_covers(
+                        self._session, getattr(node, "covers", None), node.location
+                    ),
                 ),
             )
         except SeeknalError as error:
@@ -331,9 +338,8 @@ class Executor:
             content_key=snapshot.content_key,
             notes=computed.notes,
         )
-        if not computed.reused:
-            for note in computed.notes:
-                self._warnings.put(f"{id}: {note}")
+        for note in computed.notes:
+            self._warnings.put(f"{id}: {note}")
         return _NodeEnd(outcome=outcome, snapshot=snapshot)
 
     def _held(self, id: str) -> NodeRecord | None:

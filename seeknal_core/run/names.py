@@ -12,6 +12,7 @@ import csv
 import functools
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +36,8 @@ _PLAIN_CSV = frozenset({
 })  # fmt: skip
 _HEAD_BYTES = 1_000_000
 _DELIMITERS = (",", ";", "\t", "|")
+#: ``day(c)``, ``bucket(16, c)``: what backends partition by beside plain columns.
+_TRANSFORM = re.compile(r"\s*\w+\s*\(\s*(?:\d+\s*,\s*)?(.+?)\s*\)\s*")
 
 
 def name_problems(session: Session) -> list[Problem]:
@@ -83,6 +86,7 @@ def _problems(session: Session, binder: Callable[[], Binder]) -> Iterator[Proble
             known[id] = _declared(node) or held(id)
     for node in session.graph.nodes.values():
         yield from _outside_sql(session, node, known)
+        yield from _of_audits(session, binder, node, known)
 
 
 def bound(
@@ -241,7 +245,10 @@ def _outside_sql(
         named = [("unique_keys", name) for name in spec.unique_keys]
         if spec.time_column is not None:
             named.append(("time_column", spec.time_column))
-        named += [("partition_by", name) for name in spec.partition_by if "(" not in name]
+        names = {own.casefold() for own, _ in columns}
+        for name in spec.partition_by:
+            call = _TRANSFORM.fullmatch(name) if name.casefold() not in names else None
+            named.append(("partition_by", call[1].strip('"') if call else name))
         for field, name in named:
             yield from _missing(columns, name, spec.location, f"{node.id}.{field}")
     for audit in node.audits:
@@ -254,6 +261,53 @@ def _outside_sql(
     if isinstance(node, SourceNode) and node.freshness is not None and node.freshness.column:
         path = f"{node.id}.freshness.column"
         yield from _missing(columns, node.freshness.column, node.location, path)
+    if isinstance(node, SourceNode) and node.type in FILE_TYPES:
+        yield from _of_params(node, columns)
+
+
+def _of_params(node: SourceNode, columns: Columns) -> Iterator[Problem]:
+    if node.watermark is not None:
+        yield from _missing(columns, node.watermark, node.location, f"{node.id}.watermark")
+    for field in ("date_format", "timestamp_format"):
+        formats = node.params.get(field)
+        for name in formats if isinstance(formats, Mapping) else ():
+            path = f"{node.id}.params.{field}"
+            yield from _missing(columns, str(name), node.location, path)
+
+
+def _of_audits(
+    session: Session,
+    binder: Callable[[], Binder],
+    node: AnyNode,
+    known: Mapping[str, Columns | None],
+) -> Iterator[Problem]:
+    """Find what the SQL of audits names and the node, or another one, does not have."""
+    from seeknal_core.engine.names import name_nodes
+    from seeknal_core.engine.statements import check
+    from seeknal_core.graph.texts import texts
+    from seeknal_core.run.scope import compared
+
+    for audit in node.audits:
+        if audit.type != "custom_sql" or not audit.sql:
+            continue
+        # The node itself, its inputs, and nothing else are what an audit may read.
+        inputs = (*session.graph.inputs[node.id], *compared(session.graph, node.id))
+        tables = {id: known[id] for id in (node.id, *inputs)}
+        tables["__THIS__"] = known[node.id]
+        parts = ("bound audit", _engine_version(), json.dumps([audit.sql, list(tables.items())]))
+        found = texts.recall(*parts)
+        if found is None:
+            found = []
+            try:
+                statements = check(node.id, [name_nodes(audit.sql, tables)])
+                binder().bind(node.id, [one.text for one in statements], tables, list(tables))
+            except EngineError as error:
+                found = [error.message.removeprefix(f"{node.id}: "), error.hint]
+            texts.remember(found, *parts)
+        if found:
+            message, hint = found
+            place = audit.location or node.location
+            yield problem_at(place, message, path=f"{node.id}.audits", hint=hint)
 
 
 def _missing(columns: Columns, name: str, place: Location | None, path: str) -> Iterator[Problem]:

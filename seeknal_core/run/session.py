@@ -32,6 +32,7 @@ from seeknal_core.types import (
     Cancellation,
     Environment,
     ExecutionContext,
+    Location,
     Mode,
     Profile,
     Resources,
@@ -301,12 +302,19 @@ def enabled_targets(session: Session, nodes: Sequence[AnyNode]) -> tuple[TargetS
 
 
 def _expanded(session: Session, spec: TargetSpec) -> TargetSpec:
-    from seeknal_core.graph.templates import expand
-
     if spec.covers is None:
         return spec
-    start, end = (expand(text, session.variables, location=spec.location) for text in spec.covers)
+    start, end = expanded_covers(session, spec.covers, spec.location)
     return attrs.evolve(spec, covers=(start, end))
+
+
+def expanded_covers(
+    session: Session, covers: tuple[str, str] | None, location: Location | None
+) -> tuple[str, ...]:
+    """Return what a node covers now, templates expanded; empty where it does not say."""
+    from seeknal_core.graph.templates import expand
+
+    return tuple(expand(text, session.variables, location=location) for text in covers or ())
 
 
 def source_spec(session: Session, node: SourceNode) -> SourceSpec:

@@ -56,6 +56,25 @@ class TargetCheck:
         return self.change.drift if self.change is not None else Drift.NONE
 
 
+def covering(check: TargetCheck, covers: Sequence[str]) -> TargetCheck:
+    """Return a target for rows that were complete for a time when they were computed.
+
+    Args:
+        covers: as the rows' record has it; where it is empty the target's own holds.
+    """
+    from seeknal_core.config.covers import interval_of
+
+    if not covers or check.resolved.spec.covers is None:
+        return check
+    start, end = covers
+    resolved = attrs.evolve(
+        check.resolved,
+        spec=attrs.evolve(check.resolved.spec, covers=(start, end)),
+        target=attrs.evolve(check.resolved.target, covers=interval_of(start, end)),
+    )
+    return attrs.evolve(check, resolved=resolved)
+
+
 def bindings_digest(connection: Connection) -> str:
     """Digest where a connection leads."""
     return digest("bindings", connection.type, dict(connection.bindings()))

@@ -45,6 +45,10 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"[0-9A-Za-z_-]{4,}")
 
 
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
 @attrs.frozen(kw_only=True)
 class NodeRecord:
     """A node as an environment holds it: a reference to a stored snapshot.
@@ -54,6 +58,8 @@ class NodeRecord:
     fingerprint of the audits that passed on this content key. ``inputs`` are the
     content keys of what it was computed of, by node; ``proof`` says why the stored
     rows are the node's although its inputs changed, empty where they were computed.
+    ``covers`` is the time that these rows are complete for, templates expanded; empty
+    where the node does not say, and in records of older versions.
     """
 
     definition: str
@@ -64,10 +70,7 @@ class NodeRecord:
     audits: str = ""
     inputs: Mapping[str, str] = attrs.field(factory=dict)
     proof: str = ""
-
-
-def _texts(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(values)
+    covers: tuple[str, ...] = attrs.field(default=(), converter=_texts)
 
 
 @attrs.frozen(kw_only=True)
@@ -132,6 +135,7 @@ _TYPES: Mapping[str, type] = {
     "rows": int,
     "copied": int,
     "parts": list,
+    "covers": list,
     "generation": int,
     "protected": bool,
     "nodes": dict,

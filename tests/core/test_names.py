@@ -203,3 +203,47 @@ def test_a_file_nested_too_deeply_and_an_encoding_that_is_none_are_named(seeknal
     assert "nested too deeply" in seeknal("run", code=1).said
     node(root, "orders", ORDERS + "params: {encoding: undefined}\n")
     assert "not the name of an encoding" in seeknal("check", code=2).said
+
+
+def test_check_finds_columns_in_params_stars_and_audits(seeknal: Cli) -> None:
+    root = seeknal.cwd
+    node(root, "orders", ORDERS + "watermark: dya\nparams: {date_format: {dey: '%Y-%m-%d'}}\n")
+    for name, sql in {
+        "a": "SELECT * EXCLUDE (nope) FROM source.orders",
+        "b": "SELECT o.* REPLACE (1 AS nop) FROM source.orders AS o",
+        "c": "SELECT a.id FROM source.orders AS a JOIN source.orders AS b USING (nip)",
+    }.items():
+        transform(root, name, sql)
+    audits = (
+        "audits:\n"
+        "  - {type: custom_sql, sql: SELECT * FROM __THIS__ WHERE amout > 1}\n"
+        "  - {type: custom_sql, sql: SELECT * FROM ref('source.orders') WHERE dai IS NULL}\n"
+        "  - {type: custom_sql, sql: SELECT * FROM transform.d WHERE amount > 1}\n"
+        "  - {type: custom_sql, sql: SELECT * FROM nowhere}\n"
+    )
+    transform(root, "d", "SELECT amount FROM source.orders", audits)
+    for _ in range(2):  # the second time what was found is remembered
+        said = seeknal("check", code=2).err
+        for name in ("dya", "dey", "nope", "nop", "nip", "amout", "dai"):
+            assert said.count(f"there is no column {name!r}") == 1, said
+        assert said.count("there is no table or node 'nowhere'") == 1
+        assert "Error: 8 mistakes" in said
+
+
+def test_a_run_says_again_what_its_rows_lack(seeknal: Cli) -> None:
+    """The rows that were left out are named as long as the stored rows are used."""
+    root = seeknal.cwd
+    (root / "data/orders.csv").write_text("id\n1\nx\n")
+    node(root, "orders", ORDERS + "params: {on_bad_rows: skip}\n"
+         "schema: [{name: id, data_type: integer}]\n")  # fmt: skip
+    for _ in range(2):
+        assert "1 row left out (on_bad_rows: skip)" in seeknal("run").err
+    [one] = seeknal("run", "--json").json()["nodes"]
+    assert (one["status"], len(one["notes"])) == ("reused", 1)
+
+
+def test_a_watermark_that_no_file_has_fails_the_run(seeknal: Cli) -> None:
+    node(seeknal.cwd, "orders", ORDERS + "watermark: dya\n")
+    said = seeknal("run", code=1).said
+    assert "watermark names 'dya', and there is no such column" in said
+    assert "did you mean 'day'?" in said
