@@ -8,16 +8,8 @@ import shutil
 
 import pytest
 
+from support.lost_machine import POINTS, finished_elsewhere, lose
 from support.promotions import Shop
-
-#: By what is lost: the hooks that are counted, and the call that the process dies at.
-POINTS = {
-    "staging": ("stage", "after:2"),
-    "verified": ("prepare_publish", "before:1"),
-    "prepared": ("publish", "before:1"),
-    "lake published": ("publish", "after:1"),
-    "both published": ("publish", "after:2"),
-}
 
 
 @pytest.fixture
@@ -28,43 +20,14 @@ def shop(promoted_shop: Shop) -> Shop:
     return promoted_shop
 
 
-def lose(shop: Shop, point: str, *command: str) -> None:
-    """Kill a command at a point, and lose the folder that it wrote into."""
-    hooks, at = POINTS[point]
-    shop.seeknal(*command, code=-9, SEEKNAL_KILL_HOOKS=hooks, SEEKNAL_KILL_AT=at)
-    shutil.rmtree(shop.root / "target")
-
-
-@pytest.mark.parametrize("way", ["--resume", "--abort"])
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("point", "way"), [("lake published", "--resume"), ("both published", "--abort")]
+)
 def test_another_folder_finishes_or_undoes_what_a_lost_one_began(
     shop: Shop, point: str, way: str
 ) -> None:
-    lose(shop, point, "env", "promote", "dev")
-    said = shop.seeknal("env", "status", "prod", code=5).said
-    assert "promotion of 'dev' into 'prod'" in said and "seeknal state recover" in said
-    said = shop.seeknal("state", "recover", code=5).said
-    assert "seeknal env promote dev prod --resume (or --abort)" in said
-    shop.seeknal("run", code=5)
-    assert "--resume" in shop.seeknal("env", "status", "prod", code=5).said
-    if way == "--abort":
-        shop.promote("--abort")
-        shop.expect(1)
-        assert shop.leftovers(undo=True) == []
-        return
-    if point == "staging":
-        # What was staged is not known to be whole: going on begins anew, and dev is lost.
-        shop.promote("--resume", code=3)
-        shop.expect(1)
-        assert shop.leftovers(undo=True) == []
-        return
-    shop.promote("--resume")
-    shop.expect(2)
-    assert shop.leftovers() == []
-    shop.seeknal("env", "status", "prod")
-    shop.seeknal("env", "rollback", "prod")
-    shop.expect(1)
-    assert shop.leftovers(undo=True) == []
+    """One point for each store; the others are in `tests/public_cases`."""
+    finished_elsewhere(shop, point, way)
 
 
 def test_a_promotion_that_was_done_is_rolled_back_from_another_folder(shop: Shop) -> None:

@@ -51,3 +51,12 @@ def details(shop: Shop) -> dict[str, Any]:
 def count(shop: Shop, table: str) -> int:
     """Count a table's rows in the database."""
     return int(shop.database.query(f"SELECT count(*) FROM shop.{table}")[0][0])
+
+
+def views(shop: Shop) -> dict[str, bool]:
+    """Return the relations of dev's schema, and whether each is a view."""
+    rows = shop.database.query(
+        "SELECT relname::text, relkind = 'v' FROM pg_class c JOIN pg_namespace n"
+        " ON n.oid = c.relnamespace WHERE nspname = 'dev_shop' AND relkind IN ('r', 'v')"
+    )
+    return dict(rows)
