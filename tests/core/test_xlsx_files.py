@@ -10,9 +10,11 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import openpyxl
 import pytest
 
+from seeknal_core.engine.sources import xlsx
 from seeknal_core.errors import EngineError
 from support.engines import Lab, file_source, open_lab, rows
 
@@ -195,3 +197,28 @@ def test_a_missing_reader_and_a_broken_file_are_a_sentence(
     with pytest.raises(EngineError, match="needs openpyxl") as caught:
         read(lab, broken)
     assert caught.value.hint == 'pip install "seeknal-core[xlsx]"'
+
+
+def test_a_workbook_that_unpacks_to_too_much_is_refused(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(lab, ["a"], *([1] for _ in range(2_000)))
+    monkeypatch.setattr(xlsx, "MOST_UNPACKED", 20_000)
+    with pytest.raises(EngineError, match=r"unpacked, the limit is 20,000 \(max_bytes\)") as caught:
+        lab.files(file_source("xlsx"), path)
+    assert "write max_bytes: beside params" in caught.value.hint
+    wide = attrs.evolve(file_source("xlsx"), max_bytes=10_000_000)
+    assert lab.files(wide, path).row_count == 2_000
+
+
+def test_rows_that_go_through_a_file_in_pieces_stay_what_they_are(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xlsx, "_BATCH", 3)
+    values = [1.5, 0.1, 1e300, 2**53, -7, 123456789.123456, 1e-7, 3]
+    first = write(lab, ["a", "b"], *([value, f"x{value}"] for value in values))
+    second = write(lab, ["b", "c"], ["y", True], name="b.xlsx")
+    source = file_source("xlsx", union_by_name=True)
+    found = rows(lab.files(source, first, second))
+    wanted = [{"a": v, "b": f"x{v}", "c": None} for v in values]
+    assert found == [*wanted, {"a": None, "b": "y", "c": True}]

@@ -2,13 +2,16 @@
 
 A cell's own type counts, not what its text looks like: ``007`` as text stays text. A
 column is of the one type that all of its cells have, or of its declared type, exactly.
-Rows without any value are passed over. Errors, formulas that were never computed and
+Rows without any value are passed over. The rows go through a file, a few thousand at a
+time; of a workbook only its shared texts are in memory. Errors, formulas that were never computed and
 merged cells are refused: they would arrive as NULL.
 """
 
 from __future__ import annotations
 
 import datetime
+import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 
 import attrs
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seeknal_core.engine import quoting
 from seeknal_core.engine.protocol import Output
@@ -27,10 +31,13 @@ from seeknal_core.formats import XlsxParams
 from seeknal_core.formats.declared import DeclaredType, parse
 from seeknal_core.structure import nearest
 
-_TABLE = "_seeknal_sheet"
 #: Integers that a number of a sheet, a double, keeps.
 _EXACT = 2**53
 _MOST = 10**38
+#: So many rows are in memory at a time.
+_BATCH = 5_000
+#: Bytes of a workbook's parts, unpacked, where the source has no higher ``max_bytes``.
+MOST_UNPACKED = 1_000_000_000
 
 
 @attrs.frozen(kw_only=True)
@@ -38,57 +45,118 @@ class _Cell:
     """A value and where it stands."""
 
     value: Any
+    file: Path
     place: str
 
 
 @attrs.define(kw_only=True)
 class _Column:
+    """What is known of a column's values: a cell of each kind, and what numbers and dates need."""
+
     name: str
-    cells: list[tuple[int, _Cell]] = attrs.field(factory=list)
+    kinds: dict[str, _Cell] = attrs.field(factory=dict)
+    all_whole: bool = True
+    least: int = 0
+    greatest: int = 0
+    all_midnight: bool = True
+
+    def see(self, value: Any, file: Path, place: str) -> None:
+        """Take one more value into account."""
+        kind = _kind(value)
+        if kind not in self.kinds:
+            self.kinds[kind] = _Cell(value=value, file=file, place=place)
+        if kind == "a number":
+            if isinstance(value, int):
+                self.least, self.greatest = min(self.least, value), max(self.greatest, value)
+            else:
+                self.all_whole = False
+        elif isinstance(value, datetime.datetime) and value.time() != datetime.time():
+            self.all_midnight = False
 
 
 @attrs.define(kw_only=True)
 class _Table:
-    """The rows of all files: the file of each row, and the cells of each column by row."""
+    """The rows of all files as texts, in a Parquet file each.
 
-    files: list[Path] = attrs.field(factory=list)
+    ``columns`` are those of all files; ``numbers`` are the columns' numbers in each sheet.
+    """
+
+    folder: Path
     columns: dict[str, _Column] = attrs.field(factory=dict)
+    numbers: dict[Path, dict[str, int]] = attrs.field(factory=dict)
+    parts: list[Path] = attrs.field(factory=list)
+
+    @property
+    def sql(self) -> str:
+        """The query of all rows, in order; a column of texts for each of `columns`."""
+        columns = ", ".join(
+            f"CAST({quoting.identifier(f'c{n}')} AS VARCHAR) AS c{n}"
+            for n in range(len(self.columns))
+        )
+        files = quoting.paths(map(str, self.parts))
+        chosen = f"{columns}, _file, _row" if columns else "_file, _row"
+        return f"SELECT {chosen} FROM read_parquet({files}, union_by_name = true)"
 
 
 def store(reading: Reading) -> Output:
     """Store the rows of sheets."""
     assert isinstance(reading.params, XlsxParams)
-    table = _Table()
-    first: Sequence[str] | None = None
-    for path in reading.paths:
-        names = _read(reading, path, reading.params, table)
-        if first is not None and not reading.params.union_by_name:
-            _compare(reading, path, first, names)
-        first = first or names
+    with tempfile.TemporaryDirectory(dir=reading.staging.path.parent, prefix=".sheet-") as scratch:
+        table = _Table(folder=Path(scratch))
+        first: Sequence[str] | None = None
+        for path in reading.paths:
+            names = _read(reading, path, reading.params, table)
+            if first is not None and not reading.params.union_by_name:
+                _compare(reading, path, first, names)
+            first = first or names
+        return _store(reading, table)
+
+
+def _store(reading: Reading, table: _Table) -> Output:
     declared = {
         column.name.casefold(): parse(column.dtype)
         for column in reading.source.columns
         if column.dtype is not None
     }
-    arrays = {}
+    # Every file has all columns, so that the query of all rows finds them.
+    schema = pa.schema([(f"c{n}", pa.string()) for n in range(len(table.columns))])
+    empty = table.folder / "columns.parquet"
+    pq.write_table(
+        pa.schema([*schema, ("_file", pa.string()), ("_row", pa.int64())]).empty_table(), empty
+    )
+    table.parts.insert(0, empty)
     chosen = []
-    for key, column in table.columns.items():
+    for number, (key, column) in enumerate(table.columns.items()):
         kind = declared.get(key)
-        arrays[column.name] = _array(reading, table, column, kind)
-        name = quoting.identifier(column.name)
-        chosen.append(name if kind is None else f"{exact.convert(name, kind)} AS {name}")
+        if kind is not None:
+            _check(reading, table, number, column, kind)
+            value = exact.convert(f"c{number}", kind)
+        else:
+            value = f"CAST(c{number} AS {_type(reading, column)})"
+        chosen.append(f"{value} AS {quoting.identifier(column.name)}")
     files = [(str(path), reading.label(path)) for path in reading.paths]
-    for name, sql in reading.extra_columns(files, list(arrays)):
+    for name, sql in reading.extra_columns(files, [each.name for each in table.columns.values()]):
         chosen.append(f"{sql} AS {quoting.identifier(name)}")
-    rows = pa.table({**arrays, "_file": pa.array(list(map(str, table.files)), pa.string())})
-    reading.cursor.register(_TABLE, rows)
+    return reading.store(f"SELECT {', '.join(chosen)} FROM ({table.sql})")
+
+
+def _check_size(reading: Reading, path: Path) -> None:
+    """Refuse a workbook whose parts are larger, unpacked, than is allowed.
+
+    No more is ever unpacked than what a part's own entry says.
+    """
+    limit = max(reading.source.max_bytes or 0, MOST_UNPACKED)
     try:
-        for key, column in table.columns.items():
-            if key in declared:
-                _check(reading, table, column, declared[key])
-        return reading.store(f"SELECT {', '.join(chosen)} FROM {_TABLE}")
-    finally:
-        reading.cursor.unregister(_TABLE)
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+    except (zipfile.BadZipFile, OSError):
+        return  # Opening it says what is wrong.
+    if size > limit:
+        raise reading.error(
+            path,
+            f"holds {size:,} bytes, unpacked, the limit is {limit:,} (max_bytes)",
+            "write max_bytes: beside params, if that is what you want",
+        )
 
 
 def _read(reading: Reading, path: Path, params: XlsxParams, table: _Table) -> Sequence[str]:
@@ -100,6 +168,7 @@ def _read(reading: Reading, path: Path, params: XlsxParams, table: _Table) -> Se
             f"{reading.source.id}: a source of type xlsx needs openpyxl",
             'pip install "seeknal-core[xlsx]"',
         ) from None
+    _check_size(reading, path)
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except FileNotFoundError:
@@ -198,27 +267,55 @@ def _take(
 ) -> None:
     for name in names.values():
         table.columns.setdefault(name.casefold(), _Column(name=name))
-    for row in rows:
-        number = len(table.files)
-        table.files.append(path)
-        for cell in row:
-            if cell.value is None:
-                continue
-            if cell.data_type == "e":
-                raise reading.error(
-                    path,
-                    f"{cell.coordinate} is an error, {cell.value}",
-                    "fix the formula, or leave the column out by params.range",
-                )
-            found = names.get(cell.column)
-            if found is None:
-                raise reading.error(
-                    path,
-                    f"{cell.coordinate} has a value, and its column has no name",
-                    "name the column in the first row, or write params.range",
-                )
-            kept = _Cell(value=cell.value, place=cell.coordinate)
-            table.columns[found.casefold()].cells.append((number, kept))
+    position = {key: number for number, key in enumerate(table.columns)}
+    columns = {
+        number: (table.columns[name.casefold()], position[name.casefold()])
+        for number, name in names.items()
+    }
+    table.numbers[path] = {name.casefold(): number for number, name in names.items()}
+    schema = pa.schema(
+        [
+            *((f"c{at}", pa.string()) for _, at in columns.values()),
+            ("_file", pa.string()),
+            ("_row", pa.int64()),
+        ]
+    )
+    part = table.folder / f"{len(table.parts):06}.parquet"
+    table.parts.append(part)
+    taken: list[dict[str, Any]] = []
+    with pq.ParquetWriter(part, schema) as writer:
+        for row in rows:
+            values: dict[str, Any] = {"_file": str(path)}
+            for cell in row:
+                if cell.value is None:
+                    continue
+                _refuse_cell(reading, path, cell, names)
+                column, at = columns[cell.column]
+                column.see(cell.value, path, cell.coordinate)
+                values[f"c{at}"] = _text(cell.value)
+                values["_row"] = cell.row
+            taken.append(values)
+            if len(taken) == _BATCH:
+                writer.write_table(pa.Table.from_pylist(taken, schema))
+                taken.clear()
+        if taken:
+            writer.write_table(pa.Table.from_pylist(taken, schema))
+
+
+def _refuse_cell(reading: Reading, path: Path, cell: Any, names: dict[int, str]) -> None:
+    """Refuse a value that is an error, or stands below no name."""
+    if cell.data_type == "e":
+        raise reading.error(
+            path,
+            f"{cell.coordinate} is an error, {cell.value}",
+            "fix the formula, or leave the column out by params.range",
+        )
+    if cell.column not in names:
+        raise reading.error(
+            path,
+            f"{cell.coordinate} has a value, and its column has no name",
+            "name the column in the first row, or write params.range",
+        )
 
 
 def _compare(reading: Reading, path: Path, first: Sequence[str], names: Sequence[str]) -> None:
@@ -235,28 +332,44 @@ def _compare(reading: Reading, path: Path, first: Sequence[str], names: Sequence
         )
 
 
-def _array(
-    reading: Reading, table: _Table, column: _Column, declared: DeclaredType | None
-) -> pa.Array:
-    values: list[Any] = [None] * len(table.files)
-    if declared is not None:
-        for row, cell in column.cells:
-            values[row] = _text(cell.value)
-        return pa.array(values, pa.string())
-    kinds: dict[str, tuple[int, _Cell]] = {}
-    for row, cell in column.cells:
-        values[row] = cell.value
-        kinds.setdefault(_kind(cell.value), (row, cell))
-    if set(kinds) > {"a number"} or len(kinds) > 1:
-        (row, one), (other_row, other) = list(kinds.values())[:2]
+def _type(reading: Reading, column: _Column) -> str:
+    """Return DuckDB's type of the column's texts: that of all of its cells.
+
+    Raises:
+        EngineError: cells are of two kinds, or no type keeps them.
+    """
+    if len(column.kinds) > 1:
+        one, other = list(column.kinds.values())[:2]
         raise EngineError(
             f"{reading.source.id}: column {column.name!r}:"
-            f" {reading.label(table.files[row])} {one.place} is {_kind(one.value)},"
-            f" {reading.label(table.files[other_row])} {other.place} is {_kind(other.value)}",
+            f" {reading.label(one.file)} {one.place} is {_kind(one.value)},"
+            f" {reading.label(other.file)} {other.place} is {_kind(other.value)}",
             "declare the column as string, or fix the cell",
         )
-    kind = next(iter(kinds), "")
-    return pa.array(values, _arrow(reading, column, kind, [v for v in values if v is not None]))
+    kind = next(iter(column.kinds), "")
+    match kind:
+        case "":
+            return "INTEGER"
+        case "true or false":
+            return "BOOLEAN"
+        case "a number" if column.all_whole:
+            if column.least >= -(2**63) and column.greatest < 2**63:
+                return "BIGINT"
+            if max(-column.least, column.greatest) < _MOST:
+                return "DECIMAL(38, 0)"
+        case "a number":
+            if max(-column.least, column.greatest) <= _EXACT:
+                return "DOUBLE"
+        case "a date":
+            return "DATE" if column.all_midnight else "TIMESTAMP"
+        case "a time of day":
+            return "TIME"
+        case "text":
+            return "VARCHAR"
+    raise EngineError(
+        f"{reading.source.id}: column {column.name!r} holds {kind or 'values'} that no type keeps",
+        "declare the column as string",
+    )
 
 
 def _kind(value: object) -> str:
@@ -275,38 +388,6 @@ def _kind(value: object) -> str:
             return "text"
 
 
-def _arrow(reading: Reading, column: _Column, kind: str, values: Sequence[Any]) -> pa.DataType:
-    match kind:
-        case "":
-            return pa.int32()
-        case "true or false":
-            return pa.bool_()
-        case "a number" if all(isinstance(value, int) for value in values):
-            if all(-(2**63) <= value < 2**63 for value in values):
-                return pa.int64()
-            if all(abs(value) < _MOST for value in values):
-                return pa.decimal128(38, 0)
-        case "a number":
-            if all(abs(value) <= _EXACT for value in values if isinstance(value, int)):
-                return pa.float64()
-        case "a date":
-            midnight = datetime.time()
-            if all(
-                not isinstance(value, datetime.datetime) or value.time() == midnight
-                for value in values
-            ):
-                return pa.date32()
-            return pa.timestamp("us")
-        case "a time of day":
-            return pa.time64("us")
-        case "text":
-            return pa.string()
-    raise EngineError(
-        f"{reading.source.id}: column {column.name!r} holds {kind or 'values'} that no type keeps",
-        "declare the column as string",
-    )
-
-
 def _text(value: object) -> str:
     match value:
         case bool():
@@ -323,19 +404,22 @@ def _text(value: object) -> str:
             return str(value)
 
 
-def _check(reading: Reading, table: _Table, column: _Column, kind: DeclaredType) -> None:
+def _check(
+    reading: Reading, table: _Table, number: int, column: _Column, kind: DeclaredType
+) -> None:
     """Refuse a value that does not fit its declared type."""
-    name = quoting.identifier(column.name)
+    from openpyxl.utils import get_column_letter
+
+    name = f"c{number}"
     bad = exact.is_bad(name, exact.convert(name, kind))
     found = reading.cursor.execute(
-        f"SELECT row FROM (SELECT *, row_number() OVER () - 1 AS row FROM {_TABLE})"
-        f" WHERE {bad} ORDER BY row LIMIT 1"
+        f"SELECT {name}, _file, _row FROM ({table.sql}) WHERE {bad} LIMIT 1"
     ).fetchall()
-    for (row,) in found:
-        cell = dict(column.cells)[row]
-        why, hint = exact.reason(kind, _text(cell.value))
-        message = f"{cell.place}, column {column.name!r}: {why}"
-        raise reading.error(table.files[row], message, hint)
+    for text, file, row in found:
+        path = Path(file)
+        letter = get_column_letter(table.numbers[path][column.name.casefold()])
+        why, hint = exact.reason(kind, text)
+        raise reading.error(path, f"{letter}{row}, column {column.name!r}: {why}", hint)
 
 
 def _inside(edges: Sequence[Any], box: Sequence[Any]) -> bool:

@@ -29,9 +29,12 @@ def oddities(path: Path, sheet: str) -> Oddities:
     merged: list[str] = []
     uncomputed: list[str] = []
     with zipfile.ZipFile(path) as archive, archive.open(_part_of(archive, sheet)) as stream:
-        for _, element in ElementTree.iterparse(stream):
+        rows: ElementTree.Element | None = None
+        for event, element in ElementTree.iterparse(stream, ("start", "end")):
             name = _local(element.tag)
-            if name == "mergeCell":
+            if event == "start":
+                rows = element if name == "sheetData" else rows
+            elif name == "mergeCell":
                 merged.append(element.get("ref", ""))
             elif name == "c":
                 children = {_local(child.tag): child for child in element}
@@ -40,8 +43,8 @@ def oddities(path: Path, sheet: str) -> Oddities:
                 has_value = value is not None and (value.text or element.get("t") == "str")
                 if "f" in children and not has_value:
                     uncomputed.append(element.get("r", ""))
-            elif name == "row":
-                element.clear()
+            elif name == "row" and rows is not None:
+                rows.clear()
     return Oddities(merged=tuple(merged), uncomputed=tuple(uncomputed))
 
 
