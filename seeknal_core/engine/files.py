@@ -12,12 +12,16 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import attrs
 
 from seeknal_core.errors import EngineError
 from seeknal_core.regular import read_regular
 from seeknal_core.specs import SourceNode
+
+if TYPE_CHECKING:
+    from seeknal_core.engine.https import Heard
 
 #: A file's time stamp says nothing about writes this close to it, in nanoseconds.
 _RECENT = 2_000_000_000
@@ -46,13 +50,16 @@ class ResolvedFiles:
         return ((),) * len(self.files)
 
 
-def resolve_files(source: SourceNode, root: Path, scratch: Path) -> ResolvedFiles:
+def resolve_files(
+    source: SourceNode, root: Path, scratch: Path, heard: Heard | None = None
+) -> ResolvedFiles:
     """Find the files that a source names; those elsewhere are downloaded into `scratch`.
 
     Args:
         source: with ``table`` and ``params`` expanded; ``params: path`` serves
             where ``table`` is missing. A glob knows ``*``, ``?``, ``[…]`` and ``**``.
         root: what relative paths are relative to.
+        heard: hears what a server says of a file behind ``https://``.
 
     Raises:
         EngineError: no file matches, with the nearest name that exists.
@@ -74,7 +81,7 @@ def resolve_files(source: SourceNode, root: Path, scratch: Path) -> ResolvedFile
     if written.startswith(("https://", "http://")):
         from seeknal_core.engine.https import download as fetch
 
-        found = fetch(source.id, written, scratch, source.max_bytes)
+        found = fetch(source.id, written, scratch, source.max_bytes, heard)
         return ResolvedFiles(files=tuple(found.values()), labels=tuple(found))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", written)
     if scheme is not None and scheme[1] != "file":

@@ -16,6 +16,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -24,6 +25,7 @@ from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
 from seeknal_core.engine.disk import disk_full, disk_guard
+from seeknal_core.engine.https_seen import Seen, url_digest
 from seeknal_core.errors import EngineError
 
 #: What is downloaded at most where the source has no ``max_bytes``.
@@ -35,6 +37,7 @@ PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 _CHUNK = 1024 * 1024
 _REDIRECTS = 5
+_REDIRECTED = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _WRONG_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -48,17 +51,24 @@ class _Again(Exception):
         self.pause = pause
 
 
-def download(node: str, url: str, scratch: Path, max_bytes: int | None) -> dict[str, Path]:
+#: Hears where redirects led, and the answer's headers.
+Heard = Callable[[str, Message], None]
+
+
+def download(
+    node: str, url: str, scratch: Path, max_bytes: int | None, heard: Heard | None = None
+) -> dict[str, Path]:
     """Download one file; return its URL without user, query and fragment -> the local file.
 
     Args:
         max_bytes: None for `DEFAULT_MAX_BYTES`.
+        heard: hears of the answer that the whole file came with.
 
     Raises:
         EngineError: the URL is not allowed, the server refuses or does not answer, the
             file is too large or did not arrive as a whole.
     """
-    shown = _shown(url)
+    shown = shown_url(url)
     _check_url(node, url)
     folder = scratch / "https" / hashlib.sha256(url.encode()).hexdigest()[:16]
     with disk_guard(node):
@@ -68,16 +78,43 @@ def download(node: str, url: str, scratch: Path, max_bytes: int | None) -> dict[
     limit = max_bytes or DEFAULT_MAX_BYTES
     try:
         try:
-            _fetch(node, url, local, limit)
+            _fetch(node, url, local, limit, heard)
         except _Again as first:
             time.sleep(first.pause)
-            _fetch(node, url, local, limit)
+            _fetch(node, url, local, limit, heard)
     except _Again as again:
         raise EngineError(f"{node}: {shown}: {again.message}", "try again later") from None
     return {shown: local}
 
 
-def _shown(url: str) -> str:
+def is_unchanged(node: str, url: str, seen: Seen) -> bool:
+    """Ask the server whether a file is still the one that was downloaded.
+
+    Whatever else it answers, or that it doesn't, is left to `download`.
+
+    Raises:
+        EngineError: the URL is not allowed.
+    """
+    _check_url(node, url)
+    opener = _opener()
+    for _ in range(_REDIRECTS + 1):
+        # Two files may have one ETag: it means something for the URL that gave it.
+        conditions = seen.conditions if url_digest(url) == seen.url else {}
+        try:
+            with opener.open(_request(url, conditions), timeout=TIMEOUT):
+                return False
+        except urllib.error.HTTPError as error:
+            with error:
+                target = error.headers.get("Location")
+                if error.code not in _REDIRECTED or not target:
+                    return error.code == 304 and bool(conditions)
+                url = _redirected(node, url, target)
+        except (urllib.error.URLError, OSError, http.client.HTTPException):
+            return False
+    return False
+
+
+def shown_url(url: str) -> str:
     """Return a URL without what may be secret in it."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
@@ -86,7 +123,7 @@ def _shown(url: str) -> str:
 
 def _check_url(node: str, url: str) -> None:
     parts = urlsplit(url)
-    shown = _shown(url)
+    shown = shown_url(url)
     if not parts.hostname:
         raise EngineError(f"{node}: {shown} names no host", "write https://host/path/file.csv")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
@@ -116,23 +153,31 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return
 
 
-def _fetch(node: str, url: str, local: Path, limit: int) -> None:
-    opener = urllib.request.build_opener(
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(
         urllib.request.HTTPSHandler(context=ssl.create_default_context()), _NoRedirects()
     )
-    shown = _shown(url)
+
+
+def _request(url: str, more: Mapping[str, str]) -> urllib.request.Request:
+    headers = {"Accept-Encoding": "identity", "User-Agent": "seeknal", **more}
+    return urllib.request.Request(url, headers=headers)
+
+
+def _fetch(node: str, url: str, local: Path, limit: int, heard: Heard | None) -> None:
+    opener = _opener()
+    shown = shown_url(url)
     for _ in range(_REDIRECTS + 1):
-        request = urllib.request.Request(
-            url, headers={"Accept-Encoding": "identity", "User-Agent": "seeknal"}
-        )
         try:
-            with opener.open(request, timeout=TIMEOUT) as response:
+            with opener.open(_request(url, {}), timeout=TIMEOUT) as response:
                 _save(node, shown, response, local, limit)
+                if heard is not None:
+                    heard(url, response.headers)
                 return
         except urllib.error.HTTPError as error:
             with error:
                 target = error.headers.get("Location")
-                if error.code in (301, 302, 303, 307, 308) and target:
+                if error.code in _REDIRECTED and target:
                     url = _redirected(node, url, target)
                     continue
                 raise _answered(node, shown, error) from None
@@ -148,12 +193,12 @@ def _redirected(node: str, url: str, target: str) -> str:
     host, before = new.hostname or "", old.hostname or ""
     if new.scheme != old.scheme or not host:
         raise EngineError(
-            f"{node}: {_shown(url)} leads to another scheme, {new.scheme}://",
+            f"{node}: {shown_url(url)} leads to another scheme, {new.scheme}://",
             "write the URL of the file itself",
         )
     if _is_private(host) and not _is_private(before):
         raise EngineError(
-            f"{node}: {_shown(url)} leads to a private address, {host}",
+            f"{node}: {shown_url(url)} leads to a private address, {host}",
             "write the URL of the file itself",
         )
     return found

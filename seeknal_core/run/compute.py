@@ -304,7 +304,13 @@ class Computer:
 
         binding = keys.local_binding(self._session, node)
         for _ in range(_TRIES):
-            read = keys.file_read(self._session, node, self._digests, self.scratch)
+            read = keys.file_read(
+                self._session,
+                node,
+                self._digests,
+                self.scratch,
+                lambda key: self._store.find(node.id, key) is not None,
+            )
             check_bytes(node, read.files.files)
             found = self._store.find(node.id, read.content_key)
             if found is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +18,13 @@ import attrs
 
 from seeknal_core.run.session import Session
 from seeknal_core.specs import ChangePolicy, PythonNode, SourceNode, SqlNode
+from seeknal_core.state.files import write_atomically
 from seeknal_core.state.records import NodeRecord
 from seeknal_core.types import Source
 
 if TYPE_CHECKING:
+    from email.message import Message
+
     from seeknal_core.engine.files import FileDigests, ResolvedFiles
 
 #: Part of every key: raised when the engine's output for one input may change.
@@ -171,8 +174,19 @@ class FileRead:
     content_key: str
 
 
-def file_read(session: Session, node: SourceNode, digests: FileDigests, scratch: Path) -> FileRead:
+def file_read(
+    session: Session,
+    node: SourceNode,
+    digests: FileDigests,
+    scratch: Path,
+    stored: Callable[[str], bool] | None = None,
+) -> FileRead:
     """Resolve and digest a file source's files.
+
+    Args:
+        stored: tells whether the rows of a content key are stored. Where they are, and a
+            server says that its file is still the same, nothing is downloaded, and there
+            are no files in the result.
 
     Raises:
         EngineError: no file matches, or one cannot be read.
@@ -180,12 +194,56 @@ def file_read(session: Session, node: SourceNode, digests: FileDigests, scratch:
     from seeknal_core.engine.files import check_sha256, resolve_files
 
     source = expanded_source(session, node)
-    files = resolve_files(source, Path(session.settings.root), scratch)
+    if stored is not None:
+        known = _unchanged(session, source, stored)
+        if known is not None:
+            return known
+    answers: list[tuple[str, Message]] = []
+    root = Path(session.settings.root)
+    files = resolve_files(source, root, scratch, lambda *answer: answers.append(answer))
     contents = [
         (label, digests.digest(path)) for label, path in zip(files.labels, files.files, strict=True)
     ]
     check_sha256(source, files.labels, [content for _, content in contents])
-    key = digest(
-        "files", _READERS, session.graph.definitions[node.id], dict(source.params), contents
-    )
-    return FileRead(source=source, files=files, content_key=key)
+    for url, headers in answers:
+        from seeknal_core.engine.https_seen import of_answer, remember
+
+        size = files.files[0].stat().st_size
+        seen = of_answer(url, headers, digest=contents[0][1], size=size)
+        remember(_seen_files(session), _written(source), seen, write_atomically)
+    return FileRead(source=source, files=files, content_key=_key(session, source, contents))
+
+
+def _key(session: Session, source: SourceNode, contents: Sequence[tuple[str, str]]) -> str:
+    definition = session.graph.definitions[source.id]
+    return digest("files", _READERS, definition, dict(source.params), list(contents))
+
+
+def _written(source: SourceNode) -> str:
+    return source.table or str(source.params.get("path", ""))
+
+
+def _seen_files(session: Session) -> Path:
+    return session.target_folder / "state" / "https-files.json"
+
+
+def _unchanged(
+    session: Session, source: SourceNode, stored: Callable[[str], bool]
+) -> FileRead | None:
+    """Return what was read of a file behind ``https://`` where its server says it is the same."""
+    url = _written(source)
+    if not url.startswith(("https://", "http://")):
+        return None
+    from seeknal_core.engine.files import ResolvedFiles, check_sha256
+    from seeknal_core.engine.https import is_unchanged, shown_url
+    from seeknal_core.engine.https_seen import recall
+
+    seen = recall(_seen_files(session), url)
+    if seen is None or seen.size > (source.max_bytes or seen.size):
+        return None
+    label = shown_url(url)
+    key = _key(session, source, [(label, seen.digest)])
+    if not stored(key) or not is_unchanged(source.id, url, seen):
+        return None
+    check_sha256(source, [label], [seen.digest])
+    return FileRead(source=source, files=ResolvedFiles(files=(), labels=()), content_key=key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import attrs
@@ -220,3 +221,44 @@ def test_a_run_reads_a_file_behind_https_once_by_its_content(
     assert "1 computed" in seeknal("run").out
     node.write_text(text + "params: {sha256: abc}\n")
     assert "params.sha256: is not 64 hexadecimal digits" in seeknal("check", code=2).err
+
+
+@pytest.mark.parametrize("gives", ["etag", "modified", "weak", "recent", "nothing"])
+def test_a_file_that_did_not_change_is_downloaded_once(
+    server: HttpsServer,
+    tmp_path: Path,
+    answers: dict[str, Callable[[int], Answer]],
+    gives: str,
+) -> None:
+    """Where the server names its bytes; what it gives then is held to the digest, too."""
+    root = tmp_path / "p"
+    (root / "seeknal").mkdir(parents=True)
+    (root / "seeknal_project.yml").write_text("name: p\n")
+    digest = hashlib.sha256(BODY).hexdigest()
+    source = f"kind: source\nname: a\nsource: csv\ntable: {server.url}/a.csv\n"
+    (root / "seeknal/a.yml").write_text(f"{source}params: {{sha256: {digest}}}\n")
+    headers = {
+        "etag": {"ETag": '"1"'},
+        "modified": {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"},
+        "weak": {"ETag": 'W/"1"'},
+        "recent": {"Last-Modified": formatdate(usegmt=True)},
+        "nothing": {},
+    }[gives]
+    answers["/a.csv"] = lambda number: (
+        Answer(body=BODY, headers=headers)
+        if number == 1 or gives not in ("etag", "modified")
+        else Answer(code=304, headers=headers)
+    )
+    seeknal = Cli(cwd=root, environ={"SSL_CERT_FILE": str(server.ca_file)})
+    query = ("query", "SELECT count(*) AS n FROM a", "--json")
+    for _ in range(2):
+        seeknal("run")
+        assert seeknal(*query).json()["rows"] == [{"n": 2}]
+    sent = [one for one in server.conditions if one]
+    assert sent == ([next(iter(headers.values()))] if gives in ("etag", "modified") else [])
+    # Other bytes, or another digest: downloaded as ever.
+    answers["/a.csv"] = lambda _: Answer(body=BODY + b"3,z\n", headers=headers)
+    assert "is another file than the one that was meant" in seeknal("run", code=1).said
+    (root / "seeknal/a.yml").write_text(source)
+    seeknal("run")
+    assert seeknal(*query).json()["rows"] == [{"n": 3}]

@@ -64,10 +64,14 @@ class Answer:
 
 @attrs.frozen(kw_only=True)
 class HttpsServer:
-    """A running server. ``answer`` is called with the path and the number of the request to it."""
+    """A running server. ``answer`` is called with the path and the number of the request to it.
+
+    ``conditions`` are those of each request, empty where it has none.
+    """
 
     port: int
     requests: list[str]
+    conditions: list[str]
     url: str
     ca_file: Path
 
@@ -78,10 +82,13 @@ def https_server(
 ) -> Iterator[HttpsServer]:
     """Serve on a free port of this machine until the block ends."""
     requests: list[str] = []
+    conditions: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             requests.append(self.path)
+            asked = ("If-None-Match", "If-Modified-Since")
+            conditions.append("".join(self.headers.get(name, "") for name in asked))
             found = answer(self.path, requests.count(self.path))
             self.send_response(found.code)
             for name, value in found.headers.items():
@@ -110,7 +117,11 @@ def https_server(
     scheme = "https" if tls else "http"
     try:
         yield HttpsServer(
-            port=port, requests=requests, url=f"{scheme}://localhost:{port}", ca_file=ca_file
+            port=port,
+            requests=requests,
+            conditions=conditions,
+            url=f"{scheme}://localhost:{port}",
+            ca_file=ca_file,
         )
     finally:
         server.shutdown()
