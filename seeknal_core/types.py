@@ -319,7 +319,8 @@ class ExecutionContext:
     relative paths in a profile are relative to it. ``target_dir`` is where the
     tool may write. ``state_id`` identifies the state folder (two checkouts of
     one project have two). ``adopt`` lets a write take over a table that bears
-    no record of this project and environment. ``inputs`` holds, by node, the nodes
+    no record of this project and environment. ``promoting`` says that the call is a part of
+    a promotion, which can be undone: `preview_write` says what `stage` will note. ``inputs`` holds, by node, the nodes
     that it reads directly: what a plugin that follows lineage needs to know.
     """
 
@@ -336,6 +337,7 @@ class ExecutionContext:
     connection: Connection | None = None
     adopt: bool = False
     full_refresh: bool = False
+    promoting: bool = False
     inputs: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, repr=False)
 
     def connected(self, connection: Connection) -> ExecutionContext:

@@ -33,7 +33,7 @@ from seeknal_core.run.report import NodeStatus, Reporter
 from seeknal_core.run.run import is_stored, refuse_unfinished
 from seeknal_core.run.scope import Scope, compared, waits_of
 from seeknal_core.run.session import Session, bind, load_plugins, sibling
-from seeknal_core.run.targets import TargetCheck, bindings_digest
+from seeknal_core.run.targets import TargetCheck, bindings_digest, covering
 from seeknal_core.state.manifest import load_manifest, save_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.types import Snapshot
@@ -90,7 +90,9 @@ def promote(
     with session.state.lock(name), session.state.lock(source_name):
         session = attrs.evolve(
             session,
-            context=attrs.evolve(session.context, state_id=session.state.state_id(create=True)),
+            context=attrs.evolve(
+                session.context, state_id=session.state.state_id(create=True), promoting=True
+            ),
         )
         session, request = _as_begun(session, source_name, request)
         report = _recover(session, source_name, request)
@@ -323,17 +325,20 @@ class _Promoter:
                 and (check.state is None or check.state.version == held.version)
             )
             if not current:
-                found.append(check)
+                found.append(check if new is None else covering(check, new.covers))
         return found
 
     def _foreseen(self, choice: Choice, wanted: Sequence[TargetCheck]) -> list[str]:
         """Say what the promotion does to columns of tables that are there, or what refuses it."""
         said: list[str] = []
         for check in wanted:
-            held = choice.nodes.get(check.resolved.spec.node)
+            id = check.resolved.spec.node
+            # A rebuilt node gives the columns that it gave in the environment.
+            held = choice.nodes.get(id) or self._source.record.nodes.get(id)
             if held is None or check.state is None or not check.state.exists or check.state.linked:
                 continue
-            snapshot = self._store.find(check.resolved.spec.node, held.content_key)
+            said += [f"{check.resolved.target.name}: {note}" for note in check.state.notes]
+            snapshot = self._store.find(id, held.content_key)
             if snapshot is None:
                 continue
             found = self._session.dispatcher.preview_write(

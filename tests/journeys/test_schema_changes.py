@@ -117,3 +117,51 @@ def test_a_node_says_what_it_covers(seeknal: Cli, places: tuple[Place, Place]) -
     seeknal("run", "--vars", '{"end": "2024-01-04"}')
     for place in places:
         assert sorted(dict(row)["id"] for row in place.seen()["shop.t"]) == [1, 6, 7]
+
+
+def test_a_promotion_on_another_day_covers_what_was_computed(
+    seeknal: Cli, places: tuple[Place, Place]
+) -> None:
+    """The end is a template: rows of later days, which dev did not compute, stay."""
+
+    def covered(columns: str) -> None:
+        node(seeknal, columns, ", mode: incremental_by_time, time_column: day")
+        text = (seeknal.cwd / "seeknal/t.sql").read_text("utf-8")
+        upto = '{{ env_var("UPTO") }}'
+        text = text.replace("--- */", f"covers: {{from: 2024-01-01, to: '{upto}'}}\n--- */")
+        where = f"FROM source.orders WHERE day < DATE '{upto}'"
+        write(seeknal.cwd, {"seeknal/t.sql": text.replace("FROM source.orders", where)})
+
+    covered("id, day")
+    seeknal("run", UPTO="2024-01-04")
+    covered("id + 10 AS id, day")
+    seeknal("run", "--env", "dev", UPTO="2024-01-02")
+    seeknal("env", "promote", "dev", "--ship", "--yes", UPTO="2024-01-04")
+    for place in places:
+        # What dev computed ends before 2024-01-02: production's row of the 3rd stays.
+        assert sorted(dict(row)["id"] for row in place.seen()["shop.t"]) == [2, 11]
+
+
+def test_a_dry_run_says_what_the_promotion_says(seeknal: Cli, places: tuple[Place, Place]) -> None:
+    """Also of a node that is rebuilt, and of what stands at the table."""
+    database, _ = places
+    sync = ", on_schema_change: sync"
+    node(seeknal, "id, amount, note", sync)
+    seeknal("run")
+    seeknal("run", "--env", "dev", "--all-targets")
+    database.execute(
+        "CREATE FUNCTION shop.mark() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.amount := 0; RETURN NEW; END $$"
+    )
+    database.execute(
+        "CREATE TRIGGER marked BEFORE INSERT ON shop.t FOR EACH ROW EXECUTE FUNCTION shop.mark()"
+    )
+    node(seeknal, "id, amount", sync)
+    seeknal("run", "--env", "dev")
+    foreseen = seeknal("env", "promote", "dev", "--rebuild", "--dry-run", "--json").json()["notes"]
+    later = "set to NULL, and dropped when the promotion cannot be undone any more"
+    assert f"shop.t: column 'note' left the node: it is {later}" in foreseen
+    assert any("marked" in note for note in foreseen), foreseen
+    database.execute("DROP TRIGGER marked ON shop.t")
+    said = seeknal("env", "promote", "dev", "--rebuild", "--json").json()["notes"]
+    assert said and set(said) <= set(foreseen)

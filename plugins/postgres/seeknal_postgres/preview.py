@@ -49,4 +49,5 @@ def _notes(
         refuse_move(target, table, change)
     if change.retype and mode is not Mode.FULL:
         refuse_unfit(conn, target, table, change)
-    return tuple(change.notes(table, mode, keyed=rows.key is not None))
+    keyed = rows.key is not None
+    return tuple(change.notes(table, mode, keyed=keyed, later=context.promoting))
