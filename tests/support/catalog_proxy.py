@@ -9,6 +9,9 @@ are functions of an `Exchange`, so that new ways of answering are a few lines ea
 
 The first rule that fits and is not used up decides; where none fits, the request is
 forwarded. Every request is kept in `CatalogProxy.requests`.
+
+Layers stand between the rules and the server: each sees what is forwarded, and changes the
+request or its answer (see `support.catalog_layers`).
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import attrs
@@ -55,6 +58,15 @@ class Answer:
     body: bytes = b""
 
 
+#: The answer of a layer that wants the connection to be cut.
+CUT = Answer(status=0)
+
+#: How a layer passes a request on.
+Send = Callable[[Request], Answer]
+#: What stands between the rules and the server, and answers requests in its way.
+Layer = Callable[[Request, Send], Answer]
+
+
 class Exchange:
     """One request on its way: an action forwards it, answers it, or cuts it off."""
 
@@ -70,20 +82,8 @@ class Exchange:
         )
 
     def forward(self) -> Answer:
-        """Send the request to the server and return what it answers."""
-        request = self.request
-        connection = http.client.HTTPConnection(*self._proxy.upstream, timeout=120)
-        try:
-            headers = {
-                name: value for name, value in request.headers.items() if name.lower() not in _HOP
-            }
-            connection.request(request.method, request.path, request.body or None, headers)
-            response = connection.getresponse()
-            return Answer(
-                status=response.status, headers=dict(response.getheaders()), body=response.read()
-            )
-        finally:
-            connection.close()
+        """Send the request through the layers to the server, and return what is answered."""
+        return self._proxy.send(self.request)
 
     def answer(self, answer: Answer, *, cut_to: int | None = None) -> None:
         """Send an answer to the client.
@@ -92,6 +92,9 @@ class Exchange:
             cut_to: send that many bytes of the body only, though all were promised.
         """
         if self.answered:
+            return
+        if answer is CUT:
+            self.cut()
             return
         self.answered = True
         handler = self._handler
@@ -172,9 +175,11 @@ class CatalogProxy:
 
     Args:
         upstream: address of the server, as ``http://host:port/``.
+        layers: what answers in the server's way, the client's side first.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, layers: Sequence[Layer] = ()) -> None:
+        self._layers = tuple(layers)
         parts = urlsplit(upstream)
         assert parts.hostname is not None
         self.upstream = (parts.hostname, parts.port or 80)
@@ -207,6 +212,23 @@ class CatalogProxy:
     def count(self, question: Question) -> int:
         """Count the requests so far that a question fits."""
         return sum(question(request) for request in list(self.requests))
+
+    def send(self, request: Request, past: int = 0) -> Answer:
+        """Send a request through the layers, the first ones left out, to the server."""
+        if past < len(self._layers):
+            return self._layers[past](request, lambda changed: self.send(changed, past + 1))
+        connection = http.client.HTTPConnection(*self.upstream, timeout=120)
+        try:
+            headers = {
+                name: value for name, value in request.headers.items() if name.lower() not in _HOP
+            }
+            connection.request(request.method, request.path, request.body or None, headers)
+            response = connection.getresponse()
+            return Answer(
+                status=response.status, headers=dict(response.getheaders()), body=response.read()
+            )
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Stop listening and let go of requests that are held."""
@@ -253,7 +275,7 @@ class CatalogProxy:
                 exchange = Exchange(proxy, self)
                 proxy._chosen(exchange.request)(exchange)
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _go
+            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _go
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""

@@ -14,6 +14,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import pyarrow.fs as fs
+
 from support.processes import ServerProcess, free_port
 
 _KEY = "testkey"
@@ -58,6 +60,15 @@ class LakeServer:
             "s3.secret-access-key": _SECRET,
             "s3.region": "us-east-1",
         }
+
+    def file_system(self) -> fs.S3FileSystem:
+        """Return the S3 service as pyarrow sees it."""
+        return fs.S3FileSystem(
+            access_key=_KEY,
+            secret_key=_SECRET,
+            endpoint_override=self.s3_endpoint,
+            region="us-east-1",
+        )
 
     def s3_environment(self) -> dict[str, str]:
         """Return the ``AWS_*`` variables that reach the S3 service."""

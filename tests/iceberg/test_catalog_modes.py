@@ -1,0 +1,93 @@
+"""A journey through each way of answering that Iceberg catalogs have.
+
+``tox -e catalog-modes`` runs the other tests of a REST catalog in every mode, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.catalog_in_mode import MODES, ModedCatalog, in_mode, rest_backing, seaweedfs_backing
+from support.catalog_journey import CommandJourney, HooksJourney, Look
+
+if TYPE_CHECKING:
+    from support.lake import LakeServer
+
+#: What a mode needs that is not there yet.
+_KEYS = "files are opened with the catalog's properties, not with each table's"
+_PURGE = "a refused purge ends a rollback"
+MISSING = {
+    "vended": _KEYS,
+    "vended-config": _KEYS,
+    "vended-credentials": _KEYS,
+    "vended-short": _KEYS,
+    "signing": "remote signing is taken although the profile has keys",
+    "no-purge-403": _PURGE,
+    "no-purge-400": _PURGE,
+    "soft-delete": "a namespace that keeps dropped tables ends a delete",
+    "hides": "403 for what is absent ends the first run",
+    "one-snapshot": "references beside main are needed, and older snapshots",
+    "nulls": "answers are not read tolerantly",
+    "lost-answers": "a lost answer of a revert ends it",
+    "busy": "503 with Retry-After to a commit is not waited for",
+    "lakekeeper": "the base path is not found",
+    "lakekeeper-sts": "the base path is not found",
+    "polaris": "403 for what is absent ends the first run",
+    "nessie": "remote signing is taken although the profile has keys",
+    "glue": _PURGE,
+    "s3tables": "tables are made in two steps only",
+    "unity": "403 for what is absent ends the first run",
+}
+
+
+def _modes(*, whole: bool) -> list[object]:
+    return [
+        pytest.param(name, marks=[pytest.mark.xfail(reason=MISSING[name], strict=True)])
+        if name in MISSING
+        else name
+        for name, mode in MODES.items()
+        if mode.whole == whole
+    ]
+
+
+@contextlib.contextmanager
+def catalog(name: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[ModedCatalog]:
+    """Put a mode before the tests' own REST server, with S3 where the mode needs it."""
+    lake: LakeServer | None = None
+    if MODES[name].on_s3:
+        lake = request.getfixturevalue("lake")
+    with (
+        rest_backing(folder / "server", lake, tokens=name == "expiring-tokens") as backing,
+        in_mode(name, backing) as made,
+    ):
+        yield made
+
+
+@pytest.mark.parametrize("name", _modes(whole=False))
+def test_tables_are_promoted_rolled_back_and_deleted(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    with catalog(name, request, tmp_path) as made:
+        journey = HooksJourney(made.catalog_options(), tmp_path, Look(made.direct_options()))
+        try:
+            journey.go()
+        finally:
+            journey.close()
+
+
+@pytest.mark.parametrize("name", _modes(whole=True))
+def test_all_commands_work_on_a_catalog(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    with catalog(name, request, tmp_path) as made:
+        CommandJourney(made.catalog_options(), tmp_path, Look(made.direct_options())).go()
+
+
+def test_commands_work_on_seaweedfs_too(lake: LakeServer, tmp_path: Path) -> None:
+    with seaweedfs_backing(lake) as backing, in_mode("plain", backing) as made:
+        CommandJourney(made.catalog_options(), tmp_path, Look(made.direct_options())).go()
