@@ -13,6 +13,7 @@ import attrs
 from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.environments.plan import Action, Change, NodeStep, Plan, TargetStep, Writing
 from seeknal_core.environments.shapes import Shapes
+from seeknal_core.errors import SeeknalError
 from seeknal_core.graph.fingerprints import target_fingerprint
 from seeknal_core.run import keys
 from seeknal_core.run.advice import consequence, refusal
@@ -54,6 +55,10 @@ from seeknal_core.types import Drift
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore
+
+
+#: Bytes of CSV files that a plan reads to say what their types will be.
+_READ_BY_PLAN = 100_000_000
 
 
 @attrs.frozen(kw_only=True)
@@ -199,7 +204,10 @@ class _Planner:
         alike = held is not None and is_bound_alike(held.binding, binding, own)
         if held is not None and self._same(id, held) and not alike:
             self.rebound.append(id)
+        local = resolved is None and isinstance(node, SourceNode) and not keys.is_remote(node)
         if self._request.refresh_sources:
+            if local:
+                self._foresee_notes(node)  # type: ignore[arg-type]
             return attrs.evolve(blank, reason="sources are read anew")
         for reference in (self._base, self._record):
             found = reference.nodes.get(id) if reference else None
@@ -213,8 +221,9 @@ class _Planner:
             self._warn_of_changed_files(node, found)
             return self._reused(blank, found, reference.name)
         reason = "bound to another place" if id in self.rebound else ""
-        if resolved is None and isinstance(node, SourceNode) and not keys.is_remote(node):
-            self._predict_file(node)
+        if local:
+            self._predict_file(node)  # type: ignore[arg-type]
+            self._foresee_notes(node)  # type: ignore[arg-type]
         return attrs.evolve(blank, reason=reason)
 
     def _same(self, id: str, held: NodeRecord) -> bool:
@@ -232,6 +241,28 @@ class _Planner:
                 f"{node.id}: its files changed since they were read; "
                 "--refresh-sources, or a run, reads them"
             )
+
+    def _foresee_notes(self, node: SourceNode) -> None:
+        """Say what a run will say of several CSV files: guessed types that get wider, above all.
+
+        The files are read for that, and thrown away; large ones only by the run.
+        """
+        if node.type != "csv":
+            return
+        scratch = self._session.target_folder / "tmp"
+        try:
+            read = keys.file_read(self._session, node, self._digests, scratch)
+            if self._store.contains(read.content_key):
+                notes = self._store.notes_of(read.content_key)
+            elif len(read.files.files) > 1 and (
+                sum(path.stat().st_size for path in read.files.files) <= _READ_BY_PLAN
+            ):
+                notes = self._shapes.notes_of_files(read.source, read.files)
+            else:
+                return
+        except (SeeknalError, OSError):
+            return  # What is wrong with them, the run says.
+        self.warnings += [f"{node.id}: {note}" for note in notes]
 
     def _predict_file(self, node: SourceNode) -> None:
         scratch = self._session.target_folder / "tmp"

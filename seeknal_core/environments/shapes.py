@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from seeknal_core.engine.binding import Binder, Columns
+    from seeknal_core.engine.files import ResolvedFiles
     from seeknal_core.engine.protocol import Engine
     from seeknal_core.engine.snapshots import SnapshotStore
 
@@ -181,6 +182,20 @@ class Shapes:
             staging = Staging(path=folder / "staged")
             engine.compute_sql(node.id, rendered.placed(), empty, staging)
             return read_schema(staging.files()[0])
+
+    def notes_of_files(self, source: SourceNode, files: ResolvedFiles) -> tuple[str, ...]:
+        """Read a source's files, throw their rows away, and return what is to be said of them.
+
+        Raises:
+            SeeknalError: they can't be read.
+        """
+        from seeknal_core.engine.snapshots import Staging
+
+        engine = self._opened()
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            folder = Path(name) / "staged"
+            folder.mkdir()
+            return engine.read_files(source, files, Staging(path=folder)).notes
 
     def _opened(self) -> Engine:
         if self._engine is None:

@@ -247,3 +247,16 @@ def test_a_watermark_that_no_file_has_fails_the_run(seeknal: Cli) -> None:
     said = seeknal("run", code=1).said
     assert "watermark names 'dya', and there is no such column" in said
     assert "did you mean 'day'?" in said
+
+
+@pytest.mark.parametrize("way", [(), ("--refresh-sources",)])
+def test_a_plan_says_which_guessed_types_get_wider(seeknal: Cli, way: tuple[str, ...]) -> None:
+    """Before the files were read, and where the stored rows are used."""
+    root = seeknal.cwd
+    for day, amount in ((1, "5"), (2, "7.5")):
+        (root / f"data/{day}.csv").write_text(f"id,amount\n1,{amount}\n")
+    (root / "data/orders.csv").unlink()
+    node(root, "orders", ORDERS.replace("orders.csv", "*.csv"))
+    said = "column 'amount' is float: integer in data/1.csv, float in data/2.csv"
+    assert said in seeknal("env", "plan", "dev", *way).said
+    assert said in seeknal("env", "apply", "dev").said
