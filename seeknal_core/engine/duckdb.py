@@ -25,7 +25,7 @@ from seeknal_core.engine.files import ResolvedFiles
 from seeknal_core.engine.names import name_nodes, short_names
 from seeknal_core.engine.protocol import AuditOutcome, NodeVariables, Output
 from seeknal_core.engine.snapshots import Staging
-from seeknal_core.engine.sources.read import read_files
+from seeknal_core.engine.sources.read import Translated, read_files
 from seeknal_core.errors import ConfigError, EngineError, Interrupted, Problem
 from seeknal_core.specs import AnyNode, EngineSettings, PythonNode, SourceNode
 from seeknal_core.structure import nearest
@@ -33,6 +33,12 @@ from seeknal_core.types import Cancellation, Snapshot
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH_ROWS = 65_536
+#: Memory for reading files, of which every thread keeps a few row groups.
+_FILES_BYTES, _FILES_BYTES_A_THREAD = 320 * 2**20, 64 * 2**20
+
+
+class _Cramped(Exception):
+    """Files need more memory than reading them is given at first."""
 
 
 class DuckDBEngine:
@@ -123,13 +129,36 @@ class DuckDBEngine:
         )
 
     def read_files(self, source: SourceNode, files: ResolvedFiles, staging: Staging) -> Output:
-        """See `Engine`."""
+        """See `Engine`.
+
+        DuckDB writes rows in their order by keeping as many of them as its limit allows.
+        Without a limit of the user's it gets a small one, and all memory where some rows
+        need more than that.
+        """
         with self._lock:
             if self._file_reader is None:
-                self._file_reader = self._open()
+                self._file_reader = self._open(for_files=True)
             instance = self._file_reader
+        if self._settings.memory_limit is not None:
+            return self._read_files(instance, source, files, staging, self.translated)
+        try:
+            return self._read_files(instance, source, files, staging, self._translated_or_cramped)
+        except _Cramped:
+            for path in staging.files():
+                path.unlink()
+        with contextlib.closing(self._open()) as roomy:
+            return self._read_files(roomy, source, files, staging, self.translated)
+
+    def _read_files(
+        self,
+        instance: duckdb.DuckDBPyConnection,
+        source: SourceNode,
+        files: ResolvedFiles,
+        staging: Staging,
+        translated: Translated,
+    ) -> Output:
         with self.cursor(instance) as cursor, disk_guard(source.id):
-            return read_files(source, files, staging, cursor, self.translated)
+            return read_files(source, files, staging, cursor, translated)
 
     def digest(self, staging: Staging) -> str:
         """See `Engine`.
@@ -276,7 +305,15 @@ class DuckDBEngine:
                 hide=(self._snapshot_root, self._scratch),
             ) from None
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
+    @contextlib.contextmanager
+    def _translated_or_cramped(self, node: str) -> Iterator[None]:
+        with self.translated(node):
+            try:
+                yield
+            except duckdb.OutOfMemoryException as error:
+                raise _Cramped from error
+
+    def _open(self, *, for_files: bool = False) -> duckdb.DuckDBPyConnection:
         config: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -290,12 +327,20 @@ class DuckDBEngine:
         try:
             instance = duckdb.connect(config=config)
             instance.execute("SET GLOBAL TimeZone = 'UTC'")
+            if for_files and self._settings.memory_limit is None:
+                limit = max(_FILES_BYTES, _FILES_BYTES_A_THREAD * self._threads(instance))
+                instance.execute(f"SET memory_limit = '{limit}B'")
         except duckdb.Error as error:
             raise ConfigError(
                 [Problem(str(error).splitlines()[0], path="engine")],
                 "write e.g. engine: {name: duckdb, memory_limit: 4GB, threads: 4}",
             ) from None
         return instance
+
+    @staticmethod
+    def _threads(instance: duckdb.DuckDBPyConnection) -> int:
+        found = instance.execute("SELECT current_setting('threads')").fetchone()
+        return int(found[0]) if found else 1
 
     def _temp_directory(self) -> Path:
         if self._settings.temp_directory is None:

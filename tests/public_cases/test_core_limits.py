@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 _NUMBERS = "SELECT * FROM source.nums WHERE id IN ({})"
@@ -49,3 +50,63 @@ def test_a_megabyte_of_sql_takes_less_than_400_mb(sql: str, tmp_path: Path) -> N
     )
     assert run(tmp_path, "check") < 400
     assert run(tmp_path, "run") < 400
+
+
+#: 1 GB as CSV, 2 GB as JSON lines.
+_ROWS = """SELECT i AS id, i % 100000 AS customer_id, (i * 37 % 1000003 / 100)::DECIMAL(10,2) AS amount,
+ DATE '2020-01-01' + (i % 2000)::INT AS day, 'name ' || (i % 5000) AS name
+ FROM range(20_000_000) AS t(i)"""
+_FORMATS = {"parquet": "(FORMAT parquet)", "csv": "(FORMAT csv)", "jsonl": "(FORMAT json)"}
+
+
+def project(folder: Path, files: dict[str, str]) -> Path:
+    """Write a project's files."""
+    for name, text in {"seeknal_project.yml": "name: large\n", **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def file_source(kind: str) -> str:
+    return f"kind: source\nname: rows\nsource: {kind}\nparams: {{path: rows.{kind}}}\n"
+
+
+@pytest.mark.parametrize("kind", list(_FORMATS))
+def test_twenty_million_rows_of_a_file_take_less_than_400_mb(kind: str, tmp_path: Path) -> None:
+    """1.2 GB were seen: DuckDB keeps rows in their order in all the memory it may have."""
+    with duckdb.connect(config={"memory_limit": "1GB", "preserve_insertion_order": False}) as db:
+        db.execute(f"COPY ({_ROWS}) TO '{tmp_path}/rows.{kind}' {_FORMATS[kind]}")
+    assert run(project(tmp_path, {"seeknal/rows.yml": file_source(kind)}), "run") < 400
+    stored = duckdb.execute(
+        f"SELECT count(*), sum(id) FROM read_parquet('{tmp_path}/target/snapshots/*/*/*.parquet')"
+    )
+    assert stored.fetchall() == [(20_000_000, sum(range(20_000_000)))]
+
+
+@pytest.mark.parametrize("kind", list(_FORMATS))
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "SELECT i AS id, repeat('x', 8_000_000 + i) AS text FROM range(4) AS t(i)",
+        "SELECT i AS id, "
+        + ", ".join(f"repeat('x', i % {n + 7}) AS c{n}" for n in range(1_000))
+        + " FROM range(20_000) AS t(i)",
+    ],
+    ids=["rows of 8 MB", "1,000 columns"],
+)
+def test_wide_rows_are_read_though_memory_is_limited(kind: str, rows: str, tmp_path: Path) -> None:
+    if kind == "parquet":
+        # Packed they are small: many of them need more than the limit.
+        rows = rows.replace("range(4)", "range(100)")
+    with duckdb.connect() as db:
+        db.execute(f"COPY ({rows}) TO '{tmp_path}/rows.{kind}' {_FORMATS[kind]}")
+        wanted = db.execute(
+            f"SELECT count(*), sum(id), count(COLUMNS('^(text|c9)$')) FROM ({rows})"
+        )
+        expected = wanted.fetchall()
+    run(project(tmp_path, {"seeknal/rows.yml": file_source(kind)}), "run")
+    found = duckdb.execute(
+        "SELECT count(*), sum(id), count(COLUMNS('^(text|c9)$'))"
+        f" FROM read_parquet('{tmp_path}/target/snapshots/*/*/*.parquet')"
+    )
+    assert found.fetchall() == expected

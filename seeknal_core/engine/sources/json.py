@@ -38,8 +38,10 @@ from seeknal_core.errors import EngineError
 from seeknal_core.formats import JsonParams, OnBadRows
 from seeknal_core.formats.declared import DeclaredType, parse, plain
 
-#: The longest record, in bytes.
-_LONGEST = 1_000_000_000
+#: The longest record, in bytes, as it mostly is and as it may be. DuckDB reads two of them
+#: at a time into memory, for each thread.
+_MOSTLY_LONGEST, _LONGEST = 16 * 2**20, 1_000_000_000
+_TOO_LONG = '"maximum_object_size" of'
 
 _DATE = r"\d{4}-\d{1,2}-\d{1,2}"
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,6})?)?"
@@ -79,7 +81,13 @@ def store(reading: Reading) -> Output:
     try:
         with merged(reading.paths, keys, reading.staging.path.parent, lines=lines) as files:
             named = [(str(path), reading.label(file)) for path, file in files]
-            return _Json(reading, named).store()
+            try:
+                return _Json(reading, named, longest=_MOSTLY_LONGEST).store()
+            except duckdb.InvalidInputException as error:
+                if _TOO_LONG not in str(error):
+                    raise
+            reading.staging.file().unlink(missing_ok=True)
+            return _Json(reading, named, longest=_LONGEST).store()
     except duckdb.NotImplementedException as error:
         raise places.twins(reading, error) from None
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
@@ -97,7 +105,8 @@ def _kind_of_format(field: str, format: str | None) -> DeclaredType:
 class _Json:
     """One reading of JSON files.
 
-    ``files`` are paths and labels of the reading's own, or of merged ones.
+    ``files`` are paths and labels of the reading's own, or of merged ones; no record of
+    theirs is longer than ``longest`` bytes.
 
     ``declared`` are the places that are converted to a declared type; ``marked`` says
     whether that, or a long number, needs numbers to be marked. ``texts`` are the places whose text is not written like the type that DuckDB took
@@ -106,6 +115,7 @@ class _Json:
 
     reading: Reading
     files: Sequence[tuple[str, str]]
+    longest: int
     declared: dict[Place, DeclaredType] = attrs.field(factory=dict)
     marked: bool = False
     texts: set[Place] = attrs.field(factory=set)
@@ -506,5 +516,5 @@ class _Json:
         return (
             f"{quoting.paths(path for path, _ in self.files)},"
             f" format = '{'newline_delimited' if lines else 'auto'}',"
-            f" maximum_object_size = {_LONGEST}, hive_partitioning = false"
+            f" maximum_object_size = {self.longest}, hive_partitioning = false"
         )
