@@ -469,6 +469,26 @@ class Dispatcher:
             promotion=promotion,
         )
 
+    def preview_publish(
+        self, context: ExecutionContext, resolved: Sequence[ResolvedTarget]
+    ) -> tuple[str, ...]:
+        """Say what may go wrong when targets of one connection are published together."""
+        first = resolved[0]
+        if not self.supports(first.target.type, "preview_publish"):
+            return ()
+        found = self._calls.call(
+            first.target.type,
+            "preview_publish",
+            tuple,
+            context=context.connected(first.connection),
+            targets=tuple(one.target for one in resolved),
+        )
+        if not all(isinstance(one, str) for one in found):
+            raise self._calls.broken(
+                first.target.type, "preview_publish", "returned things that are no text"
+            )
+        return found
+
     def prepare_publish(
         self, context: ExecutionContext, connection: Connection, batch: Batch
     ) -> bool:
@@ -565,6 +585,23 @@ class Dispatcher:
             context=context.connected(connection),
             owned=owned,
         )
+
+    def drop_targets(
+        self, context: ExecutionContext, connection: Connection, owned: Sequence[Owned]
+    ) -> tuple[bool, ...]:
+        """Drop several tables of a connection by one call; tell of each whether it was there."""
+        found = self._calls.call(
+            connection.type,
+            "drop_targets",
+            tuple,
+            context=context.connected(connection),
+            owned=tuple(owned),
+        )
+        if len(found) != len(owned) or not all(isinstance(one, bool) for one in found):
+            raise self._calls.broken(
+                connection.type, "drop_targets", "did not answer with a bool for each, in order"
+            )
+        return found
 
     def note_promotion(
         self, context: ExecutionContext, connection: Connection, note: PromotionNote

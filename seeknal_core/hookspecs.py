@@ -351,6 +351,24 @@ def stage_targets(
 
 
 @hookspec(firstresult=True)
+def preview_publish(context: ExecutionContext, targets: tuple[Target, ...]) -> tuple[str, ...]:
+    """Say what may go wrong when a promotion publishes these targets together.
+
+    Optional, beside `publish`. For what a store can't do for many targets at once though it
+    can for each, as holding more locks than it has room for. Called by a plan, and before a
+    promotion stages anything. Changes nothing.
+
+    Args:
+        targets: those of ``context.connection`` that would be written; a plan gives the
+            planned environment's own, which stand for those that they are promoted to.
+
+    Returns:
+        Sentences for the user: the number that is too large, and what to do; mostly none.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
 def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
     """Do all fallible work of a publish and leave it open, one commit away.
 
@@ -556,6 +574,23 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
 
 
 @hookspec(firstresult=True)
+def drop_targets(context: ExecutionContext, owned: tuple[Owned, ...]) -> tuple[bool, ...]:
+    """Do for several tables what `drop_target` does for each.
+
+    Optional, beside `drop_target`, for a store in which a transaction costs more than
+    dropping a table. Where it raises, the core calls `drop_target` for each, so it need not
+    say which of them that was about.
+
+    Args:
+        owned: tables of ``context.connection``, in an order in which they can be dropped.
+
+    Returns:
+        For each, in the same order, whether it was there.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
 def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool) -> Swept:
     """Delete what commands of this project that died left on ``context.connection``.
 
@@ -641,11 +676,14 @@ NEEDS = (
     ("can_link", "inspect_target"),
     ("can_link_targets", "can_link"),
     ("link_targets", "link_target"),
+    ("drop_targets", "drop_target"),
+    ("preview_publish", "publish"),
 )
 
 #: Hooks for several targets, and the one for each that they stand for.
 TOGETHER = {
     "can_link_targets": "can_link",
+    "drop_targets": "drop_target",
     "inspect_targets": "inspect_target",
     "link_targets": "link_target",
     "materialize_targets": "materialize",

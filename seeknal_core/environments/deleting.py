@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
 
 import attrs
 
-from seeknal_core.errors import ConfigError, WriteRefused
+from seeknal_core.errors import BackendError, ConfigError, WriteRefused
 from seeknal_core.run.session import Session
 from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.types import Connection, Owned
+from seeknal_core.types import Connection, Owned, OwnedKind
+
+log = logging.getLogger("seeknal")
+
+#: Tables that are dropped by one call.
+_AT_ONCE = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -110,7 +117,7 @@ def forget_undo(session: Session) -> None:
 
 
 def delete(session: Session, things: Sequence[OwnedThing]) -> Deletion:
-    """Drop them, one after the other, and forget the environment if all went.
+    """Drop them, some tables at a time, and forget the environment if all went.
 
     The record stays where something was refused, so that the command can be
     repeated. The caller holds the environment's lock.
@@ -120,13 +127,51 @@ def delete(session: Session, things: Sequence[OwnedThing]) -> Deletion:
     """
     dropped: list[str] = []
     refused: list[str] = []
-    for thing in things:
+    for group in _portions(session, things):
         session.context.cancellation.check()
-        try:
-            if session.dispatcher.drop_target(session.context, thing.connection, thing.owned):
-                dropped.append(str(thing))
-        except WriteRefused as error:
-            refused.append(f"{thing}: {error}")
+        together = _drop_together(session, group)
+        if together is not None:
+            dropped += [str(one) for one, there in zip(group, together, strict=True) if there]
+            continue
+        for thing in group:
+            session.context.cancellation.check()
+            try:
+                if session.dispatcher.drop_target(session.context, thing.connection, thing.owned):
+                    dropped.append(str(thing))
+            except WriteRefused as error:
+                refused.append(f"{thing}: {error}")
     if not refused:
         session.state.forget(session.environment.name)
     return Deletion(dropped=tuple(dropped), refused=tuple(refused))
+
+
+def _portions(session: Session, things: Sequence[OwnedThing]) -> Iterator[Sequence[OwnedThing]]:
+    """Part things, in their order, into those that are dropped by one call."""
+
+    def form(thing: OwnedThing) -> tuple[str, bool]:
+        connection = thing.connection
+        is_table = thing.owned.kind is OwnedKind.TABLE
+        return (
+            connection.name,
+            is_table and session.dispatcher.together(connection.type, "drop_targets"),
+        )
+
+    for (_, together), found in itertools.groupby(things, form):
+        alike = list(found)
+        size = _AT_ONCE if together else 1
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
+
+
+def _drop_together(session: Session, group: Sequence[OwnedThing]) -> tuple[bool, ...] | None:
+    """Drop tables by one call; None where each has to be dropped by itself."""
+    if len(group) == 1:
+        return None
+    try:
+        return session.dispatcher.drop_targets(
+            session.context, group[0].connection, [one.owned for one in group]
+        )
+    except BackendError as error:
+        # Whatever is wrong with one of them is said of that one.
+        log.debug("dropping %d tables one by one", len(group), exc_info=error)
+        return None

@@ -451,7 +451,22 @@ class _Planner:
             else steps[key]
             for key in self._bindings.targets
         ]
+        self._foresee_publish(listed)
         return (*listed, *self._gone())
+
+    def _foresee_publish(self, steps: Sequence[TargetStep]) -> None:
+        """Warn of what a promotion of all that is written may fail by."""
+        if self._session.environment.is_production:
+            return
+        by_connection: dict[str, list[ResolvedTarget]] = {}
+        for step in steps:
+            if step.staged and step.writing in (Writing.WRITE, Writing.DEPENDS):
+                found = self._bindings.targets[step.key]
+                by_connection.setdefault(step.connection, []).append(found)
+        for together in by_connection.values():
+            self.warnings += self._session.dispatcher.preview_publish(
+                self._session.context, together
+            )
 
     def _gone(self) -> list[TargetStep]:
         """Name the recorded targets that the project lacks now."""

@@ -225,7 +225,7 @@ class _Promoter:
         if self._request.dry_run:
             wanted = self._wanted(choice, choice.nodes, checks)
             report = self._report(choice, choice.nodes, wanted)
-            foreseen = self._foreseen(choice, wanted)
+            foreseen = (*self._foreseen_publish(wanted), *self._foreseen(choice, wanted))
             losses = map(str, self._replaced(wanted))
             return attrs.evolve(report, notes=(*report.notes, *foreseen, *losses))
         if self._request.confirm is not None:
@@ -245,6 +245,8 @@ class _Promoter:
             idle = not choice.promoted and not wanted and not choice.removed
             if idle and not (self._request.prune and report.left):
                 return attrs.evolve(report, id="", outcome="nothing to promote")
+            for sentence in self._foreseen_publish(wanted):
+                self._reporter.warn(sentence)
             wanted = self._as_tables(wanted)
             published = self._publish(self._promotion(choice, records, wanted))
         done = _finished(self._session, published)
@@ -349,6 +351,24 @@ class _Promoter:
                 said += [f"will be refused: {found.refused}; {found.hint}"] if found.refused else []
         return said
 
+    def _foreseen_publish(self, wanted: Sequence[TargetCheck]) -> list[str]:
+        """Say what publishing that many targets together may fail by."""
+        return [
+            sentence
+            for found in self._together(wanted).values()
+            for sentence in self._session.dispatcher.preview_publish(
+                self._session.context, [check.resolved for check in found]
+            )
+        ]
+
+    def _together(self, wanted: Sequence[TargetCheck]) -> dict[str, list[TargetCheck]]:
+        """Return the targets that are staged, by connection."""
+        together: dict[str, list[TargetCheck]] = {}
+        for check in wanted:
+            if self._session.dispatcher.supports(check.resolved.target.type, "stage"):
+                together.setdefault(check.resolved.connection.name, []).append(check)
+        return together
+
     def _as_tables(self, wanted: Sequence[TargetCheck]) -> list[TargetCheck]:
         """Put tables with the same rows in the place of links, so that they can be undone.
 
@@ -387,14 +407,11 @@ class _Promoter:
     def _promotion(
         self, choice: Choice, records: Mapping[str, NodeRecord], wanted: Sequence[TargetCheck]
     ) -> Promotion:
-        supports = self._session.dispatcher.supports
-        together: dict[str, list[TargetCheck]] = {}
-        direct: list[Write] = []
-        for check in wanted:
-            if supports(check.resolved.target.type, "stage"):
-                together.setdefault(check.resolved.connection.name, []).append(check)
-            else:
-                direct.append(_write(check, records))
+        together = self._together(wanted)
+        staged = {check.resolved.target.key for found in together.values() for check in found}
+        direct = [
+            _write(check, records) for check in wanted if check.resolved.target.key not in staged
+        ]
         before = self._destination.record
         now = datetime.now(UTC)
         after = attrs.evolve(

@@ -247,6 +247,10 @@ class Bench:
         """Drop one thing."""
         return self.dispatcher.drop_target(self.context, self.connection, owned)
 
+    def drop_all(self, *owned: Owned) -> tuple[bool, ...]:
+        """Drop several tables by one call."""
+        return self.dispatcher.drop_targets(self.context, self.connection, owned)
+
     def source(
         self,
         target: ResolvedTarget | None = None,

@@ -20,7 +20,14 @@ import pytest
 from psycopg import sql
 
 from seeknal_core.errors import BackendError, WriteRefused
-from seeknal_core.types import ExecutionContext, Mode, Owned, OwnedKind, QualifiedName
+from seeknal_core.types import (
+    ExecutionContext,
+    Mode,
+    Origin,
+    Owned,
+    OwnedKind,
+    QualifiedName,
+)
 from seeknal_postgres import plugin
 from support.postgres_hooks import Database
 
@@ -477,3 +484,53 @@ def test_after_kill_9_the_same_call_again_finishes(db: Database, last: bool) -> 
     assert everything(db) != before
     drop_all(context)
     assert everything(db) == [("public", "schema", "")]
+
+
+def make_tables(db: Database, context: ExecutionContext) -> tuple[Owned, ...]:
+    """Write two tables of dev's, and make a link to one of production's."""
+    write(db, "s.linked", db.context())
+    for table in ("s.a", "s.b"):
+        write(db, table, context)
+    target = db.target("s.linked")
+    identity = plugin.inspect_target(db.context(), target).identity
+    origin = Origin(name=target.name, identity=identity, environment="prod", content_key="k")
+    plugin.link_target(context, db.target("s.linked", context=context), origin)
+    found = plugin.list_owned(context)
+    return tuple(one for one in found if one.kind is OwnedKind.TABLE)
+
+
+def test_tables_and_links_go_by_one_transaction(db: Database) -> None:
+    context = dev(db)
+    tables = make_tables(db, context)
+    before = db.value("SELECT pg_current_xact_id()::text::bigint")
+    assert plugin.drop_targets(context, tables) == (True, True, True)
+    # Its own, that of a savepoint within it, and the next query's.
+    assert db.value("SELECT pg_current_xact_id()::text::bigint") - before == 3
+    assert plugin.drop_targets(context, tables) == (False, False, False)
+    assert drop_all(context) == ["dev_s"]
+    assert names(plugin.list_owned(db.context())) == ["s.linked", "s"]
+
+
+def test_what_one_of_many_is_refused_for_keeps_all_of_them(db: Database) -> None:
+    context = dev(db)
+    tables = make_tables(db, context)
+    db.execute("CREATE VIEW public.mine AS SELECT * FROM dev_s.b")
+    before = everything(db)
+    with pytest.raises(WriteRefused, match=r"mine"):
+        plugin.drop_targets(context, tables)
+    assert everything(db) == before
+    with pytest.raises(WriteRefused, match=r"mine"):
+        drop_all(context)
+
+
+def test_a_table_that_somebody_uses_is_not_waited_for_while_others_are_locked(
+    db: Database,
+) -> None:
+    context = dev(db)
+    tables = make_tables(db, context)
+    with (
+        db.reader("SELECT * FROM dev_s.b"),
+        pytest.raises(WriteRefused, match="not dropped together"),
+    ):
+        plugin.drop_targets(context, tables)
+    assert plugin.drop_targets(context, tables) == (True, True, True)

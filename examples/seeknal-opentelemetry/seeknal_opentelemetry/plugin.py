@@ -224,6 +224,24 @@ def drop_target(context: ExecutionContext, owned: Owned) -> Call[bool]:
 
 
 @hookimpl(wrapper=True)
+def drop_targets(context: ExecutionContext, owned: tuple[Owned, ...]) -> Call[tuple[bool, ...]]:
+    """Trace it, with all names."""
+    with hook_span("drop_targets", context) as span:
+        put(span, targets=[str(one.name) for one in owned])
+        return (yield)
+
+
+@hookimpl(wrapper=True)
+def preview_publish(
+    context: ExecutionContext, targets: tuple[Target, ...]
+) -> Call[tuple[str, ...]]:
+    """Trace it, with the number of targets."""
+    with hook_span("preview_publish", context) as span:
+        put(span, count=len(targets))
+        return (yield)
+
+
+@hookimpl(wrapper=True)
 def preview_write(
     context: ExecutionContext, target: Target, schema: pa.Schema
 ) -> Call[WritePreview]:

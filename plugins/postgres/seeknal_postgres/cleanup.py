@@ -141,18 +141,53 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
     """Carry out the hook of the same name: one transaction, tried again where it is locked out."""
     name = str(owned.name)
     pool = pool_of(context)
-    step = _drop_table if owned.kind is OwnedKind.TABLE else _drop_schema
+    drop = _drop_table if owned.kind is OwnedKind.TABLE else _drop_schema
+
+    def step(context: ExecutionContext, ledger: Ledger, some: Sequence[Owned]) -> list[bool]:
+        return [drop(context, ledger, one) for one in some]
+
     with pool.take(context) as conn, translated(context, name, writing=True):
         _check_place(context, conn, owned)
         retrying = locks.patience(context)
         try:
-            return retrying(_attempt, context, pool, conn, owned, step)
+            return retrying(_attempt, context, pool, conn, [owned], step)[0]
         except pg.DependentObjectsStillExist as error:
             raise WriteRefused(
                 f"{name} is not dropped: {said(error)}",
                 "drop what depends on it yourself, then run again",
                 target=name,
             ) from error
+
+
+def drop_targets(context: ExecutionContext, owned: Sequence[Owned]) -> tuple[bool, ...]:
+    """Carry out the hook of the same name: one transaction, which waits for nobody for long."""
+    pool, place = pool_of(context), connection_of(context).place
+    with pool.take(context) as conn, translated(context, place, writing=True):
+        for one in owned:
+            _check_place(context, conn, one)
+        try:
+            return tuple(_attempt(context, pool, conn, owned, _drop_tables))
+        except (pg.DependentObjectsStillExist, *locks.BUSY) as error:
+            raise WriteRefused(
+                f"{len(owned)} tables are not dropped together: {said(error)}",
+                "drop them one by one",
+                target=place,
+            ) from error
+
+
+def _drop_tables(context: ExecutionContext, ledger: Ledger, owned: Sequence[Owned]) -> list[bool]:
+    """Drop the links by one statement, then lock all tables by one try, and drop them."""
+    names = [one.name for one in owned]
+    linked = list(links.find(ledger, names, context.project))
+    if linked:
+        links.drop(ledger, linked)
+    ours = [name for name in names if name not in linked and _is_ours(context, ledger, name)]
+    try:
+        locks.lock_all(ledger.conn, dict.fromkeys(ours, locks.EVERYBODY))
+    except pg.UndefinedTable as error:
+        raise _Moved from error
+    rest = {one.name: _drop_table(context, ledger, one) for one in owned if one.name not in linked}
+    return [rest.get(name, True) for name in names]
 
 
 def _check_place(context: ExecutionContext, conn: Conn, owned: Owned) -> None:
@@ -172,10 +207,10 @@ def _attempt(
     context: ExecutionContext,
     pool: Pool,
     conn: Conn,
-    owned: Owned,
-    step: Callable[[ExecutionContext, Ledger, Owned], bool],
-) -> bool:
-    """Drop one thing, and with the last one the ledger, in one transaction."""
+    owned: Sequence[Owned],
+    step: Callable[[ExecutionContext, Ledger, Sequence[Owned]], list[bool]],
+) -> list[bool]:
+    """Drop things, and with the last one the ledger, in one transaction."""
     ledger = Ledger.of(context, conn)
     while True:
         context.cancellation.check()
@@ -183,14 +218,14 @@ def _attempt(
             with conn.transaction():
                 settle(conn)
                 if not ledger.exists():
-                    return False
+                    return [False] * len(owned)
                 there = step(context, ledger, owned)
                 gone = _end_ledger(context, ledger)
         except _Moved:
             continue
         break
     # Whoever writes later in this command looks again.
-    pool.done.discard(f"schema {owned.name.parts[0]}")
+    pool.done -= {f"schema {one.name.parts[0]}" for one in owned}
     if gone:
         pool.done.discard(ledger.schema)
     return there

@@ -131,24 +131,3 @@ def holders(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, 
         words = ", ".join(word for word in about if word)
         found.setdefault(by_parts[schema, table], []).append(f"pid {pid} ({words})")
     return {name: ", ".join(who[:5]) for name, who in found.items()}
-
-
-def no_room(conn: Conn, targets: int) -> WriteRefused:
-    """Return the error for a server that has no room for the locks of a promotion."""
-    conn.rollback()
-    row: Any = conn.execute("SELECT current_setting('max_locks_per_transaction')::int").fetchone()
-    return WriteRefused(
-        f"the server has no room for the locks of {targets} targets in one transaction "
-        f"(max_locks_per_transaction is {row[0]})",
-        f"let max_locks_per_transaction be {max(2 * row[0], _rounded(targets))} or more in "
-        "postgresql.conf, restart the server, then promote again",
-        target="max_locks_per_transaction",
-    )
-
-
-def _rounded(targets: int) -> int:
-    """Return a setting that has room for a batch beside others' locks, of a hundred sessions."""
-    power = 64
-    while power * 100 < targets * 8:
-        power *= 2
-    return power

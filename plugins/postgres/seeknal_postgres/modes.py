@@ -28,8 +28,8 @@ from seeknal_postgres.tables import Table, identifier, is_equal, names
 _MERGES, _MERGES_DELETIONS = 150_000, 170_000
 #: Where MERGE fails and its statements one after another may not: a unique value that
 #: moves from one key to another, a table with rules.
-_SWAPPED = (pg.UniqueViolation, pg.ExclusionViolation)
-_UNMERGED = (*_SWAPPED, pg.FeatureNotSupported)
+SWAPPED = (pg.UniqueViolation, pg.ExclusionViolation)
+_UNMERGED = (*SWAPPED, pg.FeatureNotSupported)
 
 #: The keys of new rows, where rules have to see them too.
 _NEW = sql.Identifier("pg_temp", "_seeknal_new")
@@ -278,6 +278,18 @@ class Rows:
         """Whether all staged rows are inserted, whatever the table holds."""
         return self.mode is Mode.APPEND or self.key is None
 
+    def filling(self) -> list[sql.Composable] | None:
+        """Return the statements of `fill`, None where it has to look at what they did.
+
+        They may fail by one of `SWAPPED` where `fill` would not.
+        """
+        if self.is_watched or self.removes_last or self.is_refilled:
+            return None
+        if self.mode is Mode.UPSERT_BY_KEY and self.differences is None:
+            return None
+        update, insert = self._updating(), self.insertion(self.absent())
+        return [insert] if update is None else [update, insert]
+
     def fill(self, conn: Conn) -> None:
         """Update what really changed and insert what is new. Follows `remove`."""
         if self.is_refilled:
@@ -299,7 +311,7 @@ class Rows:
                 else:
                     self.update(conn)
                     self.insert(conn, new)
-        except _SWAPPED as error:
+        except SWAPPED as error:
             # A unique value moves from one key to another: no order of updates does it.
             if self.table.referenced_by:
                 raise self._swapped(error) from error
@@ -507,21 +519,31 @@ class Rows:
 
     def update(self, conn: Conn) -> None:
         """Update the table's rows that differ from the staged ones of their key."""
+        statement = self._updating()
+        if statement is None:
+            return
+        rows = sql.SQL("{} AS t, {} AS s WHERE {}").format(
+            identifier(self.target.name), self.source, self._chosen()
+        )
+        self._do(conn, "UPDATE", statement, rows)
+
+    def _updating(self) -> sql.Composed | None:
+        """Return the statement of `update`, None where there is nothing to set."""
         pairs = self.pairs()
         if not pairs:
-            return
-        table, chosen = identifier(self.target.name), self.same_key() + sql.SQL(" AND ") + (
-            self.changed()
-        )  # fmt: skip
+            return None
+        return sql.SQL("UPDATE {} AS t SET {} FROM {} AS s WHERE {}").format(
+            identifier(self.target.name), sql.SQL(", ").join(pairs), self.source, self._chosen()
+        )
+
+    def _chosen(self) -> sql.Composed:
+        """Return the condition of `update`: ``t`` and ``s`` have one key, and differ."""
+        chosen = self.same_key() + sql.SQL(" AND ") + self.changed()
         if self.differences is not None:
             chosen += sql.SQL(" AND EXISTS (SELECT FROM {} AS d WHERE {})").format(
                 self.differences[0], self.same_key("d", "s")
             )
-        statement = sql.SQL("UPDATE {} AS t SET {} FROM {} AS s WHERE {}").format(
-            table, sql.SQL(", ").join(pairs), self.source, chosen
-        )
-        rows = sql.SQL("{} AS t, {} AS s WHERE {}").format(table, self.source, chosen)
-        self._do(conn, "UPDATE", statement, rows)
+        return chosen
 
 
 def by_index(conn: Conn) -> AbstractContextManager[None]:

@@ -224,6 +224,14 @@ def stage_targets(
 
 
 @hookimpl
+def preview_publish(context: ExecutionContext, targets: tuple[Target, ...]) -> tuple[str, ...]:
+    """Compare the locks that a publish takes with the server's room for them."""
+    from seeknal_postgres import room
+
+    return room.preview_publish(context, targets)
+
+
+@hookimpl
 def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
     """Do all of a publish but its commit, in one transaction that stays open."""
     from seeknal_postgres import publishing
@@ -301,6 +309,14 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
     from seeknal_postgres import cleanup
 
     return cleanup.drop_target(context, owned)
+
+
+@hookimpl
+def drop_targets(context: ExecutionContext, owned: tuple[Owned, ...]) -> tuple[bool, ...]:
+    """Drop many tables and links in one transaction."""
+    from seeknal_postgres import cleanup
+
+    return cleanup.drop_targets(context, owned)
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import attrs
 import psycopg
@@ -18,7 +19,7 @@ from seeknal_core.types import (
     PublishedTarget,
     QualifiedName,
 )
-from seeknal_postgres import fate, links, locks, undo
+from seeknal_postgres import fate, links, locks, room, undo
 from seeknal_postgres.batches import (
     PUBLISH_WAIT,
     Part,
@@ -33,7 +34,7 @@ from seeknal_postgres.batches import (
 from seeknal_postgres.errors import translated
 from seeknal_postgres.evolve import apply_change
 from seeknal_postgres.ledger import Claim, Ledger, Written, make_schema
-from seeknal_postgres.modes import Rows, by_index
+from seeknal_postgres.modes import SWAPPED, Rows, by_index
 from seeknal_postgres.places import Places, drop, portions
 from seeknal_postgres.pool import Conn, connection_of, pool_of
 from seeknal_postgres.promotions import Book
@@ -44,6 +45,9 @@ from seeknal_postgres.stage import replace, rewrite
 from seeknal_postgres.staging import durable, shape_of
 from seeknal_postgres.tables import Table, identifier, versions_of
 from seeknal_postgres.undo import Kind, Undo
+
+#: Tables that are filled by one call, within one savepoint.
+_AT_ONCE = 25
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +78,7 @@ def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
                     context, conn, tables, lambda: _prepare(context, conn, batch), PUBLISH_WAIT
                 )
             except pg.OutOfMemory as error:
-                raise locks.no_room(conn, len(batch.targets)) from error
+                raise room.no_room(conn, batch.targets) from error
     except BaseException:
         pool.let_go(key)
         raise
@@ -353,16 +357,49 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
             rows[key].delete(conn, gone)
         else:
             script.add(rows[key].deletion(gone))
-    for key in reversed(order):
-        if changed[key].referenced_by:
+    _fill_all(conn, script, [(rows[key], changed[key]) for key in reversed(order)])
+
+
+def _fill_all(conn: Conn, script: Script, tables: Sequence[tuple[Rows, Table]]) -> None:
+    """Fill tables in their order, as many as go together by one call."""
+    waiting: list[Rows] = []
+
+    def fill_waiting() -> None:
+        if waiting:
             script.flush()
-            rows[key].refuse_forgotten(conn)
-        if rows[key].is_refilled and not rows[key].is_watched:
-            script.add(rows[key].insertion(sql.SQL("TRUE")))
-        else:
-            script.flush()
-            rows[key].fill(conn)
+            _fill(conn, waiting)
+            waiting.clear()
+
+    for rows, table in tables:
+        if not table.referenced_by and rows.filling() is not None:
+            waiting.append(rows)
+            if len(waiting) == _AT_ONCE:
+                fill_waiting()
+            continue
+        fill_waiting()
+        if rows.is_refilled and not rows.is_watched:
+            # In no savepoint: undoing finds added rows by the transaction's number.
+            script.add(rows.insertion(sql.SQL("TRUE")))
+            continue
+        script.flush()
+        rows.refuse_forgotten(conn)
+        rows.fill(conn)
+    fill_waiting()
     script.flush()
+
+
+def _fill(conn: Conn, some: Sequence[Rows]) -> None:
+    """Fill tables that need nothing looked at in between, together where that succeeds."""
+    try:
+        with conn.transaction():
+            script = Script(conn, users_own=True)
+            for rows in some:
+                for statement in rows.filling() or ():
+                    script.add(statement)
+            script.flush()
+    except SWAPPED:
+        for rows in some:
+            rows.fill(conn)
 
 
 def _is_moved(part: Part) -> bool:

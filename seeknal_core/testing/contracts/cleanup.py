@@ -8,7 +8,7 @@ import pytest
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.testing.bench import Bench
-from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, Contract, Trial
+from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, Contract, Trial, needs
 from seeknal_core.types import Owned, OwnedKind
 
 
@@ -56,6 +56,29 @@ class CleanupTests(Contract):
             assert trial.bench.development().drop(owned) is True
         assert trial.outsider.objects() == before
         assert trial.bench.development().owned() == ()
+
+    @needs("list_owned", "drop_targets")
+    def test_many_are_dropped_as_each_is(self, trial: Trial) -> None:
+        """`drop_targets` answers for each, in order, and leaves nothing, the ledger included."""
+        before, dev = trial.outsider.objects(), trial.bench.development()
+        for table, namespace in (("a", "one"), ("b", "one"), ("c", "two")):
+            dev.write(dev.target(table, namespace=namespace), OLD)
+        tables = [one for one in dev.owned() if one.kind is OwnedKind.TABLE]
+        assert dev.drop(tables[1]) is True
+        assert dev.drop_all(*tables) == (True, False, True)
+        for owned in dev.owned():
+            assert dev.drop(owned) is True
+        assert trial.outsider.objects() == before
+
+    @needs("list_owned", "drop_targets")
+    def test_what_is_refused_alone_is_not_dropped_with_others(self, trial: Trial) -> None:
+        """A table that changed hands stays, and is refused by itself afterwards."""
+        targets = [trial.write(OLD, name) for name in ("a", "b")]
+        tables = [one for one in trial.bench.owned() if one.kind is OwnedKind.TABLE]
+        trial.bench.command(project="bank", adopt=True).write(targets[1], NEW)
+        with pytest.raises(WriteRefused):
+            trial.bench.drop_all(*tables)
+        trial.expect(targets[1], NEW)
 
     def test_dropping_again_finds_nothing(self, trial: Trial) -> None:
         """A repeated drop says that there was nothing."""
