@@ -219,8 +219,9 @@ def _render(report: Any) -> None:
 @click.option("--profile", metavar="FILE", help="Use this profile file.")
 @click.option(
     "--abort",
-    type=click.Choice(["overwrite"]),
-    help="Undo also where somebody wrote since; their rows are lost.",
+    type=click.Choice(["overwrite", "keep"]),
+    help="overwrite: undo also where somebody wrote since; their rows are lost. keep: end a "
+    "rollback that is unfinished, and leave the tables as they are.",
 )
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -247,14 +248,19 @@ def rollback(
         if not as_json:
             click.echo(profile_line(session))
         found = undo(session, abort=abort or "")
-        document = {
+        document: dict[str, Any] = {
             "id": found.id,
             "source": found.source,
             "destination": found.destination,
-            "targets": [write.name for write in found.writes],
+            "targets": [write.name for write in found.writes if abort != "keep"],
         }
         if as_json:
             click.echo(json.dumps(document, ensure_ascii=False, indent=2), file=output)
+        elif abort == "keep":
+            click.echo(
+                f"the tables are left as they are; which differ from what {found.destination} has "
+                f"recorded is shown by: seeknal env status {found.destination}"
+            )
         else:
             for write in found.writes:
                 click.echo(f"restored {write.name}")

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from seeknal_core.errors import BackendError, ConfigError, WriteRefused
+from seeknal_core.errors import BackendError, ConfigError, Unreachable, WriteRefused
 from seeknal_core.run.session import Session
 from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.types import Connection, Owned, OwnedKind
+from seeknal_core.types import Connection, Owned, OwnedKind, redact
 
 log = logging.getLogger("seeknal")
 
@@ -107,13 +107,19 @@ def forget_undo(session: Session) -> None:
     from seeknal_core.environments import publishing
 
     name = session.environment.name
-    publishing.discard_outdated(session)
+    kept = [*promotions.outdated(session.state, name)]
     last = promotions.load(session.state, name, "last")
-    if last is None:
-        return
-    publishing.discard_all(session, last)
-    promotions.forget_undone(session.state, last)
-    promotions.forget(session.state, name, "last")
+    for promotion in [*kept, *([last] if last is not None else [])]:
+        try:
+            publishing.discard_all(session, promotion)
+        except Unreachable:
+            raise
+        # A store that refuses doesn't keep the environment from being deleted.
+        except BackendError as error:
+            log.warning("what undoes a promotion is left: %s", redact(str(error)))
+        promotions.forget_undone(session.state, promotion)
+        which = "last" if promotion is last else promotions.outdated_name(promotion)
+        promotions.forget(session.state, name, which)
 
 
 def delete(session: Session, things: Sequence[OwnedThing]) -> Deletion:

@@ -17,6 +17,7 @@ from seeknal_core.errors import BackendError, ConfigError, SeeknalError
 from seeknal_core.run.describe import updated_manifest
 from seeknal_core.run.run import definitions_digest, moved_digest, refuse_unfinished
 from seeknal_core.run.session import Session, load_plugins
+from seeknal_core.run.writing import log
 from seeknal_core.state.manifest import load_manifest, save_manifest
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
 from seeknal_core.types import redact
@@ -182,7 +183,8 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
     """Undo the last promotion into the session's environment, in all its stores.
 
     Args:
-        abort: ``overwrite`` undoes also where somebody wrote since.
+        abort: ``overwrite`` undoes also where somebody wrote since; ``keep`` ends a rollback
+            that is unfinished, and leaves the tables as they are.
 
     Raises:
         ConfigError: there is none to undo.
@@ -195,6 +197,8 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
         found = promotions.load(session.state, name)
         if found is not None and not found.rollback:
             refuse_unfinished(session)
+        if abort == "keep":
+            return _keep(session, found)
         if found is None:
             found = _to_undo(session, name)
             if not abort:
@@ -206,11 +210,36 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
         definitions = {id: node.definition for id, node in found.after.nodes.items()}
         with publishing.interrupted_without_state(found, "every store has undone it"):
             _restore(session, found, definitions_digest(definitions))
-            publishing.discard_all(session, found)
-            publishing.discard_outdated(session)
-            promotions.forget_undone(session.state, found)
+            publishing.discard_or_outdate(session, found)
+            _discard_outdated(session)
             promotions.forget(session.state, name, "last")
             promotions.forget(session.state, name)
+    return found
+
+
+def _discard_outdated(session: Session) -> None:
+    """Throw away older undo data; where a store refuses, it stays until the next promotion."""
+    try:
+        publishing.discard_outdated(session)
+    except BackendError as error:
+        log.warning(
+            "data that undid an earlier promotion is left, and goes with the next promotion: %s",
+            redact(str(error)),
+        )
+
+
+def _keep(session: Session, found: Promotion | None) -> Promotion:
+    """End an unfinished rollback and leave the tables as they are; asks no store for anything.
+
+    What undoes the promotion stays, so that it can be rolled back later.
+    """
+    name = session.environment.name
+    if found is None:
+        raise ConfigError(f"no rollback of {name!r} is unfinished", f"seeknal env status {name}")
+    promotions.forget(session.state, name)
+    last = promotions.load(session.state, name, "last")
+    if last is not None and last.id == found.id:
+        notes.quietly(session, last)
     return found
 
 

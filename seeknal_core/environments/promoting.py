@@ -142,7 +142,7 @@ def _recover(session: Session, source_name: str, request: PromoteRequest) -> Pro
     if request.dry_run:
         raise PromotionInterrupted(
             f"a promotion of {found.source!r} into {name!r} is unfinished",
-            promotions.resume_command(found),
+            promotions.ways_out(found),
         )
     session = attrs.evolve(
         session,
@@ -150,8 +150,7 @@ def _recover(session: Session, source_name: str, request: PromoteRequest) -> Pro
     )
     undone = PromotionReport(id=found.id, source=found.source, destination=name, outcome="undone")
     if request.abort == "keep":
-        publishing.discard_all(session, found)
-        promotions.forget(session.state, name)
+        publishing.keep(session, found)
         return attrs.evolve(undone, outcome="left as it is")
     if request.abort:
         publishing.give_up(session, found, overwrite=request.abort == "overwrite")

@@ -190,6 +190,21 @@ def resume_command(found: Promotion) -> str:
     return f"seeknal env promote {found.source} {found.destination} --resume (or --abort)"
 
 
+def keep_command(found: Promotion) -> str:
+    """Return the command that ends an unfinished promotion, and leaves the tables as they are.
+
+    It works whatever the stores refuse.
+    """
+    if found.rollback:
+        return f"seeknal env rollback {found.destination} --abort=keep"
+    return f"seeknal env promote {found.source} {found.destination} --abort=keep"
+
+
+def ways_out(found: Promotion) -> str:
+    """Return the commands that end an unfinished promotion, for a hint."""
+    return f"{resume_command(found)}; to leave the tables as they are: {keep_command(found)}"
+
+
 def spec_document(spec: TargetSpec) -> dict[str, Any]:
     """Return a target as written, in values of JSON."""
     document = attrs.asdict(spec, filter=attrs.filters.exclude("location", "parts"))

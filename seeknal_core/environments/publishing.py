@@ -40,6 +40,7 @@ from seeknal_core.types import (
     Mode,
     Published,
     Snapshot,
+    redact,
 )
 
 T = TypeVar("T")
@@ -255,7 +256,7 @@ def publish_all(session: Session, promotion: Promotion) -> Promotion:
     except Unreachable as error:
         raise PromotionInterrupted(
             f"{error}; the promotion stopped in the middle of publishing",
-            f"when the store is back: {promotions.resume_command(promotion)}",
+            f"when the store is back: {promotions.ways_out(promotion)}",
         ) from error
     except SeeknalError as error:
         with interrupted_without_state(promotion, f"{error}; it has to be undone"):
@@ -329,8 +330,7 @@ def give_up(session: Session, promotion: Promotion, *, overwrite: bool = False) 
     revert_all(session, promotion, overwrite=overwrite)
     if published and promotion.before.targets:
         session.state.save(restored(session, promotion))
-    discard_all(session, promotion)
-    promotions.forget_undone(session.state, promotion)
+    discard_or_outdate(session, promotion)
     promotions.forget(session.state, promotion.destination)
 
 
@@ -350,13 +350,14 @@ def revert_all(session: Session, promotion: Promotion, *, overwrite: bool) -> No
         except StaleStage as error:
             raise PromotionInterrupted(
                 f"{error}; it was left alone",
-                "decide whose rows stay: the same command with --abort=keep keeps what is there, "
-                "--abort=overwrite undoes it all the same",
+                "decide whose rows stay: to leave the tables as they are: "
+                f"{promotions.keep_command(promotion)}; to undo it all the same, and lose what was "
+                f"written: {promotions.keep_command(promotion).removesuffix('keep')}overwrite",
             ) from error
         except BackendError as error:
             raise PromotionInterrupted(
                 f"{error}; undoing stopped there",
-                error.hint or f"when that is mended: {promotions.resume_command(promotion)}",
+                f"{error.hint or 'when that is fixed'}; then: {promotions.ways_out(promotion)}",
             ) from error
 
 
@@ -369,6 +370,46 @@ def discard_all(session: Session, promotion: Promotion) -> None:
     for one in _opened(session, promotion):
         session.dispatcher.discard(session.context, one.connection, one.batch)
     notes.forget(session, promotion)
+
+
+def discard_or_outdate(session: Session, promotion: Promotion) -> None:
+    """Throw away what the stores keep for a promotion that is undone, or say that it stays.
+
+    A store that refuses keeps nobody waiting: the next promotion asks it again.
+
+    Raises:
+        PromotionInterrupted: a store does not answer.
+    """
+    try:
+        discard_all(session, promotion)
+    except Unreachable as error:
+        raise PromotionInterrupted(
+            f"{error}; all is undone, but what was kept for it is not thrown away",
+            f"when the store is back: {promotions.ways_out(promotion)}",
+        ) from error
+    except BackendError as error:
+        promotions.outdate(session.state, promotion)
+        log.warning(
+            "what the stores kept for the promotion is left, and goes with the next one: %s",
+            redact(str(error)),
+        )
+        return
+    promotions.forget_undone(session.state, promotion)
+
+
+def keep(session: Session, promotion: Promotion) -> None:
+    """End an unfinished promotion and leave the tables as they are, whatever the stores say."""
+    try:
+        discard_all(session, promotion)
+        promotions.forget_undone(session.state, promotion)
+    # It may lead elsewhere by now, or need a plugin that is gone: nobody is kept waiting.
+    except SeeknalError as error:
+        promotions.outdate(session.state, promotion)
+        log.warning(
+            "what the stores kept for the promotion is left, and goes with the next one: %s",
+            redact(str(error)),
+        )
+    promotions.forget(session.state, promotion.destination)
 
 
 def discard_outdated(session: Session) -> None:

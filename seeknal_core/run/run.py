@@ -282,11 +282,14 @@ def refuse_unfinished(session: Session) -> None:
         return
     if found.get("rollback"):
         raise PromotionInterrupted(
-            f"a rollback of {name!r} is unfinished", f"seeknal env rollback {name}"
+            f"a rollback of {name!r} is unfinished",
+            f"seeknal env rollback {name}; to leave the tables as they are: "
+            f"seeknal env rollback {name} --abort=keep",
         )
+    command = f"seeknal env promote {found.get('source')} {name}"
     raise PromotionInterrupted(
         f"a promotion of {found.get('source')!r} into {name!r} is unfinished",
-        f"seeknal env promote {found.get('source')} {name} --resume (or --abort)",
+        f"{command} --resume (or --abort); to leave the tables as they are: {command} --abort=keep",
     )
 
 
