@@ -693,7 +693,8 @@ class TargetState:
     ``notes`` are sentences that a plan says of the target, such as which trigger may
     change the values that are written.
     ``table_id`` is the store's own name for the table that is there, as a UUID, where
-    ``identity`` can't see that two addresses lead to one catalog. None where there is none.
+    ``identity`` can't see that two addresses lead to one catalog, or, where there is none
+    yet, for its place, as the store compares names. None where the store has no such thing.
     ``mark`` costs no reading of the table: while it stays the same, nobody changed rows or
     columns. Another mark is a suspicion, no proof. None where the store has no such thing.
     ``linked`` tells that no table of its own is there, but a link to another one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -18,7 +18,7 @@ from seeknal_core.cli.render import (
     profile_line,
     render_report,
 )
-from seeknal_core.environments.plan import Action, Change, NodeStep, Plan, Writing
+from seeknal_core.environments.plan import Action, Change, NodeStep, Plan, TargetStep, Writing
 from seeknal_core.types import Cancellation, redact
 
 _SHOWN = (
@@ -165,9 +165,10 @@ def _render(made: Plan) -> None:
                 for target in written
             ],
         )
+    for note, names in _noted(written).items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        click.echo(f"{', '.join(names[:3])}{more}: {redact(note)}")
     for target in written:
-        for note in target.notes:
-            click.echo(f"{target.name}: {redact(note)}")
         if target.refused:
             click.echo(redact(f"will be refused: {target.refused}"))
             click.echo(redact(f"  {target.hint}"))
@@ -187,6 +188,15 @@ def _render(made: Plan) -> None:
         click.echo(f"Next: seeknal env apply {made.environment}")
     else:
         click.echo("no changes")
+
+
+def _noted(targets: Sequence[TargetStep]) -> dict[str, list[str]]:
+    """Return what is noted of targets, and of which: of a catalog the same for all of its own."""
+    found: dict[str, list[str]] = {}
+    for target in targets:
+        for note in target.notes:
+            found.setdefault(note, []).append(target.name)
+    return found
 
 
 def _change(step: NodeStep) -> str:
