@@ -9,7 +9,16 @@ from typing import Any
 
 import attrs
 
-from support.catalog_proxy import CatalogProxy, Exchange, Request, answer, changes_of, path
+from support.catalog_proxy import (
+    Answer,
+    CatalogProxy,
+    Exchange,
+    Request,
+    answer,
+    changes_of,
+    forward,
+    path,
+)
 
 Mode = Callable[[CatalogProxy], None]
 
@@ -79,3 +88,119 @@ def takes_at_most(size: int) -> Mode:
         proxy.rule(lambda request: len(request.body) > size, answer(413, body="too large"))
 
     return mode
+
+
+def purge_refused(status: int) -> Mode:
+    """Refuse to delete a dropped table's files: Polaris by 403, Glue by 400."""
+
+    def mode(proxy: CatalogProxy) -> None:
+        proxy.rule(path("purgeRequested=[Tt]rue", "DELETE"), answer(status))
+
+    return mode
+
+
+def one_snapshot(*, nessie: bool) -> Mode:
+    """Show the current snapshot of a table alone, and keep no reference but main.
+
+    Args:
+        nessie: the configuration says that it is one.
+    """
+
+    def mode(proxy: CatalogProxy) -> None:
+        if nessie:
+            proxy.rule(path("/v1/config"), _is_nessie)
+        proxy.rule(path("/tables"), _current_only)
+        proxy.rule(path("/transactions/commit"), _current_only)
+
+    return mode
+
+
+def _is_nessie(exchange: Exchange) -> None:
+    found = exchange.forward()
+    body = json.loads(found.body)
+    body["overrides"]["nessie.is-nessie-catalog"] = "true"
+    exchange.answer(attrs.evolve(found, body=json.dumps(body).encode()))
+
+
+def _current_only(exchange: Exchange) -> None:
+    changes = changes_of(exchange.request)
+    if changes:
+        for change in changes:
+            for kind, name in (("updates", "ref-name"), ("requirements", "ref")):
+                listed: list[Mapping[str, Any]] = change[kind]  # type: ignore[assignment]
+                change[kind] = [one for one in listed if one.get(name, "main") == "main"]
+        body = json.loads(exchange.request.body)
+        body = {"table-changes": changes} if "table-changes" in body else changes[0]
+        exchange.request = attrs.evolve(exchange.request, body=json.dumps(body).encode())
+    found = exchange.forward()
+    answered = json.loads(found.body) if found.body else {}
+    metadata = answered.get("metadata")
+    if metadata:
+        current = metadata.get("current-snapshot-id")
+        for name in ("snapshots", "snapshot-log"):
+            metadata[name] = [
+                one for one in metadata.get(name, ()) if one["snapshot-id"] == current
+            ]
+        refs = metadata.get("refs") or {}
+        metadata["refs"] = {name: ref for name, ref in refs.items() if name == "main"}
+        found = attrs.evolve(found, body=json.dumps(answered).encode())
+    exchange.answer(found)
+
+
+def references_stay(proxy: CatalogProxy) -> None:
+    """Answer that a reference is removed, and keep it, as Lakekeeper does up to 0.7."""
+
+    def act(exchange: Exchange) -> None:
+        changes = changes_of(exchange.request)
+        for change in changes:
+            listed: list[Mapping[str, Any]] = change["updates"]  # type: ignore[assignment]
+            change["updates"] = [one for one in listed if one["action"] != "remove-snapshot-ref"]
+        body = json.loads(exchange.request.body)
+        body = {"table-changes": changes} if "table-changes" in body else changes[0]
+        exchange.request = attrs.evolve(exchange.request, body=json.dumps(body).encode())
+        forward(exchange)
+
+    proxy.rule(lambda request: "remove-snapshot-ref" in request.text, act)
+
+
+def removals_fail(proxy: CatalogProxy) -> None:
+    """Fail where a commit removes snapshots, as Lakekeeper does up to 0.7 with a reference."""
+    proxy.rule(lambda request: '"remove-snapshots"' in request.text, answer(500))
+
+
+def hides(proxy: CatalogProxy) -> None:
+    """Forbid to ask for what is absent."""
+
+    def act(exchange: Exchange) -> None:
+        found = exchange.forward()
+        if found.status == 404:
+            headers = {"Content-Type": "application/json"}
+            found = Answer(status=403, headers=headers, body=error(403, "not allowed").encode())
+        exchange.answer(found)
+
+    proxy.rule(path("/namespaces"), act)
+
+
+def any_case(proxy: CatalogProxy) -> None:
+    """Take names that differ in case for one: all are kept in lower case."""
+
+    def act(exchange: Exchange) -> None:
+        request = exchange.request
+        exchange.request = attrs.evolve(request, path=request.path.lower())
+        forward(exchange)
+
+    proxy.rule(path("/namespaces/"), act)
+
+
+def plain_names(proxy: CatalogProxy) -> None:
+    """Take names of lower-case letters and digits, and namespaces of one level."""
+
+    def is_odd(request: Request) -> bool:
+        if request.method != "POST" or not request.path.endswith(("/namespaces", "/tables")):
+            return False
+        body = json.loads(request.body)
+        levels = body.get("namespace") or []
+        names = [*levels, *([body["name"]] if "name" in body else [])]
+        return len(levels) > 1 or any(not name.isalnum() or not name.islower() for name in names)
+
+    proxy.rule(is_odd, answer(400, body=error(400, "the name is not allowed")))

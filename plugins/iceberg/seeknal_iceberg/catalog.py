@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import (
+    BadRequestError,
     ForbiddenError,
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
@@ -29,7 +30,7 @@ from seeknal_core.errors import BackendError, NamespaceRefused
 from seeknal_core.types import ExecutionContext, Secret
 from seeknal_iceberg import embedded
 from seeknal_iceberg.connection import IcebergConnection, is_local
-from seeknal_iceberg.failures import check_hint, sentence, translating
+from seeknal_iceberg.failures import check_hint, refused_name, sentence, translating
 from seeknal_iceberg.naming import quote as quoted
 from seeknal_iceberg.patience import Patience
 from seeknal_iceberg.rest import PatientRestCatalog
@@ -191,6 +192,18 @@ def load(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
         return None
 
 
+def look(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
+    """Return a table, or None where it is not there, or the catalog doesn't say.
+
+    Some catalogs forbid to ask for what is absent. Whether it is, making it tells: only
+    where that is done next, or nothing depends on it, may it be taken for absent.
+    """
+    try:
+        return load(catalog, parts)
+    except ForbiddenError:
+        return None
+
+
 def existing(context: ExecutionContext, parts: tuple[str, ...]) -> Table:
     """Return a table that has to be there.
 
@@ -227,7 +240,8 @@ def ensure_namespace(
     Raises:
         NamespaceRefused: it is not there and cannot be made.
     """
-    if _exists(catalog, levels):
+    there = _seen(catalog, levels)
+    if there:
         return
     for depth in range(1, len(levels) + 1):
         level = levels[:depth]
@@ -236,12 +250,17 @@ def ensure_namespace(
         except (NamespaceAlreadyExistsError, IntegrityError):
             continue  # the latter where another writer made it between look and insert
         except ForbiddenError as error:
-            if depth < len(levels) or _exists(catalog, level):
+            # Where it may not even be looked at, making a table in it tells.
+            if depth < len(levels) or there is None or _seen(catalog, level):
                 continue
             raise NamespaceRefused(
                 f"the namespace {'.'.join(levels)} cannot be made: {sentence(error)}",
                 f"ask for the right to create it, or create it; then {check_hint(connection)}",
             ) from error
+        except BadRequestError as error:
+            if _is_there_by_now(catalog, level):
+                continue
+            raise refused_name(level, "namespace", quoted(level), error) from error
         # Of two that make one at the same moment, some catalogs fail one (Iceberg's own
         # test server answers 500): what counts is whether it is there.
         except Exception:
@@ -252,21 +271,34 @@ def ensure_namespace(
 def _is_there_by_now(catalog: Catalog, levels: tuple[str, ...]) -> bool:
     for pause in (0.0, 0.2, 0.5):
         time.sleep(pause)
-        if _exists(catalog, levels):
+        if _seen(catalog, levels):
             return True
     return False
 
 
+def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
+    """Tell whether a namespace that was there a moment ago surely is no more."""
+    # A catalog that doesn't answer tells nothing.
+    try:
+        return not _seen(catalog, levels)
+    except Exception:  # noqa: BLE001
+        return False
+
+
 def missing_levels(catalog: Catalog, levels: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Return the levels of a namespace that are not there, outer ones first."""
-    if _exists(catalog, levels):
+    if _seen(catalog, levels):
         return []
     every = [levels[:depth] for depth in range(1, len(levels) + 1)]
-    return [level for level in every if not _exists(catalog, level)]
+    return [level for level in every if not _seen(catalog, level)]
 
 
-def _exists(catalog: Catalog, levels: tuple[str, ...]) -> bool:
-    return bool(catalog.namespace_exists(levels))
+def _seen(catalog: Catalog, levels: tuple[str, ...]) -> bool | None:
+    """Tell whether a namespace is there; None where the catalog forbids to ask."""
+    try:
+        return bool(catalog.namespace_exists(levels))
+    except ForbiddenError:
+        return None
 
 
 def identity(connection: IcebergConnection, parts: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ files itself.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,13 +27,15 @@ from pyiceberg.exceptions import (
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Owned, OwnedKind, QualifiedName
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import ledger, removal
+from seeknal_iceberg import dropping, ledger, removal
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.naming import quote
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
+
+log = logging.getLogger("seeknal")
 
 Parts = tuple[str, ...]
 
@@ -165,7 +167,7 @@ def drop_made(context: ExecutionContext, catalog: Catalog, parts: Parts, name: s
     Raises:
         WriteRefused: it is not theirs any more, or another table shares its place.
     """
-    table = catalogs.load(catalog, parts)
+    table = catalogs.look(catalog, parts)
     finished = finish_drop(context, catalog, parts)
     if table is None:
         return finished
@@ -188,10 +190,7 @@ def drop_made(context: ExecutionContext, catalog: Catalog, parts: Parts, name: s
     _check_nobody_within(context, catalog, parts, table.metadata.location)
     if on_rest:
         # Loading a table is how a REST catalog is asked, so that this is the look again.
-        # Where an answer got lost the request is repeated, and finds nothing any more.
-        with contextlib.suppress(NoSuchTableError):
-            catalog.purge_table(parts)
-        removal.forget_writes(context, catalog, parts)
+        dropping.drop(context, catalog, parts, table)
     elif not _drop_with_files(context, catalog, parts, table):
         return False
     for places in _places(context):
@@ -290,8 +289,16 @@ def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -
         catalog.drop_namespace(levels)
     except NoSuchNamespaceError:
         return True  # it was there a moment ago: an answer got lost, and it was asked again
-    except NamespaceNotEmptyError as error:
-        raise _refused(
-            name, "is not empty", "move or drop what it holds, then run again"
-        ) from error
+    except NamespaceNotEmptyError:
+        # Nothing can be seen in it, so it is what the catalog keeps of dropped tables.
+        log.warning(
+            "%s stays: nothing is listed in it, but the catalog still keeps tables that were "
+            "dropped from it, until they expire there; their names may be taken again",
+            name,
+        )
+        return False
+    # A lost answer looks like any failure of any library below: is it gone?
+    except Exception:
+        if not catalogs.is_gone(catalog, levels):
+            raise
     return True

@@ -29,7 +29,7 @@ from pyiceberg.table.update import AssertCreate, AssertTableUUID, TableRequireme
 from seeknal_core.errors import Unreachable
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger
-from seeknal_iceberg.failures import is_unanswered
+from seeknal_iceberg.failures import is_no, is_unanswered
 from seeknal_iceberg.updates import fence_tag, head_is, without_fences
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def commit(
         )
     # A lost answer looks like any failure of any library below; the table decides.
     except Exception as error:  # noqa: BLE001
-        return _find_out(error, catalog, connection, parts, write_id, name)
+        is_new = isinstance(transaction, CreateTableTransaction)
+        return _find_out(error, catalog, connection, parts, write_id, name, is_new=is_new)
 
 
 def _find_out(
@@ -115,9 +116,12 @@ def _find_out(
     parts: tuple[str, ...],
     write_id: str,
     name: str,
+    *,
+    is_new: bool,
 ) -> Outcome:
-    answered = isinstance(error, MOVED + REFUSED)
+    answered = isinstance(error, MOVED + REFUSED) or is_no(error)
     wanted = 1 if answered else 2
+    ask = catalogs.look if is_new else catalogs.load
     deadline = time.monotonic() + LOST_ANSWER
     pause = 0.0 if answered else 0.2
     looks = 0
@@ -125,13 +129,13 @@ def _find_out(
         time.sleep(pause)
         pause = min(max(pause, 0.1) * 2, 3.0)
         try:
-            table = catalogs.load(catalog, parts)
+            table = ask(catalog, parts)
         # Whatever fails here, it only means that there is no answer yet.
         except Exception:  # noqa: BLE001
             if isinstance(error, REFUSED):
                 raise error from None  # who may not write may be unable to read, too
             continue
-        if table is not None and ledger.landed(table.metadata, write_id) is not None:
+        if table is not None and ledger.has_landed(table.metadata, write_id):
             return Outcome(table=table)
         looks += 1
         if looks < wanted:

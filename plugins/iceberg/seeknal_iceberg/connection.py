@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import attrs
 
 from seeknal_core.errors import OptionError, Problem
-from seeknal_core.structure import nearest, structure
+from seeknal_core.structure import Mistake, nearest, structure
 from seeknal_core.types import Connection, ConnectionSpec, Secret
 
 #: Catalogs of pyiceberg 0.12 that this backend opens, by their ``type``.
@@ -33,6 +33,11 @@ _SCHEMES = (
 )  # fmt: skip
 #: The file of the embedded catalog, inside the warehouse.
 EMBEDDED_FILE = "catalog.db"
+
+
+def _is_purge(_instance: object, _field: object, value: object) -> None:
+    if not isinstance(value, bool) and value not in ("auto", "yes", "no"):
+        raise Mistake("is none of auto, yes and no", "write purge: auto")
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +57,14 @@ class IcebergOptions:
     )
     catalog_uri: str | None = attrs.field(
         default=None, metadata={"doc": "short for catalog: {uri: ...}"}
+    )
+    purge: str | bool = attrs.field(
+        default="auto",
+        validator=_is_purge,
+        metadata={
+            "doc": "whether the catalog is asked to delete the files of a table that is dropped: "
+            "yes, no, or auto: where it refuses, Seeknal deletes the files that it wrote"
+        },
     )
 
 
@@ -77,7 +90,8 @@ class IcebergConnection(Connection):
     ``properties`` are pyiceberg's, flattened to dotted keys, as pairs so that the
     connection can be hashed; secrets are `Secret`. ``uri`` is the catalog's without
     user information. ``sqlite_file`` is the absolute path of a SQLite catalog's
-    file. ``verify_tls`` is False, True, or the path of a CA bundle.
+    file. ``verify_tls`` is False, True, or the path of a CA bundle. ``purge`` is ``auto``,
+    ``yes`` or ``no``.
     """
 
     catalog_type: str
@@ -87,6 +101,7 @@ class IcebergConnection(Connection):
     sqlite_file: str | None = None
     embedded: bool = False
     verify_tls: bool | str = True
+    purge: str = "auto"
     properties: tuple[tuple[str, str | Secret], ...] = attrs.field(default=(), repr=False)
 
     def describe(self) -> Mapping[str, str]:
@@ -158,6 +173,7 @@ def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
         warehouse=without_userinfo(properties.get("warehouse", "")),
         sqlite_file=sqlite_file,
         verify_tls=verify,
+        purge=_purge(options.purge),
         properties=tuple(
             (key, Secret(value) if _is_secret(key) or (key == "uri" and value != shown) else value)
             for key, value in sorted(properties.items())
@@ -233,6 +249,11 @@ def _flatten(
             yield f"{prefix}{key}", item
         elif item is not None:
             problems.append(Problem("a list is no property", path=here, hint="write one value"))
+
+
+def _purge(value: str | bool) -> str:
+    # YAML reads a bare yes or no as true or false.
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def _verify(value: object, problems: list[Problem]) -> bool | str:

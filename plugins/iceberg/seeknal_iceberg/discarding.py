@@ -9,18 +9,25 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pyiceberg.exceptions import (
-    CommitFailedException,
-    NamespaceNotEmptyError,
-    NoSuchTableError,
-    ValidationException,
-)
+from pyiceberg.exceptions import ForbiddenError, NamespaceNotEmptyError
 from pyiceberg.io import load_file_io
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Batch, ExecutionContext, Target
+from seeknal_iceberg import (
+    capabilities,
+    cleanup,
+    embedded,
+    fencing,
+    ledger,
+    leftovers,
+    outcome,
+    pending,
+    removal,
+    together,
+    updates,
+)
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import cleanup, embedded, fencing, outcome, pending, removal, together, updates
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.files import folder_of
 from seeknal_iceberg.transactions import location_of
@@ -35,7 +42,6 @@ log = logging.getLogger("seeknal")
 
 #: How often a tag is removed anew where somebody else's commit came between.
 _TRIES = 8
-_MOVED = (CommitFailedException, ValidationException)
 
 
 def discard(context: ExecutionContext, batch: Batch) -> None:
@@ -44,7 +50,10 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
     with translating(catalogs.of(context)):
         catalog = catalogs.open_unmade(context)
         unsure = fencing.settle(context, catalog, batch)
-        tables = {target.key: catalogs.load(catalog, target.name.parts) for target in batch.targets}
+        tables = {target.key: _look(context, catalog, batch, target) for target in batch.targets}
+        for table in tables.values():
+            if table is not None:
+                capabilities.saw(context, table.metadata)
         _untag(context, catalog, batch, tables)
         notes = []
         for target in batch.targets:
@@ -59,6 +68,20 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
         unmake(context, [path for _, _, note in notes for path in note.made])
         for parts, write_id, _ in notes:
             pending.forget_staged(context, parts, write_id)
+
+
+def _look(
+    context: ExecutionContext, catalog: Catalog, batch: Batch, target: Target
+) -> Table | None:
+    """Return a target's table; what may not be looked at is absent where it was never published."""
+    try:
+        return catalogs.load(catalog, target.name.parts)
+    except ForbiddenError:
+        write_id = write_id_of(context, target, batch.promotion)
+        note = pending.read_staged(context, target.name.parts, write_id)
+        if note.folders and (target.staged is None or Waiting.of(target.staged).created):
+            return None
+        raise
 
 
 def _keep(context: ExecutionContext, catalog: Catalog, target: Target, note: pending.Noted) -> None:
@@ -78,44 +101,67 @@ def _untag(
     batch: Batch,
     tables: dict[str, Table | None],
 ) -> None:
-    tag = undo_tag(batch.promotion)
+    """Remove the tags and properties that keep undo data; where that fails, they stay.
+
+    They do no harm, so that nothing waits for a catalog that won't remove them.
+    """
     tagged = [
-        (target, table)
+        table
         for target in batch.targets
-        if (table := tables[target.key]) is not None and tag in table.metadata.refs
+        if (table := tables[target.key]) is not None
+        and updates.keeps_undo(batch.promotion, table.metadata)
     ]
-    if len(tagged) > 1 and together.at_once(context, catalog):
-        changes = [_untagging(batch.promotion, table) for _, table in tagged]
-        # Where one of them moved, each is tried by itself.
-        with contextlib.suppress(*_MOVED, NoSuchTableError):
-            together.commit(context, catalog, changes)
+    # Where one of several moved, each is tried by itself.
+    groups = [tagged, *([table] for table in tagged)] if len(tagged) > 1 else [tagged]
+    for group in groups:
+        _untag_some(context, catalog, batch.promotion, group)
+    for name in leftovers.keep(context, catalog, batch.promotion, tagged):
+        log.warning(
+            "%s: the catalog keeps the tag %s, though it was asked to remove it; it does no "
+            "harm, and seeknal gc asks again",
+            name,
+            undo_tag(batch.promotion),
+        )
+
+
+def _untag_some(
+    context: ExecutionContext, catalog: Catalog, promotion: str, tables: Sequence[Table]
+) -> None:
+    """Untag tables in one commit, again where somebody else's came between."""
+    for attempt in range(_TRIES):
+        # Whatever fails here, the tag stays, and that is said afterwards.
+        try:
+            found = [catalogs.load(catalog, table.name()) for table in tables]
+            left = [
+                table
+                for table in found
+                if table is not None and updates.keeps_undo(promotion, table.metadata)
+            ]
+            if not left:
+                return
+            changes = [_untagging(promotion, table) for table in left]
+            if together.carry_out(
+                context, catalog, changes, lambda: _are_untagged(catalog, promotion, tables)
+            ):
+                return
+        except Exception as error:
+            log.debug("an undo tag stays", exc_info=error)
             return
-    for target, table in tagged:
-        _untag_one(context, catalog, batch.promotion, target, table)
+        if len(tables) > 1:
+            return
+        time.sleep(0.05 * 2**attempt)
+
+
+def _are_untagged(catalog: Catalog, promotion: str, tables: Sequence[Table]) -> bool:
+    found = (catalogs.load(catalog, table.name()) for table in tables)
+    return not any(
+        table is not None and updates.keeps_undo(promotion, table.metadata) for table in found
+    )
 
 
 def _untagging(promotion: str, table: Table) -> together.Change:
     requirements, made = updates.to_untag(promotion, table.metadata)
     return together.Change(table=table, requirements=requirements, updates=made)
-
-
-def _untag_one(
-    context: ExecutionContext, catalog: Catalog, promotion: str, target: Target, table: Table
-) -> None:
-    found: Table | None = table
-    for attempt in range(_TRIES):
-        if found is None or undo_tag(promotion) not in found.metadata.refs:
-            return
-        try:
-            together.commit(context, catalog, [_untagging(promotion, found)])
-            return
-        except NoSuchTableError:
-            return
-        except _MOVED:
-            if attempt == _TRIES - 1:
-                raise
-            time.sleep(0.05 * 2**attempt)
-            found = catalogs.load(catalog, target.name.parts)
 
 
 def _discard(
@@ -133,10 +179,10 @@ def _discard(
         if waiting.folder:
             folders += [waiting.folder, waiting.metadata_folder]
         since = waiting.before.sequence if waiting.before is not None else None
-        published = table is not None and any(
-            each.snapshot_id == waiting.snapshot_id for each in table.metadata.snapshots
-        )
-        if published:
+        if table is not None and (
+            any(each.snapshot_id == waiting.snapshot_id for each in table.metadata.snapshots)
+            or _may_be_followed(context, waiting, note, table)
+        ):
             folders = []  # all that was placed is the table's
     elif table is not None:
         folders += [
@@ -152,6 +198,21 @@ def _discard(
     if target.staged is not None and Waiting.of(target.staged).created and table is None:
         cleanup.finish_drop(context, catalog, target.name.parts)
     drop_namespaces(context, catalog, note.namespaces)
+
+
+def _may_be_followed(
+    context: ExecutionContext, waiting: Waiting, note: pending.Noted, table: Table
+) -> bool:
+    """Tell whether a write may have been published and followed by another one.
+
+    Asked where the catalog may show the current snapshot alone. What undoes the write
+    that followed may need the files of this one.
+    """
+    if note.folders or capabilities.of(context).history is True or not fencing.needed(context):
+        return False
+    before = waiting.before.sequence if waiting.before is not None else 0
+    same = str(table.metadata.table_uuid) == waiting.uuid
+    return same and ledger.sequence_of(table.metadata) > before
 
 
 def start_afresh(context: ExecutionContext, target: Target, write_id: str) -> None:

@@ -79,6 +79,10 @@ def translate(
         )
     if isinstance(error, ice.ForbiddenError):
         return WriteRefused(f"{where}: the catalog forbids it: {words}", hint, target=target)
+    if isinstance(error, NotImplementedError):
+        return WriteRefused(
+            f"{where}: the catalog {address} can't do that: {words}", hint, target=target
+        )
     if isinstance(error, requests.exceptions.SSLError):
         return BackendError(
             f"{where}: the certificate of {address} is not trusted",
@@ -144,6 +148,12 @@ def wait_of(error: BaseException | None, otherwise: float, most: float = 30.0) -
     return otherwise
 
 
+def is_busy(error: Exception) -> bool:
+    """Tell whether a catalog answered that it has too much to do (429, 503)."""
+    response = getattr(error.__cause__, "response", None)
+    return isinstance(response, requests.Response) and response.status_code in (429, 503)
+
+
 def seconds_of(header: str | None, otherwise: float) -> float:
     """Return the seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3)."""
     if not header:
@@ -159,6 +169,52 @@ def seconds_of(header: str | None, otherwise: float) -> float:
 def is_unanswered(error: Exception, connection: IcebergConnection) -> bool:
     """Tell whether a commit that failed so may still land, or has landed."""
     return isinstance(error, Unreachable) or isinstance(translate(error, connection), Unreachable)
+
+
+def refused_name(parts: tuple[str, ...], what: str, target: str, error: Exception) -> WriteRefused:
+    """Return the error for a name that the catalog refuses, with what may be odd about it.
+
+    Args:
+        what: ``namespace`` or ``table``.
+    """
+    levels = parts if what == "namespace" else parts[:-1]
+    odd = []
+    if any(part != part.lower() for part in parts):
+        odd.append("in lower case")
+    if any(re.fullmatch(r"\w+", part, re.ASCII) is None for part in parts):
+        odd.append("of letters, digits and underscores")
+    if len(levels) > 1:
+        odd.append("with a namespace of one level")
+    return WriteRefused(
+        f"{target}: the catalog refuses to make the {what} {'.'.join(parts)}: {sentence(error)}",
+        f"write a name {', '.join(odd)}" if odd else "look at what the catalog says",
+        target=target,
+    )
+
+
+def refused_size(error: Exception) -> int | None:
+    """Return the bytes of a request that a catalog refused as too large, None for another error."""
+    response = getattr(error.__cause__, "response", None)
+    if not isinstance(response, requests.Response) or response.status_code != 413:
+        return None
+    sent = response.request.body
+    return len(sent) if isinstance(sent, bytes | str) else 0
+
+
+def too_large(target: str, size: int) -> WriteRefused:
+    """Return the error for a table whose columns make a request too large."""
+    return WriteRefused(
+        f"{target}: its columns make a request of {size:,} bytes, more than the catalog takes "
+        "(HTTP 413)",
+        "write fewer columns, or give them shorter names",
+        target=target,
+    )
+
+
+def is_no(error: Exception) -> bool:
+    """Tell whether a catalog refused a request itself: 4xx but 401, 404, 409 and 429, or 501."""
+    refusals = (ice.RESTError, ice.BadRequestError, ice.ForbiddenError, NotImplementedError)
+    return type(error) in refusals
 
 
 def is_refused(error: Exception, connection: IcebergConnection) -> bool:

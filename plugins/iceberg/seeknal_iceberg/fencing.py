@@ -28,8 +28,8 @@ from pyiceberg.table.update import RemoveSnapshotRefUpdate, SetSnapshotRefUpdate
 
 from seeknal_core.errors import Unreachable
 from seeknal_core.types import Batch, ExecutionContext, Target
+from seeknal_iceberg import capabilities, outcome, pending, together
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import outcome, pending, together
 from seeknal_iceberg.commit import LOST_ANSWER, MOVED, send
 from seeknal_iceberg.failures import is_unanswered, wait_of
 from seeknal_iceberg.updates import fence_tag, head_is
@@ -47,6 +47,11 @@ _TRIES = 6
 def needed(context: ExecutionContext) -> bool:
     """Tell whether commits of the call's catalog are carried out by another process."""
     return catalogs.of(context).catalog_type != "sql"
+
+
+def works(context: ExecutionContext) -> bool:
+    """Tell whether a tag can fence a commit off: not where the catalog keeps none."""
+    return needed(context) and capabilities.of(context).history is not False
 
 
 def is_set(metadata: TableMetadata, promotion: str) -> bool:
@@ -69,6 +74,7 @@ class _Item:
     target: Target
     waiting: Waiting
     sent: float
+    bare: bool = False
     table: Table | None = None
 
     @property
@@ -94,23 +100,24 @@ def settle(context: ExecutionContext, catalog: Catalog, batch: Batch) -> frozens
             continue
         waiting = Waiting.of(target.staged)
         if waiting.snapshot_id is not None:
-            sent = pending.read_staged(context, target.name.parts, waiting.write_id).sent
-            items.append(_Item(target=target, waiting=waiting, sent=sent))
+            noted = pending.read_staged(context, target.name.parts, waiting.write_id)
+            items.append(_Item(target=target, waiting=waiting, sent=noted.sent, bare=noted.bare))
     for item in items:
-        item.table = catalogs.load(catalog, item.parts)
+        ask = catalogs.look if item.waiting.created else catalogs.load
+        item.table = ask(catalog, item.parts)
     unsure = {item.target.key for item in items if _may_land(batch, item)}
     _cut(context, catalog, batch, items)
-    for item in items:
-        if item.sent and item.table is not None and item.target.key not in unsure:
-            with outcome.note_of(context, item.target, item.waiting) as note:
-                note.set_sent(0.0)
     for item in items:
         if item.waiting.created:
             if _wait(catalog, batch, item):
                 unsure.discard(item.target.key)
-        elif item.sent and not _tagged(item):
+        elif item.sent and (item.bare or not _tagged(item)):
             unsure.discard(item.target.key)
-            _move_empty(item, catalog)
+            _move(catalog, batch, item)
+    for item in items:
+        if item.sent and item.table is not None and item.target.key not in unsure:
+            with outcome.note_of(context, item.target, item.waiting) as note:
+                note.set_sent(0.0)
     return frozenset(unsure)
 
 
@@ -132,6 +139,8 @@ def _tagged(item: _Item) -> bool:
 def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Sequence[_Item]) -> None:
     """Remove the tags of a batch, and look whether they are gone."""
     failure: Exception | None = None
+    failures = 0
+    standing: list[_Item] = []
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(wait_of(failure, 0.1 * 2**attempt))
@@ -150,8 +159,11 @@ def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Seque
         except MOVED as error:
             failure = error
         except Exception as error:
-            if not is_unanswered(error, catalogs.of(context)):
-                raise
+            failures += 1
+            if not is_unanswered(error, catalogs.of(context)) or failures == together.SENT:
+                if any(item.sent for item in standing):
+                    raise
+                return  # no commit is on its way: the tag does no harm
             failure = error
         for item in standing:
             item.table = catalogs.load(catalog, item.parts)
@@ -163,13 +175,14 @@ def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Seque
                     base = (item.waiting.uuid, item.waiting.before.snapshot_id)
                     move_main(catalog, item.parts, base)
             return
-    raise failure or Unreachable("the catalog keeps a tag that was removed")
+    if any(item.sent for item in standing):
+        raise failure or Unreachable("the catalog keeps a tag that was removed")
 
 
 def _wait(catalog: Catalog, batch: Batch, item: _Item) -> bool:
     """Wait a while for a commit that makes a table, and tell whether it landed."""
     while 0 < time.time() - item.sent < LOST_ANSWER:
-        table = catalogs.load(catalog, item.parts)
+        table = catalogs.look(catalog, item.parts)
         if table is not None and outcome.is_published(
             table.metadata, item.waiting, batch.promotion
         ):
@@ -178,13 +191,13 @@ def _wait(catalog: Catalog, batch: Batch, item: _Item) -> bool:
     return False
 
 
-def _move_empty(item: _Item, catalog: Catalog) -> None:
-    """Fence a commit off that adds the first snapshot to an empty table."""
-    table = item.table
-    if table is None or str(table.metadata.table_uuid) != item.waiting.uuid:
+def _move(catalog: Catalog, batch: Batch, item: _Item) -> None:
+    """Fence a commit off that no tag fences: by an empty snapshot where it wants to begin."""
+    table, before = item.table, item.waiting.before
+    if table is None or before is None or str(table.metadata.table_uuid) != item.waiting.uuid:
         return
-    if table.metadata.current_snapshot_id is None:
-        move_main(catalog, item.parts, (item.waiting.uuid, None))
+    if not outcome.is_published(table.metadata, item.waiting, batch.promotion):
+        item.table = move_main(catalog, item.parts, (item.waiting.uuid, before.snapshot_id))
 
 
 def move_main(catalog: Catalog, parts: tuple[str, ...], base: pending.Base) -> Table | None:
@@ -204,6 +217,11 @@ def move_main(catalog: Catalog, parts: tuple[str, ...], base: pending.Base) -> T
             return send(transaction)
         except MOVED:
             time.sleep(0.1 * 2**attempt)
+        # A lost answer looks like any failure of any library below; the next look tells.
+        except Exception as error:
+            if attempt + 1 >= together.SENT:
+                raise
+            time.sleep(wait_of(error, 0.3 * 2**attempt))
     raise Unreachable(f"{'.'.join(parts)}: other writers changed it again and again")
 
 
@@ -219,12 +237,17 @@ def bar(context: ExecutionContext, catalog: Catalog, table: Table, write_id: str
     made = cast(Any, SetSnapshotRefUpdate)(ref_name=tag, type=SnapshotRefType.TAG, snapshot_id=head)
     same = (same_table(str(table.metadata.table_uuid)), head_is(head), head_is(None, tag))
     change = together.Change(table=table, requirements=same, updates=(made,))
-    try:
-        together.commit(context, catalog, [change])
-    except MOVED:
+
+    def is_there() -> bool:
         found = catalogs.load(catalog, table.name())
         return found is not None and tag in found.metadata.refs
-    return True
+
+    if together.carry_out(context, catalog, [change], is_there) and is_there():
+        return True
+    # Some catalogs take a tag, and don't keep it.
+    base = pending.base_of(table)
+    moved = move_main(catalog, table.name(), base)
+    return moved is not None and pending.base_of(moved) != base
 
 
 def remove(
@@ -232,12 +255,19 @@ def remove(
 ) -> Table | None:
     """Remove the fence of a promotion from a table, if it is there; return the table then."""
     tag = fence_tag(promotion)
-    for attempt in range(_TRIES):
-        found = catalogs.load(catalog, table.name()) if attempt else table
+
+    def is_gone() -> bool:
+        found = catalogs.load(catalog, table.name())
+        return found is None or tag not in found.metadata.refs
+
+    for _ in range(_TRIES):
+        found = catalogs.load(catalog, table.name())
         if found is None or tag not in found.metadata.refs:
             return found
-        with contextlib.suppress(*MOVED):
-            together.commit(context, catalog, [_removing(tag, found)])
+        # Where it stays, it fences off what can't land any more: no harm.
+        with contextlib.suppress(Exception):
+            if together.carry_out(context, catalog, [_removing(tag, found)], is_gone):
+                break
     return catalogs.load(catalog, table.name())
 
 

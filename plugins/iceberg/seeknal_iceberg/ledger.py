@@ -33,6 +33,9 @@ CREATED = PREFIX + "created"
 GENERATION = PREFIX + "generation"
 #: The columns that we made: their names, and the ids that they had.
 COLUMNS = PREFIX + "columns"
+#: Before a promotion's name: where the manifest list is that undoes it, and, in a
+#: snapshot's summary, that the snapshot undid it.
+UNDO = PREFIX + "undo."
 _APPENDED = PREFIX + "appended."
 #: How many appends a table remembers; an older one would be added again.
 REMEMBERED = 1000
@@ -263,13 +266,14 @@ def changes(
     return sets, tuple(removes)
 
 
-def landed(metadata: TableMetadata, write_id: str) -> int | None:
-    """Return the iceberg_snapshot_id that a write made, None where it made none."""
-    for snapshot in reversed(metadata.snapshots):
-        summary = snapshot.summary
-        if summary is not None and summary.additional_properties.get(WRITE_ID) == write_id:
-            return int(snapshot.snapshot_id)
-    return None
+def has_landed(metadata: TableMetadata, write_id: str) -> bool:
+    """Tell whether a write is in a table, or was its last one of ours."""
+    # Some catalogs show the current snapshot alone, which somebody may have followed.
+    return metadata.properties.get(WRITE_ID) == write_id or any(
+        snapshot.summary is not None
+        and snapshot.summary.additional_properties.get(WRITE_ID) == write_id
+        for snapshot in metadata.snapshots
+    )
 
 
 def _appended(content_key: str) -> str:

@@ -8,14 +8,17 @@ Where nothing did, the files that the current snapshot names have to be there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import attrs
+from pyiceberg.exceptions import ForbiddenError
 from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update import SetPropertiesUpdate
 
-from seeknal_core.errors import BackendError
+from seeknal_core.errors import BackendError, StaleStage
 from seeknal_core.types import (
     Drift,
     ExecutionContext,
@@ -25,9 +28,10 @@ from seeknal_core.types import (
     WriteResult,
 )
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import ledger
+from seeknal_iceberg import ledger, together
 from seeknal_iceberg.failures import is_refused, sentence, translating
 from seeknal_iceberg.read import mark_of, rows_after, version_of
+from seeknal_iceberg.waiting import same_table
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Files of a table that are looked at at a time.
 _LOOKS = 8
+#: How often a table is taken over anew where somebody else's commit came between.
+_TRIES = 8
 
 
 def changes_since(
@@ -50,7 +56,13 @@ def changes_since(
     found = []
     for target, known in zip(targets, since, strict=True):
         with translating(connection, str(target.name)):
-            table = catalogs.load(catalog, target.name.parts)
+            try:
+                table = catalogs.load(catalog, target.name.parts)
+            except ForbiddenError as error:
+                # Some catalogs say so of what is absent; a write finds out which it is.
+                said = f"the table is gone, or may not be read: {sentence(error)}"
+                found.append(TargetChange(drift=Drift.CHANGED, detail=said))
+                continue
             found.append(
                 TargetChange(drift=Drift.CHANGED, detail="the table is gone")
                 if table is None
@@ -201,15 +213,37 @@ def adopt_target(context: ExecutionContext, target: Target, content_key: str) ->
     """
     connection = catalogs.of(context)
     with translating(connection, str(target.name)):
-        table = catalogs.load(catalogs.open_catalog(context), target.name.parts)
-        if table is None:
-            raise BackendError(
-                f"table {target.name} does not exist", "seeknal run", target=str(target.name)
-            )
+        catalog = catalogs.open_catalog(context)
         entry = ledger.Entry.of(context, target, content_key, 0, f"adopted-{context.run_id}")
-        with table.transaction() as transaction:
-            transaction.set_properties(dict(entry.values))
-        table.refresh()
+
+        def load() -> Table:
+            table = catalogs.load(catalog, target.name.parts)
+            if table is None:
+                raise BackendError(
+                    f"table {target.name} does not exist", "seeknal run", target=str(target.name)
+                )
+            return table
+
+        def is_done() -> bool:
+            return entry.values.items() <= load().properties.items()
+
+        for attempt in range(_TRIES):
+            table = load()
+            change = together.Change(
+                table=table,
+                requirements=(same_table(str(table.metadata.table_uuid)),),
+                updates=(SetPropertiesUpdate(updates=dict(entry.values)),),
+            )
+            if together.carry_out(context, catalog, [change], is_done):
+                break
+            time.sleep(0.05 * 2**attempt)
+        else:
+            raise StaleStage(
+                f"{target.name}: other writers changed it {_TRIES} times while it was taken over",
+                "run again when they are done",
+                target=str(target.name),
+            )
+        table = load()
         rows = rows_after(table)
     return WriteResult(
         rows_written=0,

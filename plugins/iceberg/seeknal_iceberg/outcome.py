@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,30 +12,54 @@ from seeknal_iceberg.waiting import Waiting, undo_tag
 
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.table.snapshots import Snapshot
 
 
 def is_published(metadata: TableMetadata, waiting: Waiting, promotion: str) -> bool:
     """Tell whether a staged write was published, and not undone since.
 
     Known by what publishing leaves and undoing takes away. The Iceberg snapshot alone
-    does not tell: somebody may expire it, and some catalogs keep it after the undoing.
+    does not tell: somebody may expire it, and some catalogs keep it after the undoing,
+    and the tag with it.
     """
     if waiting.snapshot_id is None or str(metadata.table_uuid) != waiting.uuid:
         return False
-    return (
-        waiting.created
-        or metadata.properties.get(ledger.WRITE_ID) == waiting.write_id
-        or undo_tag(promotion) in metadata.refs
-        or waiting.snapshot_id in _lineage(metadata)
-    )
+    if waiting.created:
+        return True
+    written = metadata.properties.get(ledger.WRITE_ID)
+    if written == waiting.write_id:
+        return True
+    before = waiting.before
+    if (
+        before is not None
+        and written == before.properties.get(ledger.WRITE_ID)
+        and (
+            metadata.current_snapshot_id == before.snapshot_id
+            or has_undone(metadata.current_snapshot(), promotion)
+        )
+    ):
+        return False  # it was undone, though the tag is still there
+    return undo_tag(promotion) in metadata.refs or _follows(metadata, waiting, promotion)
 
 
-def _lineage(metadata: TableMetadata) -> Iterator[int]:
-    parents = {each.snapshot_id: each.parent_snapshot_id for each in metadata.snapshots}
+def has_undone(snapshot: Snapshot | None, promotion: str) -> bool:
+    """Tell whether a snapshot is one that undid a promotion."""
+    summary = snapshot.summary if snapshot is not None else None
+    return summary is not None and ledger.UNDO + promotion in summary.additional_properties
+
+
+def _follows(metadata: TableMetadata, waiting: Waiting, promotion: str) -> bool:
+    """Tell whether the current snapshot is the published one, or comes after it."""
+    snapshots = {each.snapshot_id: each for each in metadata.snapshots}
     at = metadata.current_snapshot_id
-    while at is not None and at in parents:
-        yield at
-        at = parents.pop(at)
+    while at is not None and at in snapshots:
+        found = snapshots.pop(at)
+        if at == waiting.snapshot_id:
+            return True
+        if has_undone(found, promotion):
+            return False
+        at = found.parent_snapshot_id
+    return False
 
 
 def unstoppable(context: ExecutionContext) -> ExecutionContext:

@@ -23,9 +23,11 @@ import attrs
 from pyarrow.fs import FileSelector, FileType
 from pyiceberg.io import load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.manifest import read_manifest_list
 
 from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import ledger
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -67,7 +69,8 @@ class Noted:
 
     ``bases`` are what the write's commits require, one for each attempt. ``promotion``
     is that of a staged write. ``sent`` is when a commit was sent whose outcome is not
-    known, ``at`` when the note was last changed, both in seconds since 1970.
+    known, ``at`` when the note was last changed, both in seconds since 1970. ``bare`` tells
+    that no tag fences that commit off, for the catalog keeps none.
     """
 
     there: bool = False
@@ -80,6 +83,7 @@ class Noted:
     sent: float = 0.0
     promotion: str = ""
     at: float = 0.0
+    bare: bool = False
 
     def until(self) -> str:
         """Return when no commit of the write can land any more, in words."""
@@ -112,6 +116,7 @@ def _parsed(text: bytes, at: float = 0.0) -> Noted:
         made=[str(each) for each in found.get("made", ())],
         sent=float(found.get("sent", 0.0)),
         promotion=str(found.get("promotion", "")),
+        bare=bool(found.get("bare", False)),
     )
 
 
@@ -147,6 +152,7 @@ class Note:
         self._bases = noted.bases
         self._sent = noted.sent
         self._promotion = noted.promotion
+        self._bare = noted.bare
 
     @property
     def noted(self) -> Noted:
@@ -185,13 +191,23 @@ class Note:
         self._made += [path for path in paths if path not in self._made]
         self._save()
 
+    def is_published(self) -> None:
+        """Note, durably, that the files are the table's: only the namespaces are left over."""
+        self._folders = []
+        self._save()
+
     def belongs_to(self, promotion: str) -> None:
         """Say whose staged write it is; noted with what is noted next."""
         self._promotion = promotion
 
-    def set_sent(self, sent: float, promotion: str = "") -> None:
-        """Note, durably, when a commit was sent, or by 0 that its outcome is known."""
+    def set_sent(self, sent: float, promotion: str = "", *, bare: bool = False) -> None:
+        """Note, durably, when a commit was sent, or by 0 that its outcome is known.
+
+        Args:
+            bare: no tag fences it off.
+        """
         self._sent = sent
+        self._bare = bare
         self._promotion = promotion or self._promotion
         self._save()
 
@@ -209,6 +225,8 @@ class Note:
             noted["made"] = self._made
         if self._sent:
             noted["sent"] = self._sent
+        if self._bare:
+            noted["bare"] = True
         if self._promotion:
             noted["promotion"] = self._promotion
         text = json.dumps(noted).encode()
@@ -359,6 +377,13 @@ def referenced(table: Table, since: int | None = None) -> frozenset[str]:
         with contextlib.suppress(FileNotFoundError):
             for manifest in snapshot.manifests(table.io):
                 manifests[manifest.manifest_path] = manifest
+    # What undoes a promotion, where the catalog doesn't show the snapshot of it.
+    for name, place in table.properties.items():
+        if name.startswith(ledger.UNDO):
+            used.add(place)
+            with contextlib.suppress(FileNotFoundError):
+                for manifest in read_manifest_list(table.io.new_input(place)):
+                    manifests[manifest.manifest_path] = manifest
     for path, manifest in manifests.items():
         used.add(path)
         with contextlib.suppress(FileNotFoundError):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
+from pyiceberg.exceptions import BadRequestError, RESTError, TableAlreadyExistsError
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table, TableProperties
@@ -21,8 +22,15 @@ from seeknal_core.errors import BackendError, SeeknalError, WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import evolution, ledger, merge, pending, spans, transactions
-from seeknal_iceberg.failures import is_refused, sentence
+from seeknal_iceberg.failures import (
+    is_refused,
+    refused_name,
+    refused_size,
+    sentence,
+    too_large,
+)
 from seeknal_iceberg.files import Layout, Placer, folder_of
+from seeknal_iceberg.rest import PatientRestCatalog
 from seeknal_iceberg.schema import Column, columns_of
 
 if TYPE_CHECKING:
@@ -154,7 +162,20 @@ class Preparation:
             made += [name for name, _, _ in plan.changes.retypes]
         else:
             before = None
-            transaction = transactions.begin_new(
+            transaction = self._begin_new()
+            made = [column.name for column in self.columns]
+        sets = ledger.column_changes(before, transaction.table_metadata, made)
+        if sets:
+            transaction.set_properties(sets)
+        if isinstance(self.catalog, PatientRestCatalog):
+            size = self.catalog.takes(transaction._table, transaction._updates)
+            if size is not None:
+                raise too_large(self.name, size)
+        return transaction
+
+    def _begin_new(self) -> Transaction:
+        try:
+            return transactions.begin_new(
                 self.connection,
                 self.catalog,
                 self.target,
@@ -162,11 +183,24 @@ class Preparation:
                 self.write_id,
                 self.make_namespace,
             )
-            made = [column.name for column in self.columns]
-        sets = ledger.column_changes(before, transaction.table_metadata, made)
-        if sets:
-            transaction.set_properties(sets)
-        return transaction
+        except RESTError as error:
+            size = refused_size(error)
+            if size is not None:
+                raise too_large(self.name, size) from error
+            if not isinstance(error, BadRequestError):
+                raise
+            raise refused_name(self.parts, "table", self.name, error) from error
+        except TableAlreadyExistsError as error:
+            # Where it may not be read, this says so.
+            if catalogs.load(self.catalog, self.parts) is not None:
+                raise  # somebody made it a moment ago
+            raise WriteRefused(
+                f"{self.name}: the catalog shows no such table, and says that it exists: "
+                f"{sentence(error)}",
+                "it may keep a dropped table of that name until it expires: purge it there, or "
+                "write to another table",
+                target=self.name,
+            ) from error
 
     def make_namespace(self, located: bool) -> None:
         """Make the target's namespace, before a table is begun in it.

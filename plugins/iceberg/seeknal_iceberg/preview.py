@@ -24,7 +24,7 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
                 Snapshot(node=target.node, content_key="", row_count=0, files=(), schema=schema),
                 name,
             )
-            table = catalogs.load(catalogs.open_unmade(context), target.name.parts)
+            table = catalogs.look(catalogs.open_unmade(context), target.name.parts)
             if table is None:
                 return WritePreview()
             mode = Mode.FULL if context.full_refresh else target.mode

@@ -18,8 +18,8 @@ from pyiceberg.table import StagedTable
 
 from seeknal_core.errors import StaleStage, Unreachable
 from seeknal_core.types import Batch, ExecutionContext, Published, PublishedTarget, Target
-from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import (
+    capabilities,
     fencing,
     ledger,
     outcome,
@@ -29,8 +29,16 @@ from seeknal_iceberg import (
     transactions,
     updates,
 )
+from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.commit import MOVED, OutcomeUnknown
-from seeknal_iceberg.failures import is_unanswered, sentence, translate, translating
+from seeknal_iceberg.failures import (
+    is_busy,
+    is_unanswered,
+    sentence,
+    translate,
+    translating,
+    wait_of,
+)
 from seeknal_iceberg.read import rows_after, rows_of, version_of
 from seeknal_iceberg.waiting import Waiting
 
@@ -71,11 +79,12 @@ class _Publish:
 
     def _load(self, target: Target) -> _Item:
         assert target.staged is not None
-        return _Item(
-            target=target,
-            waiting=Waiting.of(target.staged),
-            table=catalogs.load(self.catalog, target.name.parts),
-        )
+        waiting = Waiting.of(target.staged)
+        ask = catalogs.look if waiting.created else catalogs.load
+        table = ask(self.catalog, target.name.parts)
+        if table is not None:
+            capabilities.saw(self.context, table.metadata)
+        return _Item(target=target, waiting=waiting, table=table)
 
     def run(self) -> Published:
         """Publish all, or leave all as they were."""
@@ -110,7 +119,10 @@ class _Publish:
     def _is_fenced(self, item: _Item) -> bool:
         before = item.waiting.before
         fits = before is not None and before.snapshot_id is not None
-        return fits and fencing.needed(self.context)
+        return fits and fencing.works(self.context)
+
+    def _keeps_history(self) -> bool:
+        return capabilities.of(self.context).history is True
 
     def _set_fences(self, changed: Sequence[_Item]) -> None:
         """Set the tags that the commits require, where a commit may land late."""
@@ -129,6 +141,10 @@ class _Publish:
                 if item.table is not None
             ]
             self._sent(missing, changes, is_set)
+            if capabilities.of(self.context).history is None:
+                # Some catalogs take a tag, and don't keep it.
+                kept = self._landed(missing[:1], is_set)
+                capabilities.learn(self.context, history=kept)
 
     def _forget_note(self, item: _Item) -> None:
         """Remove a note, unless undoing needs to know of namespaces or folders made for this."""
@@ -136,6 +152,9 @@ class _Publish:
         note = pending.read_staged(self.context, parts, write_id)
         if note.there and not note.namespaces and not note.made:
             pending.forget_staged(self.context, parts, write_id)
+        elif note.there:
+            with outcome.note_of(self.context, item.target, item.waiting) as kept:
+                kept.is_published()
 
     def _is_done(self, item: _Item) -> bool:
         """Tell whether a table holds already what its target's publish makes of it."""
@@ -229,7 +248,8 @@ class _Publish:
             return
         for item in items:
             with outcome.note_of(self.context, item.target, item.waiting) as note:
-                note.set_sent(sent, self.batch.promotion)
+                bare = not item.waiting.created and not self._is_fenced(item)
+                note.set_sent(sent, self.batch.promotion, bare=bare)
 
     def _send(
         self,
@@ -237,20 +257,29 @@ class _Publish:
         changes: Sequence[together.Change],
         is_done: Callable[[_Item], bool],
     ) -> None:
-        try:
-            together.commit(self.context, self.catalog, changes)
-        except MOVED as error:
-            if not self._landed(items, is_done):
+        for left in reversed(range(together.SENT)):
+            try:
+                together.commit(self.context, self.catalog, changes)
+                return
+            except MOVED as error:
+                if self._landed(items, is_done):
+                    return
                 name = items[0].name if len(items) == 1 else "a table of the batch"
                 raise StaleStage(
                     f"{name} was changed by somebody else while it was published",
                     target=items[0].name,
                 ) from error
-        # A lost answer looks like any failure of any library below; the tables decide.
-        except Exception as error:
-            if self._looked_for(items, error, is_done):
-                return
-            raise (translate(error, self.connection, items[0].name) or error) from error
+            # A lost answer looks like any failure of any library below; the tables decide.
+            except Exception as error:
+                if left and is_busy(error):
+                    # It says when to ask again: it did not carry the commit out, or has by then.
+                    time.sleep(wait_of(error, 1.0))
+                    if self._landed(items, is_done):
+                        return
+                    continue
+                if self._looked_for(items, error, is_done):
+                    return
+                raise (translate(error, self.connection, items[0].name) or error) from error
 
     def _looked_for(
         self, items: Sequence[_Item], error: Exception, is_done: Callable[[_Item], bool]
@@ -278,7 +307,8 @@ class _Publish:
 
     def _landed(self, items: Sequence[_Item], is_done: Callable[[_Item], bool]) -> bool:
         for item in items:
-            item.table = catalogs.load(self.catalog, item.target.name.parts)
+            ask = catalogs.look if item.waiting.created else catalogs.load
+            item.table = ask(self.catalog, item.target.name.parts)
         return all(is_done(item) for item in items)
 
     def _change(self, item: _Item) -> together.Change:
@@ -290,12 +320,13 @@ class _Publish:
                 item.waiting,
                 item.table.metadata,
                 fenced=self._is_fenced(item),
+                tells=fencing.needed(self.context) and not self._keeps_history(),
             )
             return together.Change(table=item.table, requirements=requirements, updates=made)
         self._make_namespace(item)
         parts = item.target.name.parts
         requirements, made = updates.to_publish(
-            self.context, self.batch, item.target, item.waiting, None, fenced=False
+            self.context, self.batch, item.target, item.waiting, None, fenced=False, tells=False
         )
         table = StagedTable(
             identifier=transactions.identifier(self.connection, parts),

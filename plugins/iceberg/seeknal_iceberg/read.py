@@ -19,8 +19,8 @@ from seeknal_core.types import (
     TargetColumn,
     TargetState,
 )
+from seeknal_iceberg import capabilities, ledger, reading
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import ledger, reading
 from seeknal_iceberg.connection import IcebergSourceOptions
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.naming import quote
@@ -232,9 +232,15 @@ def inspect(context: ExecutionContext, target: Target) -> TargetState:
         return TargetState(exists=False, identity=identity)
     catalog = catalogs.open_catalog(context)
     with translating(connection, str(target.name)):
-        table = catalogs.load(catalog, target.name.parts)
+        table = catalogs.look(catalog, target.name.parts)
     if table is None:
-        return TargetState(exists=False, identity=identity)
+        return TargetState(
+            exists=False,
+            identity=identity,
+            table_id=capabilities.place_of(context, target.name.parts),
+            notes=capabilities.of(context).sentences(),
+        )
+    capabilities.saw(context, table.metadata)
     return TargetState(
         exists=True,
         identity=identity,
@@ -247,6 +253,7 @@ def inspect(context: ExecutionContext, target: Target) -> TargetState:
         generation=ledger.generation(context, table.properties),
         table_id=str(table.metadata.table_uuid),
         mark=mark_of(table.metadata),
+        notes=capabilities.of(context).sentences(),
     )
 
 
@@ -262,5 +269,7 @@ def check(context: ExecutionContext) -> str:
     catalog = catalogs.open_catalog(context)
     with translating(connection):
         namespaces = len(catalog.list_namespaces())
+        can = capabilities.of(context)
     kind = "embedded" if connection.embedded else connection.catalog_type
-    return f"{kind} catalog, {namespaces} namespace{'' if namespaces == 1 else 's'}"
+    counted = f"{kind} catalog, {namespaces} namespace{'' if namespaces == 1 else 's'}"
+    return "; ".join([counted, *can.sentences()])

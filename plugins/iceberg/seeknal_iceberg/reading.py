@@ -55,7 +55,8 @@ def _place(context: ExecutionContext, target: Target, waiting: Waiting) -> _Plac
     if known is not None:
         return known
     catalog = catalogs.open_unmade(context)
-    table = catalogs.load(catalog, target.name.parts)
+    ask = catalogs.look if waiting.created else catalogs.load
+    table = ask(catalog, target.name.parts)
     if table is not None and str(table.metadata.table_uuid) == waiting.uuid:
         io = table.io
         metadata = update_table_metadata(table.metadata, waiting.layout_updates())

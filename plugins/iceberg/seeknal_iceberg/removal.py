@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import attrs
+from pyarrow.fs import FileSelector, FileType
 from pyiceberg.io import load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import pending
+from seeknal_iceberg import ledger, pending
+from seeknal_iceberg.files import folder_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -28,7 +30,8 @@ _FOLDER = "iceberg-dropped"
 class Note:
     """What is to be deleted once a table is dropped.
 
-    ``location`` is the table's own folder, ``files`` are those of ours elsewhere.
+    ``location`` is the table's own folder, ``files`` are those of ours elsewhere. Where
+    ``whole`` is false the folder stays, and ``files`` are all that is deleted.
     """
 
     identity: str
@@ -38,6 +41,21 @@ class Note:
     uuid: str
     location: str
     files: tuple[str, ...]
+    whole: bool = True
+
+    @classmethod
+    def of_written(cls, context: ExecutionContext, parts: tuple[str, ...], table: Table) -> Note:
+        """Return the note of a table whose catalog doesn't delete files: those that we wrote."""
+        return cls(
+            identity=catalogs.identity(catalogs.of(context), parts),
+            project=context.project,
+            environment=context.environment.name,
+            parts=parts,
+            uuid=str(table.metadata.table_uuid),
+            location=table.metadata.location.rstrip("/"),
+            files=tuple(sorted(set(_written(table)))),
+            whole=False,
+        )
 
     @classmethod
     def of(cls, context: ExecutionContext, parts: tuple[str, ...], table: Table) -> Note:
@@ -114,13 +132,58 @@ def unfinished(context: ExecutionContext) -> Iterator[Note]:
             yield note
 
 
-def finish(context: ExecutionContext, catalog: Catalog, note: Note) -> None:
-    """Delete the files of a table that is no more in the catalog, and the note of it."""
-    io = load_file_io(dict(catalog.properties), note.location)
+def _written(table: Table) -> Iterator[str]:
+    """Yield the files of a table that writes of ours put there.
+
+    They are those that its snapshots name, and those in folders that are named by a write
+    of ours: some catalogs show the current snapshot alone.
+    """
+    yield from _in_our_folders(table)
+    for snapshot in table.metadata.snapshots:
+        summary = snapshot.summary
+        if summary is None or ledger.WRITE_ID not in summary.additional_properties:
+            continue
+        yield snapshot.manifest_list
+        # What is gone, or can't be read, names nothing.
+        with contextlib.suppress(Exception):
+            for manifest in snapshot.manifests(table.io):
+                if manifest.added_snapshot_id != snapshot.snapshot_id:
+                    continue
+                yield manifest.manifest_path
+                entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+                yield from (
+                    entry.data_file.file_path
+                    for entry in entries
+                    if "/seeknal-" in entry.data_file.file_path
+                )
+
+
+def _in_our_folders(table: Table) -> Iterator[str]:
+    place = os.path.dirname(folder_of(table.metadata, "any"))
+    io = table.io
+    if not isinstance(io, PyArrowFileIO):
+        return  # other file systems of pyiceberg's cannot list
+    scheme, netloc, path = io.parse_location(place, io.properties)
+    selector = FileSelector(path, allow_not_found=True, recursive=True)
+    for info in io.fs_by_scheme(scheme, netloc).get_file_info(selector):
+        below = info.path.removeprefix(path).lstrip("/")
+        if info.type == FileType.File and below.startswith("seeknal-"):
+            yield f"{place}/{below}"
+
+
+def finish(
+    context: ExecutionContext, catalog: Catalog, note: Note, io: FileIO | None = None
+) -> None:
+    """Delete the files of a table that is no more in the catalog, and the note of it.
+
+    Args:
+        io: that of the table, where it was loaded in this call.
+    """
+    io = io or load_file_io(dict(catalog.properties), note.location)
     for file in note.files:
         with contextlib.suppress(FileNotFoundError):
             io.delete(file)
-    if isinstance(io, PyArrowFileIO):
+    if note.whole and isinstance(io, PyArrowFileIO):
         scheme, netloc, path = io.parse_location(note.location, io.properties)
         with contextlib.suppress(FileNotFoundError):
             io.fs_by_scheme(scheme, netloc).delete_dir(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ from pyiceberg.exceptions import (
     CommitFailedException,
     CommitStateUnknownException,
     NoSuchTableError,
+    RESTError,
 )
 from pyiceberg.table import CommitTableResponse
+from pyiceberg.table.update import AssertTableUUID
 from requests import HTTPError, Response, Session
 
 from seeknal_iceberg import sending
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 _TRANSACTIONS = "transactions/commit"
 #: The same, as catalogs list it in their configuration.
 _COMMITS = Endpoint(http_method=HttpMethod.POST, path=f"{API_PREFIX}/{_TRANSACTIONS}")
+#: What a write adds to a commit once its rows are placed, in bytes.
+_ROOM = 64 * 1024
 #: Answers of catalogs that do not carry out such commits, or none so large.
 _NOT_TOGETHER = frozenset({400, 404, 405, 413, 501})
 
@@ -75,6 +80,23 @@ class PatientRestCatalog(RestCatalog):
         response = self._sent(self.url(Endpoints.update_table, **place), body, table)
         _refuse(response)
         return CommitTableResponse.model_validate_json(response.text)
+
+    def takes(self, table: Table, updates: tuple[TableUpdate, ...]) -> int | None:
+        """Ask whether a commit is small enough, by one of that size which can't land.
+
+        Only large ones are asked about.
+
+        Returns:
+            The commit's bytes where the catalog refuses so many, else None.
+        """
+        never = AssertTableUUID(uuid=uuid.uuid4())
+        body = sending.body_of(table.name(), table.metadata, (never,), updates)
+        size = len(sending.encoded(body))
+        if size < sending.MOST - _ROOM:
+            return None
+        place = self._split_identifier_for_path(table.name())
+        response = self._sent(self.url(Endpoints.update_table, **place), body, table)
+        return size if response.status_code == 413 else None
 
     def commit_tables(self, bodies: Sequence[sending.Body]) -> None:
         """Commit changes of several tables at once: all of them, or none.
@@ -136,6 +158,10 @@ class PatientRestCatalog(RestCatalog):
 
 def _refuse(response: Response) -> None:
     """Raise for a commit's answer that is not "done"."""
+    if response.status_code == 413:
+        sent = response.request.body
+        size = len(sent) if isinstance(sent, bytes) else 0
+        raise RESTError(f"the commit has {size:,} bytes, more than the catalog takes (HTTP 413)")
     try:
         response.raise_for_status()
     except HTTPError as error:

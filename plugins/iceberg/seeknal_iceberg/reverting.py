@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
 import attrs
-from pyiceberg.exceptions import (
-    BadRequestError,
-    CommitFailedException,
-    NoSuchTableError,
-    ValidationException,
-)
 
-from seeknal_core.errors import BackendError, StaleStage, Unreachable
+from seeknal_core.errors import StaleStage
 from seeknal_core.types import Batch, ExecutionContext, Target
+from seeknal_iceberg import (
+    capabilities,
+    cleanup,
+    fencing,
+    outcome,
+    restoring,
+    together,
+    updates,
+)
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import cleanup, fencing, outcome, pending, together, updates
-from seeknal_iceberg.failures import translate, translating
+from seeknal_iceberg.failures import translating
 from seeknal_iceberg.read import version_of
 from seeknal_iceberg.waiting import Before, Waiting
 
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
+log = logging.getLogger("seeknal")
+
 #: How often an undo looks again where a table's metadata moved, but not its rows.
 _TRIES = 5
-_MOVED = (CommitFailedException, ValidationException, NoSuchTableError)
 
 
 def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
@@ -59,31 +63,17 @@ def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite
 
     Raises:
         StaleStage: somebody wrote one of the tables since; nothing is undone.
+        BackendError: the catalog goes on failing, or refuses.
     """
-    forget = True
     for attempt in range(_TRIES):
         found = _published(context, catalog, batch)
         if not found:
             return _finish_drops(context, catalog, batch) or attempt > 0
         if not overwrite:
             _refuse_written(found)
-        _refuse_lost(found)
-        try:
-            _undo(context, catalog, batch, found, forget=forget)
+        if _undo(context, catalog, batch, found, anew=attempt > 0):
             return True
-        except _MOVED:
-            time.sleep(0.1 * 2**attempt)
-        except BadRequestError:
-            # Not every catalog lets a snapshot be removed; its rows are out of sight all the same.
-            if not forget:
-                raise
-            forget = False
-        # A lost answer looks like any failure of any library below; the tables decide.
-        except Exception as error:
-            known = translate(error, catalogs.of(context))
-            if attempt or not isinstance(known, Unreachable):
-                raise
-            time.sleep(0.5)
+        time.sleep(0.1 * 2**attempt)
     raise StaleStage(
         f"{batch.targets[0].name}: other writers changed it again and again while it was undone",
         "run again when they are done",
@@ -92,25 +82,65 @@ def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite
 
 
 def _undo(
-    context: ExecutionContext, catalog: Catalog, batch: Batch, found: list[_Item], *, forget: bool
-) -> None:
+    context: ExecutionContext, catalog: Catalog, batch: Batch, found: list[_Item], *, anew: bool
+) -> bool:
+    """Undo what is published, and look whether it is undone; false where others were faster.
+
+    Args:
+        anew: an earlier attempt was not enough: where a reference should have gone, an
+            empty snapshot takes its place.
+    """
     changed = [item for item in found if not item.waiting.created]
     for item in changed:
-        # What was published is left over from here on; its publish removed the note of it.
-        with outcome.note_of(context, item.target, item.waiting) as note:
-            waiting = item.waiting
-            note.add(waiting.folder, waiting.metadata_folder, waiting.write_id)
-            note.set_sent(0.0, batch.promotion)
+        _note(context, batch, item)
+    names = {item.target.key for item in changed}
+
+    def is_undone() -> bool:
+        return not any(item.target.key in names for item in _published(context, catalog, batch))
+
     if changed:
-        changes = [_change(batch, item, forget=forget) for item in changed]
-        together.commit(context, catalog, changes)
+        changes = [_change(context, batch, item, anew=anew) for item in changed]
+        if not together.carry_out(context, catalog, changes, is_undone):
+            return False
+        # Some catalogs (Lakekeeper up to 0.7) say that a reference is removed, and keep it.
+        emptied = [item for item in changed if _before(item).main is None]
+        if emptied and not is_undone():
+            return False
+        _forget(context, catalog, batch, changed)
     for item in found:
         if item.waiting.created:
             cleanup.drop_made(context, catalog, item.target.name.parts, str(item.target.name))
-            parts, write_id = item.target.name.parts, item.waiting.write_id
-            if pending.read_staged(context, parts, write_id).sent:
-                with outcome.note_of(context, item.target, item.waiting) as note:
-                    note.set_sent(0.0)
+            _note(context, batch, item)
+    return True
+
+
+def _note(context: ExecutionContext, batch: Batch, item: _Item) -> None:
+    """Note that what was published is left over; its publish removed the note of it."""
+    with outcome.note_of(context, item.target, item.waiting) as note:
+        waiting = item.waiting
+        note.add(waiting.folder, waiting.metadata_folder, waiting.write_id)
+        note.set_sent(0.0, batch.promotion)
+
+
+def _forget(context: ExecutionContext, catalog: Catalog, batch: Batch, items: list[_Item]) -> None:
+    """Remove the snapshots and tags that an undone publish left; where that fails, they stay.
+
+    Out of the readers' sight they do no harm.
+    """
+    changes = []
+    # Whatever fails here, the tables are as they were.
+    try:
+        for item in items:
+            table = catalogs.load(catalog, item.target.name.parts)
+            if table is None:
+                continue
+            made = updates.to_forget(batch.promotion, item.waiting, table.metadata)
+            if made is not None:
+                changes.append(together.Change(table=table, requirements=made[0], updates=made[1]))
+        if changes:
+            together.commit(context, catalog, changes)
+    except Exception as error:
+        log.debug("what an undone promotion left stays", exc_info=error)
 
 
 def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> list[_Item]:
@@ -119,7 +149,8 @@ def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> lis
         if target.staged is None:
             continue
         waiting = Waiting.of(target.staged)
-        table = catalogs.load(catalog, target.name.parts)
+        ask = catalogs.look if waiting.created else catalogs.load
+        table = ask(catalog, target.name.parts)
         if table is not None and outcome.is_published(table.metadata, waiting, batch.promotion):
             found.append(_Item(target=target, waiting=waiting, table=table))
     return found
@@ -136,28 +167,24 @@ def _refuse_written(found: list[_Item]) -> None:
         raise StaleStage("; ".join(moved), target=str(found[0].target.name))
 
 
-def _refuse_lost(found: list[_Item]) -> None:
-    """Refuse where the snapshot to go back to is gone, in spite of the tag on it."""
-    for item in found:
-        before = item.waiting.before
-        if before is None or before.snapshot_id is None:
-            continue
-        if item.table.snapshot_by_id(before.snapshot_id) is None:
-            raise BackendError(
-                f"{item.target.name} cannot be undone: somebody removed its "
-                f"iceberg_snapshot_id {before.snapshot_id}",
-                "keep what is there: --abort=keep",
-                target=str(item.target.name),
-            )
-
-
-def _change(batch: Batch, item: _Item, *, forget: bool) -> together.Change:
+def _before(item: _Item) -> Before:
     before = item.waiting.before
     assert isinstance(before, Before)
-    requirements, made = updates.to_revert(
-        batch.promotion, item.waiting, before, item.table.metadata, forget=forget
-    )
-    return together.Change(table=item.table, requirements=requirements, updates=made)
+    return before
+
+
+def _change(context: ExecutionContext, batch: Batch, item: _Item, *, anew: bool) -> together.Change:
+    before, table = _before(item), item.table
+    if before.snapshot_id is not None:
+        hidden = table.snapshot_by_id(before.snapshot_id) is None
+    else:
+        hidden = anew or capabilities.of(context).history is False
+    restored = None
+    if hidden:
+        name = str(item.target.name)
+        restored = restoring.restore(table, item.waiting, before, batch.promotion, name)
+    requirements, made = updates.to_revert(item.waiting, before, table.metadata, restored)
+    return together.Change(table=table, requirements=requirements, updates=made)
 
 
 def _finish_drops(context: ExecutionContext, catalog: Catalog, batch: Batch) -> bool:

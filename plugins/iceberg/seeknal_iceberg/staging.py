@@ -67,7 +67,7 @@ class _Staging(Preparation):
         missing = embedded.not_there_yet(self.connection)
         if missing:
             self.note.add_made(missing)
-        plan = self.look(catalogs.load(self.catalog, self.parts))
+        plan = self.look(catalogs.look(self.catalog, self.parts))
         table = plan.table
         base = version_of(table.metadata) if table is not None else None
         if table is not None and self.nothing_to_do(table):
@@ -126,6 +126,9 @@ class _Staging(Preparation):
 def _before(table: Table) -> Before:
     metadata = table.metadata
     main = metadata.refs.get("main")
+    snapshot = metadata.current_snapshot()
+    summary = snapshot.summary if snapshot is not None else None
+    known = summary.additional_properties if summary is not None else {}
     return Before(
         snapshot_id=metadata.current_snapshot_id,
         main=main.model_dump(mode="json") if main is not None else None,
@@ -137,4 +140,6 @@ def _before(table: Table) -> Before:
             for name, value in metadata.properties.items()
             if is_changed_by_publish(name)
         },
+        manifests=snapshot.manifest_list if snapshot is not None else "",
+        totals={name: value for name, value in known.items() if name.startswith("total-")},
     )

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pyiceberg.exceptions import ForbiddenError
 from pyiceberg.io import load_file_io
 
 from seeknal_core.types import ExecutionContext, Swept
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import cleanup, discarding, fencing, pending, removal
-from seeknal_iceberg.failures import translating
+from seeknal_iceberg import cleanup, discarding, fencing, leftovers, pending, removal
+from seeknal_iceberg.failures import sentence, translating
 from seeknal_iceberg.naming import quote
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool)
         if note.promotion and note.promotion not in promotions
     ]
     dropped = list(removal.unfinished(context))
-    if not writes and not staged and not dropped:
-        return Swept()
-    if dry_run:
-        return Swept(removed=len(writes) + len(staged) + len(dropped))
+    tags = list(leftovers.noted(context))
+    found = len(writes) + len(staged) + len(dropped) + len(tags)
+    if not found or dry_run:
+        return Swept(removed=found)
     kept = []
     connection = catalogs.of(context)
     with translating(connection):
@@ -44,7 +45,9 @@ def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool)
             kept += _staged(context, catalog, path, note)
         for each in dropped:
             cleanup.finish_drop(context, catalog, each.parts)
-    return Swept(removed=len(writes) + len(staged) + len(dropped) - len(kept), kept=tuple(kept))
+        if tags:
+            kept += leftovers.sweep(context, catalog)
+    return Swept(removed=found - len(kept), kept=tuple(kept))
 
 
 def _notes(context: ExecutionContext, kind: str) -> Iterator[tuple[str, pending.Noted]]:
@@ -63,12 +66,18 @@ def _write(
     context: ExecutionContext, catalog: Catalog, path: str, note: pending.Noted
 ) -> list[str]:
     """Delete what a write left that commits at once; say what stays."""
-    table = catalogs.load(catalog, note.parts)
+    try:
+        table = catalogs.load(catalog, note.parts)
+    except ForbiddenError as error:
+        return [_unseen(note, error)]
     write_id = os.path.basename(path).removesuffix(".json")
     if fencing.needed(context) and not note.is_fenced(table):
         if table is None or not fencing.bar(context, catalog, table, write_id):
             return [_stays(note)]
         _delete(catalog, table, note)
+        if note.is_fenced(catalogs.load(catalog, note.parts)):
+            _forget(path)
+            return []
         return [
             f"{quote(note.parts)}: a tag that fences off a commit which was not answered "
             f"stays until {note.until()}"
@@ -84,12 +93,20 @@ def _staged(
     context: ExecutionContext, catalog: Catalog, path: str, note: pending.Noted
 ) -> list[str]:
     """Delete what a promotion left that the state does not know any more; say what stays."""
-    table = catalogs.load(catalog, note.parts)
+    try:
+        table = catalogs.load(catalog, note.parts)
+    except ForbiddenError as error:
+        return [_unseen(note, error)]
     recent = 0 < time.time() - note.sent < pending.LATEST and fencing.needed(context)
     if table is None and recent:
         return [_stays(note)]
     if table is not None and fencing.is_set(table.metadata, note.promotion):
         table = fencing.remove(context, catalog, note.promotion, table)
+        recent = False
+    if table is not None and recent and note.bare:
+        # No tag fences it off: it must not find the table where it wants to begin.
+        for base in note.bases:
+            table = fencing.move_main(catalog, note.parts, base)
         recent = False
     _delete(catalog, table, note)
     discarding.drop_namespaces(context, catalog, note.namespaces)
@@ -99,6 +116,13 @@ def _staged(
     discarding.unmake(context, note.made)
     _forget(path)
     return []
+
+
+def _unseen(note: pending.Noted, error: Exception) -> str:
+    return (
+        f"{quote(note.parts)}: files of ours may be left: the catalog doesn't let us look "
+        f"({sentence(error)})"
+    )
 
 
 def _stays(note: pending.Noted) -> str:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
+from seeknal_core.errors import BackendError
 from seeknal_core.types import ExecutionContext
+from seeknal_iceberg import capabilities, sending
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import sending
+from seeknal_iceberg.commit import MOVED
+from seeknal_iceberg.failures import is_unanswered, sentence, translate, wait_of
+from seeknal_iceberg.naming import quote
 from seeknal_iceberg.rest import NotTogether, PatientRestCatalog
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
     from pyiceberg.table.update import TableRequirement, TableUpdate
+
+
+#: How often a commit is sent to a catalog that fails, or doesn't answer.
+SENT = 3
 
 
 @attrs.frozen(kw_only=True)
@@ -27,32 +36,14 @@ class Change:
     updates: tuple[TableUpdate, ...]
 
 
-@attrs.define(kw_only=True)
-class _Known:
-    """What the command knows of a catalog: whether it commits several tables at once.
-
-    ``together`` is None where nothing tells before it is tried.
-    """
-
-    together: bool | None
-
-
-def _known(context: ExecutionContext, catalog: PatientRestCatalog) -> _Known:
-    key = ("iceberg-commits-tables", catalogs.of(context))
-    found: _Known = context.resources.get(
-        key, lambda: _Known(together=catalog.commits_tables()), lambda _: None
-    )
-    return found
-
-
 def at_once(context: ExecutionContext, catalog: Catalog) -> bool:
     """Tell whether the catalog commits several tables at once, as far as is known.
 
-    It is asked once per command. Where nothing tells, the first such commit does.
+    Where nothing tells, the first such commit does.
     """
     if not isinstance(catalog, PatientRestCatalog):
         return False
-    return _known(context, catalog).together is not False
+    return capabilities.of(context).together is not False
 
 
 def commit(context: ExecutionContext, catalog: Catalog, changes: Sequence[Change]) -> None:
@@ -68,12 +59,56 @@ def commit(context: ExecutionContext, catalog: Catalog, changes: Sequence[Change
             for group in sending.groups(bodies):
                 catalog.commit_tables([bodies[number] for number in group])
                 left = left[len(group) :]
-            _known(context, catalog).together = True
+            capabilities.learn(context, together=True)
         except NotTogether:
             # Where the reason is another one, a commit of one table says which.
-            _known(context, catalog).together = False
+            capabilities.learn(context, together=False)
     for change in left:
         catalog.commit_table(change.table, change.requirements, change.updates)
+
+
+def carry_out(
+    context: ExecutionContext,
+    catalog: Catalog,
+    changes: Sequence[Change],
+    is_done: Callable[[], bool],
+) -> bool:
+    """Commit changes that may be sent again, and find out what became of them.
+
+    A failing catalog (5xx) or a lost answer is no conflict: the tables tell whether the
+    commit landed, else it is sent again, `SENT` times at most.
+
+    Args:
+        is_done: loads the tables, and tells whether they are as they should be.
+
+    Returns:
+        Whether it is done; False where another writer was faster.
+
+    Raises:
+        BackendError: the catalog goes on failing, in its own words.
+        Exception: as pyiceberg raises it, where the catalog refuses.
+    """
+    connection = catalogs.of(context)
+    for attempt in range(SENT):
+        try:
+            commit(context, catalog, changes)
+            return True
+        except MOVED:
+            return is_done()
+        # A lost answer looks like any failure of any library below; the tables decide.
+        except Exception as error:
+            time.sleep(wait_of(error, 0.3 * 2**attempt))
+            if is_done():
+                return True
+            if not is_unanswered(error, connection):
+                raise
+            failure = error
+    known = translate(failure, connection, changes[0].table.name()[-1])
+    raise BackendError(
+        f"{known or sentence(failure)}; it was asked {SENT} times",
+        "look at the catalog's own log, then run the same command again",
+        target=quote(changes[0].table.name()),
+    ) from failure
 
 
 def _body(change: Change) -> sending.Body:

@@ -26,10 +26,18 @@ from pyiceberg.table.update import (
 
 from seeknal_core.types import Batch, ExecutionContext, Target
 from seeknal_iceberg import ledger
-from seeknal_iceberg.waiting import Before, Waiting, is_changed_by_publish, same_table, undo_tag
+from seeknal_iceberg.waiting import (
+    Before,
+    Waiting,
+    is_changed_by_publish,
+    same_table,
+    undo_property,
+    undo_tag,
+)
 
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
 Commit = tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]
 
@@ -59,12 +67,14 @@ def to_publish(
     metadata: TableMetadata | None,
     *,
     fenced: bool,
+    tells: bool,
 ) -> Commit:
     """Return the commit that publishes a staged write.
 
     Args:
         metadata: the table's as it is; None where the commit makes it.
         fenced: the commit requires the promotion's fence, and takes it away.
+        tells: a property says what undoes it, for the catalog may not keep tags.
     """
     entry = ledger.Entry.of(
         context, target, batch.content_keys[target.key], waiting.rows, waiting.write_id
@@ -79,6 +89,8 @@ def to_publish(
         appends=waiting.appends,
     )
     sets |= generation
+    if tells and waiting.before is not None and waiting.before.manifests:
+        sets[undo_property(batch.promotion)] = waiting.before.manifests
     if waiting.mark:
         sets[ledger.CREATED] = waiting.mark
     made: list[TableUpdate] = []
@@ -145,20 +157,28 @@ def _tag(promotion: str, snapshot_id: int) -> SetSnapshotRefUpdate:
 
 
 def to_revert(
-    promotion: str, waiting: Waiting, before: Before, metadata: TableMetadata, *, forget: bool
+    waiting: Waiting,
+    before: Before,
+    metadata: TableMetadata,
+    restored: IcebergSnapshot | None = None,
 ) -> Commit:
-    """Return the commit that undoes a publish.
+    """Return the commit that undoes a publish: references, schema, spec and properties.
+
+    What it leaves behind goes with another one, `to_forget`: Lakekeeper up to 0.7 fails
+    where a reference and its snapshot are removed in one.
 
     Args:
         metadata: the table's as it is; its current snapshot is what must not move.
-        forget: the published snapshot leaves the table's history, too.
+        restored: a new snapshot with the earlier files, where the earlier one can't be seen.
     """
     made: list[TableUpdate] = []
-    any_model = cast(Any, RemoveSnapshotRefUpdate)
-    if before.main is not None:
-        made.append(_main(before))
+    if restored is not None:
+        made.append(AddSnapshotUpdate(snapshot=restored))
+        made.append(_main(before, restored.snapshot_id))
+    elif before.main is not None:
+        made.append(_main(before, before.snapshot_id))
     elif MAIN_BRANCH in metadata.refs:
-        made.append(any_model(ref_name=MAIN_BRANCH))
+        made.append(cast(Any, RemoveSnapshotRefUpdate)(ref_name=MAIN_BRANCH))
     if metadata.current_schema_id != before.schema_id:
         made.append(cast(Any, SetCurrentSchemaUpdate)(schema_id=before.schema_id))
     if metadata.default_spec_id != before.spec_id:
@@ -166,7 +186,8 @@ def to_revert(
     sets = {
         name: value
         for name, value in before.properties.items()
-        if metadata.properties.get(name) != value
+        # What undid an earlier promotion may be gone by now.
+        if metadata.properties.get(name) != value and not name.startswith(ledger.UNDO)
     }
     removes = [
         name
@@ -177,22 +198,28 @@ def to_revert(
         made.append(SetPropertiesUpdate(updates=sets))
     if removes:
         made.append(RemovePropertiesUpdate(removals=removes))
-    if undo_tag(promotion) in metadata.refs:
-        made.append(any_model(ref_name=undo_tag(promotion)))
-    listed = any(each.snapshot_id == waiting.snapshot_id for each in metadata.snapshots)
-    if forget and listed:
-        made.append(cast(Any, RemoveSnapshotsUpdate)(snapshot_ids=[waiting.snapshot_id]))
     return (same_table(waiting.uuid), head_is(metadata.current_snapshot_id)), tuple(made)
 
 
-def _main(before: Before) -> SetSnapshotRefUpdate:
-    """Return the update that brings the main branch back, with its settings for expiry."""
-    assert before.main is not None
-    values = {name: value for name, value in before.main.items() if name != "snapshot-id"}
+def to_forget(promotion: str, waiting: Waiting, metadata: TableMetadata) -> Commit | None:
+    """Return the commit that removes what an undone publish left, None where nothing is left."""
+    made: list[TableUpdate] = []
+    if undo_tag(promotion) in metadata.refs:
+        made.append(cast(Any, RemoveSnapshotRefUpdate)(ref_name=undo_tag(promotion)))
+    if any(each.snapshot_id == waiting.snapshot_id for each in metadata.snapshots):
+        made.append(cast(Any, RemoveSnapshotsUpdate)(snapshot_ids=[waiting.snapshot_id]))
+    required = (same_table(waiting.uuid), head_is(metadata.current_snapshot_id))
+    return (required, tuple(made)) if made else None
+
+
+def _main(before: Before, snapshot_id: int | None) -> SetSnapshotRefUpdate:
+    """Return the update that sets the main branch, with its earlier settings for expiry."""
+    main = before.main or {}
+    values = {name: value for name, value in main.items() if name != "snapshot-id"}
     made = SetSnapshotRefUpdate.model_validate(
         {
             "ref-name": MAIN_BRANCH,
-            "snapshot-id": before.snapshot_id,
+            "snapshot-id": snapshot_id,
             **values,
             "type": SnapshotRefType.BRANCH,
         }
@@ -200,11 +227,19 @@ def _main(before: Before) -> SetSnapshotRefUpdate:
     return made
 
 
+def keeps_undo(promotion: str, metadata: TableMetadata) -> bool:
+    """Tell whether a table says what undoes a promotion: by a tag, or a property."""
+    return undo_tag(promotion) in metadata.refs or undo_property(promotion) in metadata.properties
+
+
 def to_untag(promotion: str, metadata: TableMetadata) -> Commit:
     """Return the commit that lets a promotion's undo data go."""
-    tag = undo_tag(promotion)
-    requirements = (
-        same_table(str(metadata.table_uuid)),
-        head_is(metadata.refs[tag].snapshot_id, tag),
-    )
-    return requirements, (cast(Any, RemoveSnapshotRefUpdate)(ref_name=tag),)
+    tag, name = undo_tag(promotion), undo_property(promotion)
+    requirements: tuple[TableRequirement, ...] = (same_table(str(metadata.table_uuid)),)
+    made: list[TableUpdate] = []
+    if tag in metadata.refs:
+        requirements = (*requirements, head_is(metadata.refs[tag].snapshot_id, tag))
+        made.append(cast(Any, RemoveSnapshotRefUpdate)(ref_name=tag))
+    if name in metadata.properties:
+        made.append(RemovePropertiesUpdate(removals=[name]))
+    return requirements, tuple(made)

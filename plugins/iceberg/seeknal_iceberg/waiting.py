@@ -47,7 +47,8 @@ class Before:
 
     ``main`` is the branch's reference in JSON, None where the table was empty;
     ``properties`` are those that a publish may change; ``sequence`` is the last
-    sequence number.
+    sequence number. ``manifests`` is where the snapshot's manifest list is, ``totals`` are
+    its summary's: what leads back to it where the catalog doesn't show it any more.
     """
 
     snapshot_id: int | None
@@ -56,6 +57,8 @@ class Before:
     spec_id: int
     sequence: int
     properties: Mapping[str, str]
+    manifests: str = ""
+    totals: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -167,6 +170,11 @@ def write_id_of(context: ExecutionContext, target: Target, promotion: str) -> st
 def undo_tag(promotion: str) -> str:
     """Return the name of the tag that keeps what undoes a promotion from being expired."""
     return f"seeknal-undo-{promotion}"
+
+
+def undo_property(promotion: str) -> str:
+    """Return the name of the property that does so where the catalog keeps no tags."""
+    return f"{ledger.UNDO}{promotion}"
 
 
 def same_table(uuid_text: str) -> AssertTableUUID:

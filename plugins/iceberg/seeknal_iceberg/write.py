@@ -14,12 +14,14 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from pyiceberg.exceptions import TableAlreadyExistsError
+
 from seeknal_core.errors import StaleStage
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger, pending
 from seeknal_iceberg.commit import REFUSED, commit
-from seeknal_iceberg.failures import is_unanswered, translating, wait_of
+from seeknal_iceberg.failures import is_no, is_unanswered, translating, wait_of
 from seeknal_iceberg.prepare import Plan, Preparation
 from seeknal_iceberg.read import count, mark_of, rows_after, version_of
 
@@ -100,7 +102,7 @@ class _Write(Preparation):
             return
         try:
             if self.io is not None:
-                self._delete_unused(self.io, catalogs.load(self.catalog, self.parts))
+                self._delete_unused(self.io, catalogs.look(self.catalog, self.parts))
         # Whatever kept the write from landing may keep files from being deleted;
         # the note stays, and the next write of the target deletes them.
         except Exception:  # noqa: BLE001
@@ -118,10 +120,10 @@ class _Write(Preparation):
         Returns:
             None where somebody else was faster; the failure after which it may still land.
         """
-        plan = self.look(catalogs.load(self.catalog, self.parts))
+        plan = self.look(catalogs.look(self.catalog, self.parts))
         table = plan.table
         if table is not None:
-            if attempt and ledger.landed(table.metadata, self.write_id) is not None:
+            if attempt and ledger.has_landed(table.metadata, self.write_id):
                 return self._landed(table, plan)
             if self.nothing_to_do(table):
                 self._give_up()
@@ -133,7 +135,10 @@ class _Write(Preparation):
                     mark=mark_of(table.metadata),
                     notes=plan.notes,
                 )
-        transaction = self.begin(plan)
+        try:
+            transaction = self.begin(plan)
+        except TableAlreadyExistsError:
+            return None  # somebody made it a moment ago
         self._stage(transaction, plan, attempt)
         if self._makes_namespace:
             super().make_namespace(located=True)
@@ -143,8 +148,9 @@ class _Write(Preparation):
             outcome = commit(
                 transaction, self.catalog, self.connection, self.parts, self.write_id, self.name
             )
-        except REFUSED:
-            self.may_land = before
+        except Exception as error:
+            if isinstance(error, REFUSED) or is_no(error):
+                self.may_land = before
             raise
         self.may_land = before or outcome.unanswered is not None
         if outcome.table is not None:

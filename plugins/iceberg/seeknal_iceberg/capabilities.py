@@ -1,0 +1,161 @@
+"""What a catalog can, found once for each command without changing anything in it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import attrs
+from pyiceberg.table.refs import MAIN_BRANCH
+
+from seeknal_core.types import ExecutionContext
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg import ledger
+from seeknal_iceberg.rest import PatientRestCatalog
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table.metadata import TableMetadata
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What a catalog can; None where only the first such request tells.
+
+    ``together``: several tables change in one commit. ``purges``: the files of a dropped
+    table are deleted by the catalog when it is asked to. ``history``: other snapshots than
+    a table's current one can be seen, and tags on them. ``folds_case``: names that differ
+    in case alone are one.
+    """
+
+    together: bool | None = None
+    purges: bool | None = None
+    history: bool | None = None
+    folds_case: bool | None = None
+
+    def sentences(self) -> tuple[str, ...]:
+        """Say what the catalog can't do, for ``plan``, and ``check --connections``."""
+        said = []
+        if self.together is False:
+            said.append(
+                "the catalog changes one table at a time: for a moment of a promotion, readers "
+                "may see new tables beside old ones"
+            )
+        if self.history is False:
+            said.append(
+                "the catalog shows only the current snapshot of a table: a rollback adds a "
+                "snapshot with the earlier files, as long as they are in storage"
+            )
+        if self.purges is False:
+            said.append(
+                "the catalog doesn't delete the files of dropped tables: Seeknal deletes those "
+                "that it wrote, and the others stay in storage"
+            )
+        if self.folds_case:
+            said.append("the catalog takes names that differ only in case for one")
+        return tuple(said)
+
+
+@attrs.define(kw_only=True)
+class _Held:
+    value: Capabilities
+    places: dict[tuple[str, ...], tuple[str, ...]] = attrs.field(factory=dict)
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+
+def of(context: ExecutionContext) -> Capabilities:
+    """Return what the catalog of the call's connection can, as far as is known by now.
+
+    A catalog that doesn't answer the questions is one of which nothing is known.
+    """
+    return _held(context).value
+
+
+def learn(context: ExecutionContext, **known: bool) -> None:
+    """Remember, for the rest of the command, what a request has shown."""
+    held = _held(context)
+    with held.lock:
+        held.value = attrs.evolve(held.value, **known)
+
+
+def saw(context: ExecutionContext, metadata: TableMetadata) -> None:
+    """Learn from a table of ours whether the catalog shows more than current snapshots."""
+    if of(context).history is not None:
+        return
+    if len(metadata.snapshots) > 1 or set(metadata.refs) - {MAIN_BRANCH}:
+        learn(context, history=True)
+        return
+    # A publish writes the property in the commit that sets the tag.
+    told = [name for name in metadata.properties if name.startswith(ledger.UNDO)]
+    if told:
+        learn(context, history=False)
+
+
+def place_of(context: ExecutionContext, parts: tuple[str, ...]) -> str | None:
+    """Return a name for the place of a table that is not there yet, as the catalog compares names.
+
+    Two targets of one command that differ only in case get one name where the catalog takes
+    them for one. The catalog is asked only once there are two.
+    """
+    if catalogs.of(context).catalog_type == "sql":
+        return None
+    held = _held(context)
+    folded = tuple(part.casefold() for part in parts)
+    with held.lock:
+        first = held.places.setdefault(folded, parts)
+    if first != parts and of(context).folds_case is None:
+        learn(context, folds_case=_folds(catalogs.open_catalog(context)))
+    differs = first != parts and not of(context).folds_case
+    return ("exact " if differs else "place ") + catalogs.identity(
+        catalogs.of(context), parts if differs else folded
+    )
+
+
+def _folds(catalog: Catalog) -> bool:
+    """Tell whether a namespace that is there is also found by its name in another case."""
+    # A catalog that doesn't answer tells nothing; a write of the second table finds out.
+    try:
+        listed = {tuple(levels) for levels in catalog.list_namespaces()}
+        for levels in sorted(listed):
+            other = tuple(level.swapcase() for level in levels)
+            if other not in listed:
+                return bool(catalog.namespace_exists(other))
+    except Exception:  # noqa: BLE001
+        return False
+    return False
+
+
+def _held(context: ExecutionContext) -> _Held:
+    key = ("iceberg-capabilities", catalogs.of(context))
+    found: _Held = context.resources.get(key, lambda: _Held(value=_found(context)), lambda _: None)
+    return found
+
+
+def _found(context: ExecutionContext) -> Capabilities:
+    kind = catalogs.of(context).catalog_type
+    if kind == "sql":
+        return Capabilities()  # this process does all of it itself
+    if kind != "rest":
+        return Capabilities(together=False, folds_case=kind in ("glue", "hive") or None)
+    catalog = catalogs.open_catalog(context)
+    assert isinstance(catalog, PatientRestCatalog)
+    # A Nessie says that it deleted the files, and leaves them to its own garbage collector.
+    nessie = _is_nessie(catalog)
+    return Capabilities(
+        together=_together(catalog),
+        purges=False if nessie else None,
+        history=False if nessie else None,
+    )
+
+
+def _together(catalog: PatientRestCatalog) -> bool | None:
+    try:
+        return catalog.commits_tables()
+    # A catalog that is busy or fails tells nothing of what it can.
+    except Exception:  # noqa: BLE001
+        return None
+
+
+def _is_nessie(catalog: Catalog) -> bool:
+    """Tell whether a catalog is a Nessie, by what its configuration says."""
+    return str(catalog.properties.get("nessie.is-nessie-catalog", "")).lower() == "true"
