@@ -109,6 +109,35 @@ def test_links_are_never_in_productions_way(shop: Shop) -> None:
     assert "daily" not in views(shop)
 
 
+def test_casts_and_dropped_columns_move_links_aside(shop: Shop) -> None:
+    sync = MODES["merged"] + ", on_schema_change: sync"
+    shop.seeknal("run", "--env", "dev")
+    shop.seeknal("run", "--env", "qa", "--select", "merged")
+    shop.database.execute("GRANT SELECT ON qa_shop.merged TO PUBLIC")
+    # A cast and a column that goes, by a run; the plan knows that nothing is in the way.
+    text = "SELECT id, CAST(amount AS VARCHAR) AS amount FROM source.orders"
+    write(shop.root, shop.node("merged", text, sync))
+    assert "refused" not in shop.seeknal("env", "plan", "prod").said
+    shop.seeknal("run", "--select", "merged")
+    assert shop.database.query("SELECT max(amount) FROM qa_shop.merged") == [("90",)]
+    # A wider type and a cast, by a promotion, and back.
+    more = "SELECT id, CAST(amount AS INTEGER) + 3000000000 AS amount FROM source.orders"
+    write(shop.root, shop.node("merged", more, sync))
+    shop.seeknal("run", "--env", "dev")
+    shop.database.execute("CREATE VIEW public.report AS SELECT amount FROM qa_shop.merged")
+    for dry in (("--dry-run",), ()):
+        said = shop.seeknal("env", "promote", "dev", *dry, code=0 if dry else 1).said
+        assert "link qa_shop.merged has to make way" in said and "view public.report" in said
+    shop.database.execute("DROP VIEW public.report")
+    shop.seeknal("env", "promote", "dev")
+    assert shop.database.query("SELECT max(amount) FROM qa_shop.merged") == [(3000000200,)]
+    shop.seeknal("env", "rollback", "prod")
+    assert shop.database.query(
+        "SELECT max(amount), bool_and(has_table_privilege('public', 'qa_shop.merged', 'SELECT'))"
+        " FROM qa_shop.merged"
+    ) == [("90", True)]
+
+
 def test_what_is_unchanged_may_be_copied_or_left_out(shop: Shop) -> None:
     settings = shop.root / "seeknal_project.yml"
     settings.write_text("name: shop\nenvironments: {unchanged: skip}\n")

@@ -378,12 +378,7 @@ def drop(ledger: Ledger, wanted: Sequence[QualifiedName], *, forget: bool = True
         with ledger.conn.transaction():
             ledger.conn.execute(sql.SQL("DROP VIEW {} RESTRICT").format(listed))
     except pg.DependentObjectsStillExist as error:
-        which = ", ".join(map(str, wanted[:5]))
-        raise WriteRefused(
-            f"link {which} has to make way, and something hangs on it: {said(error)}",
-            "drop what hangs on the link, or let it read the table itself, then run again",
-            target=which,
-        ) from error
+        raise _hanging(", ".join(map(str, wanted[:5])), said(error)) from error
     if not forget:
         return
     ledger.conn.execute(
@@ -489,27 +484,83 @@ def aside(context: ExecutionContext, conn: Conn, oids: Sequence[int]) -> Iterato
 def put_aside(context: ExecutionContext, conn: Conn, oids: Sequence[int]) -> list[_Aside]:
     """Drop all links on tables; what is no link of ours stays, and the DDL names it."""
     moved: list[_Aside] = []
+    for one in _standing(context, conn, oids):
+        with _as_owner(conn, one.owner):
+            rights = _rights_of(conn, {one.name: one.oid})[one.name]
+            drop(one.book, [one.name], forget=False)
+        moved.append(
+            _Aside(
+                name=one.name,
+                origin=one.origin,
+                columns=one.columns,
+                rights=rights,
+                ledger=one.book.schema,
+            )
+        )
+    return moved
+
+
+@attrs.frozen(kw_only=True)
+class _Standing:
+    """A link on a table, and the ledger that has it."""
+
+    oid: int
+    name: QualifiedName
+    origin: int
+    owner: str
+    columns: tuple[str, ...]
+    book: Ledger
+
+
+def _standing(context: ExecutionContext, conn: Conn, oids: Sequence[int]) -> Iterator[_Standing]:
+    """Find the links on tables, of all environments, that this role may move."""
     if not oids or conn.info.server_version < _INVOKER:
-        return moved
+        return
     found = conn.execute(_ON_TABLES, [list(oids)]).fetchall()
     for oid, schema, table, origin, owner, columns in found:
         name = qualified(schema, table)
         with _as_owner(conn, owner) as allowed:
             book = _book_of(context, conn, name, oid) if allowed else None
-            if book is None:
-                continue
-            rights = _rights_of(conn, {name: oid})[name]
-            drop(book, [name], forget=False)
-        moved.append(
-            _Aside(
-                name=name,
-                origin=origin,
-                columns=tuple(columns),
-                rights=rights,
-                ledger=book.schema,
+        if book is not None:
+            yield _Standing(
+                oid=oid, name=name, origin=origin, owner=owner, columns=tuple(columns), book=book
             )
-        )
-    return moved
+
+
+_ON_LINKS = """
+SELECT DISTINCT v.oid::bigint, pg_describe_object(o.classid, o.objid, 0)
+FROM pg_catalog.pg_class v
+JOIN pg_catalog.pg_depend d ON (d.refclassid, d.refobjid) IN (
+  ('pg_catalog.pg_class'::regclass, v.oid), ('pg_catalog.pg_type'::regclass, v.reltype))
+LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::regclass
+  AND r.oid = d.objid
+CROSS JOIN LATERAL (SELECT
+  CASE WHEN r.oid IS NOT NULL THEN 'pg_catalog.pg_class'::regclass::oid ELSE d.classid END,
+  coalesce(r.ev_class, d.objid)) AS o(classid, objid)
+WHERE v.oid = ANY(%s::oid[]) AND d.deptype = 'n' AND o.objid <> v.oid
+ORDER BY 1, 2
+"""
+
+
+def movable(context: ExecutionContext, conn: Conn, oid: int) -> list[int]:
+    """Return the links on a table that a change of its columns moves aside, moving none.
+
+    Raises:
+        WriteRefused: something of somebody's hangs on one; it is named.
+    """
+    links = {one.oid: one.name for one in _standing(context, conn, [oid])}
+    if links:
+        for link, user in conn.execute(_ON_LINKS, [list(links)]):
+            raise _hanging(str(links[link]), f"{user} uses it")
+    return list(links)
+
+
+def _hanging(which: str, what: str) -> WriteRefused:
+    return WriteRefused(
+        f"link {which} has to make way, and something hangs on it: {what}",
+        "drop what hangs on the link, or let it read the table itself, then run again",
+        target=which,
+    )
 
 
 @contextmanager

@@ -43,8 +43,8 @@ def _notes(
     change = plan_change(target, table, columns, None, mode, lambda: ledger.ours(table.oid))
     names = [column.name for column in columns]
     rows = Rows.of(target, table, names, mode, left=change.left)
-    if change.retype or change.drop:
-        refuse_in_the_way(conn, target, table, change)
+    if change.types or change.drop:
+        refuse_in_the_way(context, conn, target, table, change)
     if change.retype or change.rewrites:
         refuse_move(target, table, change)
     if change.retype and mode is not Mode.FULL:

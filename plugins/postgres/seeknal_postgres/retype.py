@@ -8,15 +8,17 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Target
+from seeknal_core.types import ExecutionContext, Target
+from seeknal_postgres import links
 from seeknal_postgres.errors import said
 from seeknal_postgres.evolve import Change, type_sql
 from seeknal_postgres.pgtypes import PgType
 from seeknal_postgres.pool import Conn
 from seeknal_postgres.tables import Table, identifier
 
-# Whatever depends on a column. Its indexes, its own default, and the constraints of the table
-# over it change along; the rest the server refuses to follow.
+# Whatever depends on a column. Its indexes, statistics and own default, and the constraints of
+# the table over it change along (foreign keys only to a wider type); the rest the server
+# refuses to follow.
 _DEPENDENTS: LiteralString = """
 SELECT DISTINCT a.attname::text, pg_describe_object(o.classid, o.objid, 0)
 FROM pg_catalog.pg_attribute a
@@ -33,25 +35,36 @@ CROSS JOIN LATERAL (SELECT
   coalesce(r.ev_class, d.objid)) AS o(classid, objid)
 WHERE a.attrelid = %s AND a.attname = ANY(%s)
   AND (r.oid IS NULL OR r.ev_class <> a.attrelid OR r.rulename <> '_RETURN')
+  AND (r.oid IS NULL OR r.ev_class <> ALL(%s::oid[]))
   AND NOT (f.oid IS NOT NULL AND f.adnum = a.attnum)
-  AND NOT (k.oid IS NOT NULL AND (k.contype = 'n' OR (k.contype <> 'f' AND %s)))
-  AND NOT (d.classid = 'pg_catalog.pg_class'::regclass AND %s)
+  AND NOT (k.oid IS NOT NULL AND (k.contype = 'n' OR (k.contype <> 'f' AND %s) OR %s))
+  AND NOT (d.classid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_statistic_ext'::regclass)
+           AND %s)
   AND d.deptype IN ('n', 'a')
 ORDER BY 1, 2
 """
 
 
-def refuse_in_the_way(conn: Conn, target: Target, table: Table, change: Change) -> None:
-    """Refuse a change of a type, or the end of a column, that something hangs on.
+def refuse_in_the_way(
+    context: ExecutionContext, conn: Conn, target: Target, table: Table, change: Change
+) -> None:
+    """Refuse a change of a type, or the end of a column, that something of others hangs on.
+
+    Links of ours are not in the way: they are moved aside.
 
     Raises:
         WriteRefused: naming the column and what is in the way.
     """
     retyped, dropped = [name for name, _ in change.retype], list(change.drop)
-    for names, follows, what, hint in (
-        (retyped, True, "cannot change its type", "drop what uses it, write, and make it anew"),
+    widened = [name for name, _ in change.widen]
+    ours = links.movable(context, conn, table.oid) if retyped or dropped or widened else []
+    typed = ("cannot change its type", "drop what uses it, write, and make it anew")
+    for names, follows, keys, what, hint in (
+        (retyped, True, False, *typed),
+        (widened, True, True, *typed),
         (
             dropped,
+            False,
             False,
             "left the node and cannot be dropped",
             "drop what uses it first, or set on_schema_change: evolve",
@@ -59,7 +72,9 @@ def refuse_in_the_way(conn: Conn, target: Target, table: Table, change: Change) 
     ):
         if not names:
             continue
-        found = conn.execute(_DEPENDENTS, [table.oid, names, follows, follows]).fetchall()
+        found = conn.execute(
+            _DEPENDENTS, [table.oid, names, ours, follows, keys, follows]
+        ).fetchall()
         if found:
             users = "; ".join(f"column {name!r} {what}: {user} uses it" for name, user in found)
             raise WriteRefused(f"{target.name}: {users}", hint, target=str(target.name))

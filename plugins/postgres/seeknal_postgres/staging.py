@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, LiteralString
+from typing import Any
 
 import attrs
 from psycopg import errors as pg
@@ -217,18 +217,6 @@ def refuse_no_room(conn: Conn, target: Target) -> None:
     )
 
 
-_DEPENDENT: LiteralString = """
-SELECT DISTINCT pg_describe_object('pg_catalog.pg_class'::regclass, r.ev_class, 0)
-FROM pg_catalog.pg_depend d
-JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
-JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass
-  AND d.refclassid = 'pg_catalog.pg_class'::regclass
-  AND d.refobjid = %s AND a.attname = ANY(%s)
-ORDER BY 1
-"""
-
-
 def _refuse_change(work: Work, table: Table, change: Change) -> None:
     """Refuse a change of columns that could not be made, or not be undone."""
     conn, name = work.conn, work.target.name
@@ -244,23 +232,14 @@ def _refuse_change(work: Work, table: Table, change: Change) -> None:
             f"write as its owner, {owner[1]}, or change the columns yourself",
             target=str(name),
         )
-    if change.retype or change.drop:
-        refuse_in_the_way(conn, work.target, table, change)
+    if change.types or change.drop:
+        refuse_in_the_way(work.context, conn, work.target, table, change)
     if work.mode is not Mode.FULL:
         refuse_unfit(conn, work.target, table, change)
     if not change.types:
         return
     # Any type that is given back is a rewrite, whatever the widening was.
     refuse_move(work.target, table, change)
-    widened = [column for column, _ in change.widen]
-    views = [row[0] for row in conn.execute(_DEPENDENT, [table.oid, widened])]
-    if views:
-        listed = ", ".join(f"{column!r} to {kind}" for column, kind in change.widen)
-        raise WriteRefused(
-            f"{name}: column {listed} cannot change its type: {', '.join(views)} uses it",
-            "drop the view, promote, and make the view anew",
-            target=str(name),
-        )
 
 
 def refuse_rights(conn: Conn, statements: Sequence[sql.Composable]) -> None:

@@ -224,8 +224,8 @@ def _change(write: Write, table: Table) -> WriteResult:
     )
     refuse_fixed(target, table, change)
     rows = Rows.of(target, table, names, write.mode, left=change.left)
-    if change.retype or change.drop:
-        refuse_in_the_way(conn, target, table, change)
+    if change.types or change.drop:
+        refuse_in_the_way(write.context, conn, target, table, change)
     notes = change.notes(table, write.mode, keyed=rows.key is not None)
     straight = is_straight(rows, change, write.columns)
     if straight:
