@@ -20,26 +20,18 @@ if TYPE_CHECKING:
 
 #: What a mode needs that is not there yet.
 _KEYS = "files are opened with the catalog's properties, not with each table's"
-_PURGE = "a refused purge ends a rollback"
 MISSING = {
     "vended": _KEYS,
     "vended-config": _KEYS,
     "vended-credentials": _KEYS,
     "vended-short": _KEYS,
     "signing": "remote signing is taken although the profile has keys",
-    "no-purge-403": _PURGE,
-    "no-purge-400": _PURGE,
-    "soft-delete": "a namespace that keeps dropped tables ends a delete",
-    "hides": "403 for what is absent ends the first run",
     "one-snapshot": "references beside main are needed, and older snapshots",
     "nulls": "answers are not read tolerantly",
-    "lost-answers": "a lost answer of a revert ends it",
-    "busy": "503 with Retry-After to a commit is not waited for",
     "lakekeeper": "the base path is not found",
     "lakekeeper-sts": "the base path is not found",
     "polaris": "403 for what is absent ends the first run",
     "nessie": "remote signing is taken although the profile has keys",
-    "glue": _PURGE,
     "s3tables": "tables are made in two steps only",
     "unity": "403 for what is absent ends the first run",
 }
