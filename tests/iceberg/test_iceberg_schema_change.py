@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import uuid
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -209,12 +210,16 @@ def test_modes_that_keep_rows_cast_them(bench: Bench, mode: str) -> None:
 @pytest.mark.parametrize(
     ("value", "new", "words"),
     [
-        ("x1", 16, "Failed to parse"),
+        ("x1", 16, "x1 does not fit"),
         ("007", 16, "007 would become 7"),
-        (1.5, 16, "truncated"),
+        (1.5, 16, "1.5 does not fit"),
         ("12345678901234567890123456789012345678901", Decimal("1.5"), "cannot be cast"),
         (dt.datetime(2024, 1, 1, 5), dt.date(2024, 1, 2), "cannot be cast"),  # noqa: DTZ001
         ([1], "text", "rows that stay cannot be cast"),
+        # Arrow casts these, by counting from 1970.
+        (20240101, dt.date(2024, 1, 2), "is long there and date here, and rows that stay cannot"),
+        (dt.time(1, 2), 5, "rows that stay cannot be cast"),
+        (100, Decimal("1.50"), "100 does not fit"),
     ],
 )
 @pytest.mark.parametrize("mode", MODES)
@@ -229,6 +234,28 @@ def test_a_value_that_does_not_fit_is_refused(
         bench.write(target, dated(2, new))
     assert "--full-refresh" in raised.value.hint
     assert columns(bench, target) == before and len(found(bench, target)) == 1
+
+
+_A_UUID = uuid.UUID("b1a7e1de-9d58-4f5c-8d62-8b7b6c5b2a10")
+
+
+@pytest.mark.parametrize(
+    ("value", "new", "kept"),
+    [
+        # Arrow asks for room for the widest integer.
+        (7, Decimal("1.5"), Decimal("7.0")),
+        (Decimal("7.00"), 5, 7),
+        (dt.time(1, 2), "x", "01:02:00.000000"),
+        ("01:02:03.500000", dt.time(1, 2), dt.time(1, 2, 3, 500_000)),
+        (_A_UUID, "x", str(_A_UUID)),
+        (str(_A_UUID), _A_UUID, _A_UUID),
+    ],
+)
+def test_a_value_that_fits_is_cast(bench: Bench, value: object, new: object, kept: object) -> None:
+    target = bench.target(mode=Mode.APPEND)
+    bench.write(target, dated(1, value))
+    bench.write(target, dated(2, new))
+    assert found(bench, target) == [kept, new]
 
 
 def test_a_key_that_changes_its_type_is_refused(bench: Bench) -> None:

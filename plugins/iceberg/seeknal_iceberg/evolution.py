@@ -24,6 +24,7 @@ from pyiceberg.types import (
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Mode, SchemaChange
 from seeknal_iceberg.nested import match
+from seeknal_iceberg.recast import has_cast
 from seeknal_iceberg.schema import Column, check_names, paths_of, same, widens
 
 if TYPE_CHECKING:
@@ -220,12 +221,7 @@ def _unchangeable(
         return ""
     if column.name in fixed:
         return f"mode {mode.value} finds rows by it"
-    nested = not isinstance(field.field_type, PrimitiveType)
-    return (
-        "rows that stay cannot be cast"
-        if nested or not isinstance(column.type, PrimitiveType)
-        else ""
-    )
+    return "" if has_cast(field.field_type, column.type) else "rows that stay cannot be cast"
 
 
 def _pair(columns: Sequence[Column], known: Sequence[str]) -> tuple[tuple[str, str], ...]:

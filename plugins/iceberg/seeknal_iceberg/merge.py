@@ -25,7 +25,7 @@ from pyiceberg.schema import Schema
 from seeknal_core.errors import WriteRefused
 from seeknal_core.structure import nearest
 from seeknal_core.types import Snapshot, Target
-from seeknal_iceberg import nested
+from seeknal_iceberg import nested, recast
 from seeknal_iceberg.carrying import Carried
 from seeknal_iceberg.files import file_schema
 from seeknal_iceberg.scan import task_batches
@@ -353,7 +353,7 @@ def _widen(
         if field.name not in batch.schema.names:
             arrays.append(pa.nulls(batch.num_rows, arrow_field.type))
         elif field.name in retyped:
-            made = _exactly(batch.column(field.name), arrow_field.type, field.name, target)
+            made = recast.exactly(batch.column(field.name), arrow_field.type, field.name, target)
             nulls.add(made, field, (field.name,))
             arrays.append(made)
         else:
@@ -361,32 +361,3 @@ def _widen(
             nulls.add(column, field, (field.name,))
             arrays.append(nested.fit(column, field.field_type, arrow_field.type, (field.name,)))
     return pa.RecordBatch.from_arrays(arrays, schema=arrow)
-
-
-def _exactly(array: pa.Array, type: pa.DataType, name: str, target: str) -> pa.Array:
-    """Cast values that stay, and refuse where one would become another value.
-
-    A cast that succeeds proves nothing: text to decimal wraps in pyarrow 26.
-    """
-    try:
-        made = array.cast(type, safe=True)
-        back = made.cast(array.type, safe=True)
-    except pa.ArrowException as error:
-        raise _unfit(name, array.type, type, str(error).splitlines()[0], target) from error
-    same = pc.fill_null(pc.equal(back, array), True)
-    if pa.types.is_floating(array.type):
-        same = pc.or_(same, pc.fill_null(pc.is_nan(array), False))
-    if made.null_count != array.null_count or (not pc.all(same).as_py() and len(array)):
-        place = pc.index(same, False).as_py()
-        shown = f"{array[place]} would become {made[place]}" if place >= 0 else "values get lost"
-        raise _unfit(name, array.type, type, shown, target)
-    return made
-
-
-def _unfit(name: str, old: pa.DataType, new: pa.DataType, why: str, target: str) -> WriteRefused:
-    return WriteRefused(
-        f"{target}: column {name!r} is {new} here and {old} there, and the rows that stay cannot "
-        f"be cast: {why}",
-        "cast it in the SQL, or replace all rows: seeknal run --full-refresh",
-        target=target,
-    )
