@@ -19,21 +19,10 @@ if TYPE_CHECKING:
     from support.lake import LakeServer
 
 #: What a mode needs that is not there yet.
-_KEYS = "files are opened with the catalog's properties, not with each table's"
 MISSING = {
-    "vended": _KEYS,
-    "vended-config": _KEYS,
-    "vended-credentials": _KEYS,
-    "vended-short": _KEYS,
-    "signing": "remote signing is taken although the profile has keys",
     "one-snapshot": "references beside main are needed, and older snapshots",
-    "nulls": "answers are not read tolerantly",
-    "lakekeeper": "the base path is not found",
-    "lakekeeper-sts": "the base path is not found",
-    "polaris": "403 for what is absent ends the first run",
-    "nessie": "remote signing is taken although the profile has keys",
+    "nessie": "references beside main are needed, and older snapshots",
     "s3tables": "tables are made in two steps only",
-    "unity": "403 for what is absent ends the first run",
 }
 
 

@@ -15,6 +15,7 @@ import requests
 from seeknal_core.errors import BackendError, Unreachable
 from seeknal_core.types import Mode
 from seeknal_iceberg import plugin
+from seeknal_iceberg.rest import PatientRestCatalog
 from support.iceberg import Bench
 
 if TYPE_CHECKING:
@@ -57,11 +58,10 @@ def test_partitions_and_their_evolution_work(rest: Bench, lake_namespace: str) -
 
 
 def test_two_writers_lose_no_row(rest: Bench, lake_namespace: str, monkeypatch: Any) -> None:
-    from pyiceberg.catalog.rest import RestCatalog
 
     target = rest.target(f"{lake_namespace}.t", Mode.APPEND)
     other = rest.other()
-    original = RestCatalog.commit_table
+    original = PatientRestCatalog.commit_table
     left = [2]
 
     def commit_table(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -72,7 +72,7 @@ def test_two_writers_lose_no_row(rest: Bench, lake_namespace: str, monkeypatch: 
             left[0] = current
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(RestCatalog, "commit_table", commit_table)
+    monkeypatch.setattr(PatientRestCatalog, "commit_table", commit_table)
     rest.write(target, {"id": [9]})
     other.close()
     assert [row["id"] for row in rest.rows(target)] == [0, 1, 9]
@@ -82,11 +82,10 @@ def test_two_writers_lose_no_row(rest: Bench, lake_namespace: str, monkeypatch: 
 def test_a_lost_answer_adds_rows_exactly_once(
     rest: Bench, lake_namespace: str, monkeypatch: Any, landed: bool
 ) -> None:
-    from pyiceberg.catalog.rest import RestCatalog
 
     target = rest.target(f"{lake_namespace}.t", Mode.APPEND)
     rest.write(target, {"id": [1]})
-    original = RestCatalog.commit_table
+    original = PatientRestCatalog.commit_table
     left = [1]
 
     def commit_table(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -97,7 +96,7 @@ def test_a_lost_answer_adds_rows_exactly_once(
             raise requests.exceptions.ConnectionError("the answer got lost")
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(RestCatalog, "commit_table", commit_table)
+    monkeypatch.setattr(PatientRestCatalog, "commit_table", commit_table)
     rest.write(target, {"id": [2]})
     assert [row["id"] for row in rest.rows(target)] == [1, 2]
 

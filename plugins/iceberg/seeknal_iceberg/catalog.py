@@ -24,19 +24,22 @@ from pyiceberg.exceptions import (
     NoSuchNamespaceError,
     NoSuchTableError,
 )
+from pyiceberg.io import load_file_io
 from sqlalchemy.exc import IntegrityError
 
 from seeknal_core.errors import BackendError, NamespaceRefused
 from seeknal_core.types import ExecutionContext, Secret
-from seeknal_iceberg import embedded
+from seeknal_iceberg import access, embedded
 from seeknal_iceberg.connection import IcebergConnection, is_local
 from seeknal_iceberg.failures import check_hint, refused_name, sentence, translating
 from seeknal_iceberg.naming import quote as quoted
 from seeknal_iceberg.patience import Patience
 from seeknal_iceberg.rest import PatientRestCatalog
+from seeknal_iceberg.rest_base import Shared, spool_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.io import FileIO
     from pyiceberg.table import Table
 
 #: What an object store is given to connect, to send the next byte, and how often it is
@@ -141,11 +144,10 @@ def properties_of(connection: IcebergConnection) -> dict[str, Any]:
             _nest(properties, key.split("."), plain)
         else:
             properties[key] = plain
-    if connection.catalog_type == "rest" and {"credential", "token"} & set(properties):
-        # What pyiceberg falls back to, with a warning to its own users.
-        uri = properties["uri"].rstrip("/")
-        properties.setdefault("oauth2-server-uri", f"{uri}/v1/oauth/tokens")
-    if is_local(connection.warehouse):
+    access.with_region(properties)
+    if connection.catalog_type == "rest":
+        pass  # each table comes with its own way to its files
+    elif is_local(connection.warehouse):
         properties.setdefault("py-io-impl", DURABLE_IO)
     elif any(key.startswith("s3.") for key, _ in connection.properties):
         properties.setdefault("py-io-impl", WATCHED_IO)
@@ -170,18 +172,63 @@ def patience_of(context: ExecutionContext) -> Patience:
     )
 
 
+def _shared_of(context: ExecutionContext, connection: IcebergConnection) -> Shared:
+    """Return what the threads of the command know together of a REST catalog."""
+    return context.resources.get(
+        ("iceberg-rest", connection),
+        lambda: Shared(
+            name=connection.name,
+            patience=patience_of(context),
+            spool=spool_of(context.target_dir),
+        ),
+        lambda _: None,
+    )
+
+
 def _open(context: ExecutionContext, connection: IcebergConnection) -> Catalog:
     properties = properties_of(connection)
     with translating(connection):
         if connection.sqlite_file is not None:
             return embedded.open_file(connection, connection.sqlite_file, properties)
         if connection.catalog_type == "rest":
-            return PatientRestCatalog(connection.catalog_name, patience_of(context), **properties)
-        from pyiceberg.catalog import load_catalog
+            return PatientRestCatalog(
+                connection.catalog_name, _shared_of(context, connection), **properties
+            )
+        from pyiceberg.catalog import AVAILABLE_CATALOGS, CatalogType
 
-        return load_catalog(
-            connection.catalog_name, **{**properties, "type": connection.catalog_type}
+        # Not by `load_catalog`, which would add what the user's own files for pyiceberg say.
+        kind = connection.catalog_type
+        return AVAILABLE_CATALOGS[CatalogType(kind)](
+            connection.catalog_name, {**properties, "type": kind}
         )
+
+
+def io_at(catalog: Catalog, parts: tuple[str, ...], location: str, folder: str = "") -> FileIO:
+    """Return the way to files of a table that is being made, or is no more in the catalog.
+
+    Args:
+        location: the table's.
+        folder: where the files are, if elsewhere.
+    """
+    if isinstance(catalog, PatientRestCatalog):
+        return catalog.io_at(parts, location)
+    return load_file_io(dict(catalog.properties), folder or location)
+
+
+def known_io(catalog: Catalog, location: str) -> FileIO | None:
+    """Return the way to files at a location where the catalog need not be asked for it."""
+    if isinstance(catalog, PatientRestCatalog):
+        return catalog.known_io(location)
+    return load_file_io(dict(catalog.properties), location)
+
+
+def root_of(folder: str) -> str:
+    """Return a table's location from that of a folder in which a write puts files."""
+    for mark in ("/data/seeknal-", "/metadata"):
+        head, found, tail = folder.rstrip("/").rpartition(mark)
+        if found and "/" not in tail:
+            return head
+    return folder.rstrip("/")
 
 
 def load(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:

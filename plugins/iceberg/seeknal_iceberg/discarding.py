@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import ForbiddenError, NamespaceNotEmptyError
-from pyiceberg.io import load_file_io
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Batch, ExecutionContext, Target
@@ -194,7 +193,7 @@ def _discard(
         place = location_of(catalog, catalogs.of(context), target.name.parts, write_id)
         if place is not None:
             folders += [f"{place}/data/seeknal-{write_id}", f"{place}/metadata"]
-    _delete(catalog, table, list(dict.fromkeys(folders)), sorted(ids), since)
+    _delete(catalog, target.name.parts, table, list(dict.fromkeys(folders)), sorted(ids), since)
     if target.staged is not None and Waiting.of(target.staged).created and table is None:
         cleanup.finish_drop(context, catalog, target.name.parts)
     drop_namespaces(context, catalog, note.namespaces)
@@ -224,7 +223,7 @@ def start_afresh(context: ExecutionContext, target: Target, write_id: str) -> No
     if note.folders:
         catalog = catalogs.open_unmade(context)
         table = catalogs.load(catalog, target.name.parts)
-        _delete(catalog, table, note.folders, note.ids, None)
+        _delete(catalog, target.name.parts, table, note.folders, note.ids, None)
 
 
 def give_up(context: ExecutionContext, target: Target, write_id: str) -> None:
@@ -241,6 +240,7 @@ def give_up(context: ExecutionContext, target: Target, write_id: str) -> None:
 
 def _delete(
     catalog: Catalog,
+    parts: tuple[str, ...],
     table: Table | None,
     folders: Sequence[str],
     ids: Sequence[str],
@@ -249,7 +249,9 @@ def _delete(
     """Delete the files of a write that no snapshot of the table names."""
     for folder in folders:
         io: FileIO = (
-            table.io if table is not None else load_file_io(dict(catalog.properties), folder)
+            table.io
+            if table is not None
+            else catalogs.io_at(catalog, parts, catalogs.root_of(folder), folder)
         )
         pending.delete(io, table, [folder], ids, since)
         removal.remove_empty(catalog, io, folder)

@@ -48,7 +48,13 @@ _ASKED = {
     "ListNamespaceResponse": "the request for its namespaces",
     "NamespaceResponse": "the request for a namespace",
     "TokenResponse": "the request for a token",
+    "LoadCredentialsResponse": "the request for a table's credentials",
+    "UpdateNamespacePropertiesResponse": "a change of a namespace",
 }
+
+
+class Elsewhere(requests.RequestException):
+    """A request would have gone to a host that the profile does not name."""
 
 
 def sentence(error: BaseException) -> str:
@@ -105,6 +111,12 @@ def translate(
             hint,
             target=target,
         )
+    if isinstance(error, Elsewhere):
+        return BackendError(
+            f"{where}: {words}",
+            f"write the right address into connections.{connection.name}.catalog.uri",
+            target=target,
+        )
     if isinstance(error, requests.RequestException):
         return Unreachable(f"{where}: the catalog {address} does not answer", hint, target=target)
     if isinstance(error, _NOT_NOW):
@@ -116,11 +128,17 @@ def translate(
         return Unreachable(
             f"{where}: the catalog's database {address} fails: {cause}", hint, target=target
         )
-    if isinstance(error, ice.NotInstalledError | ModuleNotFoundError):
-        extra = connection.catalog_type
+    unlisted = "Server does not support endpoint" in words
+    if isinstance(error, NotImplementedError) and (unlisted or _is_answer(error)):
         return BackendError(
-            f"{where}: {words}", f"pip install 'seeknal-iceberg[{extra}]'", target=target
+            f"{where}: the catalog {address} can't do what is asked of it: {words}",
+            hint,
+            target=target,
         )
+    if isinstance(error, ice.NotInstalledError | ImportError):
+        return BackendError(f"{where}: {words}", _to_install(error, connection), target=target)
+    if type(error).__module__ == "botocore.exceptions":
+        return BackendError(f"{where}: requests can't be signed: {words}", hint, target=target)
     if type(error).__module__ == "pyiceberg.exceptions":
         return BackendError(f"{where}: {words}", hint, target=target)
     if isinstance(error, EOFError | SystemError):  # of pyiceberg's reader of Avro
@@ -132,6 +150,30 @@ def translate(
     if isinstance(error, OSError | pa.ArrowException):
         return _storage(error, where, hint, words, target)
     return None
+
+
+#: The extra that brings a package, by a word of what pyiceberg says of its absence.
+_EXTRAS = (
+    ("boto", "sigv4"), ("google-auth", "google"), ("google.auth", "google"),
+    ("Google Auth", "google"), ("azure", "entra"), ("Azure", "entra"), ("thrift", "hive"),
+    ("psycopg", "sql-postgres"), ("bigquery", "bigquery"),
+)  # fmt: skip
+
+
+def _to_install(error: Exception, connection: IcebergConnection) -> str:
+    """Return the hint that installs a package which is missing."""
+    kind = connection.catalog_type
+    if kind in ("glue", "hive", "dynamodb", "bigquery"):
+        return f"pip install 'seeknal-iceberg[{kind}]'"
+    extra = next((extra for word, extra in _EXTRAS if word in str(error)), "")
+    if extra:
+        return f"pip install 'seeknal-iceberg[{extra}]'"
+    package = getattr(error, "name", None) or "it"
+    return f"pip install {str(package).partition('.')[0]}"
+
+
+def _is_answer(error: Exception) -> bool:
+    return isinstance(error.__cause__, requests.HTTPError)
 
 
 def wait_of(error: BaseException | None, otherwise: float, most: float = 30.0) -> float:

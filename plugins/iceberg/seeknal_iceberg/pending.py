@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 from pyarrow.fs import FileSelector, FileType
-from pyiceberg.io import load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import read_manifest_list
 
@@ -301,7 +300,8 @@ def discard(folder: str, catalog: Catalog, *, late: bool) -> list[str]:
             continue
         named += note.folders
         for each in note.folders:
-            delete(load_file_io(dict(catalog.properties), each), None, [each], note.ids)
+            io = catalogs.io_at(catalog, note.parts, catalogs.root_of(each), each)
+            delete(io, None, [each], note.ids)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     return named

@@ -97,6 +97,7 @@ class _Publish:
             self._set_fences(changed)
             for item in created:
                 self._commit([item])
+                self._look_again(item)
             for group in self._groups(changed):
                 self._commit(group)
         except Unreachable:
@@ -178,7 +179,23 @@ class _Publish:
         if why:
             raise StaleStage(f"{item.name} {why}", target=item.name)
         io = item.table.io if item.table is not None else self._io(item)
-        if not io.new_input(item.waiting.snapshot().manifest_list).exists():
+        # Without keys of a catalog that lends them with its tables, nobody can look yet.
+        if io is not None and not io.new_input(item.waiting.snapshot().manifest_list).exists():
+            raise StaleStage(
+                f"{item.name}: what was staged is gone from {item.waiting.location}",
+                target=item.name,
+            )
+
+    def _look_again(self, item: _Item) -> None:
+        """Look for the files of a new table whose keys came with it only now.
+
+        Raises:
+            StaleStage: what was staged is gone.
+        """
+        if item.waiting.snapshot_id is None or self._io(item) is not None:
+            return
+        table = catalogs.existing(self.context, item.target.name.parts)
+        if not table.io.new_input(item.waiting.snapshot().manifest_list).exists():
             raise StaleStage(
                 f"{item.name}: what was staged is gone from {item.waiting.location}",
                 target=item.name,
@@ -213,8 +230,8 @@ class _Publish:
             )
         return ""
 
-    def _io(self, item: _Item) -> FileIO:
-        return load_file_io(dict(self.catalog.properties), item.waiting.location)
+    def _io(self, item: _Item) -> FileIO | None:
+        return catalogs.known_io(self.catalog, item.waiting.location)
 
     def _commit(self, items: Sequence[_Item]) -> None:
         """Commit for some targets at once, and know what became of it.
@@ -332,7 +349,7 @@ class _Publish:
             identifier=transactions.identifier(self.connection, parts),
             metadata=item.waiting.new_metadata(),
             metadata_location=f"{item.waiting.metadata_folder}/unknown",
-            io=self._io(item),
+            io=self._io(item) or load_file_io({}, item.waiting.location),
             catalog=self.catalog,
         )
         return together.Change(table=table, requirements=requirements, updates=made)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.io import load_file_io
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask
@@ -61,7 +60,7 @@ def _place(context: ExecutionContext, target: Target, waiting: Waiting) -> _Plac
         io = table.io
         metadata = update_table_metadata(table.metadata, waiting.layout_updates())
     elif waiting.created:
-        io = load_file_io(dict(catalog.properties), waiting.location)
+        io = catalogs.io_at(catalog, target.name.parts, waiting.location)
         metadata = waiting.new_metadata()
     else:
         raise StaleStage(

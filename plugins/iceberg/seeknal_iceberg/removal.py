@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 from pyarrow.fs import FileSelector, FileType
-from pyiceberg.io import load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from seeknal_core.types import ExecutionContext
@@ -179,7 +178,7 @@ def finish(
     Args:
         io: that of the table, where it was loaded in this call.
     """
-    io = io or load_file_io(dict(catalog.properties), note.location)
+    io = io or catalogs.io_at(catalog, note.parts, note.location)
     for file in note.files:
         with contextlib.suppress(FileNotFoundError):
             io.delete(file)
@@ -217,6 +216,7 @@ def forget_writes(context: ExecutionContext, catalog: Catalog, parts: tuple[str,
     if os.path.isdir(folder):
         late = catalogs.of(context).catalog_type != "sql"
         for named in pending.discard(folder, catalog, late=late):
-            remove_empty(catalog, load_file_io(dict(catalog.properties), named), named)
+            io = catalogs.io_at(catalog, parts, catalogs.root_of(named), named)
+            remove_empty(catalog, io, named)
     with contextlib.suppress(OSError):
         os.rmdir(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyiceberg.catalog import TOKEN
 from pyiceberg.catalog.rest import (
@@ -14,7 +14,6 @@ from pyiceberg.catalog.rest import (
     Endpoint,
     Endpoints,
     HttpMethod,
-    RestCatalog,
 )
 from pyiceberg.catalog.rest.response import _handle_non_200_response
 from pyiceberg.exceptions import (
@@ -25,10 +24,10 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.table import CommitTableResponse
 from pyiceberg.table.update import AssertTableUUID
-from requests import HTTPError, Response, Session
+from requests import HTTPError, Response
 
 from seeknal_iceberg import sending
-from seeknal_iceberg.patience import Patience, PatientAdapter
+from seeknal_iceberg.rest_base import BaseRestCatalog
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -48,19 +47,8 @@ class NotTogether(Exception):
     """A catalog does not commit several tables at once; nothing of the commit landed."""
 
 
-class PatientRestCatalog(RestCatalog):
+class PatientRestCatalog(BaseRestCatalog):
     """pyiceberg's REST catalog, whose requests end, and are repeated where that is safe."""
-
-    def __init__(self, name: str, patience: Patience, **properties: Any) -> None:
-        self._patience = patience
-        super().__init__(name, **properties)
-
-    def _config_headers(self, session: Session) -> None:
-        # The first thing done with each new session, also with the one that the
-        # constructor and the request for a token use.
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, PatientAdapter(self._patience))
-        super()._config_headers(session)
 
     def commit_table(
         self,

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import ForbiddenError
-from pyiceberg.io import load_file_io
 
 from seeknal_core.types import ExecutionContext, Swept
 from seeknal_iceberg import catalog as catalogs
@@ -134,7 +133,11 @@ def _stays(note: pending.Noted) -> str:
 
 def _delete(catalog: Catalog, table: Table | None, note: pending.Noted) -> None:
     for folder in note.folders:
-        io = table.io if table is not None else load_file_io(dict(catalog.properties), folder)
+        io = (
+            table.io
+            if table is not None
+            else catalogs.io_at(catalog, note.parts, catalogs.root_of(folder), folder)
+        )
         pending.delete(io, table, [folder], note.ids)
         removal.remove_empty(catalog, io, folder)
 
