@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 #: What a mode needs that is not there yet.
 MISSING = {
-    "one-snapshot": "references beside main are needed, and older snapshots",
-    "nessie": "references beside main are needed, and older snapshots",
     "s3tables": "tables are made in two steps only",
 }
 

@@ -56,11 +56,13 @@ class Outcome:
 
     ``table`` has the write in it; it is None where the write has to look again.
     ``unanswered`` is the failure after which the commit has not landed and still may,
-    so that nothing it names may be deleted.
+    so that nothing it names may be deleted. ``conflict`` is what the catalog said of one
+    that surely has not landed.
     """
 
     table: Table | None
     unanswered: Exception | None = None
+    conflict: Exception | None = None
 
 
 def send(transaction: Transaction, write_id: str = "") -> Table:
@@ -93,16 +95,19 @@ def commit(
     parts: tuple[str, ...],
     write_id: str,
     name: str,
+    *,
+    fenced: bool,
 ) -> Outcome:
     """Commit once, and look into the table where the answer is not "done".
+
+    Args:
+        fenced: the commit requires that its fence is not set.
 
     Raises:
         OutcomeUnknown: the catalog can no more be asked.
     """
     try:
-        return Outcome(
-            table=send(transaction, "" if connection.catalog_type == "sql" else write_id)
-        )
+        return Outcome(table=send(transaction, write_id if fenced else ""))
     # A lost answer looks like any failure of any library below; the table decides.
     except Exception as error:  # noqa: BLE001
         is_new = isinstance(transaction, CreateTableTransaction)
@@ -141,7 +146,7 @@ def _find_out(
         if looks < wanted:
             continue
         if isinstance(error, MOVED):
-            return Outcome(table=None)
+            return Outcome(table=None, conflict=error)
         # Should it still land, the next attempt's compare-and-set fails, and
         # the look after that finds the write id.
         if not answered and is_unanswered(error, connection):

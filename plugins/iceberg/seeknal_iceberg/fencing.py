@@ -31,7 +31,7 @@ from seeknal_core.types import Batch, ExecutionContext, Target
 from seeknal_iceberg import capabilities, outcome, pending, together
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.commit import LOST_ANSWER, MOVED, send
-from seeknal_iceberg.failures import is_unanswered, wait_of
+from seeknal_iceberg.failures import is_no, is_unanswered, wait_of
 from seeknal_iceberg.updates import fence_tag, head_is
 from seeknal_iceberg.waiting import Waiting, same_table
 
@@ -242,8 +242,13 @@ def bar(context: ExecutionContext, catalog: Catalog, table: Table, write_id: str
         found = catalogs.load(catalog, table.name())
         return found is not None and tag in found.metadata.refs
 
-    if together.carry_out(context, catalog, [change], is_there) and is_there():
-        return True
+    if works(context):
+        try:
+            if together.carry_out(context, catalog, [change], is_there) and is_there():
+                return True
+        except Exception as error:
+            if not is_no(error):
+                raise
     # Some catalogs take a tag, and don't keep it.
     base = pending.base_of(table)
     moved = move_main(catalog, table.name(), base)

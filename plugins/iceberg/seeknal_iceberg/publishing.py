@@ -8,6 +8,7 @@ it are brought back.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import attrs
 from pyiceberg.io import load_file_io
 from pyiceberg.table import StagedTable
 
-from seeknal_core.errors import StaleStage, Unreachable
+from seeknal_core.errors import BackendError, StaleStage, Unreachable
 from seeknal_core.types import Batch, ExecutionContext, Published, PublishedTarget, Target
 from seeknal_iceberg import (
     capabilities,
@@ -45,6 +46,8 @@ from seeknal_iceberg.waiting import Waiting
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
     from pyiceberg.table import Table
+
+log = logging.getLogger("seeknal")
 
 #: Seconds between the looks for a commit whose answer was lost.
 LOOKS = (0.2, 0.5, 1.0, 2.0)
@@ -141,7 +144,16 @@ class _Publish:
                 for item in missing
                 if item.table is not None
             ]
-            self._sent(missing, changes, is_set)
+            try:
+                self._sent(missing, changes, is_set)
+            except BackendError as error:
+                moved = isinstance(error, StaleStage) and any(map(self._moved, missing))
+                if isinstance(error, Unreachable) or moved or self._keeps_history():
+                    raise
+                # Some catalogs refuse every reference but main, or call it a conflict.
+                log.debug("no tag can be set", exc_info=error)
+                capabilities.learn(self.context, history=False)
+                return
             if capabilities.of(self.context).history is None:
                 # Some catalogs take a tag, and don't keep it.
                 kept = self._landed(missing[:1], is_set)
@@ -338,12 +350,20 @@ class _Publish:
                 item.table.metadata,
                 fenced=self._is_fenced(item),
                 tells=fencing.needed(self.context) and not self._keeps_history(),
+                tags=capabilities.of(self.context).history is not False,
             )
             return together.Change(table=item.table, requirements=requirements, updates=made)
         self._make_namespace(item)
         parts = item.target.name.parts
         requirements, made = updates.to_publish(
-            self.context, self.batch, item.target, item.waiting, None, fenced=False, tells=False
+            self.context,
+            self.batch,
+            item.target,
+            item.waiting,
+            None,
+            fenced=False,
+            tells=False,
+            tags=False,
         )
         table = StagedTable(
             identifier=transactions.identifier(self.connection, parts),

@@ -68,6 +68,7 @@ def to_publish(
     *,
     fenced: bool,
     tells: bool,
+    tags: bool,
 ) -> Commit:
     """Return the commit that publishes a staged write.
 
@@ -75,6 +76,7 @@ def to_publish(
         metadata: the table's as it is; None where the commit makes it.
         fenced: the commit requires the promotion's fence, and takes it away.
         tells: a property says what undoes it, for the catalog may not keep tags.
+        tags: a tag says so, and keeps it from being expired.
     """
     entry = ledger.Entry.of(
         context, target, batch.content_keys[target.key], waiting.rows, waiting.write_id
@@ -103,7 +105,7 @@ def to_publish(
         made.append(RemovePropertiesUpdate(removals=list(removes)))
     if waiting.before is None:
         return (AssertCreate(),), tuple(made)
-    if waiting.before.snapshot_id is not None:
+    if tags and waiting.before.snapshot_id is not None:
         made.append(_tag(batch.promotion, waiting.before.snapshot_id))
     required = _unmoved(waiting, waiting.before)
     if fenced:

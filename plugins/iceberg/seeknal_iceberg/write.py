@@ -16,12 +16,19 @@ from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import TableAlreadyExistsError
 
-from seeknal_core.errors import StaleStage
+from seeknal_core.errors import BackendError, StaleStage
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
+from seeknal_iceberg import capabilities, fencing, ledger, pending
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import ledger, pending
 from seeknal_iceberg.commit import REFUSED, commit
-from seeknal_iceberg.failures import is_no, is_unanswered, translating, wait_of
+from seeknal_iceberg.failures import (
+    check_hint,
+    is_no,
+    is_unanswered,
+    sentence,
+    translating,
+    wait_of,
+)
 from seeknal_iceberg.prepare import Plan, Preparation
 from seeknal_iceberg.read import count, mark_of, rows_after, version_of
 
@@ -57,6 +64,11 @@ class _Write(Preparation):
     """A write that is committed at once."""
 
     _makes_namespace = False
+    #: The metadata on which a commit conflicted, as the catalog said.
+    _conflict = ""
+    #: What it said, and how often it said so of a table that nobody had changed.
+    _words: Exception | None = None
+    _unchanged = 0
 
     def make_namespace(self, located: bool) -> None:
         """Make the namespace now only where the catalog has to be asked in it.
@@ -123,6 +135,18 @@ class _Write(Preparation):
         plan = self.look(catalogs.look(self.catalog, self.parts))
         table = plan.table
         if table is not None:
+            if self._conflict and self._conflict == _place_of(table):
+                # Nobody changed the table: the catalog has no references but main (Nessie),
+                # and takes what we require of another one for a conflict.
+                capabilities.learn(self.context, history=False)
+                self._unchanged += 1
+                if self._unchanged == UNANSWERED:
+                    raise BackendError(
+                        f"{self.name}: the catalog refuses the commit, though nobody changed the "
+                        f"table: {sentence(self._words or ValueError())}",
+                        check_hint(self.connection),
+                        target=self.name,
+                    )
             if attempt and ledger.has_landed(table.metadata, self.write_id):
                 return self._landed(table, plan)
             if self.nothing_to_do(table):
@@ -146,13 +170,21 @@ class _Write(Preparation):
         before, self.may_land = self.may_land, True
         try:
             outcome = commit(
-                transaction, self.catalog, self.connection, self.parts, self.write_id, self.name
+                transaction,
+                self.catalog,
+                self.connection,
+                self.parts,
+                self.write_id,
+                self.name,
+                fenced=fencing.works(self.context),
             )
         except Exception as error:
             if isinstance(error, REFUSED) or is_no(error):
                 self.may_land = before
             raise
         self.may_land = before or outcome.unanswered is not None
+        if outcome.conflict is not None:
+            self._conflict, self._words = _place_of(table), outcome.conflict
         if outcome.table is not None:
             return self._landed(outcome.table, plan)
         return outcome.unanswered
@@ -201,3 +233,7 @@ class _Write(Preparation):
         """Delete what killed writes of the target left."""
         with contextlib.suppress(Exception):  # the notes stay for the next write
             pending.clean(self.notes_folder, table)
+
+
+def _place_of(table: Table | None) -> str:
+    return table.metadata_location if table is not None else ""
