@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from seeknal_core.engine import audits, failures, parquet, python, quoting, statements
+from seeknal_core.engine import audits, failures, parquet, python, quoting, statements, streaming
 from seeknal_core.engine.columns import is_declared, projection, stored_columns
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.engine.files import ResolvedFiles
@@ -61,6 +61,7 @@ class DuckDBEngine:
         self._running: set[duckdb.DuckDBPyConnection] = set()
         self._closed = False
         self._file_reader: duckdb.DuckDBPyConnection | None = None
+        self._streamer: duckdb.DuckDBPyConnection | None = None
         with disk_guard():
             self._scratch.mkdir(parents=True, exist_ok=True)
             self._snapshot_root.mkdir(parents=True, exist_ok=True)
@@ -75,8 +76,16 @@ class DuckDBEngine:
         inputs: Mapping[str, Snapshot],
         staging: Staging,
     ) -> Output:
-        """See `Engine`."""
+        """See `Engine`.
+
+        A query that only passes rows on gets as little memory as files do: DuckDB would
+        keep as many rows as its limit allows, to write them in their order.
+        """
         checked = _check(node, statements)
+        if self._settings.memory_limit is None and len(checked) == 1 and streaming.is_large(inputs):
+            output = self._streamed(node, checked[0], inputs, staging)
+            if output is not None:
+                return output
         with self.cursor() as cursor, disk_guard(node):
             self._name_inputs(node, cursor, inputs)
             for statement in checked[:-1]:
@@ -91,6 +100,35 @@ class DuckDBEngine:
                 node, wrapper_lines=parquet.WRAPPER_LINES, lines_before=last.lines_before
             ):
                 return parquet.copy_query(node, cursor, last.text, staging)
+
+    def _streamed(
+        self,
+        node: str,
+        statement: statements.Statement,
+        inputs: Mapping[str, Snapshot],
+        staging: Staging,
+    ) -> Output | None:
+        """Compute a query in little memory, if it only passes rows on; else return None."""
+        if statement.many:
+            return None
+        with self._lock:
+            if self._streamer is None:
+                self._streamer = self._open(limited=True)
+                self._close_files(self._streamer)
+            instance = self._streamer
+        with self.cursor(instance) as cursor, disk_guard(node):
+            self._name_inputs(node, cursor, inputs)
+            if not streaming.only_passes_rows_on(cursor, statement.text):
+                return None
+            with self.translated(
+                node, wrapper_lines=parquet.WRAPPER_LINES, lines_before=statement.lines_before
+            ):
+                try:
+                    return parquet.copy_query(node, cursor, statement.text, staging)
+                except duckdb.OutOfMemoryException:  # some rows are larger than that
+                    for path in staging.files():
+                        path.unlink()
+                    return None
 
     def compute_python(
         self,
@@ -137,7 +175,7 @@ class DuckDBEngine:
         """
         with self._lock:
             if self._file_reader is None:
-                self._file_reader = self._open(for_files=True)
+                self._file_reader = self._open(limited=True)
             instance = self._file_reader
         if self._settings.memory_limit is not None:
             return self._read_files(instance, source, files, staging, self.translated)
@@ -268,8 +306,9 @@ class DuckDBEngine:
         for cursor in running:
             cursor.interrupt()
         self._instance.close()
-        if self._file_reader is not None:
-            self._file_reader.close()
+        for instance in (self._file_reader, self._streamer):
+            if instance is not None:
+                instance.close()
 
     @contextlib.contextmanager
     def cursor(
@@ -313,7 +352,7 @@ class DuckDBEngine:
             except duckdb.OutOfMemoryException as error:
                 raise _Cramped from error
 
-    def _open(self, *, for_files: bool = False) -> duckdb.DuckDBPyConnection:
+    def _open(self, *, limited: bool = False) -> duckdb.DuckDBPyConnection:
         config: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -327,7 +366,7 @@ class DuckDBEngine:
         try:
             instance = duckdb.connect(config=config)
             instance.execute("SET GLOBAL TimeZone = 'UTC'")
-            if for_files and self._settings.memory_limit is None:
+            if limited and self._settings.memory_limit is None:
                 limit = max(_FILES_BYTES, _FILES_BYTES_A_THREAD * self._threads(instance))
                 instance.execute(f"SET memory_limit = '{limit}B'")
         except duckdb.Error as error:

@@ -484,6 +484,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(
 ) -> None:
     text = ("\ufeff" if marked else "") + "id,n\n1,é\n"
     assert read(text.encode(encoding), encoding=encoding) == [(1, "é")]
+    assert read.output is not None and read.output.schema.names == ["id", "n"]
     if marked and encoding != "utf-32-le":
         assert read(text.encode(encoding)) == [(1, "é")]
 

@@ -83,6 +83,14 @@ def test_twenty_million_rows_of_a_file_take_less_than_400_mb(kind: str, tmp_path
     assert stored.fetchall() == [(20_000_000, sum(range(20_000_000)))]
 
 
+def test_a_query_that_passes_twenty_million_rows_on_takes_less_than_400_mb(tmp_path: Path) -> None:
+    with duckdb.connect(config={"memory_limit": "1GB", "preserve_insertion_order": False}) as db:
+        db.execute(f"COPY ({_ROWS}) TO '{tmp_path}/rows.parquet' (FORMAT parquet)")
+    sql = "SELECT *, amount * 2 AS twice FROM source.rows WHERE id <> 7"
+    files = {"seeknal/rows.yml": file_source("parquet"), "seeknal/passed.sql": sql}
+    assert run(project(tmp_path, files), "run") < 400
+
+
 @pytest.mark.parametrize("kind", list(_FORMATS))
 @pytest.mark.parametrize(
     "rows",
