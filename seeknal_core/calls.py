@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from seeknal_core.errors import HookContractError, PluginError, SeeknalError, exhausted
 from seeknal_core.plugins import PluginHost
 from seeknal_core.results import wrong
-from seeknal_core.types import ExecutionContext, SourceStream, redact
+from seeknal_core.types import ExecutionContext, SourceStream, Target, redact
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,19 +25,40 @@ T = TypeVar("T")
 
 _COMMAND = re.compile(r"\bseeknal (?:run|check)\b(?! --(?:env|profile))")
 
+_REFRESH = "seeknal run --full-refresh"
 
-def in_environment(hint: str, context: ExecutionContext) -> str:
+
+def in_environment(hint: str, context: ExecutionContext, node: str = "") -> str:
     """Make the commands in a hint those of this environment and profile.
 
     A backend writes ``seeknal check --connections``, and whoever works in ``dev``
-    must not be sent to production with it.
+    must not be sent to production with it. Nor must a full refresh of one table become one of
+    all, or go past a promotion.
+
+    Args:
+        node: whose target the hint is about, empty where that is not known.
     """
+    if context.promoting:
+        hint = hint.replace(_REFRESH, "the promotion's --full-refresh")
+    elif node:
+        hint = hint.replace(_REFRESH, f"{_REFRESH} --select {shlex.quote(node)}")
     options: list[str] = []
     if not context.environment.is_production:
         options += ["--env", context.environment.name]
     if context.profile.given and context.profile.path:
         options += ["--profile", context.profile.path]
     return _COMMAND.sub(lambda found: shlex.join([*found[0].split(), *options]), hint)
+
+
+def _node_of(error: SeeknalError, arguments: Mapping[str, object]) -> str:
+    """Return the node whose target an error is about, as far as it can be told."""
+    one, several = arguments.get("target"), arguments.get("targets", ())
+    if isinstance(one, Target):
+        return one.node
+    about = getattr(error, "target", "")
+    found = [each for each in several if isinstance(each, Target)]  # type: ignore[attr-defined]
+    named = [each for each in found if len(found) == 1 or str(each.name) == about]
+    return named[0].node if len(named) == 1 else ""
 
 
 def _named(result: object) -> str:
@@ -62,7 +83,7 @@ class HookCalls:
         caller = self._host.caller(type, hook)
         context = arguments.get("context")
         known = context if isinstance(context, ExecutionContext) else None
-        with self._translated(type, hook, known):
+        with self._translated(type, hook, known, arguments):
             result = caller(**arguments)
         wrong_bool = result_type is int and isinstance(result, bool)
         if not isinstance(result, result_type) or wrong_bool:
@@ -76,14 +97,19 @@ class HookCalls:
 
     @contextmanager
     def _translated(
-        self, type: str, hook: str, context: ExecutionContext | None = None
+        self,
+        type: str,
+        hook: str,
+        context: ExecutionContext | None = None,
+        arguments: Mapping[str, object] | None = None,
     ) -> Iterator[None]:
         """Name plugin and hook in whatever a plugin raises that is no error of ours."""
         try:
             yield
         except SeeknalError as error:
             if context is not None:
-                error.hint = in_environment(error.hint, context)
+                node = _node_of(error, arguments or {})
+                error.hint = in_environment(error.hint, context, node)
             raise
         except Exception as error:
             if spent := exhausted(error):

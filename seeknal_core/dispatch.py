@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from seeknal_core.calls import HookCalls
+from seeknal_core.calls import HookCalls, in_environment
 from seeknal_core.errors import (
     ConfigError,
     OptionError,
@@ -425,7 +425,7 @@ class Dispatcher:
         """Say what a write would do to a target's columns; None where its backend cannot."""
         if not self.supports(resolved.target.type, "preview_write"):
             return None
-        return self._calls.call(
+        found = self._calls.call(
             resolved.target.type,
             "preview_write",
             WritePreview,
@@ -433,6 +433,8 @@ class Dispatcher:
             target=resolved.target,
             schema=schema,
         )
+        hint = in_environment(found.hint, context, resolved.target.node)
+        return attrs.evolve(found, hint=hint)
 
     def stage(
         self,

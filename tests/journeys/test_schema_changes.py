@@ -86,6 +86,14 @@ def test_a_plan_says_what_will_be_refused(seeknal: Cli, places: tuple[Place, Pla
     assert database.query("SELECT sum(amount) FROM dev_shop.t") == [(30,)]
     database.execute("DROP VIEW dev_shop.report")
     seeknal("run", "--env", "dev")
+    # What is advised is meant for dev, and for this node; a promotion has its own option.
+    keyed = ", mode: upsert_by_key, unique_keys: [id]"
+    for columns, code in (("id", 0), ("id, DATE '2024-01-01' AS id2", 0), ("id, 1 AS id2", 1)):
+        node(seeknal, columns, keyed)
+        planned = seeknal("env", "plan", "dev", "--json").out
+        done = seeknal("run", "--env", "dev", code=code)
+    advice = "seeknal run --env dev --full-refresh --select transform.t"
+    assert done.said.count(advice) == 2 and advice in planned
 
 
 def test_a_node_says_what_it_covers(seeknal: Cli, places: tuple[Place, Place]) -> None:
@@ -110,6 +118,7 @@ def test_a_node_says_what_it_covers(seeknal: Cli, places: tuple[Place, Place]) -
     refused = seeknal("run", code=1).said
     assert refused.count("2024-01-02 has 2 rows there and 1 here") == 2
     assert "covers: {from: 2024-01-02, to: 2024-01-03}" in refused
+    assert refused.count("seeknal run --full-refresh --select transform.t") == 2
     node(seeknal, "id, day", more)
     text = (seeknal.cwd / "seeknal/t.sql").read_text("utf-8")
     covered = text.replace("--- */", "covers: {from: 2024-01-02, to: '{{ var(\"end\") }}'}\n--- */")

@@ -144,6 +144,6 @@ def _refused(target: Target, name: str, old: str, kind: PgType, why: str) -> Wri
     return WriteRefused(
         f"{target.name}: column {name!r} is {kind} here and {old} there, and the rows that stay "
         f"cannot be cast: {why}",
-        f"cast it in the SQL, or replace all rows: seeknal run --full-refresh --select {target.node}",
+        "cast it in the SQL, or replace all rows: seeknal run --full-refresh",
         target=str(target.name),
     )
