@@ -55,8 +55,8 @@ class Texts:
     def sql(self, text: str) -> SqlText:
         """Return what is known of SQL whose templates are expanded."""
         key = key_of("sql", text)
-        found = self._cache.get(key)
-        if found is None:
+        known = _read(self._cache.get(key))
+        if known is None:
             tokens = tokenize(text)
             statements = split(tokens)
             known = SqlText(
@@ -66,8 +66,6 @@ class Texts:
                 references=analyze_tokens(text, statements).references,
             )
             self._cache.put(key, _written(known))
-        else:
-            known = _read(found)
         return known
 
     def recall(self, *parts: str) -> Any:
@@ -109,21 +107,25 @@ def _written(text: SqlText) -> list[Any]:
     return [text.canonical, text.statements, text.volatile, references]
 
 
-def _read(found: list[Any]) -> SqlText:
-    canonical, statements, volatile, references = found
-    return SqlText(
-        canonical=canonical,
-        statements=tuple((start, end) for start, end in statements),
-        volatile=tuple(volatile),
-        references=tuple(
-            Reference(
-                form=form,
-                parts=tuple(parts),
-                start=start,
-                end=end,
-                alias=alias,
-                qualifiers=tuple((first, last) for first, last in qualifiers),
-            )
-            for form, parts, start, end, alias, qualifiers in references
-        ),
-    )
+def _read(found: Any) -> SqlText | None:
+    """Return what an entry says; None where there is none, or it is damaged."""
+    try:
+        canonical, statements, volatile, references = found
+        return SqlText(
+            canonical=canonical,
+            statements=tuple((start, end) for start, end in statements),
+            volatile=tuple(volatile),
+            references=tuple(
+                Reference(
+                    form=form,
+                    parts=tuple(parts),
+                    start=start,
+                    end=end,
+                    alias=alias,
+                    qualifiers=tuple((first, last) for first, last in qualifiers),
+                )
+                for form, parts, start, end, alias, qualifiers in references
+            ),
+        )
+    except (TypeError, ValueError):
+        return None

@@ -67,6 +67,21 @@ def test_a_damaged_memory_or_another_version_s_is_no_memory(tmp_path: Path) -> N
         assert again.sql(SQL) == texts.sql(SQL)
 
 
+@pytest.mark.parametrize("damage", [7, [1], ["a", None, [], []], ["a", [[1]], [], [[1]]]])
+def test_a_damaged_entry_is_found_out_again(tmp_path: Path, damage: object) -> None:
+    path = tmp_path / "sql.json"
+    first = Texts()
+    first.open(path)
+    found = first.sql(SQL)
+    first.save(write_atomically)
+    document = json.loads(path.read_text("utf-8"))
+    document["entries"] = dict.fromkeys(document["entries"], damage)
+    path.write_text(json.dumps(document), "utf-8")
+    second = Texts()
+    second.open(path)
+    assert second.sql(SQL) == found
+
+
 def test_what_is_not_used_any_more_is_forgotten_in_time(tmp_path: Path) -> None:
     path = tmp_path / "sql.json"
     for round in range(4):
