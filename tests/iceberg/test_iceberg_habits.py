@@ -180,6 +180,8 @@ def test_a_promotion_is_undone_where_only_the_current_snapshot_is_seen(
     assert not [name for name in bench.table(target).properties if "undo" in name]
     assert not bench.notes()
     assert delete_all(bench) == [True, True]
+    if hinted:  # else the server behind the proxy deletes what it knows of
+        assert not [name for name in habit.files() if name.endswith(".parquet")]
 
 
 def test_an_empty_table_is_empty_again_where_references_stay(habit: Habit) -> None:

@@ -70,8 +70,8 @@ def drop(context: ExecutionContext, catalog: Catalog, parts: tuple[str, ...], ta
         capabilities.learn(context, purges=False)
     removal.finish(context, catalog, note, table.io)
     log.warning(
-        "%s: dropped without its files%s: Seeknal deleted the %d that it wrote; the catalog's "
-        "own files, and what others wrote, stay in %s",
+        "%s: dropped without its files%s: Seeknal deleted the %d that it wrote; other "
+        "metadata, and what others wrote, stay in %s",
         quote(parts),
         f", which the catalog refuses to delete ({sentence(refusal)})" if refusal else "",
         len(note.files),

@@ -63,6 +63,8 @@ _BELOW = "catalog"
 #: What a catalog's configuration may say besides how files are opened, and headers.
 _SERVER_MAY = frozenset(
     {
+        # Which catalog it is; see `capabilities`.
+        "nessie.is-nessie-catalog",
         "uri", "prefix", "warehouse", "namespace-separator", "view-endpoints-supported",
         "rest-page-size", "snapshot-loading-mode",
     }
