@@ -845,9 +845,11 @@ class BackendOptions:
     ``connection`` structures a connection's mapping, ``source`` the keys of a
     source's ``params`` that are not connection options (None: only ``query``
     and ``columns``), ``target`` the extra fields of a target (None: none).
-    Field docs are in attrs metadata under ``"doc"``.
+    Field docs are in attrs metadata under ``"doc"``. ``limits`` are sentences about what
+    depends on the store, and what a store may be unable to do.
     """
 
     connection: type
     source: type | None = None
     target: type | None = None
+    limits: tuple[str, ...] = ()

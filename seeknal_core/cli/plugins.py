@@ -137,7 +137,10 @@ def _describe(host: PluginHost, type: str) -> dict[str, Any]:
         "module": loaded.info.module,
         "hooks": [hook for hook in HOOKS if hook in loaded.hooks],
         "missing_hooks": [hook for hook in HOOKS if hook not in loaded.hooks],
-        "guarantees": _guarantees(loaded.hooks),
+        "guarantees": [
+            *_guarantees(loaded.hooks),
+            *(described.limits if described is not None else ()),
+        ],
         "options": {
             section: _options(cls) if cls is not None else [] for section, cls in classes.items()
         },

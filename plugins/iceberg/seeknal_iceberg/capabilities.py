@@ -10,7 +10,7 @@ from pyiceberg.table.refs import MAIN_BRANCH
 
 from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import ledger
+from seeknal_iceberg import ledger, limits
 from seeknal_iceberg.rest import PatientRestCatalog
 
 if TYPE_CHECKING:
@@ -35,25 +35,13 @@ class Capabilities:
 
     def sentences(self) -> tuple[str, ...]:
         """Say what the catalog can't do, for ``plan``, and ``check --connections``."""
-        said = []
-        if self.together is False:
-            said.append(
-                "the catalog changes one table at a time: for a moment of a promotion, readers "
-                "may see new tables beside old ones"
-            )
-        if self.history is False:
-            said.append(
-                "the catalog shows only the current snapshot of a table: a rollback adds a "
-                "snapshot with the earlier files, as long as they are in storage"
-            )
-        if self.purges is False:
-            said.append(
-                "the catalog doesn't delete the files of dropped tables: Seeknal deletes those "
-                "that it wrote, and the others stay in storage"
-            )
-        if self.folds_case:
-            said.append("the catalog takes names that differ only in case for one")
-        return tuple(said)
+        known = (
+            (self.together is False, limits.ONE_BY_ONE),
+            (self.history is False, limits.CURRENT_ONLY),
+            (self.purges is False, limits.NO_PURGE),
+            (self.folds_case, limits.ANY_CASE),
+        )
+        return tuple(sentence for holds, sentence in known if holds)
 
 
 @attrs.define(kw_only=True)

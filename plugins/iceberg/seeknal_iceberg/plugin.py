@@ -35,7 +35,7 @@ from seeknal_core.types import (
     WriteResult,
 )
 from seeknal_iceberg import connection as connections
-from seeknal_iceberg import naming
+from seeknal_iceberg import limits, naming
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +66,9 @@ def bind_source(context: ExecutionContext, source: SourceSpec) -> Binding:
 def describe_options() -> BackendOptions:
     """Name the classes of the options of connections and sources."""
     return BackendOptions(
-        connection=connections.IcebergOptions, source=connections.IcebergSourceOptions
+        connection=connections.IcebergOptions,
+        source=connections.IcebergSourceOptions,
+        limits=limits.DEPENDS,
     )
 
 
