@@ -227,12 +227,19 @@ def _polaris(stage: Stage) -> Sequence[Layer]:
 
 
 def _nessie(stage: Stage) -> Sequence[Layer]:
+    assert stage.backing.lake is not None
+    place = {
+        "s3.endpoint": stage.backing.lake.s3_endpoint,
+        "s3.path-style-access": "true",
+        "s3.remote-signing-enabled": "false",
+        "client.region": "us-east-1",
+        "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+    }
     return (
         ways.Prefix("main%7Cwarehouse", "/iceberg"),
-        stage.signing(),
+        ways.endpoint_with_tables(place),
         ways.strict_updates,
         ways.OneSnapshot(),
-        ways.NoMultiTable(404),
     )
 
 
@@ -328,8 +335,12 @@ _ALL: Sequence[CatalogMode] = (
     # What is seen.
     _mode("hides", "403 for what is not there", "with authorization", ways.hides),
     _mode(
-        "one-snapshot", "only the current snapshot is there, and no reference but main",
-        "Nessie", ways.OneSnapshot,
+        "one-snapshot", "only the current snapshot is there; what is of others is not done",
+        "Nessie 0.99", ways.OneSnapshot,
+    ),
+    _made(
+        "one-snapshot-strict", "only the current snapshot is there; what is of others is refused",
+        "later versions of Nessie", _fresh(lambda: ways.OneSnapshot(strict=True)),
     ),
     _mode("nulls", "every optional field may be null", "Lakekeeper up to 0.7", ways.nulls),
     # Names and places.

@@ -246,14 +246,33 @@ def _one_snapshot(body: Any) -> None:
 
 
 class OneSnapshot:
-    """Keeps a table's current snapshot and the reference ``main``, and knows no others."""
+    """Keeps a table's current snapshot and the reference ``main``, and knows no others.
+
+    Args:
+        strict: refuse what is about others, as later versions of Nessie do. 0.99
+            answers 200, does nothing of it, and takes each requirement of another reference
+            for met; moving ``main`` back to an older snapshot it answers in the same way.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
 
     def __call__(self, request: Request, send: Send) -> Answer:
         asked = Asked.of(request)
-        for change in changes_of(request, asked):
-            why = _not_of_main(change)
+        changes = changes_of(request, asked)
+        for change in changes:
+            why = _why_not_of_main(change) if self._strict else _why_never(change)
             if why:
                 return refusal(*why)
+        if changes:
+            body = body_of(request)
+            for change in body.get("table-changes") or [body]:
+                change["requirements"] = [
+                    each for each in change["requirements"] if each.get("ref", "main") == "main"
+                ]
+                added = _added(change)
+                change["updates"] = [u for u in change["updates"] if _is_done(u, added)]
+            request = with_table(request, body)
         answer = send(request)
         if answer.status == 200 and has_table(asked, answer):
             body = body_of(answer)
@@ -262,25 +281,42 @@ class OneSnapshot:
         return answer
 
 
-def _not_of_main(change: Mapping[str, Any]) -> tuple[int, str, str] | None:
-    """Say why Nessie refuses a change, None where it doesn't."""
-    for required in change.get("requirements", ()):
-        if required["type"] == "assert-ref-snapshot-id" and required["ref"] != "main":
-            return 409, "Requirement failed: ref must be 'main'", "CommitFailedException"
-    added = {
+def _added(change: Mapping[str, Any]) -> set[int]:
+    return {
         update["snapshot"]["snapshot-id"]
         for update in change["updates"]
         if update["action"] == "add-snapshot"
     }
-    for update in change["updates"]:
-        action, ref = update["action"], update.get("ref-name", "main")
-        if action == "remove-snapshots":
-            return 500, "no external snapshot management", "UnsupportedOperationException"
-        if action in ("set-snapshot-ref", "remove-snapshot-ref") and ref != "main":
-            return 400, "only the snapshot-ref 'main' is supported", "IllegalStateException"
-        if action == "set-snapshot-ref" and update["snapshot-id"] not in added:
-            return 400, "Snapshot ID mismatch", "IllegalStateException"
+
+
+def _is_done(update: Mapping[str, Any], added: set[int]) -> bool:
+    if update["action"] == "set-snapshot-ref":
+        return update["ref-name"] == "main" and update["snapshot-id"] in added
+    return update["action"] != "remove-snapshot-ref"
+
+
+def _why_never(change: Mapping[str, Any]) -> tuple[int, str, str] | None:
+    """Say what Nessie refuses at any version: that snapshots are removed."""
+    if any(update["action"] == "remove-snapshots" for update in change["updates"]):
+        message = "Nessie Catalog does not allow external snapshot management"
+        return 500, message, "UnsupportedOperationException"
     return None
+
+
+def _why_not_of_main(change: Mapping[str, Any]) -> tuple[int, str, str] | None:
+    """Say why a later Nessie refuses a change, None where it doesn't."""
+    for required in change.get("requirements", ()):
+        if required["type"] == "assert-ref-snapshot-id" and required["ref"] != "main":
+            return 409, "Requirement failed: ref must be 'main'", "CommitFailedException"
+    added = _added(change)
+    for update in change["updates"]:
+        if update["action"] not in ("set-snapshot-ref", "remove-snapshot-ref"):
+            continue
+        if update["ref-name"] != "main":
+            return 400, "only the snapshot-ref 'main' is supported", "IllegalStateException"
+        if update["action"] == "set-snapshot-ref" and update["snapshot-id"] not in added:
+            return 400, "Snapshot ID mismatch", "IllegalStateException"
+    return _why_never(change)
 
 
 # Names.
@@ -630,6 +666,18 @@ def _add_null_credentials(body: Any) -> None:
         body.setdefault("storage-credentials", None)
 
 
+def _add_endpoint(config: Mapping[str, str]) -> Callable[[Any], None]:
+    def change(body: Any) -> None:
+        body["config"] = {**(body.get("config") or {}), **config}
+
+    return change
+
+
+def endpoint_with_tables(config: Mapping[str, str]) -> Callable[[Request, Send], Answer]:
+    """Return the layer that says with each table where its storage is, and gives no keys."""
+    return editing(_add_endpoint(config), "table", "tables", "register")
+
+
 #: Lakekeeper up to 0.7 writes this beside each table.
 null_credentials = editing(_add_null_credentials, "table", "tables", "register")
 
@@ -690,8 +738,7 @@ def strict_updates(request: Request, send: Send) -> Answer:
     for change in changes_of(request, Asked.of(request)):
         updates = change["updates"]
         if any(u["action"] == "add-schema" and u.get("last-column-id") is None for u in updates):
-            message = "Cannot build AddSchema, some of required attributes are not set"
-            return refusal(500, f"HTTP 400: {message} [lastColumnId]", "RuntimeException")
+            return refusal(500, "HTTP 400 Bad Request", "WebApplicationException")
         for action in ("set-properties", "set-location"):
             if sum(update["action"] == action for update in updates) > 1:
                 return refusal(500, f"Found multiple updates of type {action}", "RuntimeException")
