@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from support.lake import LakeServer
     from support.postgres import PostgresStore
 
+#: Tests with a REST catalog alone, and those in this way of answering.
+_MODE = "SEEKNAL_CATALOG_MODE"
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what makes no sense for the account that runs it; begin with what is long."""
@@ -23,11 +26,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not _may_mount():
         senseless.add("mounts")
     left_out = [item for item in items if any(map(item.get_closest_marker, senseless))]
+    if os.environ.get(_MODE):
+        left_out += [item for item in items if item not in left_out and not _has_mode(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items[:] = _begun_with_long_ones(items, workers)
+
+
+def _has_mode(item: pytest.Item) -> bool:
+    """Tell whether a test's catalog is in the mode that the variable names."""
+    return bool({"lake", "moded"} & set(getattr(item, "fixturenames", ())))
 
 
 def _begun_with_long_ones(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
@@ -107,13 +117,21 @@ def postgres_dsn(postgres_server: PostgresStore) -> Iterator[dict[str, object]]:
 
 
 @pytest.fixture(scope="session")
-def lake() -> Iterator[LakeServer]:
-    """An S3 service with an Iceberg REST catalog."""
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LakeServer]:
+    """An S3 service with an Iceberg REST catalog, in the mode that a variable names."""
     from support.lake import LakeServer
 
     server = LakeServer()
+    mode = os.environ.get(_MODE)
     try:
-        yield server.start()
+        server.start()
+        if not mode:
+            yield server
+            return
+        from support.catalog_in_mode import moded_lake
+
+        with moded_lake(server, mode, tmp_path_factory.mktemp("catalog")) as moded:
+            yield moded
     finally:
         server.stop()
 

@@ -43,3 +43,10 @@ def server(request: pytest.FixtureRequest, lake: LakeServer) -> Iterator[Catalog
         yield made
     finally:
         made.stop()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Take it for no failure that nothing ran here because Java is not there."""
+    if _WHY and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK

@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import pyarrow.fs as fs
@@ -440,3 +440,41 @@ _ALL: Sequence[CatalogMode] = (
 
 #: The modes, by name.
 MODES = {mode.name: mode for mode in _ALL}
+
+
+class ModedLake:
+    """A lake server whose catalog answers in a mode; its storage is as it was.
+
+    Tests that have the fixture ``lake`` run in the mode that ``SEEKNAL_CATALOG_MODE`` names.
+    """
+
+    def __init__(self, lake: LakeServer, catalog: ModedCatalog) -> None:
+        self._lake, self._catalog = lake, catalog
+
+    @property
+    def uri(self) -> str:
+        """Address of the catalog."""
+        return self._catalog.uri
+
+    def catalog_options(self) -> Options:
+        """Return a user's profile."""
+        return self._catalog.catalog_options()
+
+    def direct_options(self) -> Options:
+        """Return pyiceberg's properties that look past the mode."""
+        return self._catalog.direct_options()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lake, name)
+
+
+@contextlib.contextmanager
+def moded_lake(lake: LakeServer, name: str, folder: Path) -> Iterator[LakeServer]:
+    """Put a mode before a lake; ``NAME@seaweedfs`` before its own catalog."""
+    mode, _, behind = name.partition("@")
+    if behind == "seaweedfs":
+        server: contextlib.AbstractContextManager[Backing] = seaweedfs_backing(lake)
+    else:
+        server = rest_backing(folder, lake, tokens=mode == "expiring-tokens")
+    with server as backing, in_mode(mode, backing) as catalog:
+        yield cast("LakeServer", ModedLake(lake, catalog))

@@ -91,6 +91,10 @@ class LakeServer:
             **self.s3_options(),
         }
 
+    def direct_options(self) -> dict[str, str]:
+        """Return the pyiceberg properties that look past a mode (`support.catalog_in_mode`)."""
+        return self.catalog_options()
+
     def start(self) -> LakeServer:
         """Start the server, for the first time or again, and wait for the table bucket."""
         data = self.folder / "data"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pyarrow.fs as fs
 from pyiceberg.catalog import load_catalog
@@ -27,14 +28,12 @@ class ProxiedLake:
     def __init__(self, lake: LakeServer, root: Path, namespace: str) -> None:
         self.namespace = namespace
         self.proxy = CatalogProxy(lake.uri)
-        uri = self.proxy.uri
-        options = {
-            **lake.catalog_options(),
-            "uri": uri,
-            "oauth2-server-uri": f"{uri}v1/oauth/tokens",
-        }
+        options = dict(lake.catalog_options())
+        for name in {"uri", "oauth2-server-uri"} & set(options):
+            options[name] = self.proxy.uri + urlsplit(options[name]).path.lstrip("/")
         self.bench = Bench({"catalog": options}, root)
-        self._direct = load_catalog("direct", **lake.catalog_options())
+        self._direct = load_catalog("direct", **lake.direct_options())
+        self._place = lake.direct_options()["warehouse"].removeprefix("s3://").rstrip("/")
         s3 = lake.s3_options()
         self._s3 = fs.S3FileSystem(
             access_key=s3["s3.access-key-id"],
@@ -67,7 +66,7 @@ class ProxiedLake:
     def unreferenced(self) -> list[str]:
         """Return all files in the namespace's folder that no table there names."""
         selector = fs.FileSelector(
-            f"warehouse/{self.namespace}", recursive=True, allow_not_found=True
+            f"{self._place}/{self.namespace}", recursive=True, allow_not_found=True
         )
         files = {
             f"s3://{info.path}"
