@@ -292,7 +292,7 @@ def _added(change: Mapping[str, Any]) -> set[int]:
 def _is_done(update: Mapping[str, Any], added: set[int]) -> bool:
     if update["action"] == "set-snapshot-ref":
         return bool(update["ref-name"] == "main") and update["snapshot-id"] in added
-    return update["action"] != "remove-snapshot-ref"
+    return bool(update["action"] != "remove-snapshot-ref")
 
 
 def _why_never(change: Mapping[str, Any]) -> tuple[int, str, str] | None:
