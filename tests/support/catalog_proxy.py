@@ -271,6 +271,12 @@ class CatalogProxy:
                     return
                 self.close_connection = True
 
+            def handle_expect_100(self) -> bool:
+                # The body comes after this only, or a second later.
+                super().handle_expect_100()
+                self.wfile.flush()
+                return True
+
             def _go(self) -> None:
                 exchange = Exchange(proxy, self)
                 proxy._chosen(exchange.request)(exchange)
