@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyiceberg.types import ListType, LongType, NestedField, StringType, StructType
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Interval, Mode, SchemaChange
+from seeknal_iceberg.evolution import spelled
 from support.iceberg import Bench
 
 
@@ -282,3 +284,12 @@ def test_a_wrong_partitioning_is_refused_before_anything_is_made(
     assert caught.value.hint
     assert not bench.inspect(bench.target()).exists
     assert list(bench.data_files()) == []
+
+
+def test_types_are_spelled_without_the_ids_of_fields() -> None:
+    inner = StructType(NestedField(7, "x y", LongType(), required=True))
+    type = StructType(
+        NestedField(-1, "p", StringType(), required=False),
+        NestedField(2, "list", ListType(3, inner, False), required=True),
+    )
+    assert spelled(type) == "struct<p string, list list<struct<x y long>>>"

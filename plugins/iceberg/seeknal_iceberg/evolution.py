@@ -6,6 +6,7 @@ write's own transaction by `apply`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from pyiceberg.table import Transaction
 
 Path = tuple[str, ...]
+
+#: A field of a struct, as pyiceberg writes it: id, name, whether it may be NULL.
+_FIELD = re.compile(r"-?\d+: ((?:[^,<>]|, )+?): (?:optional|required) ")
 
 
 @attrs.frozen(kw_only=True)
@@ -62,9 +66,14 @@ class Changes:
     def describe(self) -> str:
         """Return the changes in words."""
         words = [f"column {'.'.join(path)!r} added" for path, _ in self.adds]
-        words += [f"column {'.'.join(path)!r} is now {type}" for path, type in self.updates]
+        words += [
+            f"column {'.'.join(path)!r} is now {spelled(type)}" for path, type in self.updates
+        ]
         words += [f"field {'.'.join(path)!r} is NULL in the new rows" for path in self.lacks]
-        words += [f"column {name!r} becomes {type}, was {old}" for name, type, old in self.retypes]
+        words += [
+            f"column {name!r} becomes {spelled(type)}, was {old}"
+            for name, type, old in self.retypes
+        ]
         words += [f"column {name!r} left the node: it is dropped" for name in self.drops]
         return "; ".join(words)
 
@@ -136,9 +145,9 @@ def compare(
         reason = _unchangeable(field, column, mode, keep=keep, fixed=fixed)
         if reason:
             shown, path = ".".join(clash[0]), clash[0]
-            there = f"is {_at(field, path)} there and {clash[1]} here"
+            there = f"is {_at(field, path)} there and {spelled(clash[1])} here"
             problems.append(f"column {shown!r} {there}, and {reason}")
-        retypes.append((name, column.type, str(field.field_type)))
+        retypes.append((name, column.type, spelled(field.field_type)))
     problems += [
         f"the table has no column {there!r}, by which mode {mode.value} finds rows"
         for here, there in names
@@ -178,8 +187,9 @@ def compare(
     if problems:
         raise WriteRefused(
             f"{target}: {'; '.join(problems)}",
-            "CAST or name the columns as the table has them, replace all rows with "
-            "seeknal run --full-refresh, or write to another table",
+            "CAST or name the columns as the table has them, set on_schema_change: sync to drop "
+            "what left the node, replace all rows with seeknal run --full-refresh, or write to "
+            "another table",
             target=target,
         )
     check_names(list(_paths_after(schema, changes)), target)
@@ -250,7 +260,12 @@ def _kept_problems(kept: Sequence[NestedField], mode: Mode) -> list[str]:
 
 
 def _at(field: NestedField, path: Path) -> str:
-    return str(field.field_type) if len(path) == 1 else "of another type"
+    return spelled(field.field_type) if len(path) == 1 else "of another type"
+
+
+def spelled(type: IcebergType) -> str:
+    """Return a type as people write it: the fields of structs without ids."""
+    return _FIELD.sub(r"\1 ", str(type))
 
 
 def _differences(
