@@ -6,22 +6,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.catalog_in_mode import MODES, ModedCatalog, in_mode, rest_backing, seaweedfs_backing
+from support.catalog_in_mode import (
+    MISSING,
+    MODES,
+    ModedCatalog,
+    in_mode,
+    rest_backing,
+    seaweedfs_backing,
+)
 from support.catalog_journey import CommandJourney, HooksJourney, Look
 
 if TYPE_CHECKING:
     from support.lake import LakeServer
-
-#: What a mode needs that is not there yet.
-MISSING = {
-    "s3tables": "tables are made in two steps only",
-}
 
 
 def _modes(*, whole: bool) -> list[object]:
@@ -70,3 +73,15 @@ def test_all_commands_work_on_a_catalog(
 def test_commands_work_on_seaweedfs_too(lake: LakeServer, tmp_path: Path) -> None:
     with seaweedfs_backing(lake) as backing, in_mode("plain", backing) as made:
         CommandJourney(made.catalog_options(), tmp_path, Look(made.direct_options())).go()
+
+
+def test_the_page_has_a_column_for_each_way_of_answering() -> None:
+    file = Path(__file__).parents[2] / "docs" / "catalog-modes.json"
+    columns = json.loads(file.read_text("utf-8"))
+    journeys = {name: f"not yet: {MISSING[name]}" if name in MISSING else "yes" for name in MODES}
+    assert {name: one["journey"] for name, one in columns.items()} == journeys, (
+        "run: python tests/meta/compatibility_page.py --modes FOLDER"
+    )
+    assert {name: one["says"] for name, one in columns.items()} == {
+        name: mode.says for name, mode in MODES.items()
+    }

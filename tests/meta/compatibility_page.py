@@ -3,6 +3,9 @@
 ``python tests/meta/compatibility_page.py REPORT...`` takes the files that
 ``pytest --seeknal-report`` wrote into ``docs/compatibility.json``, and makes the page of it.
 With ``--check`` it changes nothing, and says where reports and file differ.
+
+``--modes FOLDER`` takes the reports of ``tox -e catalog-modes -- --reports FOLDER``, one for each
+way in which an Iceberg catalog answers, into ``docs/catalog-modes.json``; ``FOLDER`` may lack some.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 DATA, PAGE = DOCS / "compatibility.json", DOCS / "compatibility.md"
+MODES_DATA = DOCS / "catalog-modes.json"
 
 PASSED, REFUSED, NOT_APPLICABLE = "passed", "refused", "not applicable"
 #: The backends of the page, in its order; reports of others are left aside.
@@ -57,6 +61,15 @@ the hooks. [writing-a-backend.md](writing-a-backend.md) tells how another backen
 suite. This page is made from `compatibility.json` by `tests/meta/compatibility_page.py`.
 """
 
+_MODES_INTRODUCTION = """\
+## Iceberg catalogs, by their way of answering
+
+A column for each way in which catalogs answer, put before a real catalog by a proxy
+(`tests/support/catalog_in_mode.py`). The journey is `run`, `plan`, `apply`, `promote` of changed
+and new tables, `rollback`, `delete`; it is part of every test run. The suite's rows count its
+tests; `-`: it was not run in this way for this page. `tox -e catalog-modes` runs it in all.
+"""
+
 
 def condensed(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the page needs of reports: hooks and outcomes, by type."""
@@ -87,7 +100,55 @@ def page(data: Mapping[str, Any]) -> str:
         ("Outcomes of the suite's tests", _counts(data)),
     ):
         sections.append(f"## {title}\n\n{_table(data, rows)}")
-    return "\n".join(sections)
+    modes = json.loads(MODES_DATA.read_text("utf-8"))
+    return "\n".join([*sections, *_modes_sections(modes)])
+
+
+def _modes_sections(modes: Mapping[str, Any]) -> Iterator[str]:
+    yield _MODES_INTRODUCTION
+    for group in dict.fromkeys(one["group"] for one in modes.values()):
+        ours = {name: one for name, one in modes.items() if one["group"] == group}
+        lines = [["", *(f"`{name}`" for name in ours)], ["---"] * (len(ours) + 1)]
+        lines.append(["how it answers", *(one["says"] for one in ours.values())])
+        lines.append(["who does", *(one["who"] for one in ours.values())])
+        lines.append(["the journey", *(one["journey"] for one in ours.values())])
+        for contract in CONTRACTS:
+            lines.append([contract, *(_count(one["suite"].get(contract)) for one in ours.values())])
+        table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        yield f"### {group}\n\n{table}"
+
+
+def _count(outcomes: Mapping[str, int] | None) -> str:
+    if outcomes is None:
+        return "-"
+    return ", ".join(f"{count} {word}" for word, count in outcomes.items())
+
+
+def modes_data(folder: Path | None, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page says of ways of answering, with what reports in a folder add."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from support.catalog_in_mode import GROUPS, MISSING
+
+    found: dict[str, Any] = {}
+    for group, modes in GROUPS.items():
+        for mode in modes:
+            journey = f"not yet: {MISSING[mode.name]}" if mode.name in MISSING else "yes"
+            suite = known.get(mode.name, {}).get("suite", {})
+            report = folder / f"{mode.name}.json" if folder is not None else None
+            if report is not None and report.exists():
+                suite = _counts_of(json.loads(report.read_text("utf-8")))
+            about = {"group": group, "says": mode.says, "who": mode.who, "journey": journey}
+            found[mode.name] = {**about, "suite": suite}
+    return found
+
+
+def _counts_of(report: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for backend in report["backends"]:
+        for test in backend["tests"]:
+            counts = found.setdefault(test["contract"], {})
+            counts[test["outcome"]] = counts.get(test["outcome"], 0) + 1
+    return {name: dict(sorted(found[name].items())) for name in CONTRACTS if name in found}
 
 
 def _table(data: Mapping[str, Any], rows: Iterable[tuple[str, list[str]]]) -> str:
@@ -152,8 +213,12 @@ def main() -> None:
     """Make the page, or compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--modes", metavar="FOLDER", type=Path)
     parser.add_argument("reports", nargs="*", type=Path)
     arguments = parser.parse_args()
+    if arguments.modes is not None:
+        known = json.loads(MODES_DATA.read_text("utf-8")) if MODES_DATA.exists() else {}
+        MODES_DATA.write_text(text(modes_data(arguments.modes, known)), encoding="utf-8")
     data = json.loads(DATA.read_text("utf-8")) if DATA.exists() else {}
     found = condensed(json.loads(path.read_text("utf-8")) for path in arguments.reports)
     if arguments.check:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -293,9 +293,12 @@ def _fresh(make: Callable[[], Layer]) -> Callable[[Stage], Sequence[Layer]]:
     return lambda stage: (make(),)
 
 
-_ALL: Sequence[CatalogMode] = (
+#: The modes, by what they are about.
+GROUPS: Mapping[str, Sequence[CatalogMode]] = {
+    "As specified": (
     _mode("plain", "as the specification says", "Iceberg's own"),
-    # Keys.
+    ),
+    "Storage keys": (
     _made(
         "vended", "keys come with each table, for its own files, for an hour",
         "Lakekeeper, Polaris, Unity, R2",
@@ -320,7 +323,8 @@ _ALL: Sequence[CatalogMode] = (
         "signing", "offers to sign requests, though the profile has keys",
         "Lakekeeper without STS, Nessie", lambda stage: (stage.signing(),), on_s3=True,
     ),
-    # Dropping.
+    ),
+    "Dropping tables": (
     _mode("no-purge-403", "a purge is refused with 403", "Polaris", ways.NoPurge(403)),
     _mode("no-purge-400", "a purge is refused with 400", "Glue", ways.NoPurge(400)),
     _mode("must-purge", "a drop without purge is refused", "S3 Tables", ways.must_purge),
@@ -332,7 +336,8 @@ _ALL: Sequence[CatalogMode] = (
         "async-purge", "files of a dropped table go later", "Lakekeeper, R2",
         lambda stage: (stage.async_purge(),),
     ),
-    # What is seen.
+    ),
+    "What is seen": (
     _mode("hides", "403 for what is not there", "with authorization", ways.hides),
     _mode(
         "one-snapshot", "only the current snapshot is there; what is of others is not done",
@@ -343,7 +348,8 @@ _ALL: Sequence[CatalogMode] = (
         "later versions of Nessie", _fresh(lambda: ways.OneSnapshot(strict=True)),
     ),
     _mode("nulls", "every optional field may be null", "Lakekeeper up to 0.7", ways.nulls),
-    # Names and places.
+    ),
+    "Names and places": (
     _mode("any-case", "names that differ in case are one", "Lakekeeper, Glue", ways.AnyCase),
     _mode(
         "lower-case", "names in lower case only", "Glue, S3 Tables, Unity",
@@ -369,7 +375,8 @@ _ALL: Sequence[CatalogMode] = (
         "empty-location", "a new table's location is empty, below the warehouse, apart",
         "Polaris, Lakekeeper", lambda stage: (stage.locations(),),
     ),
-    # Commits.
+    ),
+    "Commits": (
     *(
         _mode(
             f"no-multi-table-{status}", f"a commit of several tables is answered {status}", who,
@@ -386,7 +393,8 @@ _ALL: Sequence[CatalogMode] = (
     _mode("small-bodies", "bodies of 2 MB at most", "Lakekeeper, gateways",
           ways.SmallBodies(2_000_000)),
     _made("slow", "answers late", "any", _fresh(lambda: ways.Slow(0.3))),
-    # Answers.
+    ),
+    "Answers that get lost or come late": (
     _made(
         "lost-answers", "500, 502, 503, 504 or nothing, after a change was made", "any",
         _fresh(lambda: ways.Sometimes(
@@ -407,7 +415,8 @@ _ALL: Sequence[CatalogMode] = (
         "expiring-tokens", "a token is good for a few requests", "with OAuth2",
         _fresh(lambda: ways.ExpiringTokens(7)),
     ),
-    # Catalogs.
+    ),
+    "Whole catalogs": (
     _made(
         "lakekeeper", "Lakekeeper 0.7 as it is installed", "Lakekeeper",
         lambda stage: _lakekeeper(stage, stage.signing()),
@@ -436,10 +445,16 @@ _ALL: Sequence[CatalogMode] = (
         "unity", "Unity Catalog", "Unity", _unity, profile=without_keys, on_s3=True, levels=1,
         whole=True, base="/api/2.1/unity-catalog/iceberg-rest",
     ),
-)  # fmt: skip
+    ),
+}  # fmt: skip
 
 #: The modes, by name.
-MODES = {mode.name: mode for mode in _ALL}
+MODES = {mode.name: mode for modes in GROUPS.values() for mode in modes}
+
+#: What the journey through a mode needs that is not there yet.
+MISSING = {
+    "s3tables": "tables are made in two steps only",
+}
 
 
 class ModedLake:
