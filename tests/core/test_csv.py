@@ -427,9 +427,29 @@ def test_line_ends_may_be_mixed(read: Files, end: str) -> None:
     assert read(f"a,b{end}1,2{end}3,4\n5,6\r\n7,8") == [(1, 2), (3, 4), (5, 6), (7, 8)]
 
 
-def test_a_row_that_is_too_long_is_refused(read: Files) -> None:
-    message = read.refused("t\n" + "x" * 2_100_000 + "\n")
-    assert "a.csv: a row has more than 2,000,000 bytes; shorten it" in message
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("mode", ["fail", "skip", "null"])
+def test_rows_may_be_of_any_length(read: Files, encoding: str, mode: str) -> None:
+    long = "é" * 1_500_000
+    bad = "" if mode == "fail" else "x,short\n"
+    text = f'id,text\n1,{long}\n{bad}2,"a\n{long}"\n3,last\n'
+    found = read(text.encode(encoding), {"id": "integer"}, encoding=encoding, on_bad_rows=mode)
+    kept = [(None, "short")] if mode == "null" else []
+    assert found == [(1, long), *kept, (2, f"a\n{long}"), (3, "last")]
+
+
+def test_a_long_row_hides_no_mistake(read: Files) -> None:
+    long = "x" * 2_100_000
+    with pytest.raises(EngineError, match=r"a\.csv, line 3: a quote is not closed"):
+        read(f'id,text\n1,a\n2,"{long}\n3,b\n')
+    with pytest.raises(EngineError, match=r"a\.csv, line 3: 1 column, where the header has 2"):
+        read(f"id,text\n1,{long}\n2\n")
+    with pytest.raises(EngineError, match=r"a\.csv, line 3: column 'id': 'x' is no integer"):
+        read(f"id,text\n1,{long}\nx,b\n", {"id": "integer"})
+    assert read({"a.csv": f"id,text\n1,{long}\n", "b.csv": "id,text\n2.5,b\n"}) == [
+        (1, long),
+        (2.5, "b"),
+    ]
 
 
 def test_mistakes_in_params_are_named(read: Files) -> None:

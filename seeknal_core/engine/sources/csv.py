@@ -33,7 +33,7 @@ _SAMPLE_ROWS = 8_192
 _MARK = "seeknal: bad value in "
 _MARKED = re.compile(re.escape(_MARK) + r"(\d+):")
 _MIXED_LINE_ENDS = "reached an invalid state"
-_TRIES = 4
+_TRIES = 5
 
 
 @attrs.frozen(kw_only=True)
@@ -106,12 +106,18 @@ class _Reader:
                         # The copy of many files names none of them.
                         merges = False
                         continue
+                    if csv_errors.is_too_long(error) and not any(p.longest for p in parts):
+                        parts = csv_errors.measured(self._reading, parts)
+                        continue
                     again = _MIXED_LINE_ENDS in str(error)
                     ragged = skips and csv_errors.is_ragged(error)
                     if not again and not ragged:
                         raise csv_errors.unreadable(self._reading, parts, error) from None
                     parts = [
-                        copied(self._reading, part.look, self._folder, drop_ragged=ragged)
+                        attrs.evolve(
+                            copied(self._reading, part.look, self._folder, drop_ragged=ragged),
+                            longest=part.longest,
+                        )
                         for part in parts
                     ]
             raise EngineError(f"{self._reading.source.id}: the files cannot be read as CSV")

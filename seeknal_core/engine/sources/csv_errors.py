@@ -20,6 +20,9 @@ from seeknal_core.formats.declared import DeclaredType
 #: How many bad rows are shown.
 _SHOWN = 3
 _OTHER_COLUMNS = "Expected Number of Columns"
+_TOO_LONG = "Maximum line size"
+#: The longest row, in bytes, that DuckDB takes unless it is told, and that is read at all.
+_MOSTLY_LONGEST, _LONGEST = 2_000_000, 1_000_000_000
 
 
 class Checked(Protocol):
@@ -76,6 +79,42 @@ def is_ragged(error: duckdb.Error) -> bool:
     return _OTHER_COLUMNS in str(error)
 
 
+def is_too_long(error: duckdb.Error) -> bool:
+    """Tell whether DuckDB stopped at a row of more bytes than it takes unless it is told."""
+    return _TOO_LONG in str(error)
+
+
+def measured(reading: Reading, parts: Sequence[Part]) -> list[Part]:
+    """Return parts that tell DuckDB how long their longest row is.
+
+    Raises:
+        EngineError: with the line of a quote that is not closed, or of a row that is longer
+            than any may be.
+    """
+    longest = _MOSTLY_LONGEST
+    for part in parts:
+        look = part.look
+        splitter = Splitter(look.dialect)
+        try:
+            with open_text(look.path, look.encoding) as lines:
+                for record in splitter.records(lines):
+                    if record.is_open:
+                        raise unclosed_quote(reading, look.path, record.line)
+                    text = record.text
+                    size = len(text) if text.isascii() else len(text.encode())
+                    if size > _LONGEST:
+                        raise reading.error(
+                            look.path,
+                            f"a row has more than {_LONGEST:,} bytes",
+                            "shorten it, or write params.quote ('' for none)",
+                            line=record.line,
+                        )
+                    longest = max(longest, size)
+        except UnicodeError:
+            raise not_encoded(reading, look.path, look.encoding) from None
+    return [attrs.evolve(part, longest=longest) for part in parts]
+
+
 def unreadable(reading: Reading, parts: Sequence[Part], error: duckdb.Error) -> EngineError:
     """Return DuckDB's error about a file's form, with the line found anew.
 
@@ -107,12 +146,6 @@ def unreadable(reading: Reading, parts: Sequence[Part], error: duckdb.Error) -> 
                     )
     except UnicodeError:
         return not_encoded(reading, look.path, look.encoding)
-    if "Maximum line size" in found:
-        return reading.error(
-            look.path,
-            "a row has more than 2,000,000 bytes",
-            "shorten it, or write params.quote ('' for none)",
-        )
     kept = [
         line.strip()
         for line in found.partition(": ")[2].splitlines()

@@ -21,9 +21,11 @@ from seeknal_core.engine.sources.csv_records import Dialect, Splitter, UnclosedQ
 from seeknal_core.engine.sources.reading import Reading
 from seeknal_core.formats import CsvParams
 
-#: A text that no file holds, for no text at all being NULL.
 #: So many files of at most so many bytes are read as one.
 _MANY, _SMALL_BYTES = 64, 65_536
+#: Room for the line's end.
+_MARGIN = 16
+#: A text that no file holds, for no text at all being NULL.
 _NO_NULL = "\x00\x01seeknal\x01\x00"
 
 
@@ -32,13 +34,15 @@ class Part:
     """A file and what is read of it: the file itself or a copy of its rows.
 
     ``dropped`` are the lines that the copy lacks because their records have another number of
-    columns.
+    columns. ``longest`` is the bytes of its longest row, where that is more than DuckDB takes
+    unless it is told; else 0.
     """
 
     look: Look
     path: Path
     skip: int
     dropped: tuple[int, ...] = ()
+    longest: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +96,7 @@ def make_table(
             # Beyond twice as many files as threads DuckDB reads each by one thread, and then
             # says nothing of a quote that is not closed: the rest of the file is gone.
             scans = [
-                _scan([part.path for part in some], len(columns), dialect, skip, params)
+                _scan(some, len(columns), dialect, skip, params)
                 for some in _batches(alike, 2 * threads)
             ]
         selects += [f"SELECT {values}, _file FROM {scan}" for scan in scans]
@@ -103,7 +107,21 @@ def _form(part: Part) -> tuple[tuple[str, ...], Dialect, int]:
     return tuple(name.casefold() for name in part.look.names), part.look.dialect, part.skip
 
 
-def _scan(files: Sequence[Path], width: int, dialect: Dialect, skip: int, params: CsvParams) -> str:
+def _scan(parts: Sequence[Part], width: int, dialect: Dialect, skip: int, params: CsvParams) -> str:
+    longest = max(part.longest for part in parts)
+    paths = [part.path for part in parts]
+    return _scan_files(paths, width, dialect, skip, params, longest=longest)
+
+
+def _scan_files(
+    files: Sequence[Path],
+    width: int,
+    dialect: Dialect,
+    skip: int,
+    params: CsvParams,
+    *,
+    longest: int = 0,
+) -> str:
     nulls = ("",) if params.null is None else params.null or (_NO_NULL,)
     columns = ", ".join(f"c{index}: 'VARCHAR'" for index in range(width))
     arguments = [
@@ -121,6 +139,9 @@ def _scan(files: Sequence[Path], width: int, dialect: Dialect, skip: int, params
         "allow_quoted_nulls = false",
         f"columns = {{{columns}}}",
     ]
+    if longest:
+        # The size of its buffers follows from it.
+        arguments.append(f"max_line_size = {longest + _MARGIN}")
     return f"read_csv({', '.join(arguments)})"
 
 
@@ -166,7 +187,7 @@ def _merged(parts: Sequence[Part], target: Path, width: int, params: CsvParams) 
             start = quote + str(number).encode() + quote + delimiter
             out.writelines(start + line + b"\n" for line in lines if line or width == 1)
     files = quoting.texts(str(part.path) for part in parts)
-    scan = _scan([target], width + 1, dialect, 0, params)
+    scan = _scan_files([target], width + 1, dialect, 0, params)
     columns = ", ".join(f"c{index + 1} AS c{index}" for index in range(width))
     return f"(SELECT {columns}, list_extract({files}, c0::INTEGER) AS _file FROM {scan})"
 
