@@ -57,7 +57,7 @@ class TargetOutcome:
     """A target's end.
 
     ``rows_written`` and ``rows_after`` are the store's own counts; ``reason`` is
-    why it was written or not; ``detail`` is the error.
+    why it was written or not; ``detail`` is the error, whose family is ``error``.
     """
 
     key: str
@@ -72,6 +72,7 @@ class TargetOutcome:
     seconds: float = 0.0
     detail: str = ""
     hint: str = ""
+    error: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +93,7 @@ class RunReport:
         """The exit code of the command (``environments.md`` 8)."""
         if self.interrupted:
             return Interrupted.exit_code
-        if any(node.error == DamagedSource.__name__ for node in self.nodes):
+        if any(each.error == DamagedSource.__name__ for each in (*self.nodes, *self.targets)):
             return DamagedSource.exit_code
         if self.failed:
             return 1

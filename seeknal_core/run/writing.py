@@ -241,6 +241,7 @@ class Writer:
             seconds=time.monotonic() - started,
             detail=redact(str(error)),
             hint=redact(error.hint),
+            error="" if stopped else type(error).__name__,
         )
 
     def _refresh(self, check: TargetCheck, held: TargetRecord | None, content_key: str) -> None:

@@ -93,6 +93,23 @@ def test_an_unselected_source_that_was_damaged_ends_with_4_and_the_command(
     seeknal("run", "--select", "transform.totals")
 
 
+def test_a_target_that_only_a_damaged_source_could_bring_back_ends_with_4(
+    project: Path, seeknal: Cli
+) -> None:
+    big(project, 1)
+    seeknal("run")
+    before = totals(project)
+    for node in ("transform.big", "transform.totals", "source.orders"):
+        flip(project, node)
+    again = ("run", "--select", "transform.big", "--full-refresh", "--yes")
+    ended = seeknal(*again, code=4)
+    assert "source.orders were damaged" in ended.said
+    assert totals(project) == before
+    seeknal("run", "--select", "source.orders")
+    seeknal(*again)
+    assert totals(project) == before
+
+
 def test_an_environment_takes_no_damaged_source_of_its_base(project: Path, seeknal: Cli) -> None:
     seeknal("run")
     big(project, 1)
