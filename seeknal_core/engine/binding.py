@@ -138,8 +138,14 @@ def _wrong(
     candidates = re.findall(r'"([^"]+)"', listed[1]) if listed else []
     candidates = [one.rpartition(".")[2] for one in candidates]
     candidates += [own for columns in inputs.values() for own, _ in columns or ()]
-    return EngineError(
-        f"there is no column {name!r}",
-        nearest(name, candidates) or f"the inputs are {', '.join(inputs)}",
-        line=line,
+    having = [
+        id
+        for id, columns in inputs.items()
+        if name.casefold() in {own.casefold() for own, _ in columns or ()}
+    ]
+    hint = (
+        f"it is a column of {' and '.join(having)}, and not of what this part of the SQL reads"
+        if having
+        else nearest(name, candidates) or f"the inputs are {', '.join(inputs)}"
     )
+    return EngineError(f"there is no column {name!r}", hint, line=line)

@@ -71,6 +71,20 @@ def test_an_ambiguous_name_or_the_own_one_is_no_input(seeknal: Cli) -> None:
     seeknal("check")
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM (SELECT * EXCLUDE (day) FROM source.orders) WHERE day > '2024'",
+        "WITH c AS (SELECT id FROM source.orders) SELECT c.day FROM c",
+        "SELECT x.day FROM source.orders JOIN (SELECT 1 AS id) AS x USING (id)",
+    ],
+)
+def test_a_column_that_is_left_out_is_not_advised(seeknal: Cli, sql: str) -> None:
+    transform(seeknal.cwd, "t", sql)
+    found = seeknal("check", code=2).err
+    assert "there is no column 'day'; it is a column of source.orders, and not of" in found
+
+
 def test_check_names_unknown_tables_and_columns_with_line_and_nearest(seeknal: Cli) -> None:
     root = seeknal.cwd
     transform(root, "a", "SELECT id,\n  amont\nFROM orders")
