@@ -24,6 +24,7 @@ from seeknal_core.cli.render import (
     render_report,
     status_of,
 )
+from seeknal_core.environments.notes import refuse_publishing
 from seeknal_core.run.execute import Options
 from seeknal_core.run.replacing import Replaced
 from seeknal_core.run.report import RunReport
@@ -129,7 +130,9 @@ def run(
                 with paused(reporter):
                     confirm_replacing(tables, yes=yes)
 
-            report = run_project(session, attrs.evolve(wanted, confirm=confirm), reporter)
+            report = run_project(
+                session, attrs.evolve(wanted, confirm=confirm, refuse=refuse_publishing), reporter
+            )
         if as_json:
             text = json.dumps(report_as_mapping(report), ensure_ascii=False, indent=2)
             click.echo(redact(text), file=output)

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from seeknal_core.dispatch import ResolvedTarget
+from seeknal_core.environments import notes
 from seeknal_core.environments.finishing import drop_removed
 from seeknal_core.environments.plan import Action, Plan, Writing, load_plan
 from seeknal_core.environments.planning import PlanRequest, bindings_of, make_plan
@@ -102,7 +103,9 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
         scope = _scope(session, plan, taken)
 
         def check() -> Mapping[str, TargetCheck]:
-            checks = check_targets(session, _to_write(plan, bindings))
+            wanted = _to_write(plan, bindings)
+            notes.refuse_publishing(session, wanted)
+            checks = check_targets(session, wanted)
             others = other_records(session)
             guard(session, checks, others, allow_production=request.allow_production_targets)
             return look(session, checks, record, exact=request.exact)

@@ -10,15 +10,16 @@ published; the document says which tables belong together and what was staged.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
 
+from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.environments import promotion as promotions
 from seeknal_core.environments.promotion import Promotion, Step
-from seeknal_core.errors import EnvironmentStateError, SeeknalError, StateError
+from seeknal_core.errors import BackendError, EnvironmentStateError, SeeknalError, StateError
 from seeknal_core.run.session import Session, bind
 from seeknal_core.state.files import fields_of, to_json
 from seeknal_core.types import Connection, PromotionNote
@@ -99,10 +100,13 @@ def _keepers_of(session: Session, promotion: Promotion) -> Iterator[Connection]:
             yield connection
 
 
-def unknown(session: Session) -> list[Found]:
+def unknown(session: Session, keepers: Iterable[Connection] | None = None) -> list[Found]:
     """List what the stores remember of promotions into this environment and the state doesn't.
 
     The farthest document of each promotion, oldest first. Backends must be loaded.
+
+    Args:
+        keepers: the connections to ask; None for those of all of the environment's targets.
 
     Raises:
         BackendError: a store does not answer.
@@ -117,7 +121,7 @@ def unknown(session: Session) -> list[Found]:
     }
     steps = list(Step)
     found_by_id: dict[str, Found] = {}
-    for connection in _keepers(session):
+    for connection in _keepers(session) if keepers is None else keepers:
         for note in session.dispatcher.list_promotions(session.context, connection):
             if note.promotion in known:
                 continue
@@ -170,10 +174,43 @@ def refuse_unknown(session: Session) -> None:
     """
     for found in unknown(session):
         if not found.is_over:
-            raise EnvironmentStateError(
-                found.sentence,
-                f"wait for it; where its machine or folder is gone: {recover_command(session)}",
-            )
+            raise _unfinished(session, found)
+
+
+def refuse_publishing(session: Session, targets: Sequence[ResolvedTarget]) -> None:
+    """Refuse to write while another folder publishes into this environment, or died at it.
+
+    What is only staged was published nowhere: writing makes it stale, and harms nothing.
+
+    Args:
+        targets: what is to be written. Their stores are asked, and those of all targets
+            where this folder records none: it may stand for one that is lost.
+
+    Raises:
+        EnvironmentStateError: with what to do if the other folder is gone.
+        StateError: a document can't be read.
+    """
+    keepers = {each.connection.name: each.connection for each in targets}
+    record = session.state.load(session.environment.name)
+    if targets and (record is None or not record.targets):
+        keepers |= {each.name: each for each in _keepers(session)}
+    for connection in keepers.values():
+        if not session.dispatcher.supports(connection.type, _HOOK):
+            continue
+        try:
+            found = unknown(session, [connection])
+        except BackendError:
+            continue  # Whatever is to be written there says so itself.
+        for each in found:
+            if not each.is_over and each.promotion.step is not Step.STAGING:
+                raise _unfinished(session, each)
+
+
+def _unfinished(session: Session, found: Found) -> EnvironmentStateError:
+    return EnvironmentStateError(
+        found.sentence,
+        f"wait for it; where its machine or folder is gone: {recover_command(session)}",
+    )
 
 
 def recover_command(session: Session) -> str:

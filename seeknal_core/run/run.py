@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import attrs
 
+from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.errors import (
     CollisionRefused,
     PromotionInterrupted,
@@ -27,13 +28,16 @@ from seeknal_core.run.targets import TargetCheck, check_targets, guard
 from seeknal_core.state.manifest import load_manifest, save_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 
+#: Raises an error where something stands against writing these targets.
+Refuse = Callable[[Session, Sequence[ResolvedTarget]], None]
+
 
 @attrs.frozen(kw_only=True)
 class RunRequest:
     """What ``seeknal run`` was asked for.
 
-    ``exact`` looks at every target's rows. ``confirm`` hears of the tables that lose rows
-    to a full refresh, before anything is written; None asks nobody.
+    ``exact`` looks at every target's rows. ``refuse`` hears of the targets, and ``confirm`` of
+    the tables that lose rows to a full refresh, before anything is written; None asks nobody.
     """
 
     select: Sequence[str] = ()
@@ -44,6 +48,7 @@ class RunRequest:
     allow_production_targets: bool = False
     exact: bool = False
     confirm: Confirm | None = None
+    refuse: Refuse | None = None
 
 
 def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
@@ -86,6 +91,8 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
         refuse_shared_prefix(session)
 
         def check() -> Mapping[str, TargetCheck]:
+            if request.refuse is not None:
+                request.refuse(session, chosen)
             checks = check_targets(session, chosen)
             others = other_records(session)
             guard(session, checks, others, allow_production=request.allow_production_targets)

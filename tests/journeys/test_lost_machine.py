@@ -51,6 +51,9 @@ def test_a_rollback_of_a_lost_folder_is_finished(shop: Shop) -> None:
         SEEKNAL_KILL_AT="after:1",
     )
     shutil.rmtree(shop.root / "target")
+    before = shop.seen()
+    assert "a rollback of 'dev' into 'prod'" in shop.seeknal("run", code=3).said
+    assert shop.seen() == before
     said = shop.seeknal("state", "recover", code=5).said
     assert "rollback of 'prod'" in said
     shop.seeknal("env", "rollback", "prod")
@@ -61,8 +64,15 @@ def test_a_rollback_of_a_lost_folder_is_finished(shop: Shop) -> None:
 def test_a_promotion_that_another_folder_began_is_not_overtaken(shop: Shop) -> None:
     lose(shop, "lake published", "env", "promote", "dev")
     shop.seeknal("run", "--env", "dev")
-    said = shop.promote("--force", code=3).said
-    assert "seeknal state recover" in said
+    before = shop.seen()
+    for command in (
+        ("env", "promote", "dev", "--force"),
+        ("run",),
+        ("run", "--full-refresh", "--yes"),
+        ("run", "--select", "source.orders+"),
+    ):
+        assert "seeknal state recover" in shop.seeknal(*command, code=3).said
+    assert shop.seen() == before
 
 
 def test_the_way_from_a_recovered_folder_to_the_next_promotion_is_no_circle(shop: Shop) -> None:

@@ -28,6 +28,9 @@ def finished_elsewhere(shop: Shop, point: str, way: str) -> None:
     lose(shop, point, "env", "promote", "dev")
     said = shop.seeknal("env", "status", "prod", code=5).said
     assert "promotion of 'dev' into 'prod'" in said and "seeknal state recover" in said
+    if point != "staging":
+        # A run would write over what has to be finished or undone.
+        assert "seeknal state recover" in shop.seeknal("run", code=3).said
     said = shop.seeknal("state", "recover", code=5).said
     assert "seeknal env promote dev prod --resume (or --abort)" in said
     shop.seeknal("run", code=5)
