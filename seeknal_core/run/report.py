@@ -93,7 +93,8 @@ class RunReport:
         """The exit code of the command (``environments.md`` 8)."""
         if self.interrupted:
             return Interrupted.exit_code
-        if any(each.error == DamagedSource.__name__ for each in (*self.nodes, *self.targets)):
+        errors = [*(node.error for node in self.nodes), *(each.error for each in self.targets)]
+        if DamagedSource.__name__ in errors:
             return DamagedSource.exit_code
         if self.failed:
             return 1
