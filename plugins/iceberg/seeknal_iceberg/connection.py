@@ -9,6 +9,7 @@ knows; its keys are pyiceberg's properties
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -19,9 +20,12 @@ import attrs
 from seeknal_core.errors import OptionError, Problem
 from seeknal_core.structure import Mistake, nearest, structure
 from seeknal_core.types import Connection, ConnectionSpec, Secret
+from seeknal_iceberg import older
 
 #: Catalogs of pyiceberg 0.12 that this backend opens, by their ``type``.
 CATALOG_TYPES = ("rest", "sql", "glue", "hive", "dynamodb", "bigquery")
+
+log = logging.getLogger("seeknal")
 
 _SECRET = re.compile(
     r"token|secret|password|passwd|credential|private|access-key|account-key|\bkey\b|sas",
@@ -139,7 +143,8 @@ def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
         OptionError: with all mistakes.
     """
     options = structure(spec.options, IcebergOptions)
-    if options.catalog is None and options.catalog_uri is None:
+    nowhere = options.catalog is None and options.catalog_uri is None
+    if nowhere and (options.warehouse or not older.variables().get("uri")):
         return _embedded(spec, options, project_root)
     raw = dict(options.catalog or {})
     for key, value in (("uri", options.catalog_uri), ("warehouse", options.warehouse)):
@@ -150,6 +155,7 @@ def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
     verify: bool | str = _verify(flat.pop("verify_tls", True), problems)
     if "bearer_token" in flat:
         flat.setdefault("token", flat.pop("bearer_token"))
+    _add_older(spec.name, flat)
     kind = _catalog_type(flat, problems)
     if problems:
         raise OptionError(problems)
@@ -179,6 +185,24 @@ def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
             for key, value in sorted(properties.items())
         ),
     )
+
+
+def _add_older(name: str, flat: dict[str, object]) -> None:
+    """Add to a REST catalog what it lacks and variables of older projects say."""
+    uri = str(flat.get("uri", ""))
+    if flat.get("type", "rest") != "rest" or (uri and not uri.startswith("http")):
+        return
+    added, used = older.defaults(flat)
+    flat.update(added)
+    if used:
+        log.warning(
+            "connections.%s: %s %s read from the environment, as older projects have it: write "
+            "%s into the profile's catalog",
+            name,
+            ", ".join(used),
+            "is" if len(used) == 1 else "are",
+            ", ".join(added),
+        )
 
 
 def _embedded(
