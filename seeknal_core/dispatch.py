@@ -660,12 +660,18 @@ class Dispatcher:
             dry_run=dry_run,
         )
 
-    def check_connection(self, context: ExecutionContext, connection: Connection) -> str:
-        """Try a connection; say what answered."""
+    def check_connection(
+        self, context: ExecutionContext, connection: Connection, write: bool = False
+    ) -> str:
+        """Try a connection, also by writing to it where that is wished; say what answered."""
         if not self.supports(connection.type, "check_connection"):
             return "not tried: the backend has no check"
         return self._calls.call(
-            connection.type, "check_connection", str, context=context.connected(connection)
+            connection.type,
+            "check_connection",
+            str,
+            context=context.connected(connection),
+            write=write,
         )
 
     def _only_connection(

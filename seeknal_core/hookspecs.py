@@ -645,10 +645,15 @@ def forget_promotion(context: ExecutionContext, promotion: str) -> bool:
 
 
 @hookspec(firstresult=True)
-def check_connection(context: ExecutionContext) -> str:
+def check_connection(context: ExecutionContext, write: bool) -> str:
     """Try ``context.connection`` and say in a few words what answered.
 
-    Optional. Called by ``seeknal check --connections``. Changes nothing in the store.
+    Optional. Called by ``seeknal check --connections``. What comes after the first line is
+    shown below it. A plugin that has nothing to write for a trial leaves `write` out.
+
+    Args:
+        write: make something of its own in the store and remove it again, to find out what
+            is allowed (``--write``); otherwise nothing in the store is changed.
 
     Raises:
         BackendError: it does not answer, or refuses; with the mend as hint.

@@ -18,6 +18,9 @@ from seeknal_core.types import redact
 @click.command()
 @environment_options
 @click.option("--connections", is_flag=True, help="Try each connection and say what answered.")
+@click.option(
+    "--write", is_flag=True, help="With --connections: make and drop a table in each catalog, too."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
 def check(
@@ -27,6 +30,7 @@ def check(
     variables: Mapping[str, object],
     ignore_unsupported: bool,
     connections: bool,
+    write: bool,
     as_json: bool,
 ) -> int:
     """Find every mistake without running anything.
@@ -34,6 +38,8 @@ def check(
     Parses and validates the project, the profile, all SQL and all options.
     Connects to nothing, unless --connections asks for it.
     """
+    if write and not connections:
+        raise click.UsageError("--write goes with --connections")
     request = request_from(
         context,
         environment=environment,
@@ -45,7 +51,7 @@ def check(
         result = check_project(session)
         if session.target_folder.exists():
             session.save_caches()
-        tried = check_connections(session) if connections else ()
+        tried = check_connections(session, write) if connections else ()
         if as_json:
             document = {
                 "environment": session.environment.name,
@@ -71,7 +77,10 @@ def check(
 
 def _show(one: ConnectionCheck) -> None:
     if one.answered:
-        click.echo(redact(f"connection {one.name} ({one.type}): {one.said}"))
+        first, *more = redact(one.said).splitlines() or [""]
+        click.echo(f"connection {one.name} ({one.type}): {first}")
+        for line in more:
+            click.echo(f"  {line}")
     else:
         click.echo(redact(f"connection {one.name} ({one.type}): failed: {one.said}"), err=True)
         if one.hint:

@@ -128,14 +128,18 @@ def _path_problems(session: Session) -> list[Problem]:
     return problems
 
 
-def check_connections(session: Session) -> tuple[ConnectionCheck, ...]:
-    """Try every connection of the profile, one after the other."""
+def check_connections(session: Session, write: bool = False) -> tuple[ConnectionCheck, ...]:
+    """Try every connection of the profile, one after the other.
+
+    Args:
+        write: also make something in each store, and remove it again.
+    """
     results: list[ConnectionCheck] = []
     for name, spec in session.profile.connections.items():
         try:
             session.dispatcher.host.load_backends([spec.type])
             connection = session.dispatcher.resolve_profile(session.context, spec)
-            said = session.dispatcher.check_connection(session.context, connection)
+            said = session.dispatcher.check_connection(session.context, connection, write)
         except SeeknalError as error:
             # The usual hint of an unreachable store is this very command.
             hint = error.hint

@@ -222,6 +222,11 @@ def known_io(catalog: Catalog, location: str) -> FileIO | None:
     return load_file_io(dict(catalog.properties), location)
 
 
+def is_sql(connection: IcebergConnection) -> bool:
+    """Tell whether the catalog is a database that this process works with itself."""
+    return connection.catalog_type == "sql"
+
+
 def root_of(folder: str) -> str:
     """Return a table's location from that of a folder in which a write puts files."""
     for mark in ("/data/seeknal-", "/metadata"):

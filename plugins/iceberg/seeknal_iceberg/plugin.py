@@ -35,10 +35,12 @@ from seeknal_core.types import (
     WriteResult,
 )
 from seeknal_iceberg import connection as connections
-from seeknal_iceberg import limits, naming
+from seeknal_iceberg import isolation, limits, naming
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+isolation.isolate()
 
 #: The version of the hook contract that this plugin was written for.
 SEEKNAL_HOOK_API = 1
@@ -201,8 +203,8 @@ def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool)
 
 
 @hookimpl
-def check_connection(context: ExecutionContext) -> str:
-    """List a catalog's namespaces and say what answered; see `read.check`."""
-    from seeknal_iceberg import read
+def check_connection(context: ExecutionContext, write: bool = False) -> str:
+    """Walk a catalog and say what answered; see `checking.check`."""
+    from seeknal_iceberg import checking
 
-    return read.check(context)
+    return checking.check(context, write)

@@ -255,21 +255,3 @@ def inspect(context: ExecutionContext, target: Target) -> TargetState:
         mark=mark_of(table.metadata),
         notes=capabilities.of(context).sentences(),
     )
-
-
-def check(context: ExecutionContext) -> str:
-    """Ask the catalog for its namespaces.
-
-    Raises:
-        BackendError: it does not answer, or refuses.
-    """
-    connection = catalogs.of(context)
-    if catalogs.absent(connection):
-        return f"embedded catalog, made on first write at {connection.sqlite_file}"
-    catalog = catalogs.open_catalog(context)
-    with translating(connection):
-        namespaces = len(catalog.list_namespaces())
-        can = capabilities.of(context)
-    kind = "embedded" if connection.embedded else connection.catalog_type
-    counted = f"{kind} catalog, {namespaces} namespace{'' if namespaces == 1 else 's'}"
-    return "; ".join([counted, *can.sentences()])

@@ -91,6 +91,7 @@ class Shared:
     tokens: AuthManager | None = None
     #: The way to the files of tables that are being made, or were dropped, by location.
     places: dict[str, FileIO] = attrs.field(factory=dict)
+    leases: dict[str, Lease] = attrs.field(factory=dict)
 
 
 class BaseRestCatalog(RestCatalog):
@@ -312,7 +313,9 @@ class BaseRestCatalog(RestCatalog):
         )
 
     def _lease(self, response: TableResponse, renew: Any) -> Lease:
-        return Lease(self.profile, self.offered, _offer_of(response), renew)
+        lease = Lease(self.profile, self.offered, _offer_of(response), renew)
+        self._shared.leases[response.metadata.location.rstrip("/")] = lease
+        return lease
 
     def _asked_offer(self, identifier: tuple[str, ...]) -> Offer:
         """Ask for a table's keys: for them alone where the catalog can, else with the table."""
@@ -342,6 +345,14 @@ class BaseRestCatalog(RestCatalog):
         """Ask for the keys of a table that is not there, by beginning to make it at its place."""
         schema = Schema(NestedField(1, "id", LongType(), required=False))
         return _offer_of(self._create_table(identifier, schema, location, stage_create=True))
+
+    def access_of(self, table: Table) -> accesses.Access | None:
+        """Return how a table's files are opened; None where the profile's own class does."""
+        if "py-io-impl" in self.profile:
+            return None
+        with self._shared.lock:
+            lease = self._shared.leases.get(table.metadata.location.rstrip("/"))
+        return lease.at(table.metadata.location)[0] if lease is not None else None
 
     def known_io(self, location: str) -> FileIO | None:
         """Return the way to files at a location that this command knows without asking."""

@@ -90,6 +90,10 @@ class ClientCredentials(AuthManager):
             self._sent.token = self._token
             return f"Bearer {self._token}"
 
+    def describe(self) -> str:
+        """Say where tokens come from."""
+        return f"from {self._uri}"
+
     def renew(self) -> None:
         """Get another token, the one that this thread sent being refused."""
         with self._lock:

@@ -1,0 +1,220 @@
+"""Walk a catalog for ``seeknal check --connections``: what answers, and what is allowed."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import pyarrow as pa
+from pyiceberg.exceptions import NoSuchNamespaceError
+from pyiceberg.types import LongType, NestedField
+
+from seeknal_core.errors import BackendError, NamespaceRefused, SeeknalError, WriteRefused
+from seeknal_core.types import ExecutionContext
+from seeknal_iceberg import access, capabilities, dropping, ledger
+from seeknal_iceberg import catalog as catalogs
+from seeknal_iceberg.failures import is_no, sentence, translate, translating
+from seeknal_iceberg.naming import quote
+from seeknal_iceberg.rest import PatientRestCatalog
+from seeknal_iceberg.rest_tokens import ClientCredentials, NoToken
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+    from seeknal_iceberg.connection import IcebergConnection
+
+T = TypeVar("T")
+
+#: Namespaces whose tables are listed for one to look at.
+_NAMESPACES = 5
+
+
+def check(context: ExecutionContext, write: bool = False) -> str:
+    """Walk the catalog of the call's connection and say what was found, a line each.
+
+    Args:
+        write: also make a table in a namespace of its own, read it, and drop both.
+
+    Raises:
+        BackendError: it does not answer, or refuses what every command needs.
+    """
+    connection = catalogs.of(context)
+    if catalogs.absent(connection) and not write:
+        return f"embedded catalog, made on first write at {connection.sqlite_file}"
+    catalog = catalogs.open_catalog(context)
+    with translating(connection):
+        namespaces = catalog.list_namespaces()
+        can = capabilities.of(context)
+    kind = "embedded" if connection.embedded else connection.catalog_type
+    many = len(namespaces)
+    lines = [f"{kind} catalog, {many} namespace{'' if many == 1 else 's'}"]
+    if isinstance(catalog, PatientRestCatalog):
+        lines += _rest(catalog)
+        found = _any_table(catalog, namespaces)
+        lines.append(_keys(catalog, found))
+        if found is not None:
+            lines += _files(connection, found)
+    lines += can.sentences()
+    if write:
+        lines += _Trial(context, catalog).run()
+    return "\n".join(lines)
+
+
+def _rest(catalog: PatientRestCatalog) -> Iterator[str]:
+    address = catalog.uri.rstrip("/")
+    prefix = str(catalog.properties.get("prefix", ""))
+    yield f"configuration: {address}/v1/config" + (f", prefix {prefix}" if prefix else "")
+    manager = catalog._auth_manager
+    if isinstance(manager, ClientCredentials):
+        yield f"token: {manager.describe()}"
+    elif str(catalog.properties.get("rest.sigv4-enabled", "")).lower() == "true":
+        yield "token: none; requests are signed for AWS"
+    else:
+        yield "token: none" if isinstance(manager, NoToken) else "token: accepted"
+
+
+def _any_table(catalog: Catalog, namespaces: list[tuple[str, ...]]) -> Table | None:
+    for levels in namespaces[:_NAMESPACES]:
+        # Others' namespaces may be closed to this user.
+        with contextlib.suppress(Exception):
+            for parts in catalog.list_tables(levels)[:1]:
+                return catalogs.load(catalog, tuple(parts))
+    return None
+
+
+def _files(connection: IcebergConnection, table: Table) -> Iterator[str]:
+    name = quote(table.name())
+    try:
+        there = table.io.new_input(table.metadata_location).exists()
+    # Whatever the storage says.
+    except Exception as error:
+        known = error if isinstance(error, SeeknalError) else translate(error, connection, name)
+        if known is None:
+            raise
+        yield f"storage: the files of {name} can't be read: {known}"
+        if known.hint:
+            yield f"  {known.hint}"
+        return
+    yield f"storage: the files of {name} " + ("can be read" if there else "are gone")
+
+
+def _keys(catalog: PatientRestCatalog, table: Table | None) -> str:
+    """Say whose keys open files."""
+    if access.has_keys(catalog.profile):
+        return "keys: those of the profile"
+    if table is None:
+        return "keys: asked for with each table; there is no table yet to ask for"
+    found = catalog.access_of(table)
+    if found is None:
+        return "keys: those of py-io-impl"
+    if found.vended:
+        return "keys: they come from the catalog with each table"
+    if found.signed_only:
+        return "keys: none; the catalog offers remote signing only, which can't write"
+    return "keys: AWS's own (AWS_*)"
+
+
+class _Trial:
+    """A namespace and a table that are made, read and dropped."""
+
+    def __init__(self, context: ExecutionContext, catalog: Catalog) -> None:
+        self._context, self._catalog = context, catalog
+        self._connection = catalogs.of(context)
+        self._levels = (f"seeknal_check_{uuid.uuid4().hex[:8]}",)
+        self._parts = (*self._levels, "probe")
+
+    def run(self) -> list[str]:
+        """Do it, and say what worked.
+
+        Raises:
+            WriteRefused, BackendError: a right is missing, by name, or it fails.
+        """
+        lines: list[str] = []
+        made = self._step("create a namespace", self._make_namespace)
+        try:
+            table = self._step("create a table and write to it", self._make_table)
+            try:
+                self._step("read a table", lambda: self._read(table))
+                lines.append("write: a namespace and a table were made, read and dropped")
+                if self._folds():
+                    capabilities.learn(self._context, folds_case=True)
+                    lines.append("names: those that differ only in case are one")
+            finally:
+                self._step("drop a table", self._drop)
+        finally:
+            if made:
+                lines += self._drop_namespace()
+        purges = capabilities.of(self._context).purges
+        if purges is False:
+            lines.append("purge: refused; dropped tables lose the files that Seeknal wrote")
+        elif not catalogs.is_sql(self._connection):
+            lines.append("purge: the catalog takes it over to delete a dropped table's files")
+        return lines
+
+    def _step(self, what: str, action: Callable[[], T]) -> T:
+        name = quote(self._parts)
+        try:
+            with translating(self._connection, name):
+                return action()
+        except (WriteRefused, NamespaceRefused) as error:
+            raise self._refused(what, str(error)) from error
+
+    def _refused(self, what: str, words: str) -> WriteRefused:
+        return WriteRefused(
+            f"the right to {what} is missing: {words}",
+            f"ask for the right to {what} in this catalog",
+            target=quote(self._parts),
+        )
+
+    def _make_namespace(self) -> bool:
+        catalogs.ensure_namespace(
+            self._catalog, self._connection, self._levels, ledger.made_by(self._context)
+        )
+        return True
+
+    def _make_table(self) -> Table:
+        from pyiceberg.schema import Schema
+
+        schema = Schema(NestedField(1, "id", LongType(), required=False))
+        with self._catalog.create_table_transaction(
+            (".".join(self._levels), "probe") if catalogs.is_sql(self._connection) else self._parts,
+            schema,
+            properties={"format-version": "2"},
+        ) as transaction:
+            transaction.append(pa.table({"id": [1]}))
+        return catalogs.existing(self._context, self._parts)
+
+    def _read(self, table: Table) -> None:
+        rows = table.scan().to_arrow().num_rows
+        if rows != 1:
+            raise BackendError(
+                f"{quote(self._parts)}: 1 row was written and {rows} read",
+                "see what stands between this machine and the catalog",
+            )
+
+    def _folds(self) -> bool:
+        other = (*self._levels, "PROBE")
+        try:
+            return catalogs.load(self._catalog, other) is not None
+        except Exception:  # noqa: BLE001 - a catalog may refuse such a name, or forbid it
+            return False
+
+    def _drop(self) -> None:
+        table = catalogs.load(self._catalog, self._parts)
+        if table is not None:
+            dropping.drop(self._context, self._catalog, self._parts, table)
+
+    def _drop_namespace(self) -> list[str]:
+        try:
+            self._catalog.drop_namespace(self._levels)
+        except NoSuchNamespaceError:
+            return []
+        # A catalog that keeps dropped tables for a while keeps their namespace, too.
+        except Exception as error:
+            if not is_no(error) and "NotEmpty" not in type(error).__name__:
+                raise
+            return [f"namespaces: {quote(self._levels)} stays for now: {sentence(error)}"]
+        return []
