@@ -845,7 +845,9 @@ class BackendOptions:
     ``connection`` structures a connection's mapping, ``source`` the keys of a
     source's ``params`` that are not connection options (None: only ``query``
     and ``columns``), ``target`` the extra fields of a target (None: none).
-    Field docs are in attrs metadata under ``"doc"``. ``limits`` are sentences about what
+    Field docs are in attrs metadata under ``"doc"``. A source's field that a later version
+    added has ``"later": True`` there: while it is at its default it is no part of content
+    keys, and what was stored before stays valid. ``limits`` are sentences about what
     depends on the store, and what a store may be unable to do.
     """
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -114,7 +114,18 @@ def asked_of(source: Source) -> Mapping[str, object]:
     return {
         "query": source.query,
         "columns": source.columns,
-        "options": attrs.asdict(own) if attrs.has(type(own)) else own,  # type: ignore[arg-type]
+        "options": _given(own) if attrs.has(type(own)) else own,
+    }
+
+
+def _given(options: Any) -> dict[str, object]:
+    """Return options by name, without those that came later and are not used."""
+    values: dict[str, object] = attrs.asdict(options)
+    fields = {field.name: field for field in attrs.fields(type(options))}
+    return {
+        name: value
+        for name, value in values.items()
+        if not (fields[name].metadata.get("later") and value == fields[name].default)
     }
 
 

@@ -19,7 +19,7 @@ from seeknal_core.types import (
     TargetColumn,
     TargetState,
 )
-from seeknal_iceberg import capabilities, ledger, reading
+from seeknal_iceberg import capabilities, choosing, ledger, reading
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.connection import IcebergSourceOptions
 from seeknal_iceberg.failures import translating
@@ -61,10 +61,9 @@ def open_source(context: ExecutionContext, source: Source) -> SourceStream:
             target=name,
         )
     table = catalogs.existing(context, source.parts)
-    chosen = options.snapshot_id
-    if chosen is not None:
-        table.metadata = _as_of(table.metadata, chosen, name)
-    metadata = table.metadata
+    choice = choosing.choose(table.metadata, options, name)
+    chosen = choice.snapshot_id
+    table.metadata = metadata = choice.metadata
     known = [field.name for field in metadata.schema().fields]
     for column in source.columns or ():
         if source.columns is not None and source.columns.count(column) > 1:
@@ -75,7 +74,7 @@ def open_source(context: ExecutionContext, source: Source) -> SourceStream:
             )
         if column not in known:
             raise BackendError(
-                f"{name} has no column {column!r}" + (" in that snapshot" if chosen else ""),
+                f"{name} has no column {column!r}{choice.words}",
                 nearest(column, known) or "it has " + ", ".join(known),
                 target=name,
             )
@@ -107,27 +106,6 @@ def open_source(context: ExecutionContext, source: Source) -> SourceStream:
         version=_read_version(metadata, chosen),
         open=read,
     )
-
-
-def _as_of(metadata: TableMetadata, snapshot_id: int, name: str) -> TableMetadata:
-    """Return a table's metadata with the schema that it had at one of its snapshots.
-
-    pyiceberg binds filters, and reads partitions, by the metadata's current schema.
-
-    Raises:
-        BackendError: the table has no such snapshot.
-    """
-    snapshot = metadata.snapshot_by_id(snapshot_id)
-    if snapshot is None:
-        raise BackendError(
-            f"{name} has no iceberg_snapshot_id {snapshot_id}",
-            "it has " + (", ".join(str(s.snapshot_id) for s in metadata.snapshots[-5:]) or "none"),
-            target=name,
-        )
-    known = {schema.schema_id for schema in metadata.schemas}
-    if snapshot.schema_id is None or snapshot.schema_id not in known:
-        return metadata
-    return metadata.model_copy(update={"current_schema_id": snapshot.schema_id})
 
 
 def _read_version(metadata: TableMetadata, chosen: int | None) -> str:
