@@ -267,6 +267,16 @@ def test_a_file_of_another_form_is_refused_with_both_names(
     assert said in read.refused({"a.csv": "id,net\n1,2\n", "b.csv": second})
 
 
+def test_the_file_is_named_that_leaves_no_type(read: Files) -> None:
+    files = {"a.csv": "v\n1\n", "b.csv": "v\n1.5\n", "c.csv": "v\n2.5\n", "d.csv": "v\nx\n"}
+    message = read.refused(files)
+    assert "d.csv: column 'v' holds text, and whole numbers in a.csv" in message
+    files["d.csv"] = "v\n007\n"
+    assert [row for (row,) in read(files)] == ["1", "1.5", "2.5", "007"]
+    assert read.output is not None
+    assert read.output.notes == ("column 'v' is string: integer in a.csv, string in d.csv",)
+
+
 def test_files_may_differ_where_nothing_is_lost(read: Files) -> None:
     files = {"a.csv": "id,net\n1,2\n", "b.csv": "", "c.csv": "NET,id\n2.5,1\n", "d.csv": "id,net\n"}
     assert read(files) == [(1, 2.0), (1, 2.5)]

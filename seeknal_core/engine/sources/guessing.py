@@ -73,7 +73,7 @@ def settle(column: str, forms: Forms, by_file: Sequence[SeenIn]) -> Guessed:
     first = decide(files[0].seen)
     if len(files) == 1 or kind == first:
         return Guessed(kind=kind, forms=plain_forms)
-    later = _changing(files, first)
+    later = _deciding(files, kind)
     if kind.name == "string" and first.name != "string":
         widens = not total.classes & ~NUMERIC
         if not widens:
@@ -121,12 +121,12 @@ def _dates(column: str, forms: Forms, files: Sequence[SeenIn], total: Seen) -> G
     return attrs.evolve(guessed, problem=(unsure.look.path, message, hint))
 
 
-def _changing(files: Sequence[SeenIn], first: DeclaredType) -> SeenIn:
-    """Return the file that makes the column another type than the first one did."""
+def _deciding(files: Sequence[SeenIn], kind: DeclaredType) -> SeenIn:
+    """Return the file that makes the column what it is, of those after the first."""
     so_far = files[0].seen
     for each in files[1:]:
         so_far |= each.seen
-        if decide(so_far) != first:
+        if decide(so_far) == kind:
             return each
     return files[-1]
 
