@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING
 from seeknal_core.errors import EngineError
 from seeknal_core.specs import ProjectSettings
 from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.structure import nearest
 from seeknal_core.types import Cancellation, Snapshot
+
+_NO_TABLE = re.compile(r'Table with name "?([^"\s]+?)"? does not exist')
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,4 +100,13 @@ def query(
     Raises:
         EngineError: the SQL is wrong, or names no node.
     """
-    return engine.query(sql, snapshots_of(store, record, named_in(sql, record)))
+    try:
+        return engine.query(sql, snapshots_of(store, record, named_in(sql, record)))
+    except EngineError as error:
+        missing = _NO_TABLE.search(error.message)
+        if missing is None:
+            raise
+        hint = nearest(missing[1], record.nodes) or (
+            f"only what has run is stored: seeknal run --env {record.name}"
+        )
+        raise EngineError(error.message, hint, line=error.line) from None

@@ -71,6 +71,14 @@ def test_an_ambiguous_name_or_the_own_one_is_no_input(seeknal: Cli) -> None:
     seeknal("check")
 
 
+def test_a_query_of_what_never_ran_says_how_to_run_it(seeknal: Cli) -> None:
+    transform(seeknal.cwd, "clean", "SELECT id FROM source.orders")
+    seeknal("run", "--select", "source.orders")
+    said = seeknal("query", "SELECT * FROM transform.clean", code=1).said
+    assert "Next: only what has run is stored: seeknal run --env prod" in said
+    assert "did you mean 'source.orders'?" in seeknal("query", "FROM source.order", code=1).said
+
+
 @pytest.mark.parametrize(
     "sql",
     [
