@@ -55,6 +55,8 @@ def recover(
         for name in found.foreign:
             click.echo(f"not this environment's: {name}")
         click.echo(f"{counted(len(found.targets), 'target')} recovered")
+        if found.warning:
+            click.echo(f"warning: {found.warning}", err=True)
         if found.unfinished:
             click.echo(found.unfinished)
             click.echo(f"Next: {found.command}")

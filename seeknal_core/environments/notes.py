@@ -134,6 +134,11 @@ def unknown(session: Session, keepers: Iterable[Connection] | None = None) -> li
     return sorted(found_by_id.values(), key=lambda found: found.promotion.started_at)
 
 
+def are_kept(session: Session) -> bool:
+    """Tell whether a store of the environment's targets keeps promotions' documents."""
+    return next(_keepers(session), None) is not None
+
+
 def _keepers(session: Session) -> Iterator[Connection]:
     """Yield the connections of the environment's targets whose stores can keep documents."""
     bound = bind(session, list(session.graph.nodes.values())).targets

@@ -13,19 +13,26 @@ from seeknal_core.run.targets import check_targets
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
 from seeknal_core.types import Ownership
 
+_NOT_KEPT = (
+    "no store of these targets keeps documents of promotions: if one was being published when the"
+    " state was lost, some tables have its rows and others do not. Compare them; a run writes them"
+    " all by the folder's definitions"
+)
+
 
 @attrs.frozen(kw_only=True)
 class Recovered:
     """What was found: targets by name, and those that are not this environment's.
 
     ``unfinished`` says which promotion or rollback has to be gone on with, and ``command``
-    how; both are empty where there is none.
+    how; both are empty where there is none. ``warning`` says what could not be found out.
     """
 
     targets: tuple[str, ...]
     foreign: tuple[str, ...]
     unfinished: str = ""
     command: str = ""
+    warning: str = ""
 
 
 def recover(session: Session) -> Recovered:
@@ -93,6 +100,7 @@ def recover(session: Session) -> Recovered:
         foreign=tuple(foreign),
         unfinished=promotions.sentence(unfinished) if unfinished else "",
         command=promotions.resume_command(unfinished) if unfinished else "",
+        warning=_NOT_KEPT if len(found) > 1 and not notes.are_kept(session) else "",
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
 from support.lost_machine import POINTS, finished_elsewhere, lose
-from support.promotions import Shop
+from support.promotions import Place, Shop, make_shop
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_a_promotion_that_was_done_is_rolled_back_from_another_folder(shop: Shop
     shop.promote()
     shop.expect(2)
     shutil.rmtree(shop.root / "target")
-    shop.seeknal("state", "recover")
+    assert "keeps documents" not in shop.seeknal("state", "recover").said
     shop.seeknal("env", "rollback", "prod")
     shop.expect(1)
     assert shop.leftovers(undo=True) == []
@@ -90,6 +91,16 @@ def test_the_way_from_a_recovered_folder_to_the_next_promotion_is_no_circle(shop
     else:
         pytest.fail("the hints lead in a circle")
     shop.expect(2)
+
+
+def test_a_project_without_documents_says_what_cannot_be_known(
+    tmp_path: Path, killer: Path
+) -> None:
+    """Iceberg catalogs keep none: half a promotion looks like a whole one."""
+    shop = make_shop(tmp_path, [Place(name="lake", warehouse=tmp_path / "lake")], str(killer))
+    shutil.rmtree(shop.root / "target")
+    said = shop.seeknal("state", "recover").said
+    assert "no store of these targets keeps documents of promotions" in said
 
 
 def test_gc_sweeps_a_staging_that_only_the_store_remembers(shop: Shop) -> None:
