@@ -21,7 +21,10 @@ from seeknal_iceberg import plugin
 from seeknal_iceberg.access import Offer, decide
 from seeknal_iceberg.connection import resolve
 from seeknal_iceberg.rest_answers import endpoints_of
+from support import catalog_failing as failing
 from support import catalog_layers as ways
+from support import catalog_names as names
+from support.catalog_asking import editing, refusal
 from support.catalog_in_mode import in_mode, rest_backing
 from support.catalog_proxy import Answer, CatalogProxy, Layer, Request, Send, path
 from support.iceberg import Bench
@@ -83,7 +86,7 @@ def test_null_absent_and_empty_fields_are_one(
     server: RestServer, tmp_path: Path, nothing: object
 ) -> None:
     def emptied(fields: tuple[str, ...], what: str) -> Layer:
-        return ways.editing(lambda body: body.update(dict.fromkeys(fields, nothing)), what)
+        return editing(lambda body: body.update(dict.fromkeys(fields, nothing)), what)
 
     layers = [emptied(fields, what) for what, fields in _FIELDS.items()]
     with answering(server, *layers) as proxy:
@@ -108,7 +111,7 @@ def test_a_malformed_answer_ends_as_one_sentence(
         ROWS,
     )
     before.close()
-    with answering(server, ways.editing(lambda body: body.update(change), what)) as proxy:
+    with answering(server, editing(lambda body: body.update(change), what)) as proxy:
         bench = Bench({"catalog": {**server.catalog_options(), "uri": proxy.uri}}, tmp_path / "c")
         asking: tuple[Callable[[], object], ...] = (
             lambda: bench.inspect(bench.target("sales.x")),
@@ -150,7 +153,7 @@ def test_endpoints_are_understood_however_they_are_written() -> None:
 def test_a_catalog_below_its_address_is_found(
     server: RestServer, tmp_path: Path, written: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with answering(server, ways.Prefix("0198-a3", "/catalog")) as proxy:
+    with answering(server, names.Prefix("0198-a3", "/catalog")) as proxy:
         journey(tmp_path, {**server.catalog_options(), "uri": proxy.uri + written})
         said = [each.getMessage() for each in caplog.records if "write that as uri" in each.message]
         assert len(said) == (0 if written else 1)
@@ -159,7 +162,7 @@ def test_a_catalog_below_its_address_is_found(
 def test_an_address_without_a_catalog_is_said_with_usual_paths(
     server: RestServer, tmp_path: Path
 ) -> None:
-    with answering(server, ways.Prefix("x", "/api/catalog")) as proxy:
+    with answering(server, names.Prefix("x", "/api/catalog")) as proxy:
         bench = Bench({"catalog": {**server.catalog_options(), "uri": proxy.uri}}, tmp_path)
         with pytest.raises(BackendError, match="no Iceberg catalog at") as caught:
             plugin.check_connection(bench.context)
@@ -170,7 +173,7 @@ def test_an_address_without_a_catalog_is_said_with_usual_paths(
 def test_a_warehouse_that_is_not_there_is_the_catalogs_own_word(
     server: RestServer, tmp_path: Path
 ) -> None:
-    layer = ways.Prefix("0198-a3", "/catalog", {"shop": server.warehouse})
+    layer = names.Prefix("0198-a3", "/catalog", {"shop": server.warehouse})
     with answering(server, layer) as proxy:
         options = {**server.catalog_options(), "uri": f"{proxy.uri}catalog", "warehouse": "shpo"}
         bench = Bench({"catalog": options}, tmp_path)
@@ -266,7 +269,7 @@ def test_nothing_is_sent_to_hosts_that_the_profile_does_not_name(
         CatalogProxy(server.uri) as other,
         TokenServer() as tokens,
         TokenServer(redirect=f"{other.uri}tokens") as sending_on,
-        answering(server, tokens.guard, ways.editing(says_another_address, "config")) as proxy,
+        answering(server, tokens.guard, editing(says_another_address, "config")) as proxy,
         answering(server, _Redirect(other.uri)) as moved,
     ):
         options = {**server.catalog_options(), "uri": proxy.uri, **_secured(tokens)}
@@ -303,7 +306,7 @@ def test_requests_are_signed_for_aws(server: RestServer, tmp_path: Path) -> None
         found = {name.lower(): value for name, value in request.headers.items()}
         given = found.get("authorization", "")
         if "SignedHeaders=" not in given:
-            return ways.refusal(403, "Missing Authentication Token", "ForbiddenException")
+            return refusal(403, "Missing Authentication Token", "ForbiddenException")
         names = given.partition("SignedHeaders=")[2].partition(",")[0].split(";")
         where, _, query = request.path.partition("?")
         pairs = [pair.partition("=")[::2] for pair in query.split("&") if pair]
@@ -319,7 +322,7 @@ def test_requests_are_signed_for_aws(server: RestServer, tmp_path: Path) -> None
         signature = auth.signature(auth.string_to_sign(again, canonical), again)
         if f"Signature={signature}" not in given or pairs != sorted(pairs):
             refused.append(request.path)
-            return ways.refusal(403, "The signature does not match", "ForbiddenException")
+            return refusal(403, "The signature does not match", "ForbiddenException")
         return send(request)
 
     with answering(server, verify) as proxy:
@@ -411,7 +414,7 @@ def test_keys_that_end_in_the_middle_of_a_copy_are_renewed(
     with rest_backing(tmp_path / "server", lake) as backing, in_mode("vended", backing) as made:
         vending = next(each for each in made.proxy._layers if hasattr(each, "_seconds"))
         vending._seconds = 4.0
-        told = ways.editing(
+        told = editing(
             lambda body: body.get("config", {}).pop("s3.session-token-expires-at-ms", None),
             "table", "tables",
         )  # fmt: skip
@@ -519,8 +522,8 @@ bench.close()
 def test_a_check_walks_the_catalog_and_writes_only_when_asked(
     server: RestServer, tmp_path: Path
 ) -> None:
-    layers = (ways.Prefix("0198-a3", "/catalog"), ways.NoPurge(403), ways.SoftDelete())
-    with answering(server, *layers, ways.NoMultiTable(404, listed=True)) as proxy:
+    layers = (names.Prefix("0198-a3", "/catalog"), ways.NoPurge(403), ways.SoftDelete())
+    with answering(server, *layers, failing.NoMultiTable(404, listed=True)) as proxy:
         options = {**server.catalog_options(), "uri": f"{proxy.uri}catalog/"}
         bench = Bench({"catalog": options}, tmp_path)
         said = plugin.check_connection(bench.context)
@@ -547,7 +550,7 @@ def test_a_check_names_the_right_that_is_missing(
 ) -> None:
     def forbid(request: Request, send: Send) -> Answer:
         if refused(attrs.evolve(request, path=request.path.partition("?")[0])):
-            return ways.refusal(403, "principal is not allowed", "ForbiddenException")
+            return refusal(403, "principal is not allowed", "ForbiddenException")
         return send(request)
 
     with answering(server, forbid) as proxy:

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import pyarrow.fs as fs
 
+from support import catalog_failing as failing
 from support import catalog_layers as ways
+from support import catalog_names as names
 from support.catalog_proxy import CatalogProxy, Layer
 from support.rest_server import RestServer
 from support.vending import Guard, Vending
@@ -115,7 +117,7 @@ class Stage:
 
     def locations(self, *, chosen_here: bool = False) -> Layer:
         """Return the layer that looks at new tables' locations."""
-        return ways.Locations(
+        return names.Locations(
             self.backing.warehouse, self.backing.is_empty, chosen_here=chosen_here
         )
 
@@ -207,18 +209,18 @@ _LOWER = "names are of lower-case letters, digits and underscores"
 
 def _lakekeeper(stage: Stage, access: Layer) -> Sequence[Layer]:
     return (
-        ways.Prefix("0198a3c2-7a10", "/catalog", {WAREHOUSE: stage.backing.options["warehouse"]}),
+        names.Prefix("0198a3c2-7a10", "/catalog", {WAREHOUSE: stage.backing.options["warehouse"]}),
         access,
         ways.null_credentials,
         ways.references_stay,
         ways.SoftDelete(),
-        ways.AnyCase(),
+        names.AnyCase(),
     )
 
 
 def _polaris(stage: Stage) -> Sequence[Layer]:
     return (
-        ways.Prefix(WAREHOUSE, "/api/catalog", {WAREHOUSE: stage.backing.options["warehouse"]}),
+        names.Prefix(WAREHOUSE, "/api/catalog", {WAREHOUSE: stage.backing.options["warehouse"]}),
         ways.hides,
         ways.NoPurge(403),
         stage.vending("config", "storage-credentials"),
@@ -236,7 +238,7 @@ def _nessie(stage: Stage) -> Sequence[Layer]:
         "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
     }
     return (
-        ways.Prefix("main%7Cwarehouse", "/iceberg"),
+        names.Prefix("main%7Cwarehouse", "/iceberg"),
         ways.endpoint_with_tables(place),
         ways.strict_updates,
         ways.OneSnapshot(),
@@ -245,32 +247,32 @@ def _nessie(stage: Stage) -> Sequence[Layer]:
 
 def _glue(stage: Stage) -> Sequence[Layer]:
     return (
-        ways.Prefix("catalogs/123456789012", "/iceberg"),
+        names.Prefix("catalogs/123456789012", "/iceberg"),
         ways.NoPurge(400),
-        ways.NoMultiTable(404, listed=True),
-        ways.NewNames(_is_lower, _LOWER, levels=1),
-        ways.AnyCase(),
+        failing.NoMultiTable(404, listed=True),
+        names.NewNames(_is_lower, _LOWER, levels=1),
+        names.AnyCase(),
     )
 
 
 def _s3tables(stage: Stage) -> Sequence[Layer]:
     return (
-        ways.Prefix("arn%3Aaws%3As3tables%3Aus-east-1%3A1%3Abucket%2Fshop", "/iceberg"),
+        names.Prefix("arn%3Aaws%3As3tables%3Aus-east-1%3A1%3Abucket%2Fshop", "/iceberg"),
         ways.must_purge,
-        ways.NoMultiTable(400),
-        ways.NewNames(_is_lower, _LOWER, levels=1),
+        failing.NoMultiTable(400),
+        names.NewNames(_is_lower, _LOWER, levels=1),
         stage.locations(chosen_here=True),
-        ways.no_staged_create,
+        names.no_staged_create,
     )
 
 
 def _unity(stage: Stage) -> Sequence[Layer]:
     return (
-        ways.Prefix("catalogs/shop", "/api/2.1/unity-catalog/iceberg-rest"),
+        names.Prefix("catalogs/shop", "/api/2.1/unity-catalog/iceberg-rest"),
         stage.vending("config", seconds=3600),
-        ways.NoMultiTable(501),
+        failing.NoMultiTable(501),
         ways.hides,
-        ways.NewNames(_is_lower, _LOWER, levels=1),
+        names.NewNames(_is_lower, _LOWER, levels=1),
     )
 
 
@@ -350,24 +352,24 @@ GROUPS: Mapping[str, Sequence[CatalogMode]] = {
     _mode("nulls", "every optional field may be null", "Lakekeeper up to 0.7", ways.nulls),
     ),
     "Names and places": (
-    _mode("any-case", "names that differ in case are one", "Lakekeeper, Glue", ways.AnyCase),
+    _mode("any-case", "names that differ in case are one", "Lakekeeper, Glue", names.AnyCase),
     _mode(
         "lower-case", "names in lower case only", "Glue, S3 Tables, Unity",
-        ways.NewNames(_is_lower, _LOWER),
+        names.NewNames(_is_lower, _LOWER),
     ),
     _mode(
         "one-level", "namespaces of one level only", "Glue, S3 Tables, Unity",
-        ways.NewNames(bool, "namespaces have one level", levels=1), levels=1,
+        names.NewNames(bool, "namespaces have one level", levels=1), levels=1,
     ),
     _mode(
         "no-plus", "`+` in names is refused", "Gravitino",
-        ways.NewNames(lambda name: "+" not in name, "`+` is not allowed in names"),
+        names.NewNames(lambda name: "+" not in name, "`+` is not allowed in names"),
     ),
     _made(
         "prefix", "paths begin with the id of a warehouse that has a name",
         "Lakekeeper, Polaris",
         lambda stage: (
-            ways.Prefix("6f1c7a1e-2c4b", "", {WAREHOUSE: stage.backing.options["warehouse"]}),
+            names.Prefix("6f1c7a1e-2c4b", "", {WAREHOUSE: stage.backing.options["warehouse"]}),
         ),
         profile=_named,
     ),
@@ -380,7 +382,7 @@ GROUPS: Mapping[str, Sequence[CatalogMode]] = {
     *(
         _mode(
             f"no-multi-table-{status}", f"a commit of several tables is answered {status}", who,
-            ways.NoMultiTable(status),
+            failing.NoMultiTable(status),
         )
         for status, who in (
             (400, "federated Polaris"), (404, "Glue"), (405, "Hive"), (501, "Unity")
@@ -388,32 +390,32 @@ GROUPS: Mapping[str, Sequence[CatalogMode]] = {
     ),
     _mode(
         "no-multi-table-listed", "a commit of several tables is not among the endpoints",
-        "Glue, Polaris", ways.NoMultiTable(404, listed=True),
+        "Glue, Polaris", failing.NoMultiTable(404, listed=True),
     ),
     _mode("small-bodies", "bodies of 2 MB at most", "Lakekeeper, gateways",
-          ways.SmallBodies(2_000_000)),
-    _made("slow", "answers late", "any", _fresh(lambda: ways.Slow(0.3))),
+          failing.SmallBodies(2_000_000)),
+    _made("slow", "answers late", "any", _fresh(lambda: failing.Slow(0.3))),
     ),
     "Answers that get lost or come late": (
     _made(
         "lost-answers", "500, 502, 503, 504 or nothing, after a change was made", "any",
-        _fresh(lambda: ways.Sometimes(
-            ways.failures(500, 0, 502, 503, 504), ways.is_change, every=3, landed=True)),
+        _fresh(lambda: failing.Sometimes(
+            failing.failures(500, 0, 502, 503, 504), failing.is_change, every=3, landed=True)),
     ),
     _made(
         "conflict-after-landing", "409 for a commit of ours that was made", "any",
-        _fresh(lambda: ways.Sometimes(ways.failures(409), ways.is_commit, every=3, landed=True)),
+        _fresh(lambda: failing.Sometimes(failing.failures(409), failing.is_commit, every=3, landed=True)),
     ),
     _made(
         "busy", "429 and 503 with Retry-After", "any",
         lambda stage: (
-            ways.Sometimes(ways.waits(503, 429), ways.is_commit, every=2, landed=False, most=6),
-            ways.Sometimes(ways.waits(429, 503), ways.is_any, every=5, landed=False, most=6),
+            failing.Sometimes(failing.waits(503, 429), failing.is_commit, every=2, landed=False, most=6),
+            failing.Sometimes(failing.waits(429, 503), failing.is_any, every=5, landed=False, most=6),
         ),
     ),
     _made(
         "expiring-tokens", "a token is good for a few requests", "with OAuth2",
-        _fresh(lambda: ways.ExpiringTokens(7)),
+        _fresh(lambda: failing.ExpiringTokens(7)),
     ),
     ),
     "Whole catalogs": (

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote
 
 import attrs
 
-from support.catalog_layers import Asked, body_of, has_table, with_body
+from support.catalog_asking import Asked, body_of, has_table, with_body
 from support.catalog_proxy import Answer, CatalogProxy, Request, Send
 from support.sts import TemporaryKeys, assume_role
 
