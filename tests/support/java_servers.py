@@ -261,7 +261,9 @@ class IcebergServer(CatalogServer):
             "CATALOG_REST__PORT": str(self.port),
             "REST_PORT": str(self.port),
             "CATALOG_CATALOG__IMPL": "org.apache.iceberg.jdbc.JdbcCatalog",
-            "CATALOG_URI": f"jdbc:sqlite:file:{self.folder}/catalog.db",
+            # On a file that was there before, it leaves a query open: without the log that
+            # SQLite keeps apart, nothing could be written beside it.
+            "CATALOG_URI": f"jdbc:sqlite:file:{self.folder}/catalog.db?journal_mode=WAL",
             "CATALOG_WAREHOUSE": f"s3://{self.lake.bucket}/iceberg",
             "CATALOG_IO__IMPL": "org.apache.iceberg.aws.s3.S3FileIO",
             "CATALOG_S3_ENDPOINT": s3["s3.endpoint"],
