@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pyarrow as pa
+import pyarrow.fs as fs
 import pytest
 
 from seeknal_core.errors import BackendError, Unreachable
-from seeknal_core.types import ConnectionSpec
+from seeknal_core.types import ConnectionSpec, redact
 from seeknal_iceberg import plugin
 from seeknal_iceberg.access import Offer, decide
 from seeknal_iceberg.connection import resolve
@@ -443,6 +445,43 @@ def _untold(request: Request, send: Send) -> Answer:
     for each in body.get("storage-credentials") or ():
         each["config"].pop("s3.session-token-expires-at-ms", None)
     return attrs.evolve(answer, body=json.dumps(body).encode())
+
+
+def test_vended_secrets_are_in_no_file_and_no_message(
+    lake: LakeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secrets: set[str] = set()
+
+    def listen(request: Request, send: Send) -> Answer:
+        answer = send(request)
+        found = re.findall(
+            r'"s3\.(?:secret-access-key|session-token)": "([^"]+)"', answer.body.decode()
+        )
+        secrets.update(word for word in found if word != "useless")
+        return answer
+
+    caplog.set_level(logging.DEBUG, "seeknal")
+    with rest_backing(tmp_path / "server", lake) as backing, in_mode("vended", backing) as made:
+        made.proxy._layers = (listen, *made.proxy._layers)
+        bench = Bench({"catalog": made.catalog_options()}, tmp_path / "project")
+        target = bench.target("sales.orders")
+        promotion = bench.promotion()
+        promotion.stage(target, ROWS)
+        bench.close()
+        # Another command ends it: nothing of the first one's keys is left.
+        bench = Bench({"catalog": made.catalog_options()}, tmp_path / "project")
+        promotion.discard(bench)
+        bench.close()
+        assert len(secrets) >= 4
+        assert redact(" ".join(secrets)) == " ".join(["***"] * len(secrets))
+        left = lake.file_system().get_file_info(
+            fs.FileSelector(backing.warehouse.removeprefix("s3://"), recursive=True)
+        )
+        assert [info.path for info in left if info.type == fs.FileType.File] == []
+    for file in (tmp_path / "project" / "target").rglob("*"):
+        if file.is_file():
+            assert not any(secret.encode() in file.read_bytes() for secret in secrets)
+    assert not any(secret in caplog.text for secret in secrets)
 
 
 # Older projects, and pyiceberg's own file.
