@@ -81,14 +81,14 @@ def unfinished_promotion(session: Session) -> tuple[str, str]:
     """Say which promotion or rollback is unfinished, by the state and by the stores.
 
     Returns:
-        A sentence and the command that goes on; both empty where there is none.
+        A sentence and the commands that end it; both empty where there is none.
 
     Raises:
         BackendError: a store does not answer.
     """
     held = promotions.load(session.state, session.environment.name)
     if held is not None:
-        return promotions.sentence(held), promotions.resume_command(held)
+        return promotions.sentence(held), promotions.ways_out(held)
     load_plugins(session, list(session.graph.nodes.values()))
     for found in notes.unknown(session):
         if not found.is_over:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from seeknal_core.errors import BackendError, WriteRefused
-from seeknal_core.types import Mode, OwnedKind
+from seeknal_core.types import Drift, Mode, OwnedKind, Since
 from seeknal_iceberg import capabilities, plugin
 from support import catalog_modes as modes
 from support.catalog_proxy import CatalogProxy, answer, changes_of, commits, path
@@ -214,6 +214,11 @@ def test_a_tag_that_stays_is_named_by_gc_and_fails_nothing(
     promotion.discard()
     assert bench.rows(bench.target("sales.t")) == [{"id": 1}]
     assert "keeps the tag seeknal-undo-p-1" in caplog.text
+    target = bench.target("sales.t")
+    state = bench.inspect(target)
+    known = Since(version=str(state.version), mark=str(state.mark), rows=1)
+    (change,) = plugin.changes_since(bench.context, (target,), (known,))
+    assert (change.drift, "keeps our tag seeknal-undo-p-1" in change.detail) == (Drift.NONE, True)
     (said,) = plugin.sweep(bench.context, (), False).kept
     assert "sales.t: the catalog keeps the tag seeknal-undo-p-1" in said
     again = staged(bench, "p-2", 2, t=3)

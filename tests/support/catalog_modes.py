@@ -124,6 +124,9 @@ def _is_nessie(exchange: Exchange) -> None:
 
 def _current_only(exchange: Exchange) -> None:
     changes = changes_of(exchange.request)
+    if any(map(_goes_back, changes)):
+        exchange.answer(Answer(status=400, body=error(400, "no such snapshot").encode()))
+        return
     if changes:
         for change in changes:
             for kind, name in (("updates", "ref-name"), ("requirements", "ref")):
@@ -145,6 +148,17 @@ def _current_only(exchange: Exchange) -> None:
         metadata["refs"] = {name: ref for name, ref in refs.items() if name == "main"}
         found = attrs.evolve(found, body=json.dumps(answered).encode())
     exchange.answer(found)
+
+
+def _goes_back(change: Mapping[str, Any]) -> bool:
+    """Tell whether a change sets main to a snapshot that it doesn't add."""
+    added = [one["snapshot"]["snapshot-id"] for one in change["updates"] if "snapshot" in one]
+    return any(
+        one["action"] == "set-snapshot-ref"
+        and one["ref-name"] == "main"
+        and one["snapshot-id"] not in added
+        for one in change["updates"]
+    )
 
 
 def references_stay(proxy: CatalogProxy) -> None:

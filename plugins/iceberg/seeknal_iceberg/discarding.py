@@ -18,7 +18,6 @@ from seeknal_iceberg import (
     cleanup,
     embedded,
     fencing,
-    ledger,
     leftovers,
     outcome,
     pending,
@@ -178,9 +177,8 @@ def _discard(
         if waiting.folder:
             folders += [waiting.folder, waiting.metadata_folder]
         since = waiting.before.sequence if waiting.before is not None else None
-        if table is not None and (
-            any(each.snapshot_id == waiting.snapshot_id for each in table.metadata.snapshots)
-            or _may_be_followed(context, waiting, note, table)
+        if table is not None and any(
+            each.snapshot_id == waiting.snapshot_id for each in table.metadata.snapshots
         ):
             folders = []  # all that was placed is the table's
     elif table is not None:
@@ -197,21 +195,6 @@ def _discard(
     if target.staged is not None and Waiting.of(target.staged).created and table is None:
         cleanup.finish_drop(context, catalog, target.name.parts)
     drop_namespaces(context, catalog, note.namespaces)
-
-
-def _may_be_followed(
-    context: ExecutionContext, waiting: Waiting, note: pending.Noted, table: Table
-) -> bool:
-    """Tell whether a write may have been published and followed by another one.
-
-    Asked where the catalog may show the current snapshot alone. What undoes the write
-    that followed may need the files of this one.
-    """
-    if note.folders or capabilities.of(context).history is True or not fencing.needed(context):
-        return False
-    before = waiting.before.sequence if waiting.before is not None else 0
-    same = str(table.metadata.table_uuid) == waiting.uuid
-    return same and ledger.sequence_of(table.metadata) > before
 
 
 def start_afresh(context: ExecutionContext, target: Target, write_id: str) -> None:

@@ -57,6 +57,15 @@ def noted(context: ExecutionContext) -> Iterator[tuple[str, tuple[str, ...], str
                 yield path, parts, str(found["promotion"])
 
 
+def kept_in(context: ExecutionContext, parts: tuple[str, ...]) -> list[str]:
+    """Name the tags that a table keeps, as far as is noted here."""
+    return [
+        f"the catalog keeps our tag {undo_tag(promotion)}, which does no harm"
+        for _, other, promotion in noted(context)
+        if other == parts
+    ]
+
+
 def sweep(context: ExecutionContext, catalog: Catalog) -> list[str]:
     """Ask again to remove what stays, and say what stays all the same."""
     said = []

@@ -28,7 +28,7 @@ from seeknal_core.types import (
     WriteResult,
 )
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import ledger, together
+from seeknal_iceberg import ledger, leftovers, together
 from seeknal_iceberg.failures import is_refused, sentence, translating
 from seeknal_iceberg.read import mark_of, rows_after, version_of
 from seeknal_iceberg.waiting import same_table
@@ -63,11 +63,13 @@ def changes_since(
                 said = f"the table is gone, or may not be read: {sentence(error)}"
                 found.append(TargetChange(drift=Drift.CHANGED, detail=said))
                 continue
-            found.append(
-                TargetChange(drift=Drift.CHANGED, detail="the table is gone")
-                if table is None
-                else _undamaged(change_between(known, table), table, connection)
-            )
+            if table is None:
+                found.append(TargetChange(drift=Drift.CHANGED, detail="the table is gone"))
+                continue
+            change = _undamaged(change_between(known, table), table, connection)
+            kept = leftovers.kept_in(context, target.name.parts)
+            said = ", ".join([*([change.detail] if change.detail else []), *kept])
+            found.append(attrs.evolve(change, detail=said))
     return tuple(found)
 
 
