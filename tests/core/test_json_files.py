@@ -345,6 +345,18 @@ def test_dates_and_times_are_read_by_their_formats(lab: Lab) -> None:
         made(date_format={"c": "%d/%m/%Y"})
 
 
+@pytest.mark.parametrize("value", ['{"d":"01/02/2024"}', '[{"d":"01/02/2024"}]'])
+def test_a_format_of_a_column_of_objects_asks_for_their_types(lab: Lab, value: str) -> None:
+    """They stayed text, without a word."""
+    params = {"date_format": {"s": "%d/%m/%Y"}}
+    path = write(lab, f'{{"s":{value}}}\n')
+    with pytest.raises(EngineError, match=r"date_format names 's', which holds objects"):
+        lab.files(attrs.evolve(file_source("jsonl"), params=params), path)
+    kind = "struct(d date)[]" if value.startswith("[") else "struct(d date)"
+    found = rows(lab.files(attrs.evolve(file_source("jsonl", {"s": kind}), params=params), path))
+    assert found in ([{"s": {"d": date(2024, 2, 1)}}], [{"s": [{"d": date(2024, 2, 1)}]}])
+
+
 @pytest.mark.parametrize("text", ['[{"a":1},\n{"":2,"a":3}]', '{"a":1}\n{"":2}'])
 def test_a_key_without_characters_is_refused_with_its_line(lab: Lab, text: str) -> None:
     with pytest.raises(EngineError, match=r"a\.json, line 2: has the key ''"):

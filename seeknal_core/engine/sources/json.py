@@ -183,13 +183,19 @@ class _Json:
         for field in _FORMATTED:
             format, own = self._params.format_of(field, name)
             if own:
-                return self._with_format(found, _kind_of_format(field, format), (name,))
+                return self._with_format(found, _kind_of_format(field, format), (name,), field)
         return found
 
-    def _with_format(self, found: Shape, kind: DeclaredType, path: Place) -> Shape:
+    def _with_format(self, found: Shape, kind: DeclaredType, path: Place, field: str) -> Shape:
         match found:
             case Items():
-                return Items(self._with_format(found.item, kind, (*path, "[]")))
+                return Items(self._with_format(found.item, kind, (*path, "[]"), field))
+            case Members():
+                raise EngineError(
+                    f"{self.reading.source.id}: params.{field} names {path[0]!r}, which holds objects",
+                    f"declare {path[0]!r} as struct(…) with the types of its keys, or write one"
+                    " format for all columns",
+                )
             case Scalar():
                 return self._declared(found, kind, path)
         return found
