@@ -187,18 +187,16 @@ class _Json:
         return found
 
     def _with_format(self, found: Shape, kind: DeclaredType, path: Place, field: str) -> Shape:
-        match found:
-            case Items():
-                return Items(self._with_format(found.item, kind, (*path, "[]"), field))
-            case Members():
-                raise EngineError(
-                    f"{self.reading.source.id}: params.{field} names {path[0]!r}, which holds objects",
-                    f"declare {path[0]!r} as struct(…) with the types of its keys, or write one"
-                    " format for all columns",
-                )
-            case Scalar():
-                return self._declared(found, kind, path)
-        return found
+        if isinstance(found, Items):
+            return Items(self._with_format(found.item, kind, (*path, "[]"), field))
+        if isinstance(found, Scalar):
+            return self._declared(found, kind, path)
+        name = path[0]
+        raise EngineError(
+            f"{self.reading.source.id}: params.{field} names {name!r}, which holds objects",
+            f"declare {name!r} as struct(…) with the types of its keys, or write one format for"
+            " all columns",
+        )
 
     def _find_formatted(self, shape: Members) -> None:
         """Note the texts that all are written in the format of dates or times for all columns."""
