@@ -147,6 +147,11 @@ def is_of_storage(name: str) -> bool:
     return name.startswith(("s3.", "client.", "adls.", "gcs.")) or name == "py-io-impl"
 
 
+def is_kept_by_keys(location: str) -> bool:
+    """Tell whether a location is in a storage that wants keys."""
+    return location.partition("://")[0] in _SCHEMES
+
+
 def decide(profile: Properties, catalog: Properties, offer: Offer, location: str) -> Access:
     """Decide how the files at a location are opened.
 

@@ -356,12 +356,12 @@ class BaseRestCatalog(RestCatalog):
 
     def known_io(self, location: str) -> FileIO | None:
         """Return the way to files at a location that this command knows without asking."""
-        if accesses.has_keys(self.profile):
+        if accesses.has_keys(self.profile) or not accesses.is_kept_by_keys(location):
             return self._load_file_io(location=location)
         place = location.rstrip("/") + "/"
-        with self._shared.lock:
-            fitting = [root for root in self._shared.places if place.startswith(f"{root}/")]
-            return self._shared.places[max(fitting, key=len)] if fitting else None
+        # A copy: other threads add to it.
+        fitting = [root for root in list(self._shared.places) if place.startswith(f"{root}/")]
+        return self._shared.places[max(fitting, key=len)] if fitting else None
 
     def io_at(self, identifier: tuple[str, ...], location: str) -> FileIO:
         """Return the way to files of a table that is being made, or was dropped.
