@@ -73,7 +73,7 @@ def test_kills_at_random_moments_lose_nothing(server: CatalogServer, tmp_path: P
             if ended.code == 0:
                 longest = max(longest, min(wait, time.monotonic() - started))
                 break
-            assert killed and ended.code in (-9, 1, 5), (SEED, kills, ended)
+            assert killed and ended.code in (-9, 1, 5), f"{SEED}, {kills}: {ended.said}"
             _each_table_is_whole(journey, version)
         journey.expect(version)
         assert journey.look.rows(journey.namespace, f"new{version}") == [(version,)]
