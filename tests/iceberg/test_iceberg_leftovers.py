@@ -256,7 +256,8 @@ def test_on_a_rest_catalog_nothing_is_left_either(
     )
 
     def files() -> list[str]:
-        selector = fs.FileSelector("warehouse/" + lake_namespace, recursive=True)
+        place = lake.direct_options()["warehouse"].removeprefix("s3://").rstrip("/")
+        selector = fs.FileSelector(f"{place}/{lake_namespace}", recursive=True)
         selector.allow_not_found = True
         found = s3.get_file_info(selector)
         return sorted(
