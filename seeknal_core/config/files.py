@@ -26,11 +26,37 @@ _COMMON_KEYS = frozenset({"sources", "rules", "transformations"})
 
 #: ``/* --- yaml --- */`` before the SQL: three dashes, YAML, three dashes. The word
 #: ``yaml`` behind the opening dashes and the closing dashes may be left out.
-_HEADER = re.compile(
-    r"\s*/\*\s*---[ \t]*(?:yaml\b[ \t]*)?(?:---[ \t]*)?(?P<yaml>.*?)(?:\s---)?\s*\*/",
-    re.DOTALL,
-)
-_HEADER_START = re.compile(r"\s*/\*\s*---")
+_HEADER_START = re.compile(r"\s*+/\*\s*+---[ \t]*+(?:yaml\b[ \t]*+)?(?:---[ \t]*+)?")
+_HEADER_END = re.compile(r"\s---\Z")
+
+
+@attrs.frozen(kw_only=True)
+class _Header:
+    """Where a SQL file's fields are: the YAML between ``start`` and ``end``, and the comment's end."""
+
+    start: int
+    end: int
+    comment_end: int
+
+
+def _header_of(text: str, file: str) -> _Header | None:
+    """Find the comment with the fields at the beginning of a SQL file.
+
+    Raises:
+        ConfigError: it is not closed.
+    """
+    start = _HEADER_START.match(text)
+    if start is None:
+        return None
+    # "/*---*/" and its like: the dashes that open it may be the comment's last ones.
+    close = text.find("*/", start.start())
+    if close < 0:
+        raise ConfigError([Problem("the comment with the fields is not closed by */", file, 1)])
+    begin = min(start.end(), close)
+    inside = text[begin:close].rstrip()
+    ending = _HEADER_END.search(f" {inside}"[-5:])
+    end = begin + len(inside) - (3 if ending else 0)
+    return _Header(start=begin, end=max(begin, end), comment_end=close + 2)
 
 
 @attrs.frozen(kw_only=True)
@@ -180,18 +206,14 @@ class NodeReader:
     def _read_sql(self, path: Path, text: str, sibling: Document | None) -> None:
         file = relative(path, self._root)
         try:
-            header = _HEADER.match(text)
-            if header is None and _HEADER_START.match(text):
-                raise ConfigError(
-                    [Problem("the comment with the fields is not closed by */", file, 1)]
-                )
+            header = _header_of(text, file)
             document = sibling or Document(file=file, value={}, places={})
             if header is not None:
                 document = self._header(text, header, file, sibling)
         except ConfigError as error:
             self._collector.problems += error.problems
             return
-        start = header.end() if header is not None else 0
+        start = header.comment_end if header is not None else 0
         start += len(text[start:]) - len(text[start:].lstrip())
         line = text.count("\n", 0, start) + 1
         column = start - (text.rfind("\n", 0, start) + 1) + 1
@@ -199,16 +221,15 @@ class NodeReader:
         sql = SqlText(text=text[start:], location=location)
         self._take(document, default_name=path.stem, sql=sql)
 
-    def _header(
-        self, text: str, header: re.Match[str], file: str, sibling: Document | None
-    ) -> Document:
+    def _header(self, text: str, header: _Header, file: str, sibling: Document | None) -> Document:
         if sibling is not None:
             hint = f"keep the fields here or in {sibling.file}"
             raise ConfigError([Problem("has fields in two places", file, 1, hint=hint)])
         # Blanks in front keep lines and columns as they are in the file.
-        start, end = header.span("yaml")
-        before = re.sub(r"[^\n]", " ", text[:start])
-        documents = parse(before + text[start:end], file, problems=self._collector.problems)
+        before = re.sub(r"[^\n]", " ", text[: header.start])
+        documents = parse(
+            before + text[header.start : header.end], file, problems=self._collector.problems
+        )
         if len(documents) > 1:
             raise ConfigError(
                 [documents[1].problem("", "a second document", "one node a SQL file")]

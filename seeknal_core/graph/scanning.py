@@ -7,11 +7,12 @@ coarser than the parser's: one per pair of brackets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 
 import attrs
 
-from seeknal_core.graph.references import ONE_PART, Found, chain, classify, qualifies, takes_alias
+from seeknal_core.graph.references import ONE_PART, Found, chain, classify, takes_alias
 from seeknal_core.graph.tokens import KEYWORDS, Kind, Token
 
 #: Functions with a FROM of their own inside the brackets.
@@ -28,6 +29,7 @@ RETURNING FETCH
 _ENDS_FROM = frozenset(_ENDING.split())
 #: Words that follow a table and are no alias, besides the keywords.
 _NO_ALIAS = frozenset({"SAMPLE", "VALUES", "SET", "USING", "AT"})
+_NO_ALIASES = KEYWORDS | _NO_ALIAS
 _OPENS, _CLOSES = frozenset("([{"), frozenset(")]}")
 
 
@@ -100,7 +102,7 @@ def _table(
     tokens: Sequence[Token],
     index: int,
     frame: _Frame,
-    visible: Sequence[tuple[str, int]],
+    visible: Mapping[str, int],
     created: set[str],
     found: list[Found],
 ) -> int:
@@ -115,7 +117,7 @@ def _table(
         return chain(tokens, index)[1]
     form, parts, after = named
     name = tokens[index].name.lower()
-    hidden = name in created or any(cte == name and start <= index for cte, start in visible)
+    hidden = name in created or visible.get(name, len(tokens)) <= index
     if form in ONE_PART and hidden:
         return after
     aliased = prefixed or _has_alias(tokens, after) or not takes_alias(tokens, index)
@@ -130,16 +132,16 @@ def _has_alias(tokens: Sequence[Token], index: int) -> bool:
     word = tokens[index].upper
     if tokens[index].kind is Kind.QUOTED or word == "AS":
         return True
-    return tokens[index].kind is Kind.WORD and word not in KEYWORDS | _NO_ALIAS
+    return tokens[index].kind is Kind.WORD and word not in _NO_ALIASES
 
 
-def _ctes(tokens: Sequence[Token]) -> list[tuple[str, int]]:
-    """List the statement's CTEs: name in lower case, and the index from which it is seen.
+def _ctes(tokens: Sequence[Token]) -> dict[str, int]:
+    """Return the statement's CTEs: name in lower case to the first index at which it is seen.
 
     One that isn't recursive is seen after its own closing bracket.
     """
     if not any(token.upper == "WITH" for token in tokens):
-        return []
+        return {}
     closing: dict[int, int] = {}
     stack: list[int] = []
     for index, token in enumerate(tokens):
@@ -148,7 +150,7 @@ def _ctes(tokens: Sequence[Token]) -> list[tuple[str, int]]:
         elif token.upper == ")" and stack:
             closing[stack.pop()] = index
     recursive = any(token.upper == "RECURSIVE" for token in tokens)
-    result = []
+    result: dict[str, int] = {}
     for index, token in enumerate(tokens):
         before = tokens[index - 1].upper if index else ""
         if not token.is_name or before not in ("WITH", "RECURSIVE", ","):
@@ -163,15 +165,21 @@ def _ctes(tokens: Sequence[Token]) -> list[tuple[str, int]]:
             after += 1
         if after < len(tokens) and tokens[after].upper == "(":
             end = closing.get(after, len(tokens))
-            result.append((token.name.lower(), index if recursive else end))
+            name, seen = token.name.lower(), index if recursive else end
+            result[name] = min(seen, result.get(name, seen))
     return result
 
 
 def _attach(tokens: Sequence[Token], found: Sequence[Found]) -> None:
     """Find the column qualifiers that mean a reference without an alias."""
-    inside = [(each.start, each.end) for each in found]
+    starts = [each.start for each in found]  # ascending, and none inside another
+    named: dict[tuple[str, ...], int] = {}
+    for number, each in enumerate(found):
+        if each.form in ("name", "ref") and not each.aliased:
+            named.setdefault(tuple(part.lower() for part in each.parts), number)
+    lengths = sorted({len(parts) for parts in named})
     index = 0
-    while found and index < len(tokens):
+    while named and index < len(tokens):
         if not tokens[index].is_name or (index and tokens[index - 1].text == "."):
             index += 1
             continue
@@ -179,10 +187,16 @@ def _attach(tokens: Sequence[Token], found: Sequence[Found]) -> None:
         if tokens[after : after + 2] and tokens[after].text == ".":
             names = (*names, "*")
         start = tokens[index].start
-        if not any(low <= start < high for low, high in inside):
-            for each in found:
-                if qualifies(names, each):
-                    last = tokens[index + 2 * (len(each.parts) - 1)]
-                    each.qualifiers.append((start, last.end))
-                    break
+        before = bisect_right(starts, start) - 1
+        if before < 0 or start >= found[before].end:
+            lower = tuple(name.lower() for name in names)
+            numbers = [
+                named[lower[:length]]
+                for length in lengths
+                if length < len(lower) and lower[:length] in named
+            ]
+            if numbers:
+                each = found[min(numbers)]
+                last = tokens[index + 2 * (len(each.parts) - 1)]
+                each.qualifiers.append((start, last.end))
         index = after

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import attrs
 
 from seeknal_core.errors import ConfigError, Problem
-from seeknal_core.graph.tokens import TEMPLATE, Kind, tokenize
+from seeknal_core.graph.tokens import Kind, templates_in, tokenize
 from seeknal_core.structure import nearest
 from seeknal_core.types import Location
 
@@ -124,14 +124,14 @@ def find(text: str, *, sql: bool = False) -> tuple[Template, ...]:
     if "{{" not in text:
         return ()
     if not sql:
-        spans = [match.span() for match in TEMPLATE.finditer(text)]
+        spans = list(templates_in(text))
     else:
         spans = []
         for token in tokenize(text, templates=True):
             if token.kind is Kind.TEMPLATE:
                 spans.append((token.start, token.end))
             elif token.kind in (Kind.STRING, Kind.QUOTED):
-                spans += [m.span() for m in TEMPLATE.finditer(text, token.start, token.end)]
+                spans += templates_in(text, token.start, token.end)
     return tuple(_template(text, start, end) for start, end in spans)
 
 

@@ -38,8 +38,32 @@ UNIQUE UNPIVOT USING VARIADIC VERBOSE WHEN WHERE WINDOW WITH
 #: folding cannot change a name in the output. Frozen: see `TOKENIZER_VERSION`.
 KEYWORDS = frozenset(_KEYWORDS.split())
 
-#: A template: ``{{ … }}``, with quoted text inside skipped.
-TEMPLATE = re.compile(r"""\{\{(?:[^"'}]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\}(?!\}))*\}\}""", re.S)
+#: Characters that a template may have. Without a bound, each ``{{`` of a text that closes
+#: none of them would be looked for to the text's end.
+TEMPLATE_LIMIT = 1_000
+
+_TEMPLATE = re.compile(
+    r"""\{\{(?:[^"'}]|"(?:\\.|[^"\\])*+"|'(?:\\.|[^'\\])*+'|\}(?!\}))*+\}\}""", re.S
+)
+
+
+def template_at(text: str, at: int, end: int | None = None) -> re.Match[str] | None:
+    """Return the template at a place of a text: ``{{ … }}``, with quoted text inside skipped.
+
+    Args:
+        end: where the text ends for this; the text's own end where None.
+    """
+    return _TEMPLATE.match(text, at, min(len(text) if end is None else end, at + TEMPLATE_LIMIT))
+
+
+def templates_in(text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield where the templates between two places of a text begin and end."""
+    at = text.find("{{", start, end)
+    while at >= 0:
+        found = template_at(text, at, end)
+        if found is not None:
+            yield found.span()
+        at = text.find("{{", found.end() if found is not None else at + 1, end)
 
 
 class Kind(enum.Enum):
@@ -79,8 +103,11 @@ class Token(NamedTuple):
         return self.text
 
 
-_NON_ASCII = r"[^\x00-\x7f\s]"
-_SPACE = re.compile(r"\s+")
+# What DuckDB takes for a blank (2.0, tried for every character). Python's \s has others,
+# which set no names apart: to take them for blanks would make two queries one definition.
+_BLANKS = r"\t-\r \xa0\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff"
+_NON_ASCII = rf"[^\x00-\x7f{_BLANKS}]"
+_SPACE = re.compile(rf"[{_BLANKS}]+")
 _LINE_COMMENT = re.compile(r"--[^\n\r]*")
 _BLOCK_MARK = re.compile(r"/\*|\*/")
 _WORD = re.compile(rf"(?:[A-Za-z_]|{_NON_ASCII})(?:[A-Za-z0-9_$]|{_NON_ASCII})*")
@@ -130,7 +157,7 @@ def _token_at(sql: str, at: int, character: str, templates: bool) -> tuple[Kind,
         return Kind.STRING, _after_quote(sql, at + 1, "'", templates, escapes=escapes)
     if character == '"':
         return Kind.QUOTED, _after_quote(sql, at, '"', templates)
-    if templates and (found := TEMPLATE.match(sql, at)):
+    if templates and (found := template_at(sql, at)):
         return Kind.TEMPLATE, found.end()
     if character == "$" and (tag := _DOLLAR.match(sql, at)):
         closing = sql.find(tag.group(), tag.end())
@@ -162,7 +189,7 @@ def _after_quote(sql: str, at: int, quote: str, templates: bool, *, escapes: boo
         character = sql[at]
         if escapes and character == "\\":
             at += 2
-        elif templates and character == "{" and (found := TEMPLATE.match(sql, at)):
+        elif templates and character == "{" and (found := template_at(sql, at)):
             at = found.end()
         elif character != quote:
             at += 1
