@@ -188,6 +188,7 @@ def test_an_empty_table_is_empty_again_where_references_stay(habit: Habit) -> No
     bench = habit.bench
     target = bench.target("sales.t")
     bench.write(target, {"id": [1]})
+    modes.removals_fail(habit.proxy)
     modes.references_stay(habit.proxy)
     from seeknal_iceberg.catalog import open_catalog
 
@@ -211,6 +212,7 @@ def test_a_tag_that_stays_is_named_by_gc_and_fails_nothing(
     modes.references_stay(habit.proxy)
     promotion = staged(bench, t=2)
     promotion.revert()
+    assert promotion.revert() is False  # as after a crash: the tag alone proves nothing
     promotion.discard()
     assert bench.rows(bench.target("sales.t")) == [{"id": 1}]
     assert "keeps the tag seeknal-undo-p-1" in caplog.text
@@ -271,7 +273,9 @@ def test_a_lost_answer_is_looked_for_whoever_sent_the_commit(
         lambda request: bool(changes_of(request)), answer(status, landed=True), times=1
     )
     if who == "adopt":
+        before = habit.proxy.count(lambda request: bool(changes_of(request)))
         plugin.adopt_target(bench.context, target, "taken")
+        assert habit.proxy.count(lambda request: bool(changes_of(request))) == before + 1
         assert habit.table("t").properties["seeknal.content_key"] == "taken"
         return
     if who == "revert":

@@ -29,16 +29,9 @@ def is_published(metadata: TableMetadata, waiting: Waiting, promotion: str) -> b
     written = metadata.properties.get(ledger.WRITE_ID)
     if written == waiting.write_id:
         return True
-    before = waiting.before
-    if (
-        before is not None
-        and written == before.properties.get(ledger.WRITE_ID)
-        and (
-            metadata.current_snapshot_id == before.snapshot_id
-            or has_undone(metadata.current_snapshot(), promotion)
-        )
-    ):
-        return False  # it was undone, though the tag is still there
+    if waiting.before is not None and written == waiting.before.properties.get(ledger.WRITE_ID):
+        # Not published, or undone, though the tag may still be there and a fence on main.
+        return _follows(metadata, waiting, promotion)
     return undo_tag(promotion) in metadata.refs or _follows(metadata, waiting, promotion)
 
 
