@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
+
+import attrs
 
 from seeknal_core.errors import HookContractError, PluginError, SeeknalError, exhausted
 from seeknal_core.plugins import PluginHost
 from seeknal_core.results import wrong
-from seeknal_core.types import ExecutionContext, SourceStream, Target, redact
+from seeknal_core.types import ExecutionContext, Scan, SourceStream, Target, redact
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -126,15 +128,20 @@ class HookCalls:
     ) -> SourceStream:
         """Hold a stream to the hook's contract, which outlives the hook's call."""
 
-        def open() -> pa.RecordBatchReader:
+        def held(opener: Callable[[], object]) -> pa.RecordBatchReader:
             import pyarrow as pa
 
             with self._translated(type, "read_source", context):
-                reader = stream.open()
+                reader = opener()
             if not isinstance(reader, pa.RecordBatchReader):
                 what = f"opened a {reader.__class__.__name__}, not a RecordBatchReader"
                 raise self.broken(type, "read_source", what)
             return pa.RecordBatchReader.from_batches(reader.schema, batches(reader))
+
+        def scanned(scan: Scan) -> Scan:
+            return attrs.evolve(
+                scan, open=lambda columns, where: held(lambda: scan.open(columns, where))
+            )
 
         def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
             while True:
@@ -152,9 +159,10 @@ class HookCalls:
         return SourceStream(
             identity=stream.identity,
             version=stream.version,
-            open=open,
+            open=lambda: held(stream.open),
             sees=stream.sees,
             close=close,
+            scan=scanned(stream.scan) if stream.scan is not None else None,
         )
 
     def broken(self, type: str, hook: str, what: str) -> HookContractError:

@@ -208,7 +208,8 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
 
     Optional; without it the backend has no sources. Projection and ``query`` are
     done by the store; a ``query`` is one statement that only reads, refused
-    otherwise. The rows come as record batches in bounded memory. Where ``source.columns``
+    otherwise. A store that runs none gives its table as `SourceStream.scan`, and the core
+    runs the query over that, projection included. The rows come as record batches in bounded memory. Where ``source.columns``
     is given, these columns come, in that order, and no others; one that is not there is
     an error that names it. Otherwise all come, in the store's order.
 

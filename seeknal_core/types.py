@@ -537,6 +537,36 @@ class Source:
     options: object = None
 
 
+@attrs.frozen(kw_only=True)
+class Condition:
+    """A condition on one column of a table: ``column operator value``.
+
+    ``operator`` is one of ``= <> < <= > >= in``, ``is null`` and ``is not null``. ``value`` is
+    as SQL has it: a bool, int, Decimal, str, date or datetime (without a zone); a tuple
+    of them with ``in``; None with the last two. A text may stand for a date or a time.
+    """
+
+    column: str
+    operator: str
+    value: object = None
+
+
+@attrs.frozen(kw_only=True)
+class Scan:
+    """A table of a store that runs no queries, for the core to run a source's query over.
+
+    ``schema`` is that of all columns. ``names`` are the ways to write the table's name, as
+    parts, the shortest first. ``open`` is given the columns that the query needs, None
+    for all, and conditions that all rows it needs meet; it returns those columns in that
+    order, and may leave out rows that do not meet the conditions, as SQL compares. What
+    it can't tell for sure it leaves in: the query looks at each row again.
+    """
+
+    schema: pa.Schema = attrs.field(eq=False, repr=False)
+    names: tuple[tuple[str, ...], ...]
+    open: Callable[[tuple[str, ...] | None, tuple[Condition, ...]], pa.RecordBatchReader]
+
+
 class SourceStream:
     """One consistent view of a source, opened lazily. A context manager.
 
@@ -553,6 +583,8 @@ class SourceStream:
         sees: a digest of what only the store knows to decide which rows this login sees
             (settings of its role, say); empty where nothing does. Sources bound alike
             with two of these are not the same.
+        scan: where the source has a query and the store runs none: the table that the
+            core runs it over. `open` is not called then.
     """
 
     def __init__(
@@ -563,12 +595,14 @@ class SourceStream:
         open: Callable[[], pa.RecordBatchReader],
         close: Callable[[], None] = lambda: None,
         sees: str = "",
+        scan: Scan | None = None,
     ) -> None:
         self.identity = identity
         self.version = version
         self.open = open
         self.close = close
         self.sees = sees
+        self.scan = scan
 
     def __enter__(self) -> SourceStream:
         return self

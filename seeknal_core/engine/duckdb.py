@@ -29,7 +29,7 @@ from seeknal_core.engine.sources.read import Translated, read_files
 from seeknal_core.errors import ConfigError, EngineError, Interrupted, Problem
 from seeknal_core.specs import AnyNode, EngineSettings, PythonNode, SourceNode
 from seeknal_core.structure import nearest
-from seeknal_core.types import Cancellation, Snapshot
+from seeknal_core.types import Cancellation, Scan, Snapshot
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH_ROWS = 65_536
@@ -165,6 +165,23 @@ class DuckDBEngine:
         return parquet.write_stream(
             node, reader, staging, self._cancellation, max_rows=max_rows, max_bytes=max_bytes
         )
+
+    @contextlib.contextmanager
+    def query_over(
+        self, node: str, sql: str, columns: Sequence[str] | None, scan: Scan
+    ) -> Iterator[pa.RecordBatchReader]:
+        """See `Engine`. In an instance of its own, which reaches no files."""
+        from seeknal_core.engine.querying import query_over
+
+        with contextlib.closing(self._open()) as instance:
+            instance.execute("SET enable_external_access = false")
+            instance.execute("SET lock_configuration = true")
+            with (
+                self.cursor(instance) as cursor,
+                disk_guard(node),
+                query_over(node, sql, columns, scan, cursor, self.translated) as reader,
+            ):
+                yield reader
 
     def read_files(self, source: SourceNode, files: ResolvedFiles, staging: Staging) -> Output:
         """See `Engine`.

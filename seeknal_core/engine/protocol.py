@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from seeknal_core.specs import AnyNode, Audit, PythonNode, SourceNode
-from seeknal_core.types import Snapshot
+from seeknal_core.types import Scan, Snapshot
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,6 +116,16 @@ class Engine(Protocol):
         Args:
             max_rows: the most rows allowed, None for no limit.
             max_bytes: the most bytes in memory format, summed over all batches.
+        """
+        ...
+
+    def query_over(
+        self, node: str, sql: str, columns: Sequence[str] | None, scan: Scan
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Give the rows of a query over a table whose store runs none.
+
+        Args:
+            columns: those of the result that are wanted, in that order; None for all.
         """
         ...
 

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +28,11 @@ from seeknal_core.specs import (
     SqlNode,
 )
 from seeknal_core.state.records import NodeRecord
-from seeknal_core.types import Snapshot
+from seeknal_core.types import Snapshot, SourceStream
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from seeknal_core.engine import Engine
     from seeknal_core.engine.files import FileDigests
     from seeknal_core.engine.snapshots import SnapshotStore, Staging
@@ -350,13 +353,14 @@ class Computer:
         with self._session.dispatcher.read_source(self._session.context, resolved) as stream:
 
             def store(staging: Staging) -> object:
-                return self.engine().store_stream(
-                    node.id,
-                    stream.open(),
-                    staging,
-                    max_rows=node.max_rows,
-                    max_bytes=node.max_bytes,
-                )
+                with self._opened(resolved, stream) as reader:
+                    return self.engine().store_stream(
+                        node.id,
+                        reader,
+                        staging,
+                        max_rows=node.max_rows,
+                        max_bytes=node.max_bytes,
+                    )
 
             if stream.version is not None:
                 read = {"identity": stream.identity, "version": stream.version, "asked": asked}
@@ -368,6 +372,18 @@ class Computer:
         check_rows(node, computed.snapshot.row_count)
         seen = seen_binding(binding, stream.sees)
         return attrs.evolve(computed, binding=seen, read_at=read_at)
+
+    def _opened(
+        self, resolved: ResolvedSource, stream: SourceStream
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Open a stream, or a query over it where the store runs none itself."""
+        source, scan = resolved.source, stream.scan
+        if source.query is None or scan is None:
+            return contextlib.nullcontext(stream.open())
+        # As the user wrote it, which may begin with a name of the catalog.
+        written = tuple((resolved.spec.table or "").split("."))
+        scan = attrs.evolve(scan, names=(*scan.names, written))
+        return self.engine().query_over(source.node, source.query, source.columns, scan)
 
     def _assumed_unchanged(
         self, node: SourceNode, binding: str, held: NodeRecord | None

@@ -101,9 +101,9 @@ def test_different_names_are_shown_differently() -> None:
     assert name('a."b.c"').quoted != name("x.a.b.c").quoted.removeprefix("x.")
 
 
-def test_a_query_is_refused_for_a_source() -> None:
+def test_a_query_needs_its_table_named() -> None:
     source = SourceSpec(node="source.x", type="iceberg", params={"query": "SELECT 1"})
-    with pytest.raises(OptionError, match="runs no queries"):
+    with pytest.raises(OptionError, match="needs to be named"):
         plugin.bind_source(context("lake"), source)
 
 

@@ -130,17 +130,15 @@ def bind_source(profile: Profile, source: SourceSpec) -> Binding:
     """Choose the connection of a source; empty where its options stand inline.
 
     Raises:
-        OptionError: as `bind`; also where a ``query`` is given, for a catalog
-            runs none.
+        OptionError: as `bind`; also where a ``query`` is given without its table.
     """
-    if "query" in source.params:
-        raise _problem(
-            "params.query",
-            "an Iceberg catalog runs no queries",
-            "write table: namespace.table, with params.columns and params.filter",
-        )
     if not source.table:
-        raise _problem("table", "a source of type iceberg needs a table", "write namespace.table")
+        why = (
+            "a query on iceberg is run over one table, which needs to be named, too"
+            if source.params.get("query")
+            else "a source of type iceberg needs a table"
+        )
+        raise _problem("table", why, "write table: namespace.table")
     label, parts = split_label(source.table)
     if source.connection is None and INLINE_KEYS & set(source.params):
         return Binding(connection="", parts=parts)

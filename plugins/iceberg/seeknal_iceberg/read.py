@@ -6,20 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
-from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.expressions import AlwaysTrue, And
 from pyiceberg.schema import Schema
 
 from seeknal_core.errors import BackendError
 from seeknal_core.structure import nearest
 from seeknal_core.types import (
+    Condition,
     ExecutionContext,
+    Scan,
     Source,
     SourceStream,
     Target,
     TargetColumn,
     TargetState,
 )
-from seeknal_iceberg import capabilities, choosing, ledger, reading
+from seeknal_iceberg import capabilities, choosing, ledger, narrowing, reading
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.connection import IcebergSourceOptions
 from seeknal_iceberg.failures import translating
@@ -54,17 +56,50 @@ def open_source(context: ExecutionContext, source: Source) -> SourceStream:
     connection = catalogs.of(context)
     name = quote(source.parts)
     options = cast("IcebergSourceOptions | None", source.options) or IcebergSourceOptions()
-    if source.query is not None:
-        raise BackendError(
-            f"{source.node}: an Iceberg catalog runs no queries",
-            "write table: namespace.table, with params.columns and params.filter",
-            target=name,
-        )
     table = catalogs.existing(context, source.parts)
     choice = choosing.choose(table.metadata, options, name)
-    chosen = choice.snapshot_id
     table.metadata = metadata = choice.metadata
-    known = [field.name for field in metadata.schema().fields]
+    row_filter = _parse_filter(options.filter, table, name)
+
+    def read(
+        columns: Sequence[str] | None = None, where: Sequence[Condition] = ()
+    ) -> pa.RecordBatchReader:
+        wanted = And(row_filter, narrowing.expression(where, metadata.schema()))
+        # Without a snapshot's id pyiceberg takes the table's schema, else the snapshot's, which
+        # an ALTER leaves as it was.
+        scan = table.scan(
+            row_filter=wanted,
+            selected_fields=tuple(columns) if columns is not None else ("*",),
+            snapshot_id=choice.snapshot_id,
+        )
+        with translating(connection, name):
+            projected = _ordered(scan.projection(), columns)
+            schema = arrow_schema(projected)
+            empty = choice.snapshot_id is None and metadata.current_snapshot_id is None
+            tasks = [] if empty else list(scan.plan_files())
+        batches = _rows(context, name, table, tasks, projected, wanted)
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    scanned = None
+    if source.query is not None:
+        ways = range(len(source.parts) - 1, -1, -1)
+        scanned = Scan(
+            schema=arrow_schema(metadata.schema()),
+            names=tuple(source.parts[at:] for at in ways),
+            open=read,
+        )
+    else:
+        _check_columns(source, metadata.schema(), name, choice.words)
+    return SourceStream(
+        identity=catalogs.identity(connection, source.parts),
+        version=_read_version(metadata, choice.snapshot_id),
+        open=lambda: read(source.columns),
+        scan=scanned,
+    )
+
+
+def _check_columns(source: Source, schema: Schema, name: str, words: str) -> None:
+    known = [field.name for field in schema.fields]
     for column in source.columns or ():
         if source.columns is not None and source.columns.count(column) > 1:
             raise BackendError(
@@ -74,38 +109,26 @@ def open_source(context: ExecutionContext, source: Source) -> SourceStream:
             )
         if column not in known:
             raise BackendError(
-                f"{name} has no column {column!r}{choice.words}",
+                f"{name} has no column {column!r}{words}",
                 nearest(column, known) or "it has " + ", ".join(known),
                 target=name,
             )
-    row_filter = _parse_filter(options.filter, table, name)
-    fields = source.columns if source.columns is not None else ("*",)
-    # Without a snapshot's id pyiceberg takes the table's schema, else the snapshot's, which an
-    # ALTER leaves as it was.
-    scan = table.scan(row_filter=row_filter, selected_fields=tuple(fields), snapshot_id=chosen)
 
-    def read() -> pa.RecordBatchReader:
-        with translating(connection, name):
-            projected = _ordered(scan.projection(), source.columns)
-            schema = arrow_schema(projected)
-            empty = chosen is None and metadata.current_snapshot_id is None
-            tasks = [] if empty else list(scan.plan_files())
-        return pa.RecordBatchReader.from_batches(schema, _rows(tasks, projected, schema))
 
-    def _rows(
-        tasks: Sequence[FileScanTask], projected: Schema, schema: pa.Schema
-    ) -> Iterator[pa.RecordBatch]:
-        with translating(connection, name):
-            for task in tasks:
-                for batch in task_batches(metadata, table.io, projected, task, row_filter):
-                    context.cancellation.check()
-                    yield as_schema(batch, projected, schema)
-
-    return SourceStream(
-        identity=catalogs.identity(connection, source.parts),
-        version=_read_version(metadata, chosen),
-        open=read,
-    )
+def _rows(
+    context: ExecutionContext,
+    name: str,
+    table: Table,
+    tasks: Sequence[FileScanTask],
+    projected: Schema,
+    row_filter: BooleanExpression,
+) -> Iterator[pa.RecordBatch]:
+    schema = arrow_schema(projected)
+    with translating(catalogs.of(context), name):
+        for task in tasks:
+            for batch in task_batches(table.metadata, table.io, projected, task, row_filter):
+                context.cancellation.check()
+                yield as_schema(batch, projected, schema)
 
 
 def _read_version(metadata: TableMetadata, chosen: int | None) -> str:
