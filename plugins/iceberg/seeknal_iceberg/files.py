@@ -30,7 +30,7 @@ from pyiceberg.types import NestedField
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Cancellation, Snapshot
-from seeknal_iceberg import footers, nested
+from seeknal_iceberg import footers, nested, sorting
 from seeknal_iceberg.partitions import Splitter, key_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ _GROUP_ROWS = 1024 * 1024
 _OPEN_FILES = 32
 #: Parquet bytes after which a file is closed and another begun.
 _FILE_BYTES = 256 * 1024 * 1024
+#: The fewest Arrow bytes of a row group, however small files are wanted.
+_SMALLEST = 256 * 1024
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +86,7 @@ class Placer:
         write_id: a UUID.
         target: the target's name, for messages.
         attempt: tells the files of a write's attempts apart.
+        sort: rows are sorted within each file by the table's sort order.
     """
 
     def __init__(
@@ -94,7 +97,10 @@ class Placer:
         target: str,
         cancellation: Cancellation,
         attempt: int = 0,
+        *,
+        sort: bool = False,
     ) -> None:
+        self.sort = sort
         self.layout = Layout.of(metadata)
         self._metadata = metadata
         self._io = io
@@ -220,7 +226,7 @@ class Placer:
             file_format=FileFormat.PARQUET,
             partition=partition,
             file_size_in_bytes=size,
-            sort_order_id=None,
+            sort_order_id=self._metadata.default_sort_order_id if self.sort else None,
             spec_id=self._metadata.default_spec_id,
             equality_ids=None,
             key_metadata=None,
@@ -353,6 +359,11 @@ class Writer:
             self._compression = "none"
         wanted = properties.get("write.target-file-size-bytes", "")
         self._file_bytes = min(_FILE_BYTES, int(wanted)) if wanted.isdigit() else _FILE_BYTES
+        self._group_bytes = min(_GROUP_BYTES, max(self._file_bytes, _SMALLEST))
+        self._order = metadata.sort_order() if placer.sort else None
+        self._schema = metadata.schema()
+        if self._order is not None:
+            self._group_bytes = _BUFFER_BYTES
         self._files: dict[tuple[object, ...], _File] = {}
         self._buffered = 0
         self._done: list[DataFile] = []
@@ -377,7 +388,7 @@ class Writer:
             file.buffer.append(piece)
             file.buffered += piece.nbytes
             self._buffered += piece.nbytes
-            if file.buffered >= _GROUP_BYTES:
+            if file.buffered >= self._group_bytes:
                 self._flush(file)
         while self._buffered > _BUFFER_BYTES:
             self._flush(max(self._files.values(), key=lambda file: file.buffered))
@@ -396,10 +407,13 @@ class Writer:
         if file.writer is None:
             self._open(file)
         table = pa.Table.from_batches(file.buffer, schema=self._arrow)
+        if self._order is not None:
+            table = sorting.ordered(table, self._order, self._schema)
         cast("pq.ParquetWriter", file.writer).write_table(table, row_group_size=_GROUP_ROWS)
         self._buffered -= file.buffered
         file.buffer, file.buffered = [], 0
-        if file.stream.tell() >= self._file_bytes:
+        # What is gathered once is sorted, and no more than that.
+        if self._order is not None or file.stream.tell() >= self._file_bytes:
             self._close(file)
 
     def _open(self, file: _File) -> None:

@@ -35,7 +35,7 @@ from seeknal_core.types import (
     WriteResult,
 )
 from seeknal_iceberg import connection as connections
-from seeknal_iceberg import isolation, limits, naming
+from seeknal_iceberg import isolation, limits, naming, options
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,10 +66,11 @@ def bind_source(context: ExecutionContext, source: SourceSpec) -> Binding:
 
 @hookimpl
 def describe_options() -> BackendOptions:
-    """Name the classes of the options of connections and sources."""
+    """Name the classes of the options of connections, sources and targets."""
     return BackendOptions(
         connection=connections.IcebergOptions,
         source=connections.IcebergSourceOptions,
+        target=options.IcebergTargetOptions,
         limits=limits.DEPENDS,
     )
 

@@ -7,6 +7,7 @@ rows end up in a transaction that is not committed here.
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +22,16 @@ from pyiceberg.table.snapshots import Operation
 from seeknal_core.errors import BackendError, SeeknalError, WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import evolution, ledger, merge, pending, spans, transactions
+from seeknal_iceberg import (
+    declared,
+    evolution,
+    ledger,
+    merge,
+    options,
+    pending,
+    spans,
+    transactions,
+)
 from seeknal_iceberg.failures import (
     is_refused,
     refused_name,
@@ -139,6 +149,9 @@ class Preparation:
             notes.append(f"{self.name}: {changes.describe()}")
         kept = changes.kept(self.mode)
         notes += [f"{self.name}: {words}" for words in kept]
+        notes += [
+            f"{self.name}: {words}" for words in declared.changes(table.metadata, self.target)
+        ]
         return Plan(table=table, changes=changes, notes=tuple(notes))
 
     def nothing_to_do(self, table: Table) -> bool:
@@ -224,6 +237,7 @@ class Preparation:
             attempt: a write that looks again counts up; what fits is kept.
         """
         exact = plan.changes.exact and transaction.table_metadata.spec().is_unpartitioned()
+        exact = exact and self._keeps_files()
         placer, commit_id = self._placer(transaction, plan, attempt)
         try:
             # Before anything is placed: it may be refused.
@@ -247,6 +261,14 @@ class Preparation:
             if isinstance(error, FileNotFoundError) or not _is_readable(table):
                 raise self._is_damaged(error) from error
             raise
+
+    def _keeps_files(self) -> bool:
+        """Tell whether the snapshot's files may be the table's: not sorted, and not too large."""
+        own = options.of(self.target.options)
+        most = own.target_file_size
+        if own.sort_order or not isinstance(most, int):
+            return not own.sort_order
+        return all(os.path.getsize(file) <= most for file in self.snapshot.files)
 
     def _is_damaged(self, error: Exception) -> BackendError:
         return BackendError(
@@ -338,6 +360,7 @@ class Preparation:
             self.name,
             self.context.cancellation,
             attempt,
+            sort=bool(options.of(self.target.options).sort_order),
         )
         self.placers.append(placer)
         return placer, commit_id

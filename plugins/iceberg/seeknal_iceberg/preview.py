@@ -7,7 +7,7 @@ import pyarrow as pa
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WritePreview
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import prepare
+from seeknal_iceberg import declared, prepare
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.schema import columns_of
 
@@ -33,4 +33,5 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
             return WritePreview(refused=error.message, hint=error.hint)
     words = [changes.describe()] if changes else []
     words += changes.kept(mode)
+    words += declared.changes(table.metadata, target)
     return WritePreview(notes=tuple(f"{name}: {one}" for one in words))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+import attrs
+
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import discarding, embedded, ledger, pending, reading
@@ -21,7 +23,7 @@ from seeknal_iceberg.waiting import Before, Waiting, is_changed_by_publish, writ
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
+    from pyiceberg.table import Table, Transaction
 
 
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
@@ -98,6 +100,8 @@ class _Staging(Preparation):
     def _place(self, plan: Plan) -> Waiting:
         before = None if plan.table is None else _before(plan.table)
         transaction = self.begin(plan)
+        if plan.table is not None and before is not None:
+            before = _with_declared(before, plan.table, transaction)
         self.put_rows(transaction, plan, {})
         metadata = transaction.table_metadata
         reading.remember(self.context, self.write_id, transaction._table.io, metadata)
@@ -123,6 +127,14 @@ class _Staging(Preparation):
         )
 
 
+def _with_declared(before: Before, table: Table, transaction: Transaction) -> Before:
+    """Add, to what was before, the properties of others that the publish changes."""
+    there = table.metadata.properties
+    after = transaction.table_metadata.properties
+    touched = {name: value for name, value in there.items() if after.get(name) != value}
+    return attrs.evolve(before, properties={**touched, **before.properties})
+
+
 def _before(table: Table) -> Before:
     metadata = table.metadata
     main = metadata.refs.get("main")
@@ -134,6 +146,7 @@ def _before(table: Table) -> Before:
         main=main.model_dump(mode="json") if main is not None else None,
         schema_id=metadata.current_schema_id,
         spec_id=metadata.default_spec_id,
+        sort_order_id=metadata.default_sort_order_id,
         sequence=ledger.sequence_of(metadata),
         properties={
             name: value

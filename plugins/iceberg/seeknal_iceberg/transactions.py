@@ -11,7 +11,7 @@ from pyiceberg.table import Table, TableProperties
 
 from seeknal_core.errors import NamespaceRefused, WriteRefused
 from seeknal_core.types import SchemaChange, Target
-from seeknal_iceberg import evolution, partitions
+from seeknal_iceberg import declared, evolution, partitions
 from seeknal_iceberg.connection import IcebergConnection
 from seeknal_iceberg.schema import Column, new_schema
 
@@ -35,13 +35,14 @@ def begin_new(
             place is known without its namespace.
 
     Raises:
-        WriteRefused: ``partition_by`` is wrong.
+        WriteRefused: ``partition_by`` or ``sort_order`` is wrong.
         NamespaceRefused: the namespace cannot be made.
     """
     parts = target.name.parts
     # With the ids that the catalog will give, so that the spec names the right columns.
     schema = assign_fresh_schema_ids(new_schema(columns))
     wanted = partitions.parse(target.partition_by, schema, str(target.name))
+    order = declared.sort_order(target, schema)
     _check_levels(connection, target)
     location = location_of(catalog, connection, parts, write_id)
     make_namespace(location is not None)
@@ -50,7 +51,8 @@ def begin_new(
         schema,
         location=location,
         partition_spec=partitions.spec_for(wanted, schema),
-        properties={TableProperties.FORMAT_VERSION: "2"},
+        sort_order=order,
+        properties={TableProperties.FORMAT_VERSION: "2", **declared.new_properties(target)},
     )
 
 
@@ -101,12 +103,13 @@ def begin(table: Table, target: Target, changes: evolution.Changes) -> Transacti
     """Begin a change of a table, with its schema and partitioning as they will be.
 
     Raises:
-        WriteRefused: ``partition_by`` is wrong, or differs where nothing may change.
+        WriteRefused: ``partition_by`` or ``sort_order`` is wrong, or differs where nothing may change.
     """
     transaction = table.transaction()
     evolution.apply(transaction, changes)
     if target.partition_by:
         _repartition(transaction, target)
+    declared.apply(transaction, target)
     return transaction
 
 

@@ -17,6 +17,7 @@ from pyiceberg.table.update import (
     RemoveSnapshotRefUpdate,
     RemoveSnapshotsUpdate,
     SetCurrentSchemaUpdate,
+    SetDefaultSortOrderUpdate,
     SetDefaultSpecUpdate,
     SetPropertiesUpdate,
     SetSnapshotRefUpdate,
@@ -185,16 +186,19 @@ def to_revert(
         made.append(cast(Any, SetCurrentSchemaUpdate)(schema_id=before.schema_id))
     if metadata.default_spec_id != before.spec_id:
         made.append(cast(Any, SetDefaultSpecUpdate)(spec_id=before.spec_id))
+    if before.sort_order_id not in (None, metadata.default_sort_order_id):
+        made.append(cast(Any, SetDefaultSortOrderUpdate)(sort_order_id=before.sort_order_id))
     sets = {
         name: value
         for name, value in before.properties.items()
         # What undid an earlier promotion may be gone by now.
         if metadata.properties.get(name) != value and not name.startswith(ledger.UNDO)
     }
+    touched = waiting.names_set()
     removes = [
         name
         for name in metadata.properties
-        if is_changed_by_publish(name) and name not in before.properties
+        if (is_changed_by_publish(name) or name in touched) and name not in before.properties
     ]
     if sets:
         made.append(SetPropertiesUpdate(updates=sets))

@@ -20,6 +20,8 @@ from pyiceberg.table.metadata import TableMetadataV1
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertTableUUID,
+    RemovePropertiesUpdate,
+    SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
@@ -59,6 +61,7 @@ class Before:
     properties: Mapping[str, str]
     manifests: str = ""
     totals: Mapping[str, str] = attrs.field(factory=dict)
+    sort_order_id: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +113,16 @@ class Waiting:
     def snapshot(self) -> IcebergSnapshot:
         """Return the Iceberg snapshot that the publish adds."""
         return next(u.snapshot for u in self.updates if isinstance(u, AddSnapshotUpdate))
+
+    def names_set(self) -> frozenset[str]:
+        """Return the names of properties that the publish sets or removes."""
+        names: set[str] = set()
+        for update in self.updates:
+            if isinstance(update, SetPropertiesUpdate):
+                names |= update.updates.keys()
+            elif isinstance(update, RemovePropertiesUpdate):
+                names |= set(update.removals)
+        return frozenset(names)
 
     def layout_updates(self) -> tuple[TableUpdate, ...]:
         """Return the updates that decide how the files are read: schema, partitioning, names."""
