@@ -150,8 +150,8 @@ def test_a_query_reads_the_snapshot_that_is_named(
     [
         ("SELECT * FROM customers", "reads customers"),
         ("SELECT * FROM sales.order", "reads order"),
-        ("SELECT * FROM '/etc/passwd'", ""),
-        ("SELECT * FROM 'x.parquet'", ""),
+        ("SELECT * FROM '/etc/passwd'", "reads /etc/passwd"),
+        ("SELECT * FROM 'x.parquet'", "reads x.parquet"),
         ("SELECT * FROM read_text('/etc/passwd')", "reads files itself"),
         ("SELECT * FROM orders; SELECT 1", "several statements"),
         ("DELETE FROM orders", "DELETE is not allowed"),

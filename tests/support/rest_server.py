@@ -141,6 +141,8 @@ class RestServer:
             warehouse=self.warehouse,
             **self.properties,
         )
+        #: Views that somebody made, by namespace, as one text, and name.
+        self.views: set[tuple[str, str]] = set()
         self._tokens: set[str] | None = set() if tokens else None
         # One request at a time: all or nothing is then a matter of one SQL transaction.
         self._lock = threading.RLock()
@@ -268,7 +270,12 @@ class RestServer:
 
     def _list_views(self, call: _Call) -> Reply:
         self._need(call.levels)
-        return 200, json.dumps({"identifiers": []})
+        found = [
+            {"namespace": call.levels, "name": name}
+            for levels, name in sorted(self.views)
+            if levels == ".".join(call.levels)
+        ]
+        return 200, json.dumps({"identifiers": found})
 
     def _create_table(self, call: _Call) -> Reply:
         optional = dict.fromkeys(("location", "partition-spec", "write-order"))
@@ -277,6 +284,8 @@ class RestServer:
         self._need(call.levels)
         if self.catalog.table_exists(name):
             raise TableAlreadyExistsError(f"there is a table {'.'.join(name)}")
+        if name in self.views:
+            raise TableAlreadyExistsError(f"there is a view {'.'.join(name)}")
         create = self.catalog._create_staged_table if asked.stage_create else None
         table = (create or self.catalog.create_table)(
             name,

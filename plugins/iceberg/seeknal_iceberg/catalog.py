@@ -29,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 
 from seeknal_core.errors import BackendError, NamespaceRefused
 from seeknal_core.types import ExecutionContext, Secret
-from seeknal_iceberg import access, embedded
+from seeknal_iceberg import access, embedded, views
 from seeknal_iceberg.connection import IcebergConnection, is_local
 from seeknal_iceberg.failures import check_hint, refused_name, sentence, translating
 from seeknal_iceberg.naming import quote as quoted
@@ -269,6 +269,12 @@ def existing(context: ExecutionContext, parts: tuple[str, ...]) -> Table:
         catalog = open_catalog(context)
         with translating(connection, name):
             table = load(catalog, parts)
+        if table is None and views.is_view(catalog, parts, unlisted=True):
+            raise BackendError(
+                f"{name} is a view, and views of a catalog are not read here",
+                views.SOURCE_HINT,
+                target=name,
+            )
     if table is None:
         raise BackendError(
             f"there is no table {name} in the catalog of connection {connection.name!r}",

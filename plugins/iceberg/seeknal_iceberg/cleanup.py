@@ -27,7 +27,7 @@ from pyiceberg.exceptions import (
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Owned, OwnedKind, QualifiedName
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import dropping, ledger, removal
+from seeknal_iceberg import dropping, ledger, removal, views
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.naming import quote
 
@@ -270,6 +270,8 @@ def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -
         inside += [quote((*levels, table[-1])) for table in catalog.list_tables(levels)]
         if isinstance(catalog, RestCatalog):
             inside += [quote((*levels, view[-1])) for view in catalog.list_views(levels)]
+        else:
+            inside += [quote((*levels, view)) for view in views.in_sql(catalog, levels)]
     except NoSuchNamespaceError:
         return False
     if not ledger.made_by(context).items() <= properties.items():

@@ -31,6 +31,7 @@ from seeknal_iceberg import (
     pending,
     spans,
     transactions,
+    views,
 )
 from seeknal_iceberg.failures import (
     is_refused,
@@ -128,6 +129,8 @@ class Preparation:
             WriteRefused: whose table it is, its schema, or its partitioning.
         """
         if table is None:
+            if views.is_view(self.catalog, self.parts):
+                raise self._is_view()
             changes = evolution.Changes(
                 names=tuple((column.name, column.name) for column in self.columns),
                 exact=all(column.exact for column in self.columns),
@@ -207,6 +210,8 @@ class Preparation:
             # Where it may not be read, this says so.
             if catalogs.load(self.catalog, self.parts) is not None:
                 raise  # somebody made it a moment ago
+            if views.is_view(self.catalog, self.parts, unlisted=True):
+                raise self._is_view() from error
             raise WriteRefused(
                 f"{self.name}: the catalog shows no such table, and says that it exists: "
                 f"{sentence(error)}",
@@ -214,6 +219,11 @@ class Preparation:
                 "write to another table",
                 target=self.name,
             ) from error
+
+    def _is_view(self) -> WriteRefused:
+        return WriteRefused(
+            f"{self.name} is a view, which is not written to", views.TARGET_HINT, target=self.name
+        )
 
     def make_namespace(self, located: bool) -> None:
         """Make the target's namespace, before a table is begun in it.

@@ -7,7 +7,7 @@ import pyarrow as pa
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WritePreview
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import declared, prepare
+from seeknal_iceberg import declared, prepare, views
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.schema import columns_of
 
@@ -24,7 +24,12 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
                 Snapshot(node=target.node, content_key="", row_count=0, files=(), schema=schema),
                 name,
             )
-            table = catalogs.look(catalogs.open_unmade(context), target.name.parts)
+            catalog = catalogs.open_unmade(context)
+            table = catalogs.look(catalog, target.name.parts)
+            if table is None and views.is_view(catalog, target.name.parts):
+                return WritePreview(
+                    refused=f"{name} is a view, which is not written to", hint=views.TARGET_HINT
+                )
             if table is None:
                 return WritePreview()
             mode = Mode.FULL if context.full_refresh else target.mode
