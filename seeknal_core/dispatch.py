@@ -649,8 +649,9 @@ class Dispatcher:
         promotions: tuple[str, ...],
         *,
         dry_run: bool,
+        targets: tuple[Target, ...] = (),
     ) -> Swept:
-        """Delete what commands that died left on a connection."""
+        """Delete what commands that died left on a connection, and keep its targets' tables."""
         return self._calls.call(
             connection.type,
             "sweep",
@@ -658,6 +659,7 @@ class Dispatcher:
             context=context.connected(connection),
             promotions=promotions,
             dry_run=dry_run,
+            targets=targets,
         )
 
     def check_connection(

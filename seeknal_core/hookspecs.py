@@ -592,7 +592,12 @@ def drop_targets(context: ExecutionContext, owned: tuple[Owned, ...]) -> tuple[b
 
 
 @hookspec(firstresult=True)
-def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool) -> Swept:
+def sweep(
+    context: ExecutionContext,
+    promotions: tuple[str, ...],
+    dry_run: bool,
+    targets: tuple[Target, ...],
+) -> Swept:
     """Delete what commands of this project that died left on ``context.connection``.
 
     Optional. Called by ``seeknal gc`` while no other command of this state folder runs.
@@ -603,6 +608,8 @@ def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool)
     Args:
         promotions: the batches that the state still knows; what is kept for them stays.
         dry_run: count, and change nothing.
+        targets: those of the environment on this connection, for what they declare of
+            the upkeep of their tables.
 
     Raises:
         BackendError: the store does not answer.

@@ -865,11 +865,13 @@ class Swept:
     """What ``sweep`` found of commands that died.
 
     ``removed`` counts the writes whose leftovers were deleted, or would be. ``kept`` says
-    in a sentence each what stays, and until when.
+    in a sentence each what stays, and until when. ``done`` says what else was done, or
+    would be, for targets that declare it.
     """
 
     removed: int = 0
     kept: tuple[str, ...] = ()
+    done: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

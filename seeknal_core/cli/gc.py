@@ -28,7 +28,8 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
     """Remove stored outputs that no environment, plan or undo data refers to.
 
     Removes what killed commands left in the stores, too, as soon as nothing can refer to
-    it any more. Refused while another command uses the outputs.
+    it any more, and expires old snapshots of the tables whose targets declare
+    expire_snapshots. Refused while another command uses the outputs.
     """
     from seeknal_core import config
     from seeknal_core.environments.garbage import collect
@@ -56,6 +57,8 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
     stores = result.stores
     if stores.removed:
         click.echo(f"{verb} what {stores.removed} killed or unanswered writes left in the stores")
+    for line in stores.done:
+        click.echo(redact(line))
     for line in stores.kept:
         click.echo(f"stays: {redact(line)}")
     for line in stores.skipped:

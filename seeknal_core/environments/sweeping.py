@@ -6,10 +6,18 @@ from collections.abc import Iterator
 
 import attrs
 
+from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.environments import notes
 from seeknal_core.environments import promotion as promotions
 from seeknal_core.errors import SeeknalError
-from seeknal_core.run.session import Request, Session, load_plugins, open_session, sibling
+from seeknal_core.run.session import (
+    Request,
+    Session,
+    enabled_targets,
+    load_plugins,
+    open_session,
+    sibling,
+)
 from seeknal_core.state.records import StateStore
 from seeknal_core.types import Swept, redact
 
@@ -21,6 +29,7 @@ class Leftovers:
     removed: int = 0
     kept: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    done: tuple[str, ...] = ()
 
 
 def sweep(request: Request, *, dry_run: bool) -> Leftovers:
@@ -44,6 +53,7 @@ def sweep(request: Request, *, dry_run: bool) -> Leftovers:
         removed=sum(one.removed for one in swept),
         kept=tuple(redact(line) for one in swept for line in one.kept),
         skipped=tuple(skipped),
+        done=tuple(redact(line) for one in swept for line in one.done),
     )
 
 
@@ -70,20 +80,36 @@ def _sweep(
     host = session.dispatcher.host
     host.load_backends(sorted({spec.type for spec in session.profile.connections.values()}))
     host.load_wrappers()
+    targets = _targets(session, skipped)
     for spec in session.profile.connections.values():
         try:
             if not session.dispatcher.supports(spec.type, "sweep"):
                 continue
             connection = session.dispatcher.resolve_profile(session.context, spec)
             place = f"{spec.type} {sorted(connection.bindings().items())}"
-            if place in seen:
+            own = tuple(each.target for each in targets if each.connection == connection)
+            if place in seen and not own:
                 continue
             seen.add(place)
             swept.append(
-                session.dispatcher.sweep(session.context, connection, live, dry_run=dry_run)
+                session.dispatcher.sweep(
+                    session.context, connection, live, dry_run=dry_run, targets=own
+                )
             )
         except SeeknalError as error:
             skipped.append(f"connection {spec.name}: {redact(str(error))}")
+
+
+def _targets(session: Session, skipped: list[str]) -> list[ResolvedTarget]:
+    """Return the environment's targets; one that can't be made is said, and left out."""
+    found = []
+    for spec in enabled_targets(session, list(session.graph.nodes.values())):
+        try:
+            session.dispatcher.host.load_backends([spec.type])
+            found.append(session.dispatcher.target(session.context, spec))
+        except SeeknalError as error:
+            skipped.append(f"{spec.key}: {redact(str(error))}")
+    return found
 
 
 def _sweep_lost(session: Session, swept: list[Swept], skipped: list[str], *, dry_run: bool) -> None:

@@ -171,7 +171,7 @@ def test_a_promotion_is_undone_where_only_the_current_snapshot_is_seen(
     # What undid the first one goes; the second still needs the first one's files.
     first.discard()
     bench = habit.again()
-    assert plugin.sweep(bench.context, ("p-2",), False).kept == ()
+    assert plugin.sweep(bench.context, ("p-2",), False, ()).kept == ()
     second.revert(bench)
     second.discard(bench)
     assert bench.rows(target) == [{"id": 3}]
@@ -221,7 +221,7 @@ def test_a_tag_that_stays_is_named_by_gc_and_fails_nothing(
     known = Since(version=str(state.version), mark=str(state.mark), rows=1)
     (change,) = plugin.changes_since(bench.context, (target,), (known,))
     assert (change.drift, "keeps our tag seeknal-undo-p-1" in change.detail) == (Drift.NONE, True)
-    (said,) = plugin.sweep(bench.context, (), False).kept
+    (said,) = plugin.sweep(bench.context, (), False, ()).kept
     assert "sales.t: the catalog keeps the tag seeknal-undo-p-1" in said
     again = staged(bench, "p-2", 2, t=3)
     assert bench.rows(bench.target("sales.t")) == [{"id": 3}]
@@ -229,7 +229,7 @@ def test_a_tag_that_stays_is_named_by_gc_and_fails_nothing(
     again.discard()
     assert bench.rows(bench.target("sales.t")) == [{"id": 1}]
     habit.proxy.heal()
-    assert plugin.sweep(bench.context, (), False).kept == ()
+    assert plugin.sweep(bench.context, (), False, ()).kept == ()
     assert set(habit.table("t").metadata.refs) <= {
         "main", "seeknal-fence-p-1", "seeknal-fence-p-2"
     }  # fmt: skip

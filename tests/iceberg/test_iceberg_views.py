@@ -70,7 +70,7 @@ def test_looking_and_cleaning_pass_over_views(made: Made) -> None:
     make("sales", "seen")
     owned = plugin.list_owned(bench.context)
     assert [str(each.name) for each in owned] == ["sales.orders", "sales"]
-    assert not plugin.sweep(bench.context, (), dry_run=False).removed
+    assert not plugin.sweep(bench.context, (), False, ()).removed
     assert "namespace" in plugin.check_connection(bench.context)
     (table,) = (each for each in owned if each.kind is OwnedKind.TABLE)
     (space,) = (each for each in owned if each.kind is OwnedKind.NAMESPACE)

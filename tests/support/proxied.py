@@ -81,7 +81,7 @@ class ProxiedLake:
         """Sweep as ``seeknal gc`` does, in a command of its own; return what stays."""
         other = self.bench.other()
         try:
-            return plugin.sweep(other.context, live, False).kept
+            return plugin.sweep(other.context, live, False, ()).kept
         finally:
             other.close()
 

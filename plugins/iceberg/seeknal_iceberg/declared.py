@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pyiceberg.schema import Schema
 from pyiceberg.table.sorting import (
@@ -17,6 +17,12 @@ from pyiceberg.table.sorting import (
     SortDirection,
     SortField,
     SortOrder,
+)
+from pyiceberg.table.update import (
+    AddSortOrderUpdate,
+    AssertDefaultSortOrderId,
+    SetDefaultSortOrderUpdate,
+    TableUpdate,
 )
 from pyiceberg.transforms import IdentityTransform
 
@@ -115,9 +121,27 @@ def apply(transaction: Transaction, target: Target) -> None:
     order = sort_order(target, metadata.schema())
     declares = bool(order.fields)
     if (declares or _SORTED in before) and order.fields != metadata.sort_order().fields:
-        update = transaction.update_sort_order()
-        update._fields = list(order.fields)
-        update.commit()
+        _set_order(transaction, order)
+
+
+def _set_order(transaction: Transaction, order: SortOrder) -> None:
+    """Make a sort order the table's; pyiceberg 0.12 cannot bring one back to unsorted."""
+    metadata = transaction.table_metadata
+    same = [each for each in metadata.sort_orders if each.fields == order.fields]
+    made: list[TableUpdate] = []
+    number = order.order_id
+    if same:
+        number = same[0].order_id
+    elif order.fields:
+        number = max((each.order_id for each in metadata.sort_orders), default=0) + 1
+    if not same:
+        added = SortOrder(*order.fields, order_id=number)
+        made.append(cast(Any, AddSortOrderUpdate)(sort_order=added))
+    # -1 is the one that was added last, to which a catalog may give another number.
+    last = -1 if not same and order.fields else number
+    made.append(cast(Any, SetDefaultSortOrderUpdate)(sort_order_id=last))
+    was = cast(Any, AssertDefaultSortOrderId)(default_sort_order_id=metadata.default_sort_order_id)
+    transaction._apply(tuple(made), (was,))
 
 
 def changes(metadata: TableMetadata, target: Target) -> Iterator[str]:

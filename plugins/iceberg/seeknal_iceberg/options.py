@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 
 import attrs
 
@@ -89,6 +90,13 @@ class IcebergTargetOptions:
         default=None,
         converter=_size,
         metadata={"doc": "size at which a data file is ended and another begun: 128MB"},
+    )
+
+    expire_snapshots: timedelta | None = attrs.field(
+        default=None,
+        metadata={
+            "doc": "age after which `seeknal gc` expires snapshots that no branch or tag names: 7d"
+        },
     )
 
     def __attrs_post_init__(self) -> None:

@@ -196,11 +196,17 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
 
 
 @hookimpl
-def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool) -> Swept:
-    """Delete what killed writes left under tables' locations; see `sweeping`."""
-    from seeknal_iceberg import sweeping
+def sweep(
+    context: ExecutionContext,
+    promotions: tuple[str, ...],
+    dry_run: bool,
+    targets: tuple[Target, ...],
+) -> Swept:
+    """Delete what killed writes left, and expire old snapshots; see `sweeping`, `expiring`."""
+    from seeknal_iceberg import expiring, sweeping
 
-    return sweeping.sweep(context, promotions, dry_run)
+    swept = sweeping.sweep(context, promotions, dry_run)
+    return expiring.expire_all(context, targets, swept, dry_run=dry_run)
 
 
 @hookimpl

@@ -15,6 +15,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger, pending
+from seeknal_iceberg.durable_note import write_durably
 from seeknal_iceberg.files import folder_of
 
 if TYPE_CHECKING:
@@ -93,18 +94,7 @@ class Note:
 
     def write(self, context: ExecutionContext) -> None:
         """Write the note, durably."""
-        path = self._path(context)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            json.dump(attrs.asdict(self), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(path + ".new", path)
-        folder = os.open(os.path.dirname(path), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(self._path(context), json.dumps(attrs.asdict(self)))
 
     def remove(self, context: ExecutionContext) -> None:
         """Remove the note: nothing is left to delete, or nothing may be."""
