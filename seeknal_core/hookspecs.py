@@ -608,8 +608,8 @@ def sweep(
     Args:
         promotions: the batches that the state still knows; what is kept for them stays.
         dry_run: count, and change nothing.
-        targets: those of the environment on this connection, for what they declare of
-            the upkeep of their tables.
+        targets: those of the environment on this connection that have options of their
+            backend, for what they declare of the upkeep of their tables.
 
     Raises:
         BackendError: the store does not answer.

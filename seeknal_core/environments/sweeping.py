@@ -101,9 +101,14 @@ def _sweep(
 
 
 def _targets(session: Session, skipped: list[str]) -> list[ResolvedTarget]:
-    """Return the environment's targets; one that can't be made is said, and left out."""
+    """Return the environment's targets that declare something only their backend knows.
+
+    One that can't be made is said, and left out.
+    """
     found = []
     for spec in enabled_targets(session, list(session.graph.nodes.values())):
+        if not spec.options:
+            continue
         try:
             session.dispatcher.host.load_backends([spec.type])
             found.append(session.dispatcher.target(session.context, spec))
