@@ -43,25 +43,15 @@ _REFERENCES = {
 _OLDER = {
     "test_staging_again_starts_afresh": "looking past the mode, one finds older snapshots",
 }
-_STAGED = "another command does not get keys for the files of a table that is only staged"
-_CHECKSUM = "test_the_checksum_of_staged_rows_is_that_of_the_snapshot"
-_KINDS = ("int64", "float64", "decimal(38,9)", "text", "bytes", "date", "timestamp", "moment")
-_POLARIS = {
-    "test_staged_rows_are_counted_in_the_store": _STAGED,
-    "test_dropping_again_finds_nothing": "403 for a namespace that is gone ends a second drop",
-    **{f"{_CHECKSUM}[{kind}]": _STAGED for kind in _KINDS},
-}
 #: What the suite wants and a catalog does not give, or we don't yet, by mode.
 DIFFERS = {
     "soft-delete": _DROPS,
     "one-snapshot": _OLDER,
     "one-snapshot-strict": _OLDER,
     "nessie": _OLDER,
-    "polaris": _POLARIS,
     "lakekeeper": {**_DROPS, **_REFERENCES},
     "lakekeeper-sts": {**_DROPS, **_REFERENCES},
 }
-_NOT_YET = "test_values_come_back_exactly_or_are_refused[timestamp in nanoseconds]"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,7 +59,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     known = DIFFERS.get(os.environ.get("SEEKNAL_CATALOG_MODE", "plain"), {})
     for item in items:
         why = known.get(item.name)
-        if item.name == _NOT_YET:
-            why = "the namespace is made before the values are looked at"
         if why:
             item.add_marker(pytest.mark.xfail(reason=why, strict=True))

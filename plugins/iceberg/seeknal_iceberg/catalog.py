@@ -343,6 +343,21 @@ def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
         return False
 
 
+def is_unlisted(catalog: Catalog, levels: tuple[str, ...]) -> bool:
+    """Tell whether a namespace that one may not look at is surely not there.
+
+    Some catalogs forbid to ask for what is absent; what is around it can be listed.
+    """
+    parent = levels[:-1]
+    try:
+        listed = catalog.list_namespaces(parent)
+    except NoSuchNamespaceError:
+        return True
+    except ForbiddenError:
+        return bool(parent) and is_unlisted(catalog, parent)
+    return levels not in {tuple(each) for each in listed}
+
+
 def missing_levels(catalog: Catalog, levels: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Return the levels of a namespace that are not there, outer ones first."""
     if _seen(catalog, levels):

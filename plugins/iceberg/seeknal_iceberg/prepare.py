@@ -40,9 +40,9 @@ from seeknal_iceberg.failures import (
     sentence,
     too_large,
 )
-from seeknal_iceberg.files import Layout, Placer, folder_of
+from seeknal_iceberg.files import Layout, Placer, conform, folder_of
 from seeknal_iceberg.rest import PatientRestCatalog
-from seeknal_iceberg.schema import Column, columns_of
+from seeknal_iceberg.schema import Column, columns_of, may_not_fit, new_schema
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -190,6 +190,11 @@ class Preparation:
         return transaction
 
     def _begin_new(self) -> Transaction:
+        def make_namespace(located: bool) -> None:
+            if not located:
+                self._check_values()
+            self.make_namespace(located)
+
         try:
             return transactions.begin_new(
                 self.connection,
@@ -197,7 +202,7 @@ class Preparation:
                 self.target,
                 self.columns,
                 self.write_id,
-                self.make_namespace,
+                make_namespace,
             )
         except RESTError as error:
             size = refused_size(error)
@@ -224,6 +229,20 @@ class Preparation:
         return WriteRefused(
             f"{self.name} is a view, which is not written to", views.TARGET_HINT, target=self.name
         )
+
+    def _check_values(self) -> None:
+        """See that all values fit a new table; only those are read that may not.
+
+        Raises:
+            WriteRefused: one does not; by column.
+        """
+        names = [field.name for field in self.snapshot.schema if may_not_fit(field.type)]
+        if not names or not catalogs.missing_levels(self.catalog, self.parts[:-1]):
+            return
+        schema = new_schema([column for column in self.columns if column.name in names])
+        batches = self.snapshot.reader(names, batch_rows=131_072)
+        for _ in conform(batches, [(name, name) for name in names], schema, self.name):
+            self.context.cancellation.check()
 
     def make_namespace(self, located: bool) -> None:
         """Make the target's namespace, before a table is begun in it.

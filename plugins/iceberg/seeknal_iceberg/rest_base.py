@@ -28,7 +28,7 @@ from pyiceberg.catalog.rest import (
 )
 from pyiceberg.catalog.rest.auth import AuthManager
 from pyiceberg.catalog.rest.response import _handle_non_200_response
-from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.exceptions import NoSuchTableError, RESTError
 from pyiceberg.io import load_file_io
 from pyiceberg.schema import Schema
 from pyiceberg.table import StagedTable, Table
@@ -342,9 +342,21 @@ class BaseRestCatalog(RestCatalog):
         return _offer_of(TableResponse.model_validate_json(response.text))
 
     def _staged_offer(self, identifier: tuple[str, ...], location: str | None) -> Offer:
-        """Ask for the keys of a table that is not there, by beginning to make it at its place."""
+        """Ask for the keys of a table that is not there, by beginning to make it at its place.
+
+        Some catalogs (Polaris, Lakekeeper) begin a table only where no files are. Where they
+        choose the place by the table's name, they choose the same one again.
+        """
         schema = Schema(NestedField(1, "id", LongType(), required=False))
-        return _offer_of(self._create_table(identifier, schema, location, stage_create=True))
+        try:
+            return _offer_of(self._create_table(identifier, schema, location, stage_create=True))
+        except RESTError:
+            if location is None:
+                raise
+            begun = self._create_table(identifier, schema, None, stage_create=True)
+            if begun.metadata.location.rstrip("/") != location.rstrip("/"):
+                raise
+            return _offer_of(begun)
 
     def access_of(self, table: Table) -> accesses.Access | None:
         """Return how a table's files are opened; None where the profile's own class does."""

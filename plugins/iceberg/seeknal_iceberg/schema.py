@@ -264,6 +264,21 @@ def _convert_nested(type: pa.DataType) -> tuple[IcebergType, bool]:
     return ListType(-1, element, element_required=False), exact
 
 
+def may_not_fit(type: pa.DataType) -> bool:
+    """Tell whether the type's values, by their unit, may be none of Iceberg's microseconds."""
+    if pa.types.is_dictionary(type):
+        return may_not_fit(type.value_type)
+    if pa.types.is_timestamp(type):
+        return bool(type.unit != "us")
+    if pa.types.is_struct(type):
+        return any(may_not_fit(child.type) for child in type)
+    if pa.types.is_map(type):
+        return may_not_fit(type.key_type) or may_not_fit(type.item_type)
+    if _is_list(type):
+        return may_not_fit(type.value_type)
+    return bool(type == pa.time64("ns"))
+
+
 def new_schema(columns: Sequence[Column]) -> Schema:
     """Return the schema of a new table: all columns optional, in the snapshot's order.
 
