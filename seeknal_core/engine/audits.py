@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 import duckdb
 
 from seeknal_core.engine import quoting, statements
-from seeknal_core.engine.names import name_nodes
+from seeknal_core.engine.names import name_nodes, short_names
 from seeknal_core.engine.protocol import AuditOutcome
 from seeknal_core.errors import EngineError
 from seeknal_core.specs import AnyNode, Audit
@@ -73,7 +73,11 @@ def _failing(
         case "relationships":
             return _relationships(where, audit, names[0], snapshots, cursor)
         case "custom_sql":
-            checked = statements.check(where, [name_nodes(audit.sql or "", snapshots)])
+            checked = statements.check(
+                where,
+                [name_nodes(audit.sql or "", snapshots)],
+                [*snapshots, *short_names(snapshots), "__THIS__"],
+            )
             for statement in checked[:-1]:
                 cursor.execute(statement.text)
             return _count(cursor, f"FROM (\n{checked[-1].text}\n)")

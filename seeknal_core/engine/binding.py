@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 
 from seeknal_core.engine import failures, parquet, quoting
+from seeknal_core.engine.statements import check
 from seeknal_core.errors import EngineError
 from seeknal_core.structure import nearest
 
@@ -44,10 +45,16 @@ class Binder:
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._opened is None:
             self._opened = duckdb.connect(
-                config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+                config={
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                    "python_enable_replacements": False,
+                    "temp_directory": "",
+                }
             )
             self._opened.execute("SET GLOBAL TimeZone = 'UTC'")
             self._opened.execute("SET enable_external_access = false")
+            self._opened.execute("SET lock_configuration = true")
         return self._opened.cursor()
 
     def bind(
@@ -69,6 +76,10 @@ class Binder:
         """
         if not all(_HARMLESS.match(text) for text in statements[:-1]):
             return None
+        try:
+            texts = [one.text for one in check(node, statements, inputs)]
+        except EngineError:
+            return None  # What SQL may not do is reported where it is checked.
         known = all(columns is not None for columns in inputs.values())
         known = known and not any(map(_BY_VALUE.search, statements))
         cursor = self._cursor()
@@ -77,9 +88,9 @@ class Binder:
                 cursor.execute(
                     f"CREATE TEMP VIEW {quoting.identifier(id)} AS SELECT {_selected(columns)}"
                 )
-            for text in statements[:-1]:
+            for text in texts[:-1]:
                 cursor.execute(text)
-            relation = parquet.bind(cursor, statements[-1])
+            relation = parquet.bind(cursor, texts[-1])
             if not known:
                 return None
             return [

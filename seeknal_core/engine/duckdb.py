@@ -1,17 +1,20 @@
 """DuckDB as the engine.
 
 One instance a command, which can read the snapshot store and its scratch folder
-and nothing else; a cursor a node, whose views nobody else sees. Files of
-sources are read by a second instance that runs no user's SQL. Time zone is UTC
-in both, so that a result doesn't depend on the machine.
+and nothing else; a cursor a node, whose views nobody else sees. A stranger's SQL
+gets an instance for each node, which can read that node's inputs alone. Files of
+sources are read by another instance that runs no user's SQL. Time zone is UTC
+in all, so that a result doesn't depend on the machine.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,8 +54,13 @@ class DuckDBEngine:
         snapshot_root: Path,
         scratch: Path,
         cancellation: Cancellation,
+        *,
+        untrusted: bool = False,
     ) -> None:
         self._settings = settings
+        self._untrusted = untrusted
+        self._spill: Path | None = None
+        self._spill_lock = threading.Lock()
         self._project_root = project_root
         self._snapshot_root = snapshot_root.resolve()
         self._scratch = scratch.resolve()
@@ -66,7 +74,7 @@ class DuckDBEngine:
             self._scratch.mkdir(parents=True, exist_ok=True)
             self._snapshot_root.mkdir(parents=True, exist_ok=True)
         self._instance = self._open()
-        self._close_files(self._instance)
+        self._close_files(self._instance, (self._snapshot_root, self._scratch))
         self._forget = cancellation.on_request(self._start_interrupting)
 
     def compute_sql(
@@ -81,12 +89,16 @@ class DuckDBEngine:
         A query that only passes rows on gets as little memory as files do: DuckDB would
         keep as many rows as its limit allows, to write them in their order.
         """
-        checked = _check(node, statements)
+        checked = _check(node, statements, inputs)
         if self._settings.memory_limit is None and len(checked) == 1 and streaming.is_large(inputs):
             output = self._streamed(node, checked[0], inputs, staging)
             if output is not None:
                 return output
-        with self.cursor() as cursor, disk_guard(node):
+        with (
+            self._reading(inputs, staging) as instance,
+            self.cursor(instance) as cursor,
+            disk_guard(node),
+        ):
             self._name_inputs(node, cursor, inputs)
             for statement in checked[:-1]:
                 with self.translated(node, lines_before=statement.lines_before):
@@ -111,12 +123,11 @@ class DuckDBEngine:
         """Compute a query in little memory, if it only passes rows on; else return None."""
         if statement.many:
             return None
-        with self._lock:
-            if self._streamer is None:
-                self._streamer = self._open(limited=True)
-                self._close_files(self._streamer)
-            instance = self._streamer
-        with self.cursor(instance) as cursor, disk_guard(node):
+        with (
+            self._reading(inputs, staging, limited=True) as instance,
+            self.cursor(instance) as cursor,
+            disk_guard(node),
+        ):
             self._name_inputs(node, cursor, inputs)
             if not streaming.only_passes_rows_on(cursor, statement.text):
                 return None
@@ -239,8 +250,8 @@ class DuckDBEngine:
         self, node: AnyNode, snapshot: Snapshot, related: Mapping[str, Snapshot]
     ) -> tuple[AuditOutcome, ...]:
         """See `Engine`."""
-        with self.cursor() as cursor:
-            snapshots = {**related, node.id: snapshot}
+        snapshots = {**related, node.id: snapshot}
+        with self._reading(snapshots) as instance, self.cursor(instance) as cursor:
             self._name_inputs(node.id, cursor, snapshots)
             _name_shortly(cursor, snapshots)
             cursor.execute(
@@ -289,9 +300,10 @@ class DuckDBEngine:
     def query(self, sql: str, snapshots: Mapping[str, Snapshot]) -> pa.RecordBatchReader:
         """See `Engine`. The reader holds a cursor until it is read to its end or closed."""
         sql = name_nodes(sql, snapshots)
-        checked = _check("query", [sql])
+        checked = _check("query", [sql], [*snapshots, *short_names(snapshots)])
         stack = contextlib.ExitStack()
-        cursor = stack.enter_context(self.cursor())
+        instance = stack.enter_context(self._reading(snapshots))
+        cursor = stack.enter_context(self.cursor(instance))
         try:
             self._name_inputs("query", cursor, snapshots)
             _name_shortly(cursor, snapshots)
@@ -326,6 +338,8 @@ class DuckDBEngine:
         for instance in (self._file_reader, self._streamer):
             if instance is not None:
                 instance.close()
+        if self._spill is not None:
+            shutil.rmtree(self._spill, ignore_errors=True)
 
     @contextlib.contextmanager
     def cursor(
@@ -369,12 +383,42 @@ class DuckDBEngine:
             except duckdb.OutOfMemoryException as error:
                 raise _Cramped from error
 
-    def _open(self, *, limited: bool = False) -> duckdb.DuckDBPyConnection:
+    @contextlib.contextmanager
+    def _reading(
+        self,
+        inputs: Mapping[str, Snapshot],
+        staging: Staging | None = None,
+        *,
+        limited: bool = False,
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give the instance for SQL over `inputs`: of a stranger's SQL, one of its own."""
+        if not self._untrusted:
+            yield self._shared_streamer() if limited else self._instance
+            return
+        folder = Path(tempfile.mkdtemp(prefix="node-", dir=self._scratch))
+        try:
+            with contextlib.closing(self._open(limited=limited, spill=folder)) as instance:
+                files = [file for snapshot in inputs.values() for file in snapshot.files]
+                self._close_files(instance, (staging.path,) if staging else (), files)
+                yield instance
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _shared_streamer(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._streamer is None:
+                self._streamer = self._open(limited=True)
+                self._close_files(self._streamer, (self._snapshot_root, self._scratch))
+            return self._streamer
+
+    def _open(
+        self, *, limited: bool = False, spill: Path | None = None
+    ) -> duckdb.DuckDBPyConnection:
         config: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
-            "temp_directory": str(self._temp_directory()),
+            "temp_directory": str(spill or self._temp_directory()),
         }
         if self._settings.memory_limit is not None:
             config["memory_limit"] = self._settings.memory_limit
@@ -399,16 +443,32 @@ class DuckDBEngine:
         return int(found[0]) if found else 1
 
     def _temp_directory(self) -> Path:
+        """Return a folder of the engine's own: SQL could read all that is in it."""
         if self._settings.temp_directory is None:
             return self._scratch / "spill"
-        return (self._project_root / self._settings.temp_directory).resolve()
+        with self._spill_lock:
+            if self._spill is None:
+                above = (self._project_root / self._settings.temp_directory).resolve()
+                try:
+                    above.mkdir(parents=True, exist_ok=True)
+                    self._spill = Path(tempfile.mkdtemp(prefix="seeknal-spill-", dir=above))
+                except OSError as error:
+                    raise ConfigError(
+                        [Problem(f"{above}: {error.strerror}", path="engine.temp_directory")],
+                        "name a folder that can be written",
+                    ) from None
+            return self._spill
 
-    def _close_files(self, instance: duckdb.DuckDBPyConnection) -> None:
-        """Leave the snapshot store and the scratch folder readable, and fix the settings."""
-        folders = [f"{self._snapshot_root}/", f"{self._scratch}/"]
-        # As the tables name them, and as DuckDB names the files that it finds.
-        allowed = quoting.texts(dict.fromkeys([*map(quoting.literal_path, folders), *folders]))
-        instance.execute(f"SET allowed_directories = {allowed}")
+    @staticmethod
+    def _close_files(
+        instance: duckdb.DuckDBPyConnection, folders: Iterable[Path], files: Iterable[str] = ()
+    ) -> None:
+        """Leave some folders and files readable, and fix the settings."""
+        names = [f"{folder.resolve()}/" for folder in folders]
+        for setting, paths in (("directories", names), ("paths", list(files))):
+            # As the tables name them, and as DuckDB names the files that it finds.
+            allowed = quoting.texts(dict.fromkeys([*map(quoting.literal_path, paths), *paths]))
+            instance.execute(f"SET allowed_{setting} = {allowed}")
         instance.execute("SET enable_external_access = false")
         instance.execute("SET lock_configuration = true")
 
@@ -446,8 +506,10 @@ def nearest_column(name: str, snapshot: Snapshot) -> str:
     return f", {guess}" if guess else ""
 
 
-def _check(node: str, sql: Sequence[str]) -> tuple[statements.Statement, ...]:
-    return statements.check(node, sql)
+def _check(
+    node: str, sql: Sequence[str], tables: Iterable[str]
+) -> tuple[statements.Statement, ...]:
+    return statements.check(node, sql, tables)
 
 
 def _name_shortly(cursor: duckdb.DuckDBPyConnection, snapshots: Mapping[str, Snapshot]) -> None:

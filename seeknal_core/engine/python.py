@@ -107,7 +107,7 @@ class NodeContext:
         """
         self._cancellation.check()
         query = name_nodes(query, self._inputs)
-        checked = statements.check(self._node, [query])
+        checked = statements.check(self._node, [query], [*self._inputs, *self._short])
         frame = inspect.currentframe()
         for statement in checked:
             self._name_inputs(statement)

@@ -1,82 +1,36 @@
 """Which SQL a node may hold: it reads its inputs and gives rows, nothing else.
 
-This keeps the graph true (what a node reads is what it declares) and a store's
-tables out of reach of a slip; it is no fence against the project's own author,
-who can run Python as well. Files outside the snapshot store are closed by the
-instance's settings, so what is left to refuse here are statements by their
-kind, and functions that read files of the store itself.
+This keeps the graph true (what a node reads is what it declares), and a stranger's
+SQL away from files, settings and other nodes' rows. `seeknal_core.engine.reading`
+decides by the tree of DuckDB's own parser. The instance's settings close the files
+outside the snapshot store once more.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import re
+import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 import duckdb
 
 from seeknal_core.engine import failures
+from seeknal_core.engine.reading.cut import tokens as tokens
+from seeknal_core.engine.reading.definitions import checked
+from seeknal_core.engine.reading.functions import SOURCE_HINT
+from seeknal_core.engine.reading.queries import check_query
+from seeknal_core.engine.reading.tree import Names, Refused, folded
 from seeknal_core.errors import EngineError
-
-#: Table functions that read files or other databases.
-FILE_FUNCTIONS = frozenset(
-    {
-        "duckdb_external_file_cache",
-        "duckdb_logs",
-        "duckdb_logs_parsed",
-        "duckdb_temporary_files",
-        "glob",
-        "parquet_bloom_probe",
-        "parquet_file_metadata",
-        "parquet_full_metadata",
-        "parquet_kv_metadata",
-        "parquet_metadata",
-        "parquet_schema",
-        "read_blob",
-        "read_csv",
-        "read_csv_auto",
-        "read_duckdb",
-        "read_json",
-        "read_json_auto",
-        "read_json_objects",
-        "read_json_objects_auto",
-        "read_ndjson",
-        "read_ndjson_auto",
-        "read_ndjson_objects",
-        "read_parquet",
-        "read_single_csv_file",
-        "read_single_json_file",
-        "read_single_parquet_file",
-        "read_text",
-        "sniff_csv",
-    }
-)
-
-#: Table functions that run or change what no check has seen.
-HIDING_FUNCTIONS = frozenset(
-    {
-        "checkpoint",
-        "force_checkpoint",
-        "json_execute_serialized_sql",
-        "query",
-        "query_table",
-        "truncate_duckdb_logs",
-        "write_log",
-    }
-)
-
-_SOURCE_HINT = "declare the data as a source and name it with ref('source.…')"
 
 _HINTS = {
     "COPY": "give the node a target (materialization:) instead",
     "EXPORT": "give the node a target (materialization:) instead",
-    "ATTACH": _SOURCE_HINT,
-    "INSTALL": _SOURCE_HINT,
-    "LOAD": _SOURCE_HINT,
-    "IMPORT": _SOURCE_HINT,
+    "ATTACH": SOURCE_HINT,
+    "INSTALL": SOURCE_HINT,
+    "LOAD": SOURCE_HINT,
+    "IMPORT": SOURCE_HINT,
     "SET": "limits go under engine: in seeknal_project.yml",
     "RESET": "limits go under engine: in seeknal_project.yml",
     "PRAGMA": "limits go under engine: in seeknal_project.yml",
@@ -87,12 +41,12 @@ _HINTS = {
 }
 _DEFAULT_HINT = "a node holds SELECT and CREATE TEMP TABLE, VIEW or MACRO only"
 
-#: What `_check_functions` refuses, wherever it is written: most SQL has none of it.
-_REFUSED_NAMES = re.compile("|".join([*FILE_FUNCTIONS, *HIDING_FUNCTIONS, "_scan"]), re.IGNORECASE)
-
 #: Characters from which an instance of its own parses a text, and is closed at once:
 #: an instance keeps what parsing took, 130 MB for a text of 1 MB.
 _LARGE = 100_000
+
+#: Characters up to which a text that was checked is remembered.
+_REMEMBERED = 10_000
 
 _parser_lock = threading.Lock()
 _parser: duckdb.DuckDBPyConnection | None = None
@@ -102,9 +56,9 @@ _parser: duckdb.DuckDBPyConnection | None = None
 class Statement:
     """One checked statement.
 
-    ``text`` is the user's own, without the closing semicolon. ``number`` counts
-    from 1 of ``total``; ``lines_before`` are the lines of the SQL above it.
-    ``many`` tells that DuckDB runs it as several (a PIVOT that looks for its columns).
+    ``text`` is what to run, without the closing semicolon: of a query the user's own.
+    ``number`` counts from 1 of ``total``; ``lines_before`` are the lines of the SQL above
+    it. ``many`` tells that DuckDB runs it as several (a PIVOT that looks for its columns).
     """
 
     text: str
@@ -114,31 +68,55 @@ class Statement:
     many: bool
 
 
-def check(node: str, statements: Sequence[str]) -> tuple[Statement, ...]:
+def check(
+    node: str, statements: Sequence[str], tables: Iterable[str] = ()
+) -> tuple[Statement, ...]:
     """Parse `statements`, refuse what a node may not hold, and take them apart.
 
+    Args:
+        tables: the names of the node's inputs, as its SQL has them.
+
     Raises:
-        EngineError: see the module's text.
+        EngineError: see the module's text; with the line.
     """
+    if sum(map(len, statements)) > _REMEMBERED:
+        return _check(node, statements, tables)
+    return _checked_once(node, tuple(statements), frozenset(tables))
+
+
+@functools.lru_cache(maxsize=256)
+def _checked_once(
+    node: str, statements: tuple[str, ...], tables: frozenset[str]
+) -> tuple[Statement, ...]:
+    """Check what is short once: a command asks before it binds and before it runs."""
+    return _check(node, statements, tables)
+
+
+def _check(node: str, statements: Sequence[str], tables: Iterable[str]) -> tuple[Statement, ...]:
     found: list[tuple[str, str, int]] = []
     for sql in statements:
         found += _split(node, sql)
     if not found:
         raise EngineError(f"{node}: there is no SQL", "end the node's SQL with a SELECT")
-    result = tuple(
-        Statement(
+    names = Names(tables={folded(name) for name in tables})
+    result: list[Statement] = []
+    for number, (text, kind, before) in enumerate(found, 1):
+        statement = Statement(
             text=text,
             number=number,
             total=len(found),
             lines_before=before,
             many=kind == "MULTI",
         )
-        for number, (text, kind, before) in enumerate(found, 1)
-    )
-    for statement, (_, kind, _) in zip(result, found, strict=True):
-        _check_kind(node, statement, kind)
-        _check_functions(node, statement)
-    return result
+        try:
+            text = _checked(statement, kind, names)
+        except Refused as refused:
+            line = before + 1 + text.encode()[: refused.at or 0].count(b"\n")
+            which = f", statement {number}" if len(found) > 1 else ""
+            message = f"{node}: line {line}{which}: {refused.what}"
+            raise EngineError(message, refused.hint, line=line) from None
+        result.append(attrs.evolve(statement, text=text))
+    return tuple(result)
 
 
 def table_names(sql: str) -> set[str]:
@@ -195,22 +173,6 @@ def _split(node: str, sql: str) -> Iterator[tuple[str, str, int]]:
         yield text, kind, before
 
 
-def tokens(sql: str) -> list[tuple[duckdb.token_type, str, int]]:
-    """Cut `sql` into tokens without comments: kind, text, and position in `sql`."""
-    encoded = sql.encode()
-    cuts = duckdb.tokenize(sql)
-    result = []
-    characters = 0
-    last = 0
-    for index, (start, kind) in enumerate(cuts):
-        end = cuts[index + 1][0] if index + 1 < len(cuts) else len(encoded)
-        characters += len(encoded[last:start].decode())
-        last = start
-        if kind != duckdb.token_type.comment:
-            result.append((kind, encoded[start:end].decode().strip(), characters))
-    return result
-
-
 def _first_words(sql: str, count: int) -> list[str]:
     """Return the first tokens in upper case, cutting no more of the text than they need."""
     size = 2_000
@@ -224,28 +186,29 @@ def _first_words(sql: str, count: int) -> list[str]:
     return [text.upper() for _, text, _ in words[:count]]
 
 
-def _check_kind(node: str, statement: Statement, kind: str) -> None:
+def _checked(statement: Statement, kind: str, names: Names) -> str:
+    """Check one statement, and return the text to run."""
     words = _first_words(statement.text, 8)
     first = words[0].lstrip("(") if words else ""
-    if first == "CREATE" and kind in ("CREATE", "MULTI"):
-        _check_create(node, statement, words)
-        is_query = False
-    else:
-        is_query = kind in ("SELECT", "MULTI")
-        if not is_query:
-            name = first or kind
-            raise EngineError(
-                f"{node}: {_which(statement)}{name} is not allowed",
-                _HINTS.get(name, _DEFAULT_HINT),
-            )
-    if statement.number == statement.total and not is_query:
-        raise EngineError(
-            f"{node}: the last statement is {first}, so the node gives no rows",
+    with _parsing(large=len(statement.text) >= _LARGE) as parser:
+        if first == "CREATE" and kind in ("CREATE", "MULTI"):
+            _check_create(words)
+            text = checked(parser, statement.text, names)
+        else:
+            if kind not in ("SELECT", "MULTI") or first in _HINTS:
+                name = first if first not in ("WITH", "FROM", "") else kind.replace("_", " ")
+                raise Refused(f"{name} is not allowed", _HINTS.get(name, _DEFAULT_HINT))
+            check_query(parser, statement.text, names, kind)
+            text = statement.text
+    if statement.number == statement.total and first == "CREATE":
+        raise Refused(
+            f"the last statement is {first}, so the node gives no rows",
             "end the node's SQL with a SELECT",
         )
+    return text
 
 
-def _check_create(node: str, statement: Statement, words: list[str]) -> None:
+def _check_create(words: list[str]) -> None:
     rest = words[1:]
     if rest[:2] == ["OR", "REPLACE"]:
         rest = rest[2:]
@@ -255,30 +218,6 @@ def _check_create(node: str, statement: Statement, words: list[str]) -> None:
         rest = rest[1:]
     what = rest[0] if rest else ""
     if what not in ("TABLE", "VIEW", "MACRO", "FUNCTION"):
-        raise EngineError(f"{node}: {_which(statement)}CREATE {what} is not allowed", _DEFAULT_HINT)
+        raise Refused(f"CREATE {what} is not allowed", _DEFAULT_HINT)
     if not temporary:
-        raise EngineError(
-            f"{node}: {_which(statement)}CREATE {what} would be seen by other nodes",
-            f"write CREATE TEMP {what}",
-        )
-
-
-def _check_functions(node: str, statement: Statement) -> None:
-    if not _REFUSED_NAMES.search(statement.text):
-        return
-    found = tokens(statement.text)
-    for (_, word, _), (_, following, _) in itertools.pairwise(found):
-        name = word.strip('"').lower()
-        if not following.startswith("("):
-            continue
-        # Every *_scan function of an extension reads another store's files or tables.
-        if name in FILE_FUNCTIONS or name.endswith("_scan"):
-            raise EngineError(
-                f"{node}: {_which(statement)}{name}() reads files itself", _SOURCE_HINT
-            )
-        if name in HIDING_FUNCTIONS:
-            raise EngineError(f"{node}: {_which(statement)}{name}() is not allowed", _DEFAULT_HINT)
-
-
-def _which(statement: Statement) -> str:
-    return f"statement {statement.number}: " if statement.total > 1 else ""
+        raise Refused(f"CREATE {what} would be seen by other nodes", f"write CREATE TEMP {what}")

@@ -16,7 +16,10 @@ from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.structure import nearest
 from seeknal_core.types import Cancellation, Snapshot
 
-_NO_TABLE = re.compile(r'Table with name "?([^"\s]+?)"? does not exist')
+_NO_TABLE = re.compile(
+    r'Table with name "?(?P<bare>[^"\s]+?)"? does not exist'
+    r"|'(?P<id>(?:source|transform)\.[^'/\\]+)' is not an input"
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +109,7 @@ def query(
         missing = _NO_TABLE.search(error.message)
         if missing is None:
             raise
-        hint = nearest(missing[1], record.nodes) or (
+        hint = nearest(missing["bare"] or missing["id"], record.nodes) or (
             f"only what has run is stored: seeknal run --env {record.name}"
         )
         raise EngineError(error.message, hint, line=error.line) from None

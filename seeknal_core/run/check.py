@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import attrs
@@ -10,7 +12,7 @@ import attrs
 from seeknal_core.dispatch import ResolvedTarget
 from seeknal_core.errors import ConfigError, EngineError, Problem, SeeknalError
 from seeknal_core.run.keys import expanded_source, is_remote
-from seeknal_core.run.names import name_problems
+from seeknal_core.run.names import engine_version, name_problems
 from seeknal_core.run.session import Session, bind, load_plugins
 from seeknal_core.run.targets import bindings_digest
 from seeknal_core.specs import FILE_TYPES, SourceNode, SqlNode
@@ -67,7 +69,6 @@ def check_project(session: Session) -> CheckResult:
 
 def _statement_problems(session: Session) -> list[Problem]:
     """Expand and parse every SQL node by the engine's own parser."""
-    from seeknal_core.engine import check_statements
     from seeknal_core.graph import render
 
     problems: list[Problem] = []
@@ -77,17 +78,33 @@ def _statement_problems(session: Session) -> list[Problem]:
         place = node.sql_location
         try:
             rendered = render(node, session.graph.inputs[node.id], session.variables)
-            check_statements(session.settings.engine, node.id, rendered.placed())
+            _check(session, node, rendered.placed())
         except ConfigError as error:
             problems += error.problems
         except SeeknalError as error:
             message = error.message.removeprefix(f"{node.id}: ")
             line = place.line
             if isinstance(error, EngineError) and error.line:
-                message = message.removeprefix(f"line {error.line}, ")
+                message = re.sub(rf"^line {error.line}(, |: )", "", message)
                 line += error.line - 1
             problems.append(Problem(message, place.file, line, path=node.id, hint=error.hint))
     return problems
+
+
+def _check(session: Session, node: SqlNode, placed: Sequence[str]) -> None:
+    """Check a node's statements; that they are fine is remembered by their text and inputs.
+
+    Raises:
+        EngineError: they are not.
+    """
+    from seeknal_core.engine import check_statements
+    from seeknal_core.graph.texts import texts
+
+    inputs = session.graph.inputs[node.id]
+    parts = ("statements", engine_version(), json.dumps([list(placed), list(inputs)]))
+    if texts.recall(*parts) is None:
+        check_statements(session.settings.engine, node.id, placed, inputs)
+        texts.remember(True, *parts)
 
 
 def _twin_targets(targets: Iterable[ResolvedTarget]) -> list[Problem]:

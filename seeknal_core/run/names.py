@@ -119,7 +119,7 @@ def bound(
         return None  # Reported with the statements.
     columns = {id: known[id] for id in inputs}
     placed = rendered.placed()
-    parts = ("bound columns", _engine_version(), json.dumps([placed, list(columns.items())]))
+    parts = ("bound columns", engine_version(), json.dumps([placed, list(columns.items())]))
     found = texts.recall(*parts)
     if found is None:
         tables = [id for id in session.graph.nodes if id != node.id]
@@ -130,7 +130,8 @@ def bound(
 
 
 @functools.cache
-def _engine_version() -> str:
+def engine_version() -> str:
+    """Return the engine's version, without importing it."""
     return version("duckdb")
 
 
@@ -282,7 +283,7 @@ def _of_audits(
     known: Mapping[str, Columns | None],
 ) -> Iterator[Problem]:
     """Find what the SQL of audits names and the node, or another one, does not have."""
-    from seeknal_core.engine.names import name_nodes
+    from seeknal_core.engine.names import name_nodes, short_names
     from seeknal_core.engine.statements import check
     from seeknal_core.graph.texts import texts
     from seeknal_core.run.scope import compared
@@ -294,12 +295,13 @@ def _of_audits(
         inputs = (*session.graph.inputs[node.id], *compared(session.graph, node.id))
         tables = {id: known[id] for id in (node.id, *inputs)}
         tables["__THIS__"] = known[node.id]
-        parts = ("bound audit", _engine_version(), json.dumps([audit.sql, list(tables.items())]))
+        parts = ("bound audit", engine_version(), json.dumps([audit.sql, list(tables.items())]))
         found = texts.recall(*parts)
         if found is None:
             found = []
             try:
-                statements = check(node.id, [name_nodes(audit.sql, tables)])
+                named = name_nodes(audit.sql, tables)
+                statements = check(node.id, [named], [*tables, *short_names(tables)])
                 binder().bind(node.id, [one.text for one in statements], tables, list(tables))
             except EngineError as error:
                 found = [error.message.removeprefix(f"{node.id}: "), error.hint]

@@ -84,7 +84,9 @@ class Lab:
 
 
 @contextlib.contextmanager
-def open_lab(root: Path, settings: EngineSettings | None = None) -> Iterator[Lab]:
+def open_lab(
+    root: Path, settings: EngineSettings | None = None, *, untrusted: bool = False
+) -> Iterator[Lab]:
     """Open a store and an engine under a folder, and close both."""
     store = SnapshotStore(root / "target" / "snapshots")
     cancellation = Cancellation()
@@ -94,6 +96,7 @@ def open_lab(root: Path, settings: EngineSettings | None = None) -> Iterator[Lab
         snapshot_root=store.root,
         scratch=root / "target" / "tmp" / "run",
         cancellation=cancellation,
+        untrusted=untrusted,
     )
     try:
         yield Lab(root, store, engine, cancellation)
