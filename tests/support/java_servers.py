@@ -263,7 +263,11 @@ class IcebergServer(CatalogServer):
             "CATALOG_CATALOG__IMPL": "org.apache.iceberg.jdbc.JdbcCatalog",
             # On a file that was there before, it leaves a query open: without the log that
             # SQLite keeps apart, nothing could be written beside it.
-            "CATALOG_URI": f"jdbc:sqlite:file:{self.folder}/catalog.db?journal_mode=WAL",
+            "CATALOG_URI": (
+                f"jdbc:sqlite:file:{self.folder}/catalog.db?journal_mode=WAL&busy_timeout=20000"
+            ),
+            # One connection: of two, SQLite refuses one that read before the other wrote.
+            "CATALOG_CLIENTS": "1",
             "CATALOG_WAREHOUSE": f"s3://{self.lake.bucket}/iceberg",
             "CATALOG_IO__IMPL": "org.apache.iceberg.aws.s3.S3FileIO",
             "CATALOG_S3_ENDPOINT": s3["s3.endpoint"],
