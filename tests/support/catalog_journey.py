@@ -197,3 +197,27 @@ class CommandJourney:
         seeknal("env", "delete", "dev", "--yes")
         assert self.look.tables(f"dev_{self.namespace}") == []
         self.expect(2)
+
+    def promotion_is_killed_and_finished(
+        self, way: str, killer: str, hooks: str, point: str
+    ) -> None:
+        """Kill a promotion, and go on with it or take it back, as ``status`` says.
+
+        Args:
+            way: ``--resume`` or ``--abort``.
+            killer: the path on which `support.seeknal_killer` is installed.
+            hooks: what it counts.
+            point: where it kills.
+        """
+        self.become(1)
+        self.seeknal("run")
+        self.become(2)
+        self.seeknal("env", "plan", "dev")
+        self.seeknal("env", "apply", "dev")
+        cold = attrs.evolve(self.seeknal, warm=False)
+        dies = {"SEEKNAL_KILL_HOOKS": hooks, "SEEKNAL_KILL_AT": point, "PYTHONPATH": killer}
+        cold("env", "promote", "dev", code=-9, **dies)
+        assert way in self.seeknal("env", "status", "prod", code=5).said
+        self.seeknal("env", "promote", "dev", "prod", way)
+        self.expect(2 if way == "--resume" else 1)
+        self.seeknal("env", "status", "prod")

@@ -401,7 +401,8 @@ class BaseRestCatalog(RestCatalog):
     def _io_without_keys(self, identifier: tuple[str, ...], location: str) -> FileIO:
         """Return the way to files for which the catalog gives no keys: AWS's own, or none.
 
-        Where it lends keys with other tables, nobody else's are tried.
+        Where it lends keys with other tables, these are tried, and nobody else's: some
+        catalogs (R2) lend keys to the whole warehouse.
         """
         other = (*identifier[:-1], f"seeknal_keys_{uuid.uuid4().hex[:8]}")
         try:
@@ -412,12 +413,28 @@ class BaseRestCatalog(RestCatalog):
         access, _ = Lease(self.profile, self.offered, offer).at(place)
         if not access.vended and not access.signed_only:
             return self._load_file_io(location=location)
+        lease = Lease(self.profile, self.offered, offer, lambda: self._staged_offer(other, None))
+        if lease.at(location)[0].vended:
+            io = self._io(lease, location)
+            if _opens(io, location):
+                return io
         log.warning(
             "%s: the files at %s stay: the catalog gives no keys for a table that is not there",
             self._shared.name,
             location,
         )
         return LeftFiles(lambda: accesses.no_keys(self._shared.name, location))
+
+
+def _opens(io: FileIO, location: str) -> bool:
+    """Tell whether files at a location can be looked at."""
+    try:
+        io.new_input(f"{location.rstrip('/')}/metadata/seeknal-looks").exists()
+    # Whatever it says: these keys are not for it.
+    except Exception as error:  # noqa: BLE001
+        log.debug("another table's keys don't open %s: %s", location, redact(str(error)))
+        return False
+    return True
 
 
 def spool_of(target_dir: str) -> str:
