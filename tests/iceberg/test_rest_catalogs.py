@@ -18,7 +18,7 @@ import pyarrow.fs as fs
 import pytest
 
 from seeknal_core.errors import BackendError, Unreachable
-from seeknal_core.types import ConnectionSpec, redact
+from seeknal_core.types import ConnectionSpec, Since, redact
 from seeknal_iceberg import plugin
 from seeknal_iceberg.access import Offer, decide
 from seeknal_iceberg.connection import resolve
@@ -403,9 +403,46 @@ def test_remote_signing_is_refused_with_both_ways_out(lake: LakeServer, tmp_path
         with_keys = Bench({"catalog": made.catalog_options()}, tmp_path)
         with_keys.write(with_keys.target("sales.orders"), ROWS)
         with_keys.close()
-        said = plugin.check_connection(bench.context)
-        assert "remote signing only" in said
-        assert "storage: the files of sales.orders can't be read" in said
+        with pytest.raises(BackendError, match="remote signing") as checked:
+            plugin.check_connection(bench.context)
+        assert checked.value.hint == caught.value.hint
+        bench.close()
+
+
+def test_a_table_that_no_keys_open_is_not_called_damaged(lake: LakeServer, tmp_path: Path) -> None:
+    """Nobody is told to replace its rows, for nothing is wrong with them."""
+    with rest_backing(tmp_path / "server", lake) as backing, in_mode("signing", backing) as made:
+        with_keys = Bench({"catalog": made.catalog_options()}, tmp_path)
+        target = with_keys.target("sales.orders")
+        written = with_keys.write(target, ROWS)
+        with_keys.close()
+        keys = {k: v for k, v in made.catalog_options().items() if not k.startswith("s3.")}
+        bench = Bench({"catalog": keys}, tmp_path)
+        since = Since(version=written.version, rows=2, mark=written.mark)
+        for act in (
+            lambda: plugin.changes_since(bench.context, (target,), (since,)),
+            lambda: bench.write(target, ROWS),
+        ):
+            with pytest.raises(BackendError, match="remote signing") as caught:
+                act()
+            assert "cannot be read" not in str(caught.value)
+            assert "STS" in caught.value.hint
+        bench.close()
+
+
+def test_a_check_fails_where_the_keys_of_the_profile_open_nothing(
+    lake: LakeServer, tmp_path: Path
+) -> None:
+    with rest_backing(tmp_path / "server", lake) as backing:
+        right = Bench({"catalog": backing.options}, tmp_path)
+        right.write(right.target("sales.orders"), ROWS)
+        right.close()
+        wrong = {**backing.options, "s3.secret-access-key": "wrong-secret-word"}
+        bench = Bench({"catalog": wrong}, tmp_path)
+        with pytest.raises(BackendError, match=r"files of sales\.orders can't be read") as caught:
+            plugin.check_connection(bench.context)
+        assert "connections.lake" in caught.value.hint
+        assert "wrong-secret-word" not in f"{caught.value} {caught.value.hint}"
         bench.close()
 
 

@@ -53,10 +53,9 @@ def check(context: ExecutionContext, write: bool = False) -> str:
     lines = [f"{kind} catalog, {many} namespace{'' if many == 1 else 's'}"]
     if isinstance(catalog, PatientRestCatalog):
         lines += _rest(catalog)
-        found = _any_table(catalog, namespaces)
-        lines.append(_keys(catalog, found))
-        if found is not None:
-            lines += _files(connection, found)
+        tables = list(_some_tables(catalog, namespaces))
+        lines.append(_keys(catalog, tables[0] if tables else None))
+        lines += _files(connection, tables, write)
     lines += can.sentences()
     if write:
         lines += _Trial(context, catalog).run()
@@ -76,29 +75,56 @@ def _rest(catalog: PatientRestCatalog) -> Iterator[str]:
         yield "token: none" if isinstance(manager, NoToken) else "token: accepted"
 
 
-def _any_table(catalog: Catalog, namespaces: list[tuple[str, ...]]) -> Table | None:
+def _some_tables(catalog: Catalog, namespaces: list[tuple[str, ...]]) -> Iterator[Table]:
+    """Load the first table of some namespaces."""
     for levels in namespaces[:_NAMESPACES]:
         # Others' namespaces may be closed to this user.
         with contextlib.suppress(Exception):
             for parts in catalog.list_tables(levels)[:1]:
-                return catalogs.load(catalog, tuple(parts))
-    return None
+                table = catalogs.load(catalog, tuple(parts))
+                if table is not None:
+                    yield table
 
 
-def _files(connection: IcebergConnection, table: Table) -> Iterator[str]:
-    name = quote(table.name())
-    try:
-        there = table.io.new_input(table.metadata_location).exists()
-    # Whatever the storage says.
-    except Exception as error:
-        known = error if isinstance(error, SeeknalError) else translate(error, connection, name)
-        if known is None:
-            raise
-        yield f"storage: the files of {name} can't be read: {known}"
-        if known.hint:
-            yield f"  {known.hint}"
-        return
-    yield f"storage: the files of {name} " + ("can be read" if there else "are gone")
+def _files(connection: IcebergConnection, tables: list[Table], write: bool) -> list[str]:
+    """Say whether files can be read: one table is enough, for others' may be closed.
+
+    Args:
+        write: a table is made afterwards, which decides.
+
+    Raises:
+        BackendError: of no table can they be read.
+    """
+    closed: SeeknalError | None = None
+    for table in tables:
+        name = quote(table.name())
+        try:
+            there = table.io.new_input(table.metadata_location).exists()
+        # Whatever the storage says.
+        except Exception as error:
+            known = error if isinstance(error, SeeknalError) else translate(error, connection)
+            if known is None:
+                raise
+            said = f"the files of {name} can't be read: {known}"
+            closed = closed or BackendError(said, _hint(connection, error, known))
+        else:
+            return [f"storage: the files of {name} " + ("can be read" if there else "are gone")]
+    if closed is None:
+        return []
+    if not write:
+        raise closed
+    return [f"storage: {closed}"]
+
+
+def _hint(connection: IcebergConnection, error: Exception, known: SeeknalError) -> str:
+    """Return what to do where files can't be read; this command itself is no answer."""
+    if known is error and known.hint:
+        return known.hint
+    return (
+        f"check the storage's keys, s3.endpoint and the like in connections.{connection.name}"
+        ".catalog; where those tables are others', seeknal check --connections --write tries "
+        "one of its own"
+    )
 
 
 def _keys(catalog: PatientRestCatalog, table: Table | None) -> str:

@@ -24,6 +24,10 @@ from seeknal_core.errors import BackendError, SeeknalError, Unreachable, WriteRe
 from seeknal_core.types import redact
 from seeknal_iceberg.connection import IcebergConnection
 
+#: What is raised before a file is opened.
+_NOT_REACHED = (
+    SeeknalError, ice.RESTError, ice.NotInstalledError, ImportError, requests.RequestException,
+)  # fmt: skip
 _REFUSED_CREDENTIALS = (ice.UnauthorizedError, ice.OAuthError, ice.AuthorizationExpiredError)
 _NOT_NOW = (
     ice.ServiceUnavailableError, ice.TooManyRequestsError, ice.ServerError,
@@ -260,7 +264,12 @@ def is_no(error: Exception) -> bool:
 
 
 def is_refused(error: Exception, connection: IcebergConnection) -> bool:
-    """Tell whether a storage does not answer or denies access: its files may be as they were."""
+    """Tell whether files were not reached at all: nothing is known of how they are.
+
+    Their storage does not answer or denies access, or the catalog gives no keys for it.
+    """
+    if isinstance(error, _NOT_REACHED):
+        return True
     denied = isinstance(error, PermissionError) or any(w in str(error) for w in _DENIED_WORDS)
     return denied or isinstance(translate(error, connection), Unreachable)
 
