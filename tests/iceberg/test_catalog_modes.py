@@ -128,7 +128,7 @@ def test_staged_files_in_a_place_of_chance_are_read_by_keys_to_the_whole_warehou
                 other.count(target)
 
 
-def test_a_killed_promotion_of_a_new_table_is_resumed_where_places_must_be_empty(
+def test_an_aborted_promotion_leaves_no_files_of_a_new_table_where_places_must_be_empty(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     source = (Path(__file__).parents[1] / "support" / "seeknal_killer.py").read_text("utf-8")
@@ -141,8 +141,9 @@ def test_a_killed_promotion_of_a_new_table_is_resumed_where_places_must_be_empty
     )
     with catalog("polaris", request, tmp_path) as made:
         journey = CommandJourney(made.catalog_options(), tmp_path, Look(made.direct_options()))
-        # Staged by another command, the files of a new table are read by keys of their own.
-        journey.promotion_is_killed_and_finished("--resume", str(killer), "publish", "before:1")
+        journey.promotion_is_killed_and_finished("--abort", str(killer), "stage", "after:3")
+        files = made.backing.files()
+    assert files and not [file for file in files if f"/{journey.namespace}/new/" in file]
 
 
 def test_commands_work_on_seaweedfs_too(lake: LakeServer, tmp_path: Path) -> None:

@@ -62,6 +62,12 @@ class Backing:
         selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
         return all(info.type == fs.FileType.Directory for info in system.get_file_info(selector))
 
+    def files(self) -> list[str]:
+        """Return the paths of all files below the warehouse."""
+        system, path = self._files(self.warehouse)
+        found = system.get_file_info(fs.FileSelector(path, recursive=True))
+        return [str(info.path) for info in found if info.type == fs.FileType.File]
+
     def delete(self, location: str) -> None:
         """Delete all files at a location."""
         system, path = self._files(location)
