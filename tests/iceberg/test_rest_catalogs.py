@@ -636,6 +636,39 @@ def test_a_check_names_the_right_that_is_missing(
         bench.close()
 
 
+@pytest.mark.parametrize("landed", [False, True])
+def test_a_check_waits_for_a_catalog_that_is_busy(
+    server: RestServer, tmp_path: Path, landed: bool
+) -> None:
+    answers = failing.failures(500) if landed else failing.waits(503)
+    sometimes = failing.Sometimes(answers, failing.is_commit, every=9, landed=landed)
+    with answering(server, sometimes) as proxy:
+        bench = Bench({"catalog": {**server.catalog_options(), "uri": proxy.uri}}, tmp_path)
+        said = plugin.check_connection(bench.context, write=True)
+        assert "a namespace and a table were made, read and dropped" in said
+        bench.close()
+
+
+@pytest.mark.parametrize("often", [2, 3])
+def test_a_table_that_is_begun_is_asked_for_again_after_a_500(
+    server: RestServer, tmp_path: Path, often: int
+) -> None:
+    def begins(request: Request, _: object) -> bool:
+        return b'"stage-create":true' in request.body
+
+    fails = failing.Sometimes(failing.failures(500), begins, every=1, landed=False, most=often)
+    with answering(server, fails) as proxy:
+        bench = Bench({"catalog": {**server.catalog_options(), "uri": proxy.uri}}, tmp_path)
+        target = bench.target("sales.orders")
+        if often < 3:
+            bench.write(target, ROWS)
+            assert bench.count(target) == 2
+        else:
+            with pytest.raises(Unreachable, match="the proxy lost the answer"):
+                bench.write(target, ROWS)
+        bench.close()
+
+
 def test_a_check_looks_at_a_tables_files(server: RestServer, tmp_path: Path) -> None:
     bench = Bench({"catalog": server.catalog_options()}, tmp_path)
     target = bench.target("sales.orders")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +16,7 @@ from seeknal_core.errors import BackendError, NamespaceRefused, SeeknalError, Wr
 from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import access, capabilities, dropping, ledger
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg.failures import is_no, sentence, translate, translating
+from seeknal_iceberg.failures import is_no, is_unanswered, sentence, translate, translating, wait_of
 from seeknal_iceberg.naming import quote
 from seeknal_iceberg.rest import PatientRestCatalog
 from seeknal_iceberg.rest_tokens import ClientCredentials, NoToken
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 #: Namespaces whose tables are listed for one to look at.
 _NAMESPACES = 5
+#: How often a table is made where the catalog is busy or fails.
+_TRIES = 4
 
 
 def check(context: ExecutionContext, write: bool = False) -> str:
@@ -205,12 +208,23 @@ class _Trial:
         from pyiceberg.schema import Schema
 
         schema = Schema(NestedField(1, "id", LongType(), required=False))
-        with self._catalog.create_table_transaction(
-            (".".join(self._levels), "probe") if catalogs.is_sql(self._connection) else self._parts,
-            schema,
-            properties={"format-version": "2"},
-        ) as transaction:
-            transaction.append(pa.table({"id": [1]}))
+        name = self._parts
+        if catalogs.is_sql(self._connection):
+            name = (".".join(self._levels), "probe")
+        for attempt in range(1, _TRIES + 1):
+            try:
+                with self._catalog.create_table_transaction(
+                    name, schema, properties={"format-version": "2"}
+                ) as transaction:
+                    transaction.append(pa.table({"id": [1]}))
+                break
+            except Exception as error:
+                # A busy catalog is waited for; an answer may be lost after the commit landed.
+                if attempt == _TRIES or not is_unanswered(error, self._connection):
+                    raise
+                if catalogs.load(self._catalog, self._parts) is not None:
+                    break
+                time.sleep(wait_of(error, 0.5 * attempt))
         return catalogs.existing(self._context, self._parts)
 
     def _read(self, table: Table) -> None:

@@ -41,6 +41,8 @@ READ_TIMEOUT = 40.0
 READ_TOTAL = 60.0
 #: The same, for a server that did not answer in this time before.
 SILENT_TOTAL = 5.0
+#: How often a request that may be sent twice is sent to a server that answers 500.
+_FAILURES = 3
 #: How often a server is tried that refuses connections.
 _CONNECTS = 4
 #: Seconds after which the user hears what is waited for.
@@ -165,7 +167,12 @@ class PatientAdapter(HTTPAdapter):
                 answer, failure = self._once(request, args, kwargs)
                 if answer is not None:
                     self._patience.heard(server, answers=True)
-                    if answer.status_code not in _BUSY or not repeats:
+                    again = answer.status_code in _BUSY or (
+                        answer.status_code == 500
+                        and request.method != "DELETE"  # who drops looks for it
+                        and attempt + 1 < _FAILURES
+                    )
+                    if not again or not repeats:
                         return answer
                 elif isinstance(failure, Timeout) and (
                     not repeats or time.monotonic() >= deadline - 0.2
