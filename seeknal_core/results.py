@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import attrs
 
-from seeknal_core.types import SourceStream, Staged
+from seeknal_core.types import Scan, SourceStream, Staged
 
 #: Fields that count, and so are not negative.
 _COUNTS = frozenset({"rows", "rows_written", "rows_after", "generation", "removed"})
@@ -32,6 +32,7 @@ def _wrong(value: object, path: str) -> Iterator[str]:
     if isinstance(value, SourceStream):
         yield from _unlike(value.identity, str, f"{path}identity")
         yield from _unlike(value.version, str | None, f"{path}version")
+        yield from _unlike(value.scan, Scan | None, f"{path}scan")
     elif isinstance(value, tuple):
         for number, item in enumerate(value):
             yield from _wrong(item, f"{path.removesuffix('.')}[{number}].")

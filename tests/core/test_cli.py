@@ -58,7 +58,7 @@ def test_output_that_cannot_be_written_is_a_failure_in_a_sentence(
     [
         "import atexit; atexit.register(print, 'at the end')",
         "import threading, time; threading.Thread("
-        "target=lambda: (time.sleep(0.5), print('at the end'))).start()",
+        "target=lambda: (time.sleep(2), print('at the end'))).start()",
     ],
 )
 def test_what_waits_for_the_end_of_a_command_has_it(asked: str) -> None:

@@ -102,5 +102,7 @@ def test_every_result_can_be_looked_at() -> None:
     """All hints of the contract's values resolve, without pyarrow."""
     for value in vars(types).values():
         ours = isinstance(value, type) and value.__module__ == types.__name__
-        if ours and attrs.has(value) and value is not types.Snapshot:
+        # What only the core makes, or looks into itself.
+        skipped = value in (types.Snapshot, types.Scan)
+        if ours and attrs.has(value) and not skipped:
             assert results._hints(value) is not None

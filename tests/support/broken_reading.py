@@ -305,3 +305,20 @@ class Cascades(MemoryBackend):
                 for name in inside:
                     del store.tables[name]
         return super().drop_target(context, owned)
+
+
+@breaks("many_are_dropped_as_each_is")
+class SaysThatAllWereThere(MemoryBackend):
+    @hookimpl
+    def drop_targets(self, context: ExecutionContext, owned: tuple[Owned, ...]) -> tuple[bool, ...]:
+        for one in owned:
+            super().drop_target(context, one)
+        return (True,) * len(owned)
+
+
+@breaks("what_is_refused_alone_is_not_dropped_with_others")
+class DropsManyWithoutALook(MemoryBackend):
+    @hookimpl
+    def drop_targets(self, context: ExecutionContext, owned: tuple[Owned, ...]) -> tuple[bool, ...]:
+        with self.changing(context) as store:
+            return tuple(store.tables.pop(one.name.parts, None) is not None for one in owned)
