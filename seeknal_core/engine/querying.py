@@ -46,10 +46,11 @@ def query_over(
     Raises:
         EngineError: the query is wrong, does more than read, or reads something else.
     """
-    checked = statements.check(node, [sql])
+    text, name = named(sql, scan.names)
+    checked = statements.check(node, [text], [name])
     if len(checked) != 1:
         raise EngineError(f"{node}: params.query has several statements", "write one SELECT")
-    text, name = named(checked[0].text, scan.names)
+    text = checked[0].text
     feed = _Feed(scan, name, cursor)
     with translated(node, wrapper_lines=1):
         _refuse_others(node, text, scan, name)

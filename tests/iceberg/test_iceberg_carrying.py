@@ -121,12 +121,12 @@ def test_values_are_looked_up_anew_where_another_writer_was_faster(
     commit = getattr(write, "commit")  # noqa: B009
     sent: list[int] = []
 
-    def late(*args: Any) -> Any:
+    def late(*args: Any, **named: Any) -> Any:
         if not sent:
             sent.append(1)
             changed = [rows[0], {**rows[1], "it's-theirs": "new"}, rows[2]]
             bench.other().table(target).overwrite(pa.Table.from_pylist(changed, schema=WIDE))
-        return commit(*args)
+        return commit(*args, **named)
 
     monkeypatch.setattr(write, "commit", late)
     bench.write(target, {"id": [2], "part": ["b"], "v": [21]})

@@ -286,7 +286,7 @@ class _Publish:
         changes: Sequence[together.Change],
         is_done: Callable[[_Item], bool],
     ) -> None:
-        for left in reversed(range(together.SENT)):
+        for left in reversed(range(together.BUSY)):
             try:
                 together.commit(self.context, self.catalog, changes)
                 return

@@ -68,10 +68,12 @@ def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite
     for attempt in range(_TRIES):
         found = _published(context, catalog, batch)
         if not found:
+            _forget(context, catalog, batch)
             return _finish_drops(context, catalog, batch) or attempt > 0
         if not overwrite:
             _refuse_written(found)
         if _undo(context, catalog, batch, found, anew=attempt > 0):
+            _forget(context, catalog, batch)
             return True
         time.sleep(0.1 * 2**attempt)
     raise StaleStage(
@@ -106,7 +108,6 @@ def _undo(
         emptied = [item for item in changed if _before(item).main is None]
         if emptied and not is_undone():
             return False
-        _forget(context, catalog, batch, changed)
     for item in found:
         if item.waiting.created:
             cleanup.drop_made(context, catalog, item.target.name.parts, str(item.target.name))
@@ -122,25 +123,43 @@ def _note(context: ExecutionContext, batch: Batch, item: _Item) -> None:
         note.set_sent(0.0, batch.promotion)
 
 
-def _forget(context: ExecutionContext, catalog: Catalog, batch: Batch, items: list[_Item]) -> None:
+def _forget(context: ExecutionContext, catalog: Catalog, batch: Batch) -> None:
     """Remove the snapshots and tags that an undone publish left; where that fails, they stay.
 
-    Out of the readers' sight they do no harm.
+    Out of the readers' sight they do no harm. A call that was killed left some, too.
     """
     changes = []
     # Whatever fails here, the tables are as they were.
     try:
-        for item in items:
-            table = catalogs.load(catalog, item.target.name.parts)
-            if table is None:
-                continue
-            made = updates.to_forget(batch.promotion, item.waiting, table.metadata)
+        for item in _undone(catalog, batch):
+            made = updates.to_forget(batch.promotion, item.waiting, item.table.metadata)
             if made is not None:
-                changes.append(together.Change(table=table, requirements=made[0], updates=made[1]))
+                changes.append(
+                    together.Change(table=item.table, requirements=made[0], updates=made[1])
+                )
         if changes:
             together.commit(context, catalog, changes)
     except Exception as error:
         log.debug("what an undone promotion left stays", exc_info=error)
+
+
+def _undone(catalog: Catalog, batch: Batch) -> list[_Item]:
+    """Return what is undone, but where a branch, a tag or a later snapshot leads to it by now."""
+    found = []
+    for target in batch.targets:
+        waiting = Waiting.of(target.staged) if target.staged is not None else None
+        if waiting is None or waiting.created or waiting.snapshot_id is None:
+            continue
+        table = catalogs.load(catalog, target.name.parts)
+        if table is None or str(table.metadata.table_uuid) != waiting.uuid:
+            continue
+        metadata = table.metadata
+        used = {ref.snapshot_id for ref in metadata.refs.values()}
+        used |= {each.parent_snapshot_id or 0 for each in metadata.snapshots}
+        published = outcome.is_published(metadata, waiting, batch.promotion)
+        if not published and waiting.snapshot_id not in used:
+            found.append(_Item(target=target, waiting=waiting, table=table))
+    return found
 
 
 def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> list[_Item]:

@@ -13,7 +13,7 @@ from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import capabilities, sending
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.commit import MOVED
-from seeknal_iceberg.failures import is_unanswered, sentence, translate, wait_of
+from seeknal_iceberg.failures import is_busy, is_unanswered, sentence, translate, wait_of
 from seeknal_iceberg.naming import quote
 from seeknal_iceberg.rest import NotTogether, PatientRestCatalog
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: How often a commit is sent to a catalog that fails, or doesn't answer.
 SENT = 3
+#: The same, to a catalog that says that it is busy (429, 503).
+BUSY = 8
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +78,7 @@ def carry_out(
     """Commit changes that may be sent again, and find out what became of them.
 
     A failing catalog (5xx) or a lost answer is no conflict: the tables tell whether the
-    commit landed, else it is sent again, `SENT` times at most.
+    commit landed, else it is sent again, `SENT` times at most, `BUSY` times where it says that it is busy.
 
     Args:
         is_done: loads the tables, and tells whether they are as they should be.
@@ -89,7 +91,8 @@ def carry_out(
         Exception: as pyiceberg raises it, where the catalog refuses.
     """
     connection = catalogs.of(context)
-    for attempt in range(SENT):
+    sent = busy = 0
+    while sent < SENT and busy < BUSY:
         try:
             commit(context, catalog, changes)
             return True
@@ -97,15 +100,17 @@ def carry_out(
             return is_done()
         # A lost answer looks like any failure of any library below; the tables decide.
         except Exception as error:
-            time.sleep(wait_of(error, 0.3 * 2**attempt))
+            time.sleep(wait_of(error, 0.3 * 2 ** (sent + busy)))
             if is_done():
                 return True
             if not is_unanswered(error, connection):
                 raise
             failure = error
+            busy += is_busy(error)
+            sent += not is_busy(error)
     known = translate(failure, connection, changes[0].table.name()[-1])
     raise BackendError(
-        f"{known or sentence(failure)}; it was asked {SENT} times",
+        f"{known or sentence(failure)}; it was asked {sent + busy} times",
         "look at the catalog's own log, then run the same command again",
         target=quote(changes[0].table.name()),
     ) from failure

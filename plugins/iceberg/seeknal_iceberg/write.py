@@ -23,6 +23,7 @@ from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.commit import REFUSED, commit
 from seeknal_iceberg.failures import (
     check_hint,
+    is_busy,
     is_no,
     is_unanswered,
     sentence,
@@ -42,6 +43,8 @@ ATTEMPTS = 12
 #: after how many seconds without an answer it is not sent again.
 UNANSWERED = 3
 SILENCE = 40.0
+#: How often it is sent to a catalog that says that it is busy (429, 503).
+BUSY = 8
 
 
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
@@ -81,7 +84,7 @@ class _Write(Preparation):
 
     def run(self) -> WriteResult:
         """Try until the write has landed, is refused, or others were faster too often."""
-        unanswered = 0
+        unanswered = busy = 0
         try:
             for attempt in range(ATTEMPTS):
                 self.context.cancellation.check()
@@ -93,8 +96,9 @@ class _Write(Preparation):
                     time.sleep(random.uniform(0, min(0.05 * 2**attempt, 2.0)))
                     continue
                 # The catalog fails, which is no conflict with another writer.
-                unanswered += 1
-                if unanswered == UNANSWERED or time.monotonic() - began > SILENCE:
+                busy += is_busy(result)
+                unanswered += not is_busy(result)
+                if unanswered == UNANSWERED or busy == BUSY or time.monotonic() - began > SILENCE:
                     raise result
                 time.sleep(wait_of(result, 0.5 * 2**unanswered))
             raise StaleStage(
