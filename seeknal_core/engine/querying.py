@@ -98,7 +98,8 @@ class _Feed:
 
     def give_nothing(self, schema: pa.Schema) -> None:
         """Put a table without rows in the place of the store's."""
-        self._cursor.register(self._name, schema.empty_table())
+        # Not schema.empty_table(), which imports pandas where it is installed.
+        self._cursor.register(self._name, pa.Table.from_batches([], schema))
 
     def is_read_once(self, sql: str, schema: pa.Schema, wanted: Pushed) -> bool:
         """Tell whether a query reads its table once, as a stream can be read."""

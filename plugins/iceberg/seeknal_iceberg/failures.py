@@ -132,13 +132,6 @@ def translate(
         return Unreachable(
             f"{where}: the catalog's database {address} fails: {cause}", hint, target=target
         )
-    unlisted = "Server does not support endpoint" in words
-    if isinstance(error, NotImplementedError) and (unlisted or _is_answer(error)):
-        return BackendError(
-            f"{where}: the catalog {address} can't do what is asked of it: {words}",
-            hint,
-            target=target,
-        )
     if isinstance(error, ice.NotInstalledError | ImportError):
         return BackendError(f"{where}: {words}", _to_install(error, connection), target=target)
     if type(error).__module__ == "botocore.exceptions":
@@ -174,10 +167,6 @@ def _to_install(error: Exception, connection: IcebergConnection) -> str:
         return f"pip install 'seeknal-iceberg[{extra}]'"
     package = getattr(error, "name", None) or "it"
     return f"pip install {str(package).partition('.')[0]}"
-
-
-def _is_answer(error: Exception) -> bool:
-    return isinstance(error.__cause__, requests.HTTPError)
 
 
 def wait_of(error: BaseException | None, otherwise: float, most: float = 30.0) -> float:

@@ -158,6 +158,7 @@ def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Seque
             together.commit(context, catalog, [_removing(tag, table) for table in tables])
         except MOVED as error:
             failure = error
+        # A lost answer looks like any failure of any library below; the tags tell.
         except Exception as error:
             failures += 1
             if not is_unanswered(error, catalogs.of(context)) or failures == together.SENT:

@@ -167,6 +167,7 @@ class _LentFileSystem(fs.FileSystemHandler):  # type: ignore[misc]
     def delete_file(self, path: str) -> None:
         self.run(path, lambda native: native.delete_file(path))
 
+    # pyarrow wants a handler to have it; an Iceberg table's files are never moved.
     def move(self, src: str, dest: str) -> None:
         raise NotImplementedError
 
@@ -182,6 +183,7 @@ class _LentFileSystem(fs.FileSystemHandler):  # type: ignore[misc]
     def open_output_stream(self, path: str, metadata: object) -> pa.NativeFile:
         return pa.PythonFile(_Writing(self, path, self._spool), mode="w")
 
+    # The same: none of them is ever appended to.
     def open_append_stream(self, path: str, metadata: object) -> pa.NativeFile:
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -274,43 +274,42 @@ class BaseRestCatalog(RestCatalog):
     def _response_to_table(
         self, identifier_tuple: tuple[str, ...], table_response: TableResponse
     ) -> Table:
-        location = table_response.metadata.location
-
         def renew() -> Offer:
             return self._asked_offer(identifier_tuple)
 
-        io = self._io(self._lease(table_response, renew), location)
-        # Its files are deleted after it is dropped, when no keys come with it any more.
-        self._shared.places[location.rstrip("/")] = io
         return Table(
             identifier=identifier_tuple,
             metadata_location=table_response.metadata_location or "",
             metadata=table_response.metadata,
-            io=io,
+            io=self._opened(table_response, renew),
             catalog=self,
         )
 
     def _response_to_staged_table(
         self, identifier_tuple: tuple[str, ...], table_response: TableResponse
     ) -> StagedTable:
-        location = table_response.metadata.location
-
         def renew() -> Offer:
             # By now it may have been made.
             try:
                 return self._asked_offer(identifier_tuple)
             except NoSuchTableError:
-                return self._staged_offer(identifier_tuple, location)
+                return self._staged_offer(identifier_tuple, table_response.metadata.location)
 
-        io = self._io(self._lease(table_response, renew), location)
-        self._shared.places[location.rstrip("/")] = io
         return StagedTable(
             identifier=identifier_tuple,
             metadata_location=table_response.metadata_location or "",
             metadata=table_response.metadata,
-            io=io,
+            io=self._opened(table_response, renew),
             catalog=self,
         )
+
+    def _opened(self, response: TableResponse, renew: Callable[[], Offer]) -> FileIO:
+        """Return what opens a table's files, and remember it by the table's place."""
+        location = response.metadata.location
+        io = self._io(self._lease(response, renew), location)
+        # Its files are deleted after it is dropped, when no keys come with it any more.
+        self._shared.places[location.rstrip("/")] = io
+        return io
 
     def _lease(self, response: TableResponse, renew: Any) -> Lease:
         lease = Lease(self.profile, self.offered, _offer_of(response), renew)

@@ -121,9 +121,9 @@ def _store(reading: Reading, table: _Table) -> Output:
     # Every file has all columns, so that the query of all rows finds them.
     schema = pa.schema([(f"c{n}", pa.string()) for n in range(len(table.columns))])
     empty = table.folder / "columns.parquet"
-    pq.write_table(
-        pa.schema([*schema, ("_file", pa.string()), ("_row", pa.int64())]).empty_table(), empty
-    )
+    whole = pa.schema([*schema, ("_file", pa.string()), ("_row", pa.int64())])
+    # Not whole.empty_table(), which imports pandas where it is installed.
+    pq.write_table(pa.Table.from_batches([], whole), empty)
     table.parts.insert(0, empty)
     chosen = []
     for number, (key, column) in enumerate(table.columns.items()):
