@@ -30,6 +30,7 @@ from seeknal_core.errors import (
 )
 from seeknal_core.hints import canonical_type, hints
 from seeknal_core.structure import nearest
+from seeknal_core.trust import switch
 
 if TYPE_CHECKING:
     from pluggy import HookCaller
@@ -117,8 +118,7 @@ class PluginHost:
         """Make a host as the process's environment variables say."""
         names = environ.get("SEEKNAL_DISABLE_PLUGINS", "")
         traced, strict = (
-            environ.get(name, "") not in ("", "0")
-            for name in ("SEEKNAL_TRACE_HOOKS", "SEEKNAL_STRICT_PLUGINS")
+            switch(environ, name) for name in ("SEEKNAL_TRACE_HOOKS", "SEEKNAL_STRICT_PLUGINS")
         )
         return cls(
             disabled=frozenset(name.strip() for name in names.split(",") if name.strip()),

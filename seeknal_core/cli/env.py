@@ -119,7 +119,12 @@ def status(
     from seeknal_core.run.session import Request, open_session
     from seeknal_core.state.records import EnvironmentRecord
 
-    request = Request(project_dir=context.obj["project_dir"], environment=name, profile=profile)
+    request = Request(
+        project_dir=context.obj["project_dir"],
+        environment=name,
+        profile=profile,
+        trust=context.obj["trust"],
+    )
     with open_session(request) as session:
         unfinished, command = unfinished_promotion(session)
         name = session.environment.name
@@ -248,7 +253,12 @@ def _delete(
         if not quiet:
             click.echo(redact(line), err=err)
 
-    request = Request(project_dir=context.obj["project_dir"], environment=name, profile=profile)
+    request = Request(
+        project_dir=context.obj["project_dir"],
+        environment=name,
+        profile=profile,
+        trust=context.obj["trust"],
+    )
     with open_session(request) as session, session.state.lock(session.environment.name):
         record = recorded(session.state, session.environment.name)
         refuse_unfinished(session)

@@ -44,7 +44,9 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
         datetime.now(UTC),
         keep_for=timedelta(hours=keep_hours),
         dry_run=dry_run,
-        stores=lambda: sweep(Request(project_dir=str(root)), dry_run=dry_run),
+        stores=lambda: sweep(
+            Request(project_dir=str(root), trust=context.obj["trust"]), dry_run=dry_run
+        ),
     )
     if as_json:
         click.echo(json.dumps({**attrs.asdict(result), "dry_run": dry_run}, indent=2))

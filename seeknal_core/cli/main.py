@@ -17,6 +17,7 @@ import click
 
 from seeknal_core import __version__
 from seeknal_core.errors import ConfigError, Interrupted, OptionError, SeeknalError, exhausted
+from seeknal_core.trust import Trust
 from seeknal_core.types import redact
 
 #: Command name -> (module, attribute, one line of help). The line stands here
@@ -89,6 +90,7 @@ def _take_common_options(command: click.Command) -> None:
         (["-C", "--project-dir"], False),
         (["-v", "--verbose"], True),
         (["--debug"], True),
+        (["--no-python"], True),
     ):
         option = click.Option(
             names, is_flag=is_flag, expose_value=False, hidden=True, callback=_note_option
@@ -116,6 +118,8 @@ def _note_option(context: click.Context, option: click.Parameter, value: object)
         context.obj[option.name] = value
         if option.name == "debug":
             context.obj["verbose"] = True
+        if option.name == "no_python":
+            context.obj["trust"] = Trust.from_environment(os.environ, no_python=True)
 
 
 @click.group(
@@ -138,15 +142,29 @@ def _note_option(context: click.Context, option: click.Parameter, value: object)
     callback=_be_strict,
     help="Fail where an installed plugin cannot be used, instead of warning.",
 )
+@click.option(
+    "--no-python",
+    is_flag=True,
+    help="Run nothing of the project's Python; use its stored results.",
+)
 @click.pass_context
-def cli(ctx: click.Context, project_dir: str | None, verbose: bool, debug: bool) -> None:
+def cli(
+    ctx: click.Context, project_dir: str | None, verbose: bool, debug: bool, no_python: bool
+) -> None:
     """Run data pipelines that know their environment.
 
     A project is a folder of YAML sources and SQL or Python transforms. Each
     environment reads its own sources and writes its own tables.
     """
     given = ctx.obj or {}
-    ctx.obj = {**given, "project_dir": project_dir, "verbose": verbose or debug, "debug": debug}
+    ctx.obj = {
+        **given,
+        "project_dir": project_dir,
+        "verbose": verbose or debug,
+        "debug": debug,
+        # Before anything of the project is read: no .env has a say in it.
+        "trust": Trust.from_environment(os.environ, no_python=no_python),
+    }
 
 
 def _show_tracebacks() -> None:

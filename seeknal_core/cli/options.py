@@ -101,4 +101,5 @@ def request_from(
         ignore_unsupported=ignore_unsupported,
         adopt=adopt,
         full_refresh=full_refresh,
+        trust=context.obj["trust"],
     )

@@ -192,7 +192,8 @@ def _keys(context: click.Context, ids: Sequence[str], given: str | None) -> dict
     from seeknal_core.run.session import Request, open_session
 
     try:
-        with open_session(Request(project_dir=context.obj["project_dir"])) as session:
+        request = Request(project_dir=context.obj["project_dir"], trust=context.obj["trust"])
+        with open_session(request) as session:
             nodes = session.graph.nodes
     except ConfigError:
         # What is stored can be compared although the folder has a mistake now.

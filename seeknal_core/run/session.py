@@ -28,6 +28,7 @@ from seeknal_core.plugins import PluginHost
 from seeknal_core.specs import FILE_TYPES, AnyNode, ProjectSettings, SourceNode
 from seeknal_core.state.files import write_atomically
 from seeknal_core.state.records import StateStore
+from seeknal_core.trust import Trust
 from seeknal_core.types import (
     Cancellation,
     Environment,
@@ -52,7 +53,8 @@ class Request:
     """What the command line said that more than one command understands.
 
     ``environment`` is as typed, None for production; ``profile`` is
-    ``--profile`` or ``SEEKNAL_PROFILE``.
+    ``--profile`` or ``SEEKNAL_PROFILE``. ``trust`` is made before anything of the
+    project is read.
     """
 
     project_dir: str | None = None
@@ -62,6 +64,7 @@ class Request:
     ignore_unsupported: bool = False
     adopt: bool = False
     full_refresh: bool = False
+    trust: Trust = attrs.field(factory=lambda: Trust.from_environment(os.environ))
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +86,7 @@ class Session:
     warnings: tuple[Problem, ...]
     parsed: Cache
     repeated: tuple[str, ...] = ()
+    trust: Trust
 
     @property
     def target_folder(self) -> Path:
@@ -248,6 +252,7 @@ def _open(
         ),
         parsed=parsed,
         repeated=_repeated(request),
+        trust=request.trust,
     )
 
 

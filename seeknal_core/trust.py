@@ -1,0 +1,127 @@
+"""What a command trusts: the project's Python, and what its files ask for.
+
+`Trust` is made once for a command, of the variables that the process was started with,
+before anything of the project is read. Whoever reads something that widens what a project
+may do (folders, variables, connections, engine settings) asks it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from seeknal_core.errors import ConfigError
+
+UNTRUSTED = "SEEKNAL_UNTRUSTED"
+NO_PYTHON = "SEEKNAL_NO_PYTHON"
+FILES_ALLOW = "SEEKNAL_FILES_ALLOW"
+ENV_VARS = "SEEKNAL_ENV_VARS"
+
+_ON = ("1", "true", "yes")
+_OFF = ("0", "false", "no")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+def switch(environ: Mapping[str, str], name: str) -> bool:
+    """Return whether a variable turns something on; unset or empty is off.
+
+    Raises:
+        ConfigError: it holds something else than ``1``, ``true``, ``yes``, ``0``,
+            ``false`` or ``no``, in either case.
+    """
+    word = environ.get(name, "").lower()
+    if word and word not in (*_ON, *_OFF):
+        raise ConfigError(
+            f"{name} is neither on nor off",
+            f"set {name} to {', '.join(_ON)}, or to {', '.join(_OFF)}",
+        )
+    return word in _ON
+
+
+@attrs.frozen(kw_only=True)
+class Trust:
+    """What the machine, not the project, says about trust.
+
+    ``untrusted``: the project is a stranger's. ``no_python``: none of the project's Python
+    runs, whoever wrote it. ``folders`` are the absolute folders of ``SEEKNAL_FILES_ALLOW``,
+    links resolved; ``variables`` are the names in ``SEEKNAL_ENV_VARS``. Both matter for an
+    untrusted project alone: what it asks for counts where they say so too.
+    """
+
+    untrusted: bool = False
+    no_python: bool = False
+    folders: tuple[Path, ...] = ()
+    variables: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str], *, no_python: bool = False) -> Trust:
+        """Read the machine's settings.
+
+        Args:
+            environ: the process's variables, before a ``.env`` was read.
+            no_python: what ``--no-python`` says.
+
+        Raises:
+            ConfigError: a switch is neither on nor off, a folder is not absolute, or a
+                name is none.
+        """
+        return cls(
+            untrusted=switch(environ, UNTRUSTED),
+            no_python=switch(environ, NO_PYTHON) or no_python,
+            folders=_folders(environ.get(FILES_ALLOW, "")),
+            variables=_names(environ.get(ENV_VARS, "")),
+        )
+
+    @property
+    def python(self) -> bool:
+        """Whether the project's Python may run."""
+        return not (self.no_python or self.untrusted)
+
+    @property
+    def why_no_python(self) -> str:
+        """The setting that keeps the project's Python from running, for messages."""
+        return f"{UNTRUSTED}=1" if self.untrusted else f"--no-python ({NO_PYTHON}=1)"
+
+    def allows_folder(self, folder: Path) -> bool:
+        """Return whether a project's wish to read below a folder counts.
+
+        Args:
+            folder: absolute.
+        """
+        if not self.untrusted:
+            return True
+        real = folder.resolve()
+        return any(real.is_relative_to(allowed) for allowed in self.folders)
+
+    def allows_variable(self, name: str) -> bool:
+        """Return whether a project's wish to read a variable counts."""
+        return not self.untrusted or name in self.variables
+
+
+def _folders(value: str) -> tuple[Path, ...]:
+    found = []
+    for part in value.split(os.pathsep):
+        if not part.strip():
+            continue
+        if not os.path.isabs(part):
+            raise ConfigError(
+                f"{FILES_ALLOW}: {part} is not an absolute folder",
+                f"write absolute folders, with {os.pathsep!r} between them",
+            )
+        found.append(Path(part).resolve())
+    return tuple(found)
+
+
+def _names(value: str) -> frozenset[str]:
+    names = frozenset(part.strip() for part in value.split(",") if part.strip())
+    for name in sorted(names):
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{ENV_VARS}: {name!r} is not a variable's name",
+                "write names, with commas between them",
+            )
+    return names
