@@ -18,8 +18,10 @@ from seeknal_core.calls import HookCalls, in_environment
 from seeknal_core.errors import (
     ConfigError,
     OptionError,
+    Problem,
 )
 from seeknal_core.hints import hints
+from seeknal_core.inline import refuse_inline
 from seeknal_core.plugins import PluginHost
 from seeknal_core.structure import Mistake, nearest, structure
 from seeknal_core.types import (
@@ -216,10 +218,16 @@ class Dispatcher:
         binding = self.bind_source(context, merged)
         own, inline = self._split_params(merged)
         connection_spec = self._source_connection(context, merged, binding.connection, inline)
+        written = [key for key in inline if key in spec.params]
+        refused = refuse_inline(context, spec, connection_spec, written, self.options(spec.type))
+        if refused is not None and not refused.unknown:
+            raise refused.error
         try:
             connection = self.resolve_profile(context, connection_spec)
         except ConfigError as error:
             raise _of_params(error, spec.node, connection_spec.name, inline) from error
+        if refused is not None:
+            raise refused.error
         query = _text(merged, params, "query")
         if not query and not binding.parts:
             raise _mistake(spec, "table", "a source needs a table or params.query")
@@ -718,6 +726,7 @@ class Dispatcher:
             type=spec.type,
             options={**(base.options if base else {}), **inline},
             locations=locations,
+            inline=base is not None and base.inline,
         )
 
     def _split_params(self, spec: SourceSpec) -> tuple[object, dict[str, object]]:
@@ -775,13 +784,15 @@ def _of_params(
 ) -> ConfigError:
     """Say ``params`` of the mistakes in options that stand there, not in the connection."""
     start = f"connections.{connection}."
-    problems = [
-        problem._replace(path=f"{node}.params.{problem.path.removeprefix(start)}")
-        if problem.path.removeprefix(start).partition(".")[0] in inline
-        else problem
-        for problem in error.problems
-    ]
-    return ConfigError(problems, error.hint)
+
+    def moved(problem: Problem) -> Problem:
+        # A key may hold dots itself.
+        path = problem.path.removeprefix(start)
+        if any(path == key or path.startswith(f"{key}.") for key in inline):
+            return problem._replace(path=f"{node}.params.{path}")
+        return problem
+
+    return ConfigError([moved(problem) for problem in error.problems], error.hint)
 
 
 def _profile_name(context: ExecutionContext) -> str:

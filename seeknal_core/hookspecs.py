@@ -115,7 +115,8 @@ def describe_options() -> BackendOptions:
     """Name the attrs classes of the backend's options.
 
     Optional. What ``seeknal plugins show`` prints and ``seeknal check`` knows a
-    field by. Without it, the core passes options on unseen.
+    field by. Without it, the core passes a connection's options on unseen, and refuses all
+    that a node writes where the profile doesn't say ``inline: true``.
     """
     raise NotImplementedError
 

@@ -179,13 +179,15 @@ class ConnectionSpec:
     """A connection as the profile has it, interpolated.
 
     ``options`` is the raw mapping without ``type``. ``locations`` maps a dotted
-    path inside it to the place it was written at, for messages.
+    path inside it to the place it was written at, for messages. ``inline`` tells that
+    the profile lets nodes write options of this connection themselves.
     """
 
     name: str
     type: str
     options: Mapping[str, object] = attrs.field(repr=False)
     locations: Mapping[str, Location] = attrs.field(factory=dict, eq=False, repr=False)
+    inline: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -198,7 +200,8 @@ class Profile:
     entry of ``connections`` that was made from its ``catalog``.
     ``prefix`` is the explicit ``namespace: {prefix: ...}`` (None: not given).
     ``warnings`` are about what the file holds to no effect. ``given`` tells that the
-    user named the file, where otherwise a rule chose it.
+    user named the file, where otherwise a rule chose it. ``inline_types`` are the types
+    of sources whose nodes may write connection options themselves.
     """
 
     path: str | None
@@ -213,6 +216,7 @@ class Profile:
     protected: bool = False
     warnings: tuple[Problem, ...] = ()
     given: bool = False
+    inline_types: frozenset[str] = frozenset()
 
     def of_type(self, type: str) -> tuple[str, ...]:
         """Return the names of the connections of one (canonical) type, as written in the file."""
@@ -881,7 +885,10 @@ class BackendOptions:
     ``connection`` structures a connection's mapping, ``source`` the keys of a
     source's ``params`` that are not connection options (None: only ``query``
     and ``columns``), ``target`` the extra fields of a target (None: none).
-    Field docs are in attrs metadata under ``"doc"``. A source's field that a later version
+    Field docs are in attrs metadata under ``"doc"``. Connection options that a node writes in
+    ``params`` are refused, unless the profile says ``inline: true``: they could send a secret to
+    another server. A field of ``connection`` that only says what is read, or how, has
+    ``"node": True`` in its metadata and may be written in any node. A source's field that a later version
     added has ``"later": True`` there: while it is at its default it is no part of content
     keys, and what was stored before stays valid. ``limits`` are sentences about what
     depends on the store, and what a store may be unable to do.

@@ -18,6 +18,7 @@ from seeknal_core.config.targets import read_mode
 from seeknal_core.config.yaml import Document, parse_one, read_text
 from seeknal_core.errors import ConfigError
 from seeknal_core.hints import canonical_type, hints
+from seeknal_core.inline import INLINE
 from seeknal_core.specs import FILE_TYPES, ProjectSettings
 from seeknal_core.structure import Mistake, join, kind_of, nearest
 from seeknal_core.types import ConnectionSpec, Location, Mode, Profile
@@ -161,6 +162,7 @@ class _Reader:
         self._document = document
         self._value = value
         self._collector = collector
+        self._inline_types: set[str] = set()
 
     def read(self, choice: ProfileChoice) -> Profile:
         self._check_sections()
@@ -179,6 +181,7 @@ class _Reader:
             convention=choice.convention,
             connections=connections,
             source_defaults=self._source_defaults(),
+            inline_types=frozenset(self._inline_types),
             default_mode=mode,
             catalog_connection=catalog.name if catalog is not None else None,
             materialization_enabled=enabled,
@@ -227,14 +230,22 @@ class _Reader:
                 else:
                     self._add(path, "'type' is missing", "write type: and a backend's type")
                 continue
-            options = {key: item for key, item in value.items() if key != "type"}
+            options = {key: item for key, item in value.items() if key not in ("type", INLINE)}
             found[name] = ConnectionSpec(
                 name=name,
                 type=canonical_type(type),
                 options=options,
                 locations=self._locations(path),
+                inline=self._inline(path, value),
             )
         return found
+
+    def _inline(self, path: str, value: Mapping[str, object]) -> bool:
+        """Read whether nodes may say where to connect, which counts in a profile alone."""
+        said = value.get(INLINE)
+        if said is not None and not isinstance(said, bool):
+            self._add(join(path, INLINE), f"is {kind_of(said)}, not true or false")
+        return said is True
 
     def _locations(self, path: str) -> dict[str, Location]:
         below = path + "."
@@ -255,6 +266,10 @@ class _Reader:
                 self._add(path, f"means the same type as {written[type]!r}")
             written[type] = word
             found[type] = self._section(path, value)
+            if type not in FILE_TYPES and INLINE in found[type]:
+                if self._inline(path, found[type]):
+                    self._inline_types.add(type)
+                found[type] = {key: item for key, item in found[type].items() if key != INLINE}
             if type in FILE_TYPES:
                 check_file_params(self._document, found[type], type, path, self._collector)
             else:
@@ -319,6 +334,8 @@ class _Reader:
         fields = self._collector.without_legacy(
             self._document, value, _LEGACY_CATALOG, LEGACY_CONNECTION
         )
+        inline = self._inline(LEGACY_CONNECTION, fields)
+        fields.pop(INLINE, None)
         renamed = {"bearer_token": "token"}
         if "bearer_token" in fields and "token" in fields:
             self._add(f"{LEGACY_CONNECTION}.bearer_token", "means the same as 'token'")
@@ -341,4 +358,5 @@ class _Reader:
             type=hints().legacy_target_type,
             options=options,
             locations=locations,
+            inline=inline,
         )

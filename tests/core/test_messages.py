@@ -8,6 +8,7 @@ import pytest
 
 from support.cli import Cli, write
 from support.distributions import install
+from support.shop import PROJECT
 
 SPLIT = """\
 kind: transform
@@ -241,7 +242,8 @@ def test_what_a_backend_blurts_out_is_redacted_wherever_it_goes(
         source=BLURTING,
         entry_points={"seeknal.plugins": {"blurting": "seeknal_blurting"}},
     )
-    write(project, {"seeknal/inline.yml": INLINE})
+    profile = PROJECT["profiles.yml"].replace("}\n", ", inline: true}\n")
+    write(project, {"seeknal/inline.yml": INLINE, "profiles.yml": profile})
     for option in ((), ("-v",), ("--debug",), ("--json",)):
         running = seeknal.start("run", *option, BLURT=hook, INLINE="inline-s3cret")
         said = "".join(running.communicate(timeout=60))

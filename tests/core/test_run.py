@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.cli import Cli, write
+from support.shop import PROJECT
 
 
 def rows(project: Path, table: str) -> list[dict[str, Any]]:
@@ -415,10 +416,11 @@ def test_a_password_in_a_node_is_never_shown(seeknal: Cli, project: Path) -> Non
     write(
         project,
         {
+            "profiles.yml": PROJECT["profiles.yml"].replace("}\n", ", inline: true}\n"),
             "seeknal/inline.yml": (
                 "kind: source\nname: inline\nsource: folder\ntable: a\n"
                 "params: {connection: lake, path: ./lake, password: inline-word-42}\n"
-            )
+            ),
         },
     )
     result = seeknal("--debug", "run", code=None, SEEKNAL_TRACE_HOOKS="1")

@@ -25,8 +25,9 @@ _PASSED = ("sslmode", "sslrootcert", "sslcert", "sslkey", "options", "service")
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
-def _doc(text: str) -> dict[str, str]:
-    return {"doc": text}
+def _doc(text: str, *, node: bool = False) -> dict[str, object]:
+    """Return a field's metadata; `node` tells that it says nothing of where to connect."""
+    return {"doc": text, "node": True} if node else {"doc": text}
 
 
 @attrs.frozen(kw_only=True)
@@ -43,15 +44,18 @@ class PostgresOptions:
         default=None, metadata=_doc("a libpq URI; the other options win over its parts")
     )
     schema: str | None = attrs.field(
-        default=None, metadata=_doc("schema of tables written without one, default public")
+        default=None,
+        metadata=_doc("schema of tables written without one, default public", node=True),
     )
     sslmode: str | None = attrs.field(default=None, metadata=_doc(", ".join(_SSLMODES)))
     sslrootcert: str | None = attrs.field(default=None, metadata=_doc("CA certificate's file"))
     sslcert: str | None = attrs.field(default=None, metadata=_doc("client certificate's file"))
     sslkey: str | None = attrs.field(default=None, metadata=_doc("client key's file"))
-    connect_timeout: int = attrs.field(default=10, metadata=_doc("seconds to wait for a server"))
+    connect_timeout: int = attrs.field(
+        default=10, metadata=_doc("seconds to wait for a server", node=True)
+    )
     application_name: str = attrs.field(
-        default="seeknal", metadata=_doc("what pg_stat_activity shows")
+        default="seeknal", metadata=_doc("what pg_stat_activity shows", node=True)
     )
     options: str | None = attrs.field(
         default=None, metadata=_doc("command-line options for the server's session")
@@ -60,15 +64,19 @@ class PostgresOptions:
         default="_seeknal", metadata=_doc("stem of the schemas that hold Seeknal's records")
     )
     lock_wait: int = attrs.field(
-        default=60, metadata=_doc("seconds to try for a table's lock before giving up")
+        default=60, metadata=_doc("seconds to try for a table's lock before giving up", node=True)
     )
     silence_timeout: int = attrs.field(
         default=60,
-        metadata=_doc("seconds without a sign of life after which a connection is given up"),
+        metadata=_doc(
+            "seconds without a sign of life after which a connection is given up", node=True
+        ),
     )
     row_security: bool = attrs.field(
         default=False,
-        metadata=_doc("let policies choose the rows that a source reads, instead of refusing"),
+        metadata=_doc(
+            "let policies choose the rows that a source reads, instead of refusing", node=True
+        ),
     )
     allow_publication: bool = attrs.field(
         default=False,
