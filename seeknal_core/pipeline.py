@@ -16,6 +16,7 @@ are found when the project is loaded, all of them, at the decorator's line.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack, overload
@@ -69,19 +70,24 @@ class Declaration:
     targets: list[Use] = attrs.field(factory=list)
 
 
-#: The declarations of the file that is being loaded; outside of loading nothing is noted.
-_declarations: list[Declaration] | None = None
+class _Loading(threading.local):
+    """What the thread is loading: its file's declarations. Outside of it nothing is noted."""
+
+    declarations: list[Declaration] | None = None
+
+
+_loading = _Loading()
 
 
 @contextmanager
 def gather() -> Iterator[list[Declaration]]:
     """Note what decorators say while a file is imported; for the loader."""
-    global _declarations
-    outer, _declarations = _declarations, []
+    outer, found = _loading.declarations, list[Declaration]()
+    _loading.declarations = found
     try:
-        yield _declarations
+        yield found
     finally:
-        _declarations = outer
+        _loading.declarations = outer
 
 
 def _declare(function: F) -> Declaration:
@@ -91,8 +97,8 @@ def _declare(function: F) -> Declaration:
             raise TypeError("a node is made of a function")
         found = Declaration(function=function)
         setattr(function, _MARK, found)
-        if _declarations is not None:
-            _declarations.append(found)
+        if _loading.declarations is not None:
+            _loading.declarations.append(found)
     found.function = function
     return found
 

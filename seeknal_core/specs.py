@@ -180,6 +180,8 @@ class SqlNode(Node):
 class PythonNode(Node):
     """A function decorated with ``@transform`` or ``@source``.
 
+    ``load`` imports its file and returns the function; nothing else runs the project's
+    Python. ``qualname`` is the function's, ``text`` its source.
     ``code_digest`` covers its module and every project module that it imports.
     ``context_names`` are the attributes of the node's context (``env_name``,
     ``run_id``, ``today``, ``var``) that this code names anywhere: what they give
@@ -188,7 +190,9 @@ class PythonNode(Node):
     ``ctx.sql``, as far as it is written out.
     """
 
-    function: Callable[..., object] = attrs.field(eq=False, repr=False)
+    load: Callable[[], Callable[..., object]] = attrs.field(eq=False, repr=False)
+    qualname: str
+    text: str = attrs.field(default="", eq=False, repr=False)
     node_kind: str = "transform"
     inputs: tuple[str, ...] = ()
     code_digest: str = ""

@@ -21,6 +21,7 @@ from seeknal_core.config.yaml import Document, parse_one, read_text
 from seeknal_core.errors import ConfigError, Problem
 from seeknal_core.specs import ENGINES, AnyNode, EngineSettings, ProjectSettings
 from seeknal_core.structure import nearest
+from seeknal_core.trust import Trust
 from seeknal_core.types import Location
 
 PROJECT_FILE = "seeknal_project.yml"
@@ -138,7 +139,11 @@ def load_settings(root: Path) -> tuple[ProjectSettings, tuple[Problem, ...]]:
 
 
 def load_project(
-    root: Path, *, ignore_unsupported: bool = False, cache: Cache | None = None
+    root: Path,
+    *,
+    ignore_unsupported: bool = False,
+    cache: Cache | None = None,
+    trust: Trust | None = None,
 ) -> LoadedProject:
     """Read a whole project.
 
@@ -147,16 +152,18 @@ def load_project(
         cache: what earlier commands parsed; it takes what this one parses.
         ignore_unsupported: leave out nodes of kinds that are not run, rather
             than report them.
+        trust: None is `Trust`'s defaults: the project is trusted.
 
     Raises:
         ConfigError: with all mistakes of all files.
     """
+    trust = trust or Trust()
     collector = Collector()
     settings = _read_settings(root, collector)
     files = find_files(root, collector)
     reader = NodeReader(root, collector, cache or Cache(), ignore_unsupported=ignore_unsupported)
     reader.read(files)
-    nodes: list[AnyNode] = [*reader.nodes, *_load_python(root, files, collector)]
+    nodes: list[AnyNode] = [*reader.nodes, *_load_python(root, files, collector, trust)]
     _check_unique(nodes, collector)
     collector.check()
     assert settings is not None
@@ -168,12 +175,14 @@ def load_project(
     )
 
 
-def _load_python(root: Path, files: NodeFiles, collector: Collector) -> Sequence[AnyNode]:
+def _load_python(
+    root: Path, files: NodeFiles, collector: Collector, trust: Trust
+) -> Sequence[AnyNode]:
     if not files.python:
         return ()
     from seeknal_core.config.python import load_python_nodes
 
-    loaded = load_python_nodes(root, files.python)
+    loaded = load_python_nodes(root, files.python, trust)
     collector.problems += loaded.problems
     return loaded.nodes
 

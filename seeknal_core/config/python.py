@@ -1,20 +1,14 @@
-"""Loading the files of Python nodes.
+"""Reading the files of Python nodes, without running them.
 
-They are imported, each under a name of its own; what their decorators say is held to
-the rules that hold for YAML.
+What their decorators say is held to the rules that hold for YAML. The functions
+themselves are imported when they are called (`python_import`).
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-import traceback
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, timedelta
-from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -22,17 +16,17 @@ from seeknal_core.config.checks import read_audits, read_columns
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.covers import read_covers, with_covers
 from seeknal_core.config.nodes import check_name
-from seeknal_core.config.python_code import read_code
+from seeknal_core.config.python_asked import ask
+from seeknal_core.config.python_code import Modules, read_code
+from seeknal_core.config.python_import import Functions, shown, syntax_problem
+from seeknal_core.config.python_written import Computed, Written, read_written
 from seeknal_core.config.targets import read_targets
 from seeknal_core.config.yaml import Document, Place
-from seeknal_core.errors import Problem
-from seeknal_core.pipeline import Declaration, Use, gather
+from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.pipeline import Use
 from seeknal_core.specs import PythonNode
-from seeknal_core.types import Location, redact
-
-_MODULES = "_seeknal_node_file_"
-#: Folders that an earlier call put on ``sys.path``.
-_paths: list[str] = []
+from seeknal_core.trust import Trust
+from seeknal_core.types import Location
 
 
 @attrs.frozen(kw_only=True)
@@ -43,118 +37,136 @@ class PythonLoad:
     problems: tuple[Problem, ...]
 
 
-def load_python_nodes(root: Path, files: Sequence[Path]) -> PythonLoad:
-    """Import files of a project and gather the nodes they declare.
+def load_python_nodes(root: Path, files: Sequence[Path], trust: Trust) -> PythonLoad:
+    """Read the nodes that files of a project declare; import none of them here.
 
-    Each file is imported under a name of its own. The project's folder and its
-    ``seeknal/`` folder come first on ``sys.path`` and stay there, since functions may
-    import when they are called; those of a project loaded before, and its modules,
-    are taken away. Files whose names start with ``_`` and those below
-    ``seeknal/common/`` hold no nodes and are left alone.
+    Files whose names start with ``_`` and those below ``seeknal/common/`` hold no nodes
+    and are left alone. Those whose decorators are given something computed are imported
+    in a child process, where the project's Python may run.
 
     Args:
         root: the absolute path of the project's folder.
         files: absolute paths below it.
     """
-    collector = Collector()
-    nodes: list[PythonNode] = []
-    _activate(root)
-    for number, file in enumerate(files):
-        if file.name.startswith("_") or file.is_relative_to(root / "seeknal" / "common"):
-            continue
-        nodes += _load_file(root, file, f"{_MODULES}{number}_{file.stem}", collector)
-    return PythonLoad(nodes=tuple(nodes), problems=tuple(collector.problems))
+    reader = _Files(root, trust)
+    common = root / "seeknal" / "common"
+    own = [file for file in files if not (file.name.startswith("_") or file.is_relative_to(common))]
+    nodes = reader.read(own)
+    return PythonLoad(nodes=tuple(nodes), problems=tuple(reader.collector.problems))
 
 
-def _activate(root: Path) -> None:
-    """Make the project's modules importable, and forget those loaded before."""
-    for path in _paths:
-        if path in sys.path:
-            sys.path.remove(path)
-    folders = [Path(path) for path in {*_paths, str(root)}]
-    for name, module in list(sys.modules.items()):
-        if name.startswith(_MODULES) or _is_below(module, folders, root):
-            del sys.modules[name]
-    _paths[:] = [str(root), str(root / "seeknal")]
-    sys.path[:0] = _paths
-    importlib.invalidate_caches()
+class _Files:
+    """Reads the Python files of a project; mistakes go to the collector."""
 
+    def __init__(self, root: Path, trust: Trust) -> None:
+        self.collector = Collector()
+        self._root = root
+        self._trust = trust
+        self._modules = Modules(root)
+        self._functions = Functions(root)
+        self._broken: set[Path] = set()
 
-def _is_below(module: object, folders: Sequence[Path], root: Path) -> bool:
-    """Whether a module is of one of these folders, and not of an environment inside them."""
-    places = [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
-    for place in places:
-        if not isinstance(place, str):
-            continue
-        for folder in folders:
-            if Path(place).is_relative_to(folder):
-                inside = Path(place).relative_to(folder).parts
-                return not any(part in ("site-packages", "dist-packages") for part in inside)
-    return False
+    def read(self, files: Sequence[Path]) -> list[PythonNode]:
+        """Return the nodes of files, in the files' order."""
+        found: dict[Path, list[Written]] = {}
+        computed: list[Path] = []
+        for file in files:
+            try:
+                found[file] = read_written(file, self._modules, strict=self._trust.python)
+            except Computed as reason:
+                if self._trust.python:
+                    computed.append(file)
+                else:
+                    self._refuse(file, reason)
+            except SyntaxError as error:
+                self._add(syntax_problem(error, shown(file, self._root)))
+            except TypeError as error:
+                line = getattr(error, "lineno", 0)
+                self._add(Problem(f"TypeError: {error}", shown(file, self._root), line))
+            except (ValueError, RecursionError, MemoryError, OSError) as error:
+                self._add(Problem(f"cannot be read: {error}", shown(file, self._root)))
+        if computed:
+            self._ask(computed, found)
+        return [node for file in files for node in self._nodes(file, found.get(file, []))]
 
+    def _add(self, problem: Problem) -> None:
+        self.collector.problems.append(problem)
 
-def _load_file(root: Path, file: Path, name: str, collector: Collector) -> list[PythonNode]:
-    shown = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        with gather() as declarations:
-            spec.loader.exec_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-        collector.problems.append(_failure(error, root, shown))
-        return []
-    finally:
-        sys.dont_write_bytecode = writes
-    own = [found for found in declarations if _module_of(found.function) == name]
-    if not own:
-        return []
-    code = read_code(file, root)
-    nodes = []
-    for declaration in own:
-        node = _node(declaration, shown, collector)
-        if node is not None:
-            nodes.append(
-                attrs.evolve(
-                    node,
-                    code_digest=code.digest,
-                    context_names=code.context_names,
-                    volatile=code.volatile,
-                    sql_texts=code.sql_texts,
-                )
+    def _refuse(self, file: Path, reason: Computed) -> None:
+        self._add(
+            Problem(
+                f"{reason.why}, so only running the file tells its nodes, and with"
+                f" {self._trust.why_no_python} no Python of the project runs",
+                shown(file, self._root),
+                reason.line,
+                hint="write out what the decorators are given",
             )
-    return nodes
+        )
+
+    def _ask(self, files: Sequence[Path], found: dict[Path, list[Written]]) -> None:
+        try:
+            answers = ask(self._root, files)
+        except ConfigError as error:
+            for problem in error.problems:
+                self._add(problem._replace(hint=problem.hint or error.hint))
+            return
+        for file, answer in answers.items():
+            if isinstance(answer, Problem):
+                self._add(answer)
+            else:
+                found[file] = answer
+
+    def _nodes(self, file: Path, declared: Sequence[Written]) -> list[PythonNode]:
+        if not declared:
+            return []
+        code = read_code(file, self._root, self._modules)
+        self._look_for_broken(file)
+        nodes = []
+        for written in declared:
+            load = functools.partial(_load, self._functions, self._trust, file, written)
+            node = _node(written, shown(file, self._root), load, self.collector)
+            if node is not None:
+                nodes.append(
+                    attrs.evolve(
+                        node,
+                        code_digest=code.digest,
+                        context_names=code.context_names,
+                        volatile=code.volatile,
+                        sql_texts=code.sql_texts,
+                    )
+                )
+        return nodes
+
+    def _look_for_broken(self, file: Path) -> None:
+        """Report modules of the project that `file` imports and that are no Python."""
+        for module in self._modules.imported(file):
+            if module in self._broken:
+                continue
+            try:
+                self._modules.tree(module)
+            except SyntaxError as error:
+                self._broken.add(module)
+                self._add(syntax_problem(error, shown(module, self._root)))
+            except ValueError as error:
+                self._broken.add(module)
+                self._add(Problem(f"cannot be read: {error}", shown(module, self._root)))
 
 
-def _module_of(function: Callable[..., object]) -> str:
-    return getattr(function, "__module__", "") or ""
+def _load(
+    functions: Functions, trust: Trust, file: Path, written: Written
+) -> Callable[..., object]:
+    """Import a node's file and return its function.
 
-
-def _failure(error: BaseException, root: Path, shown: str) -> Problem:
-    """Say what the user's code raised, and in which of the user's lines."""
-    file, line = shown, 0
-    if isinstance(error, SyntaxError) and error.filename:
-        place = Path(error.filename)
-        if place.is_relative_to(root):
-            file, line = place.relative_to(root).as_posix(), error.lineno or 0
-            text = error.msg
-            return Problem(f"{type(error).__name__}: {redact(text)}", file, line, error.offset or 0)
-    for frame in traceback.extract_tb(error.__traceback__):
-        place = Path(frame.filename)
-        inside = place.relative_to(root).parts if place.is_relative_to(root) else ()
-        if inside and "site-packages" not in inside:
-            file, line = Path(*inside).as_posix(), frame.lineno or 0
-    text = redact(str(error)).strip()
-    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    hint = ""
-    if isinstance(error, ModuleNotFoundError):
-        hint = f"install what provides {error.name!r}, or mend the import" if error.name else ""
-    return Problem(message, file, line, hint=hint)
+    Raises:
+        ConfigError: the project's Python may not run.
+        EngineError: the file cannot be imported.
+    """
+    if not trust.python:
+        raise ConfigError(
+            f"{written.name} would have to be computed, and with {trust.why_no_python} no Python"
+            " of the project runs"
+        )
+    return functions.get(file, written)
 
 
 @attrs.frozen(kw_only=True)
@@ -177,20 +189,22 @@ class _TransformFields(_SourceFields):
     covers: object = None
 
 
-def _node(declaration: Declaration, file: str, collector: Collector) -> PythonNode | None:
-    """Make a node of what its decorators said, by the rules that hold for YAML."""
-    function = declaration.function
-    if len(declaration.kinds) != 1:
-        line = (declaration.kinds or [("", declaration.targets[0])])[0][1].line
-        said = "is a node twice" if declaration.kinds else "has @materialize alone"
-        name = getattr(function, "__name__", "a function")
+def _node(
+    written: Written, file: str, load: Callable[[], Callable[..., object]], collector: Collector
+) -> PythonNode | None:
+    """Make a node of what its decorators say, by the rules that hold for YAML."""
+    if len(written.kinds) != 1:
+        line = (written.kinds or [("", written.targets[0])])[0][1].line
+        said = "is a node twice" if written.kinds else "has @materialize alone"
         collector.problems.append(
-            Problem(f"{name} {said}", file, line, hint="give it one of @source and @transform")
+            Problem(
+                f"{written.name} {said}", file, line, hint="give it one of @source and @transform"
+            )
         )
         return None
-    kind, use = declaration.kinds[0]
-    targets = sorted(declaration.targets, key=lambda target: target.line)
-    value = {"name": getattr(function, "__name__", None), **_plain(use.options)}
+    kind, use = written.kinds[0]
+    targets = sorted(written.targets, key=lambda target: target.line)
+    value = {"name": written.name, **use.options}
     document = _document(file, use, targets, value)
     fields = collector.structure(
         document, value, _TransformFields if kind == "transform" else _SourceFields
@@ -198,10 +212,10 @@ def _node(declaration: Declaration, file: str, collector: Collector) -> PythonNo
     name = value["name"]
     if isinstance(name, str):
         check_name(document, name, collector)
-    written = {"materializations": [_plain(target.options) for target in targets]}
+    options = {"materializations": [target.options for target in targets]}
     columns = read_columns(document, value, collector)
     audits = read_audits(document, value, collector)
-    specs = read_targets(document, written, f"{kind}.{name}", collector) if targets else ()
+    specs = read_targets(document, options, f"{kind}.{name}", collector) if targets else ()
     covers = read_covers(document, value, collector) if kind == "transform" else None
     if fields is None:
         return None
@@ -215,7 +229,9 @@ def _node(declaration: Declaration, file: str, collector: Collector) -> PythonNo
         contract=fields.contract,
         audits=audits,
         **with_covers(covers, specs),
-        function=function,
+        load=load,
+        qualname=written.qualname,
+        text=written.text,
         node_kind=kind,
         inputs=fields.inputs if isinstance(fields, _TransformFields) else (),
     )
@@ -226,24 +242,3 @@ def _document(file: str, use: Use, targets: Sequence[Use], value: Mapping[str, o
     for index, target in enumerate(targets):
         places[f"materializations[{index}]"] = Place(target.line, 1)
     return Document(file=file, value=value, places=places)
-
-
-def _plain(value: Any) -> Any:
-    """Turn Python's values into those that YAML has."""
-    match value:
-        case Mapping():
-            return {key: _plain(item) for key, item in value.items()}
-        case str():
-            return value
-        case tuple() | list():
-            return [_plain(item) for item in value]
-        case set() | frozenset():
-            return sorted(_plain(item) for item in value)
-        case Enum():
-            return _plain(value.value)
-        case date():
-            return value.isoformat()
-        case timedelta():
-            return f"{int(value.total_seconds())}s"
-        case _:
-            return value

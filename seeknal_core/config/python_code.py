@@ -8,7 +8,9 @@ up at run time (``importlib.import_module(name)``) is not seen.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -49,17 +51,84 @@ class Code:
     sql_texts: tuple[str, ...]
 
 
-def read_code(file: Path, root: Path) -> Code:
+class Modules:
+    """The modules of the project at `root`, each read and parsed once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._sources: dict[Path, bytes] = {}
+        self._trees: dict[Path, ast.Module] = {}
+
+    def source(self, file: Path) -> bytes:
+        """Return the bytes of a module."""
+        if file not in self._sources:
+            self._sources[file] = file.read_bytes()
+        return self._sources[file]
+
+    def text(self, file: Path) -> str:
+        """Return the text of a module that is known to compile."""
+        return importlib.util.decode_source(self.source(file))
+
+    def tree(self, file: Path) -> ast.Module:
+        """Parse a module.
+
+        Raises:
+            SyntaxError, ValueError: it is no Python.
+        """
+        if file not in self._trees:
+            self._trees[file] = ast.parse(self.source(file), str(file))
+        return self._trees[file]
+
+    def imported(self, file: Path) -> list[Path]:
+        """List the project's modules that `file` imports, directly or not, in a fixed order."""
+        seen = {file}
+        waiting = [file]
+        while waiting:
+            module = waiting.pop()
+            try:
+                tree = self.tree(module)
+            except (SyntaxError, ValueError):  # its import fails, or is never reached
+                continue
+            for path in self.direct(tree, module):
+                if path not in seen:
+                    seen.add(path)
+                    waiting.append(path)
+        return sorted(seen - {file})
+
+    def direct(self, tree: ast.Module, module: Path) -> Iterator[Path]:
+        """Give the project's modules that the imports in `tree`, a part of `module`, run."""
+        bases = (self._root, self._root / "seeknal")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield from _files(bases, alias.name.split("."))
+            elif isinstance(node, ast.ImportFrom):
+                names = node.module.split(".") if node.module else []
+                folders: Sequence[Path] = bases
+                if node.level:
+                    folder = module.parent
+                    for _ in range(node.level - 1):
+                        folder = folder.parent
+                    if not folder.is_relative_to(self._root):
+                        continue
+                    folders = (folder,)
+                yield from _files(folders, names)
+                for alias in node.names:
+                    yield from _files(folders, [*names, alias.name])
+
+
+def read_code(file: Path, root: Path, modules: Modules) -> Code:
     """Read a module of the project at `root`, which is known to compile."""
     digest = hashlib.sha256()
     found = _Names()
-    for path in (file, *_imported(file, root)):
-        source = path.read_bytes().replace(b"\r\n", b"\n")
+    for path in (file, *modules.imported(file)):
+        source = modules.source(path).replace(b"\r\n", b"\n")
         # A node's own file may move; where another module stands decides what it is.
         name = "" if path == file else path.relative_to(root).as_posix()
         digest.update(f"{name}\0{len(source)}\0".encode() + source)
         found.imported = {}
-        found.visit(ast.parse(source))
+        with contextlib.suppress(SyntaxError, ValueError):  # its import fails, or is never reached
+            found.visit(modules.tree(path))
     volatile = [name for name in found.volatile if not (found.seeded and name == "random")]
     return Code(
         digest=digest.hexdigest(),
@@ -67,44 +136,6 @@ def read_code(file: Path, root: Path) -> Code:
         volatile=tuple(dict.fromkeys(volatile)),
         sql_texts=tuple(found.sql_texts),
     )
-
-
-def _imported(file: Path, root: Path) -> list[Path]:
-    """List the project's modules that `file` imports, directly or not, in a fixed order."""
-    seen = {file}
-    waiting = [file]
-    while waiting:
-        module = waiting.pop()
-        try:
-            tree = ast.parse(module.read_bytes())
-        except SyntaxError:  # its import fails, or is never reached
-            continue
-        for path in _direct(tree, module, root):
-            if path not in seen:
-                seen.add(path)
-                waiting.append(path)
-    return sorted(seen - {file})
-
-
-def _direct(tree: ast.Module, module: Path, root: Path) -> Iterator[Path]:
-    bases = (root, root / "seeknal")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _files(bases, alias.name.split("."))
-        elif isinstance(node, ast.ImportFrom):
-            names = node.module.split(".") if node.module else []
-            folders: Sequence[Path] = bases
-            if node.level:
-                folder = module.parent
-                for _ in range(node.level - 1):
-                    folder = folder.parent
-                if not folder.is_relative_to(root):
-                    continue
-                folders = (folder,)
-            yield from _files(folders, names)
-            for alias in node.names:
-                yield from _files(folders, [*names, alias.name])
 
 
 def _files(folders: Sequence[Path], names: Sequence[str]) -> Iterator[Path]:

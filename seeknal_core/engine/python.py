@@ -12,7 +12,7 @@ import logging
 import sys
 import traceback
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -200,15 +200,19 @@ def compute(
     """Call a node's function and store what it returns.
 
     Raises:
-        EngineError: the function failed (its file, line and message, no
-            traceback), or returned something that is no rows.
+        EngineError: the function, or its file's import, failed (file, line and message,
+            no traceback), or it returned something that is no rows.
         duckdb.Error: a returned relation fails.
     """
-    user = _UserCode(node, project_root)
+    try:
+        function = node.load()
+    except EngineError as error:
+        raise EngineError(f"{node.id}: {error.message}", error.hint) from None
+    user = _UserCode(node, function, project_root)
     with disk_guard(node.id):
         with user:
-            wanted = inspect.signature(node.function).parameters
-            result = node.function(context) if wanted else node.function()
+            wanted = inspect.signature(function).parameters
+            result = function(context) if wanted else function()
         if isinstance(result, duckdb.DuckDBPyRelation):
             return parquet.copy_relation(node.id, result, staging)
         reader = _reader(node, result, user)
@@ -268,8 +272,11 @@ def _type_name(value: object) -> str:
 class _UserCode:
     """A block in which an exception is the user's: told by file and line."""
 
-    def __init__(self, node: PythonNode, project_root: Path) -> None:
+    def __init__(
+        self, node: PythonNode, function: Callable[..., object], project_root: Path
+    ) -> None:
         self._node = node
+        self._function = function
         self._root = project_root
 
     def __enter__(self) -> None:
@@ -314,7 +321,7 @@ class _UserCode:
 
     def _place(self, trace: types.TracebackType | None) -> str:
         """Return file and line of the innermost frame that is the project's."""
-        own = inspect.getsourcefile(self._node.function)
+        own = inspect.getsourcefile(self._function)
         for frame in reversed(traceback.extract_tb(trace)):
             path = Path(frame.filename)
             if path.is_relative_to(self._root) and "site-packages" not in path.parts:

@@ -76,7 +76,7 @@ def _text(node: AnyNode, vars: Mapping[str, object]) -> object:
             filled = templates.fill_vars(node.sql, vars, sql=True)
             return texts.definition(filled)
         case PythonNode():
-            return {"code": node.code_digest, "function": node.function.__qualname__}
+            return {"code": node.code_digest, "function": node.qualname}
         case SourceNode():
             params = {
                 key: templates.fill_vars_in(value, vars)

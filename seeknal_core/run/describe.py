@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -63,10 +62,7 @@ def text_of(node: AnyNode) -> str:
             covers = f"-- covers {' to '.join(node.covers)}\n" if node.covers else ""
             return covers + node.sql.strip() + "\n"
         case PythonNode():
-            try:
-                return inspect.getsource(node.function)
-            except (OSError, TypeError):
-                return f"def {node.function.__qualname__}\n"
+            return node.text or f"def {node.qualname}\n"
         case SourceNode():
             shown: dict[str, object] = {"source": node.type, "table": node.table}
             shown |= {

@@ -194,7 +194,12 @@ def _open(
 
     caches = root / "target" / "cache"
     parsed = config.open_parsed(caches / "nodes.json")
-    project = config.load_project(root, ignore_unsupported=request.ignore_unsupported, cache=parsed)
+    project = config.load_project(
+        root,
+        ignore_unsupported=request.ignore_unsupported,
+        cache=parsed,
+        trust=request.trust,
+    )
     settings = project.settings
     name = config.parse_environment_name(request.environment, settings)
     from_variable = os.environ.get("SEEKNAL_PROFILE") or None

@@ -31,7 +31,9 @@ def users(lab: Lab) -> Snapshot:
 
 
 def node(function: Callable[..., object]) -> PythonNode:
-    return PythonNode(name="p", location=HERE, function=function)
+    return PythonNode(
+        name="p", location=HERE, load=lambda: function, qualname=function.__qualname__
+    )
 
 
 def ids(snapshot: Snapshot) -> list[object]:

@@ -29,7 +29,8 @@ def definition(*nodes: AnyNode, **vars: object) -> str:
 
 def python(name: str, *inputs: str, **fields: object) -> PythonNode:
     place = Location(file=f"{name}.py", line=1)
-    given: dict[str, object] = {"location": place, "function": python, "inputs": inputs}
+    given: dict[str, object] = {"location": place, "load": lambda: python, "qualname": "python"}
+    given["inputs"] = inputs
     return PythonNode(name=name, **(given | fields))  # type: ignore[arg-type]
 
 

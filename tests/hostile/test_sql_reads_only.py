@@ -207,7 +207,7 @@ def test_audits_python_nodes_and_the_search_for_names_are_held_to_the_same(
     def asks(ctx: NodeVariables) -> object:
         return ctx.sql(sql)  # type: ignore[attr-defined]
 
-    python = PythonNode(name="p", location=HERE, function=asks, inputs=())
+    python = PythonNode(name="p", location=HERE, load=lambda: asks, qualname="asks", inputs=())
     with pytest.raises(EngineError):
         lab.python(python)
     binder = Binder()
