@@ -48,6 +48,7 @@ from seeknal_core.run.targets import (
     source_binding,
 )
 from seeknal_core.run.unchanged import Candidate, Way, decide, left_out, rows_of
+from seeknal_core.run.without_python import needs_python
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.manifest import load_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
@@ -175,6 +176,11 @@ class _Planner:
         """Plan every node, and name those that are gone."""
         for id in self._session.graph.order:
             self._steps[id] = self._node(id)
+            refused = needs_python(self._session, id)
+            if refused and self._steps[id].action in (Action.COMPUTE, Action.READ):
+                self.warnings.append(f"{id} {refused}: an apply without it is refused")
+            elif refused and self._steps[id].action is Action.DEPENDS:
+                self.warnings.append(f"{id} {refused}: an apply is refused if it has other rows")
         gone = sorted(self._record.nodes.keys() - self._session.graph.nodes.keys())
         if not self._record.nodes and self._base is not None:
             gone = sorted(self._base.nodes.keys() - self._session.graph.nodes.keys())
@@ -205,7 +211,7 @@ class _Planner:
         if held is not None and self._same(id, held) and not alike:
             self.rebound.append(id)
         local = resolved is None and isinstance(node, SourceNode) and not keys.is_remote(node)
-        if self._request.refresh_sources:
+        if self._request.refresh_sources and not needs_python(self._session, id):
             if local:
                 self._foresee_notes(node)  # type: ignore[arg-type]
             return attrs.evolve(blank, reason="sources are read anew")

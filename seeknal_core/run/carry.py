@@ -21,6 +21,7 @@ from seeknal_core.run.reuse import Prover, Reference
 from seeknal_core.run.scope import Scope
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import Production, TargetCheck
+from seeknal_core.run.without_python import Gate
 from seeknal_core.run.writing import Finished
 from seeknal_core.state.manifest import load_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
@@ -116,10 +117,14 @@ def carry_out(
         recorded = {**(work.base.nodes if work.base else {}), **work.record.nodes}
         recorded |= work.scope.recorded
         computer = Computer(session, store, digests, work.sources, warnings.put, prover, recorded)
+        gate = Gate(session, work.scope, computer, store, digests, recorded.get)
         try:
+            settled = gate.look()
             # Connecting and its imports take half a second, in which files can be read.
             with computer.reading_ahead(work.scope.computed):
                 checks = work.check()
+            if not settled:
+                gate.settle()
             executor = Executor(
                 session,
                 work.scope,

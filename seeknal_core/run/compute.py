@@ -90,6 +90,7 @@ class Computer:
         self._repairing = threading.RLock()
         self._computed: dict[str, tuple[Mapping[str, Snapshot], NodeRecord | None]] = {}
         self._ahead: dict[str, Future[Computed]] = {}
+        self._settled: dict[str, Computed] = {}
 
     @property
     def scratch(self) -> Path:
@@ -173,6 +174,9 @@ class Computer:
             SeeknalError: it cannot be computed, in words for the user.
         """
         self._computed[node.id] = (inputs, held)
+        settled = self._settled.pop(node.id, None)
+        if settled is not None:
+            return settled
         try:
             return self._compute(node, inputs, held)
         except DamagedSource:
@@ -182,6 +186,14 @@ class Computer:
             again = self._session.rerun(node.id)
             hint = f"{error.hint}, then: {again}" if error.hint else again
             raise EngineError(_placed(error, node), hint.replace("?, then:", "? Then:")) from error
+
+    def settle(self, id: str, computed: Computed) -> None:
+        """Make `computed` what `compute` returns for a node, once."""
+        self._settled[id] = computed
+
+    def is_of_a_store(self, id: str) -> bool:
+        """Return whether a source is read by a backend."""
+        return id in self._sources
 
     def _compute(
         self, node: AnyNode, inputs: Mapping[str, Snapshot], held: NodeRecord | None
@@ -292,6 +304,10 @@ class Computer:
 
     def _python_source(self, node: PythonNode) -> Computed:
         """Run a Python source each time: what it reads is known to nobody but itself."""
+        if not self._session.trust.python:
+            stored = self.stored_python_source(node)
+            if stored is not None:
+                return stored
         computed = self._by_content(
             node.id,
             "python",
@@ -300,6 +316,18 @@ class Computer:
             ),
         )
         return attrs.evolve(computed, binding=keys.local_binding(self._session, node))
+
+    def stored_python_source(self, node: PythonNode) -> Computed | None:
+        """Return what is recorded of a Python source, for when its Python may not run."""
+        held = self._recorded.get(node.id)
+        binding = keys.local_binding(self._session, node)
+        definition = self._session.graph.definitions[node.id]
+        if held is None or (held.definition, held.binding) != (definition, binding):
+            return None
+        snapshot = self._store.find(node.id, held.content_key, verify=True)
+        if snapshot is None:
+            return None
+        return Computed(snapshot=snapshot, reused=True, binding=binding, read_at=held.read_at)
 
     def _file_source(self, node: SourceNode) -> Computed:
         """Read files under the key of just the bytes that were read."""

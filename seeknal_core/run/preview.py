@@ -36,6 +36,7 @@ from seeknal_core.run.targets import (
     need,
     source_binding,
 )
+from seeknal_core.run.without_python import needs_python
 from seeknal_core.specs import PythonNode, SourceNode, SqlNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 
@@ -178,7 +179,7 @@ class _Predictor:
                 scratch = Path(self._session.context.target_dir) / "tmp"
                 key = keys.file_read(self._session, node, self._digests, scratch).content_key
             case PythonNode() if node.kind == "source":
-                return NodeStep(id=id, action=Action.READ, reason="from Python")
+                return self._python_source(node)
             case _:
                 inputs = self._session.graph.inputs[id]
                 unknown = [input for input in inputs if input not in self.known]
@@ -186,11 +187,33 @@ class _Predictor:
                     return NodeStep(id=id, action=Action.DEPENDS, reason=", ".join(unknown))
                 key = self._transform_key(node, [self.known.get(input, "") for input in inputs])
         if volatile:
-            return NodeStep(id=id, action=Action.COMPUTE, reason=f"uses {', '.join(volatile)}")
+            why = needs_python(self._session, id) or f"uses {', '.join(volatile)}"
+            return NodeStep(id=id, action=Action.COMPUTE, reason=why)
         self.known[id] = self._store.resolve(key)
         if self._store.contains(key):
             return NodeStep(id=id, action=Action.REUSE)
-        return NodeStep(id=id, action=Action.COMPUTE, reason=self._why(id))
+        return NodeStep(
+            id=id,
+            action=Action.COMPUTE,
+            reason=needs_python(self._session, id) or self._why(id),
+        )
+
+    def _python_source(self, node: PythonNode) -> NodeStep:
+        """Predict a Python source, which is read each time, unless no Python may run."""
+        refused = needs_python(self._session, node.id)
+        if not refused:
+            return NodeStep(id=node.id, action=Action.READ, reason="from Python")
+        held = self._record.nodes.get(node.id) if self._record else None
+        if held is None and self._base is not None:
+            held = self._base.nodes.get(node.id)
+        now = (
+            self._session.graph.definitions[node.id],
+            keys.local_binding(self._session, node),
+        )
+        if held is None or (held.definition, held.binding) != now:
+            return NodeStep(id=node.id, action=Action.COMPUTE, reason=refused)
+        self.known[node.id] = held.content_key
+        return NodeStep(id=node.id, action=Action.REUSE, reason="as stored, no Python runs")
 
     def _assumed(self, node: SourceNode) -> NodeRecord | None:
         """Return what is recorded of a store's source that the run will not look at again."""

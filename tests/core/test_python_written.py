@@ -9,11 +9,13 @@ from textwrap import dedent
 
 import pytest
 
+from seeknal_core.config import load_project
 from seeknal_core.config.python import load_python_nodes
 from seeknal_core.config.python_code import Modules
 from seeknal_core.config.python_import import activate, import_file
 from seeknal_core.config.python_written import Computed, Written, plain, read_written
 from seeknal_core.errors import Problem
+from seeknal_core.graph import build_graph
 from seeknal_core.trust import Trust
 
 HEAD = "from seeknal_core.pipeline import source, transform, materialize\n"
@@ -250,3 +252,32 @@ def test_the_source_text_is_that_of_inspect(tmp_path: Path) -> None:
     found = import_file(tmp_path, file, "_seeknal_node_file_x")
     assert isinstance(found, list)
     assert read.text == inspect.getsource(found[0].function)
+
+
+def test_definitions_are_those_of_the_versions_that_imported_the_files(tmp_path: Path) -> None:
+    """Made by the last version that did: whoever upgrades computes nothing again."""
+    files = {
+        "seeknal_project.yml": "name: shop\n",
+        "seeknal/common/text.py": "RATE = 2\n",
+        "seeknal/orders.yml": "kind: source\nname: orders\nsource: csv\ntable: data/orders.csv\n",
+        "seeknal/nodes.py": (
+            "from common.text import RATE\nfrom seeknal_core.pipeline import source, transform\n\n"
+            "@transform(name='clean', inputs=['source.orders'], columns={'id': 'x'})\n"
+            "def tidy(ctx):\n    return ctx.sql('SELECT 1')\n\n"
+            "@source()\ndef fixed(ctx):\n    return RATE\n"
+        ),
+        "seeknal/many.py": (
+            "from seeknal_core.pipeline import transform\nfor n in ('a',):\n"
+            "    @transform(name=f'copy_{n}', inputs=['transform.clean'])\n    def copy(ctx): ...\n"
+        ),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    graph = build_graph(load_project(tmp_path).nodes, vars={})
+    assert {id: found[:16] for id, found in graph.definitions.items()} == {
+        "source.fixed": "e6a2157b01030ed6",
+        "source.orders": "40d32bf8e7f27cd1",
+        "transform.clean": "efadff48b992cbb4",
+        "transform.copy_a": "7c064899d353622a",
+    }
