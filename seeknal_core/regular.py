@@ -35,7 +35,7 @@ def read_regular(path: Path) -> bytes:
             refuse_irregular(path)
         raise
     try:
-        _refuse(os.fstat(descriptor).st_mode, path)
+        refuse_not_regular(os.fstat(descriptor).st_mode, path)
     except NotAFile:
         os.close(descriptor)
         raise
@@ -53,10 +53,15 @@ def refuse_irregular(path: Path) -> None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return
-    _refuse(mode, path)
+    refuse_not_regular(mode, path)
 
 
-def _refuse(mode: int, path: Path) -> None:
+def refuse_not_regular(mode: int, path: Path | str) -> None:
+    """Refuse what is no regular file, by its mode.
+
+    Raises:
+        NotAFile: it is something else.
+    """
     if stat.S_ISREG(mode):
         return
     kind = next((word for test, word in _KINDS if test(mode)), "something else")

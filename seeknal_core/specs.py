@@ -44,7 +44,8 @@ class ProjectSettings:
 
     ``unchanged`` is what becomes of an environment's targets that are the same as
     production's: ``link``, ``copy`` or ``skip``; ``copy_limit`` is in bytes, for an
-    environment.
+    environment. ``files_allow`` are folders and files beside the project that it may read,
+    as written.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ProjectSettings:
     promote: str = "auto"
     unchanged: str = "link"
     copy_limit: int = 10**9
+    files_allow: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -201,7 +201,8 @@ class Profile:
     ``prefix`` is the explicit ``namespace: {prefix: ...}`` (None: not given).
     ``warnings`` are about what the file holds to no effect. ``given`` tells that the
     user named the file, where otherwise a rule chose it. ``inline_types`` are the types
-    of sources whose nodes may write connection options themselves.
+    of sources whose nodes may write connection options themselves. ``files_allow`` are
+    further folders and files that the project may read, absolute.
     """
 
     path: str | None
@@ -217,6 +218,7 @@ class Profile:
     warnings: tuple[Problem, ...] = ()
     given: bool = False
     inline_types: frozenset[str] = frozenset()
+    files_allow: tuple[str, ...] = ()
 
     def of_type(self, type: str) -> tuple[str, ...]:
         """Return the names of the connections of one (canonical) type, as written in the file."""

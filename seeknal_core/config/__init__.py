@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seeknal_core.config.allowed import places_of
 from seeknal_core.config.environment import environment_for, parse_environment_name
 from seeknal_core.config.parsed import open_parsed
 from seeknal_core.config.profiles import (
@@ -32,5 +33,6 @@ __all__ = [
     "load_settings",
     "open_parsed",
     "parse_environment_name",
+    "places_of",
     "seeknal_home",
 ]

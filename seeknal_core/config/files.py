@@ -16,6 +16,7 @@ from seeknal_core.config.nodes import Skipped, SqlText, is_without_sql, read_nod
 from seeknal_core.config.parsed import Unpackable, pack, unpack
 from seeknal_core.config.yaml import Document, parse, read_text
 from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.places import Closed, Places
 from seeknal_core.specs import SourceNode, SqlNode
 from seeknal_core.types import Location
 
@@ -76,14 +77,15 @@ def relative(path: Path, root: Path) -> str:
         return path.as_posix()
 
 
-def find_files(root: Path, collector: Collector) -> NodeFiles:
+def find_files(root: Path, collector: Collector, places: Places | None = None) -> NodeFiles:
     """Find all files under ``seeknal/``; hidden ones are no part of the project.
 
-    Links to folders are followed, each folder is entered once.
+    Links to folders are followed, each folder is entered once. A link that leads out of
+    `places` (by default what lies below `root`) is a mistake.
     """
     found: dict[str, list[Path]] = {"yaml": [], "sql": [], "python": []}
     suffixes = {".yml": "yaml", ".yaml": "yaml", ".sql": "sql", ".py": "python"}
-    for path in _walk(root, root / NODES_DIR, collector):
+    for path in _walk(root, root / NODES_DIR, collector, places or Places.of(root)):
         kind = suffixes.get(path.suffix.lower())
         if kind is None:
             continue
@@ -94,14 +96,26 @@ def find_files(root: Path, collector: Collector) -> NodeFiles:
     return NodeFiles(**{kind: tuple(sorted(paths)) for kind, paths in found.items()})
 
 
-def _walk(root: Path, top: Path, collector: Collector) -> Iterator[Path]:
+def _walk(root: Path, top: Path, collector: Collector, places: Places) -> Iterator[Path]:
     def unreadable(error: OSError) -> None:
         if isinstance(error, FileNotFoundError) and error.filename == str(top):
             return
         folder = relative(Path(error.filename), root)
         collector.problems.append(Problem(f"cannot be read: {error.strerror}", folder))
 
+    def leads_out(path: str) -> bool:
+        try:
+            places.check(path)
+        except Closed as closed:
+            hint = places.way_out(closed, folder=os.path.isdir(path), relative=False)
+            where = f"leads to {closed.real}, which {closed.message}"
+            collector.problems.append(Problem(where, relative(Path(path), root), hint=hint))
+            return True
+        return False
+
     entered: set[tuple[int, int]] = set()
+    if os.path.islink(top) and leads_out(str(top)):
+        return
     for folder, subfolders, names in os.walk(top, onerror=unreadable, followlinks=True):
         try:
             status = os.stat(folder)
@@ -112,9 +126,17 @@ def _walk(root: Path, top: Path, collector: Collector) -> Iterator[Path]:
             continue
         entered.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and name != "__pycache__"
+            name
+            for name in subfolders
+            if not name.startswith(".")
+            and name != "__pycache__"
+            and not (os.path.islink(each := os.path.join(folder, name)) and leads_out(each))
         )
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            if name.startswith(".") or (os.path.islink(path) and leads_out(path)):
+                continue
+            yield Path(path)
 
 
 class NodeReader:

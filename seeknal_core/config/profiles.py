@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 
+from seeknal_core.config.allowed import allowed, wrong_place
 from seeknal_core.config.checks import check_file_params
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.environment import conventional_prefix
@@ -19,6 +20,7 @@ from seeknal_core.config.yaml import Document, parse_one, read_text
 from seeknal_core.errors import ConfigError
 from seeknal_core.hints import canonical_type, hints
 from seeknal_core.inline import INLINE
+from seeknal_core.places import Places
 from seeknal_core.specs import FILE_TYPES, ProjectSettings
 from seeknal_core.structure import Mistake, join, kind_of, nearest
 from seeknal_core.types import ConnectionSpec, Location, Mode, Profile
@@ -26,7 +28,7 @@ from seeknal_core.types import ConnectionSpec, Location, Mode, Profile
 #: The name of the connection that the legacy ``materialization.catalog`` becomes.
 LEGACY_CONNECTION = "materialization.catalog"
 
-_SECTIONS = ("connections", "source_defaults", "materialization", "namespace", "protected")
+_SECTIONS = ("connections", "source_defaults", "materialization", "namespace", "protected", "files")
 _LEGACY_SECTIONS = frozenset(
     {"starrocks", "publish", "target", "outputs", "profiles", "atlas", "feature_store", "config"}
 )
@@ -188,6 +190,7 @@ class _Reader:
             prefix=self._prefix(),
             protected=protected is True,
             given=choice.given,
+            files_allow=self._files(choice.path),
         )
 
     def _add(self, path: str, message: str, hint: str = "") -> None:
@@ -286,6 +289,26 @@ class _Reader:
         elif not isinstance(known, Mapping) or name not in known:
             names = list(known) if isinstance(known, Mapping) else []
             self._add(join(path, "connection"), f"no connection {name!r}", nearest(name, names))
+
+    def _files(self, path: Path | None) -> tuple[str, ...]:
+        """Return what ``files: allow`` adds; paths are relative to the profile's folder."""
+        section = self._section("files", self._value.get("files"))
+        for key in section:
+            if key != "allow":
+                self._add(join("files", key), "unknown field", "did you mean 'allow'?")
+        allow = section.get("allow")
+        if allow is None:
+            return ()
+        if not isinstance(allow, list) or not all(isinstance(each, str) for each in allow):
+            self._add("files.allow", "is not a list of folders", "write allow: [folder]")
+            return ()
+        assert path is not None
+        found = allowed(allow, path.parent)
+        for each, place in zip(allow, found, strict=True):
+            problem = wrong_place(each, place, Places.of(path.parent))
+            if problem:
+                self._add("files.allow", problem)
+        return found
 
     def _prefix(self) -> str | bool | None:
         section = self._section("namespace", self._value.get("namespace"))

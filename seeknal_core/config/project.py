@@ -13,12 +13,14 @@ from typing import Literal
 import attrs
 
 from seeknal_core.cache import Cache
+from seeknal_core.config.allowed import allowed, places_of, wrong_place
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.environment import NAME_RULE, is_environment_name
 from seeknal_core.config.files import NodeFiles, NodeReader, find_files
 from seeknal_core.config.interpolate import remember
 from seeknal_core.config.yaml import Document, parse_one, read_text
 from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.places import Places
 from seeknal_core.specs import ENGINES, AnyNode, EngineSettings, ProjectSettings
 from seeknal_core.structure import nearest
 from seeknal_core.trust import Trust
@@ -68,6 +70,11 @@ class _EnvironmentsDocument:
 
 
 @attrs.frozen(kw_only=True)
+class _FilesDocument:
+    allow: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class _ProjectDocument:
     name: str
     version: str | int | float = ""
@@ -76,6 +83,7 @@ class _ProjectDocument:
     production: str = "prod"
     engine: str | EngineSettings = "duckdb"
     environments: _EnvironmentsDocument = _EnvironmentsDocument()
+    files: _FilesDocument = _FilesDocument()
 
 
 def find_root(start: Path) -> Path:
@@ -160,7 +168,7 @@ def load_project(
     trust = trust or Trust()
     collector = Collector()
     settings = _read_settings(root, collector)
-    files = find_files(root, collector)
+    files = find_files(root, collector, places_of(root, settings, trust))
     reader = NodeReader(root, collector, cache or Cache(), ignore_unsupported=ignore_unsupported)
     reader.read(files)
     nodes: list[AnyNode] = [*reader.nodes, *_load_python(root, files, collector, trust)]
@@ -236,7 +244,18 @@ def _read_settings(root: Path, collector: Collector) -> ProjectSettings | None:
         promote=fields.environments.promote,
         unchanged=fields.environments.unchanged,
         copy_limit=_copy_limit(document, fields.environments.copy_limit, collector),
+        files_allow=_files_allow(document, fields.files.allow, root, collector),
     )
+
+
+def _files_allow(
+    document: Document, written: tuple[str, ...], root: Path, collector: Collector
+) -> tuple[str, ...]:
+    for number, (each, place) in enumerate(zip(written, allowed(written, root), strict=True)):
+        problem = wrong_place(each, place, Places.of(root))
+        if problem:
+            collector.add(document, f"files.allow[{number}]", problem)
+    return written
 
 
 def _copy_limit(document: Document, written: str | int, collector: Collector) -> int:

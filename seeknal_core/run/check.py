@@ -63,7 +63,7 @@ def check_project(session: Session) -> CheckResult:
     if not wrong:
         problems += name_problems(session)
     if problems:
-        raise ConfigError(problems, hint)
+        raise ConfigError(list(dict.fromkeys(problems)), hint)
     return CheckResult(nodes=len(nodes), targets=targets, warnings=tuple(warnings))
 
 
@@ -137,7 +137,7 @@ def _path_problems(session: Session) -> list[Problem]:
         try:
             source = expanded_source(session, node)
             hive = read_params(source.type, source.params).hive
-            decided(source, hive, resolve_files(source, root, root))
+            decided(source, hive, resolve_files(source, root, root, places=session.places))
         except ConfigError as error:
             problems += error.problems
         except EngineError:

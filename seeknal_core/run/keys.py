@@ -211,9 +211,12 @@ def file_read(
             return known
     answers: list[tuple[str, Message]] = []
     root = Path(session.settings.root)
-    files = resolve_files(source, root, scratch, lambda *answer: answers.append(answer))
+    files = resolve_files(
+        source, root, scratch, lambda *answer: answers.append(answer), session.places
+    )
     contents = [
-        (label, digests.digest(path)) for label, path in zip(files.labels, files.files, strict=True)
+        (label, digests.digest(path, files.places))
+        for label, path in zip(files.labels, files.files, strict=True)
     ]
     check_sha256(source, files.labels, [content for _, content in contents])
     for url, headers in answers:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seeknal_core.errors import ConfigError, EngineError, Problem, SeeknalError
+from seeknal_core.places import Places
 from seeknal_core.run import keys
 from seeknal_core.run.keys import expanded_source, is_remote
 from seeknal_core.run.session import Session, enabled_targets
@@ -151,7 +152,7 @@ def _of_file(session: Session, node: SourceNode) -> Columns | None:
     """Return the columns that the head of a source's first file names."""
     if is_remote(node) or node.type not in ("csv", "parquet"):
         return None
-    from seeknal_core.engine.files import resolve_files
+    from seeknal_core.engine.files import open_checked, resolve_files
     from seeknal_core.engine.sources.hive import decided
 
     root = Path(session.settings.root)
@@ -159,25 +160,29 @@ def _of_file(session: Session, node: SourceNode) -> Columns | None:
         source = expanded_source(session, node)
         params = source.params
         hive = params.get("hive")
-        files = resolve_files(source, root, root)
+        files = resolve_files(source, root, root, places=session.places)
         by_path = decided(source, hive if isinstance(hive, bool) else None, files)
         if by_path or params.get("filename") or params.get("union_by_name"):
             return None
         if node.type == "csv":
-            names = _csv_header(files.files[0], params)
+            names = _csv_header(files.files[0], session.places, params)
         else:
             import pyarrow.parquet as pq
 
-            names = list(pq.read_schema(files.files[0]).names)
+            with open(open_checked(files.files[0], session.places), "rb") as file:
+                names = list(pq.read_schema(file).names)
     except (SeeknalError, OSError, ValueError):
         return None
     return [(name, None) for name in names] or None
 
 
-def _csv_header(path: Path, params: Mapping[str, object]) -> Sequence[str]:
+def _csv_header(path: Path, places: Places, params: Mapping[str, object]) -> Sequence[str]:
     if params.keys() - _PLAIN_CSV or params.get("header") is False:
         return ()
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    from seeknal_core.engine.files import open_checked
+
+    with open(open_checked(path, places), "rb") as opened:
+        file = gzip.GzipFile(fileobj=opened) if path.suffix == ".gz" else opened
         # Universal newlines, and a long header; what is longer is not known.
         first = file.read(_HEAD_BYTES).decode("utf-8-sig", "ignore")
     first, ended, _ = first.lstrip().replace("\r", "\n").partition("\n")

@@ -24,6 +24,7 @@ from seeknal_core.cache import Cache
 from seeknal_core.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
 from seeknal_core.errors import ConfigError, PluginError, Problem, SeeknalError
 from seeknal_core.hints import canonical_type, hints
+from seeknal_core.places import Places
 from seeknal_core.plugins import PluginHost
 from seeknal_core.specs import FILE_TYPES, AnyNode, ProjectSettings, SourceNode
 from seeknal_core.state.files import write_atomically
@@ -72,7 +73,8 @@ class Session:
     """An opened project in one environment.
 
     ``repeated`` are the options of the command line that another command must have
-    too to mean the same: ``--profile`` and ``--vars``.
+    too to mean the same: ``--profile`` and ``--vars``. ``places`` is what files the
+    project may read.
     """
 
     settings: ProjectSettings
@@ -87,6 +89,7 @@ class Session:
     parsed: Cache
     repeated: tuple[str, ...] = ()
     trust: Trust
+    places: Places
 
     @property
     def target_folder(self) -> Path:
@@ -148,6 +151,9 @@ def sibling(session: Session, name: str, explicit: str | None = None) -> Session
         session,
         environment=environment,
         profile=profile,
+        places=config.places_of(
+            Path(session.settings.root), session.settings, session.trust, profile
+        ),
         variables=attrs.evolve(session.variables, env_name=environment.name),
         context=attrs.evolve(
             session.context, environment=environment, profile=profile, adopt=False
@@ -258,6 +264,7 @@ def _open(
         parsed=parsed,
         repeated=_repeated(request),
         trust=request.trust,
+        places=config.places_of(root, settings, request.trust, profile),
     )
 
 
@@ -421,6 +428,34 @@ def bind(session: Session, nodes: Sequence[AnyNode]) -> Bindings:
         except ConfigError as error:
             problems += error.problems
             hint = hint or error.hint
+    problems += _closed_files(session, nodes)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), hint)
     return Bindings(targets=targets, sources=sources)
+
+
+def _closed_files(session: Session, nodes: Sequence[AnyNode]) -> list[Problem]:
+    """Find the sources whose files the project may not read."""
+    from seeknal_core.engine.files import check_named
+    from seeknal_core.graph.templates import expand, expand_value
+
+    root = Path(session.settings.root)
+    problems: list[Problem] = []
+    for node in nodes:
+        if not isinstance(node, SourceNode) or node.type not in FILE_TYPES:
+            continue
+        table, params = node.table, node.params
+        try:
+            if table is not None:
+                table = expand(table, session.variables, location=node.location)
+            else:
+                given = {**session.profile.source_defaults.get(node.type, {}), **params}
+                path = expand_value(given.get("path"), session.variables, node.location)
+                params = {"path": path}
+        except ConfigError:
+            continue  # A template lacks its variable: reported where the node is computed.
+        try:
+            check_named(attrs.evolve(node, table=table, params=params), root, session.places)
+        except ConfigError as error:
+            problems += error.problems
+    return problems

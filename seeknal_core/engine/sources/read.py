@@ -56,6 +56,23 @@ def read_files(
         EngineError: a file cannot be read as what it should be, or kept changing.
     """
     params = _params(source)
+    try:
+        with files.opened(staging.path.parent) as opened:
+            return _read(source, params, opened, staging, cursor, translated)
+    except FileNotFoundError as error:
+        raise EngineError(
+            f"{source.id}: {Path(str(error.filename)).name} is gone", "try again"
+        ) from None
+
+
+def _read(
+    source: SourceNode,
+    params: FileParams,
+    files: ResolvedFiles,
+    staging: Staging,
+    cursor: duckdb.DuckDBPyConnection,
+    translated: Translated,
+) -> Output:
     _check_space(source, files.files, staging.path)
     reading = Reading(
         source=source,
@@ -74,10 +91,6 @@ def read_files(
             _check_watermark(source, output.schema.names)
             if before == list(map(_signature, files.files, recent)):
                 return output
-        except FileNotFoundError as error:
-            raise EngineError(
-                f"{source.id}: {Path(str(error.filename)).name} is gone", "try again"
-            ) from None
         except RecursionError:
             raise EngineError(
                 f"{source.id}: a record is nested too deeply",
