@@ -45,7 +45,7 @@ class ProjectSettings:
     ``unchanged`` is what becomes of an environment's targets that are the same as
     production's: ``link``, ``copy`` or ``skip``; ``copy_limit`` is in bytes, for an
     environment. ``files_allow`` are folders and files beside the project that it may read,
-    as written.
+    as written; ``env_vars`` are the environment variables that its templates may read.
     """
 
     name: str
@@ -59,6 +59,7 @@ class ProjectSettings:
     unchanged: str = "link"
     copy_limit: int = 10**9
     files_allow: tuple[str, ...] = ()
+    env_vars: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

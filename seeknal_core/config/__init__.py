@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seeknal_core.config.allowed import places_of
+from seeknal_core.config.dotenv_file import load_env_file
 from seeknal_core.config.environment import environment_for, parse_environment_name
 from seeknal_core.config.parsed import open_parsed
 from seeknal_core.config.profiles import (
@@ -15,7 +16,6 @@ from seeknal_core.config.project import (
     PROJECT_FILE,
     LoadedProject,
     find_root,
-    load_env_file,
     load_project,
     load_settings,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,9 @@ from seeknal_core.config.allowed import allowed, places_of, wrong_place
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.environment import NAME_RULE, is_environment_name
 from seeknal_core.config.files import NodeFiles, NodeReader, find_files
-from seeknal_core.config.interpolate import remember
 from seeknal_core.config.yaml import Document, parse_one, read_text
 from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.listed import wrong_name
 from seeknal_core.places import Places
 from seeknal_core.specs import ENGINES, AnyNode, EngineSettings, ProjectSettings
 from seeknal_core.structure import nearest
@@ -27,7 +26,6 @@ from seeknal_core.trust import Trust
 from seeknal_core.types import Location
 
 PROJECT_FILE = "seeknal_project.yml"
-ENV_FILE = ".env"
 #: Fields of a 2.x project file that have no effect here.
 _LEGACY = frozenset(
     {
@@ -84,6 +82,7 @@ class _ProjectDocument:
     engine: str | EngineSettings = "duckdb"
     environments: _EnvironmentsDocument = _EnvironmentsDocument()
     files: _FilesDocument = _FilesDocument()
+    env_vars: tuple[str, ...] = ()
 
 
 def find_root(start: Path) -> Path:
@@ -102,35 +101,6 @@ def find_root(start: Path) -> Path:
         f"no {PROJECT_FILE} in {folder} nor in a folder above it",
         "run 'seeknal init' to make a project here, or name one with -C DIR",
     )
-
-
-def load_env_file(root: Path) -> None:
-    """Load ``.env`` of the project into this process's environment; what is set wins.
-
-    Raises:
-        ConfigError: the file cannot be read or holds a line that is no assignment.
-    """
-    path = root / ENV_FILE
-    if not os.path.lexists(path):
-        return
-    from dotenv import load_dotenv
-    from dotenv.parser import parse_stream
-
-    if path.is_file() and path.stat().st_size == 0:
-        return
-    text = read_text(path, ENV_FILE)
-    bindings = list(parse_stream(io.StringIO(text)))
-    problems = [
-        Problem("is no assignment", ENV_FILE, binding.original.line, hint="write NAME=value")
-        for binding in bindings
-        if binding.error
-    ]
-    if problems:
-        raise ConfigError(problems)
-    load_dotenv(stream=io.StringIO(text), override=False)
-    for binding in bindings:
-        if binding.key and binding.value:
-            remember(binding.key, os.environ.get(binding.key, binding.value))
 
 
 def load_settings(root: Path) -> tuple[ProjectSettings, tuple[Problem, ...]]:
@@ -245,7 +215,16 @@ def _read_settings(root: Path, collector: Collector) -> ProjectSettings | None:
         unchanged=fields.environments.unchanged,
         copy_limit=_copy_limit(document, fields.environments.copy_limit, collector),
         files_allow=_files_allow(document, fields.files.allow, root, collector),
+        env_vars=_env_vars(document, fields.env_vars, collector),
     )
+
+
+def _env_vars(document: Document, names: tuple[str, ...], collector: Collector) -> tuple[str, ...]:
+    for number, name in enumerate(names):
+        problem, hint = wrong_name(name)
+        if problem:
+            collector.add(document, f"env_vars[{number}]", problem, hint)
+    return names
 
 
 def _files_allow(

@@ -18,6 +18,7 @@ from seeknal_core.graph.references import Reference
 from seeknal_core.graph.texts import texts
 from seeknal_core.graph.tokens import tokenize
 from seeknal_core.graph.volatility import volatile_parts
+from seeknal_core.listed import ListedVariables
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.types import Location
 
@@ -30,21 +31,37 @@ def build_graph(
     *,
     vars: Mapping[str, object],
     skipped: Mapping[str, Location] | None = None,
+    listed: ListedVariables | None = None,
 ) -> Graph:
     """Connect `nodes` by what they read.
 
     Args:
         vars: what ``var(...)`` gives (``--vars``).
         skipped: nodes of kinds that are not run here, by id, left out by the user's wish.
+        listed: the environment variables that templates may read.
 
     Raises:
         GraphError: references to nothing or to a skipped node, wrong templates,
             duplicate ids, cycles; all of them, each with its place.
     """
-    builder = _Builder(nodes, vars, skipped or {})
+    builder = _Builder(nodes, vars, skipped or {}, listed or ListedVariables())
     for node in builder.nodes.values():
         builder.connect(node)
     return builder.finish()
+
+
+def _variables_in(nodes: Sequence[AnyNode]) -> frozenset[str]:
+    """Return the environment variables that the templates of all nodes name."""
+    found: set[str] = set()
+    for node in nodes:
+        for text in node.covers or ():
+            found |= templates.variables_in(text)
+        if isinstance(node, SqlNode):
+            found |= templates.variables_in(node.sql, sql=True)
+        elif isinstance(node, SourceNode):
+            for _, text in templates.texts([node.table or "", dict(node.params)], ""):
+                found |= templates.variables_in(text)
+    return frozenset(found)
 
 
 @attrs.define
@@ -62,8 +79,10 @@ class _Builder:
         nodes: Sequence[AnyNode],
         vars: Mapping[str, object],
         skipped: Mapping[str, Location],
+        listed: ListedVariables,
     ) -> None:
         self._vars = vars
+        self._listed = attrs.evolve(listed, used=_variables_in(nodes))
         self._skipped = skipped
         self._skipped_ids = Lookup(skipped)
         self._problems: list[Problem] = []
@@ -94,7 +113,7 @@ class _Builder:
                 self._links[node.id] = self._sql(node)
         for text in node.covers or ():
             self._problems += templates.problems(
-                text, self._vars, location=node.location, path="covers"
+                text, self._vars, self._listed, location=node.location, path="covers"
             )
         for audit in node.audits:
             if audit.to is not None:
@@ -134,16 +153,18 @@ class _Builder:
         names: list[str] = []
         for path, text in found:
             self._problems += templates.problems(
-                text, self._vars, location=node.location, path=path
+                text, self._vars, self._listed, location=node.location, path=path
             )
             names += [template.expression.name for template in templates.find(text)]
         return ("run_id",) if "run_id" in names else ()
 
     def _sql(self, node: SqlNode) -> _Links:
         declared = self._declared(node, node.inputs)
-        wrong = templates.problems(node.sql, self._vars, location=node.sql_location, sql=True)
+        wrong = templates.problems(
+            node.sql, self._vars, self._listed, location=node.sql_location, sql=True
+        )
         self._problems += wrong
-        stand_ins = attrs.evolve(_STAND_INS, vars=self._vars)
+        stand_ins = attrs.evolve(_STAND_INS, vars=self._vars, listed=self._listed)
         expanded = templates.expand_sql(node.sql, stand_ins)
         known_text = texts.sql(expanded.text)
         if not known_text.statements:

@@ -45,7 +45,7 @@ def render(node: SqlNode, inputs: Sequence[str], variables: templates.Variables)
         GraphError: the SQL names what is no input, or ends before it begins.
     """
     templates_wrong = templates.problems(
-        node.sql, variables.vars, location=node.sql_location, sql=True
+        node.sql, variables.vars, variables.listed, location=node.sql_location, sql=True
     )
     if templates_wrong:
         raise GraphError(templates_wrong)

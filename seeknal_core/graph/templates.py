@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
@@ -21,6 +20,7 @@ import attrs
 
 from seeknal_core.errors import ConfigError, Problem
 from seeknal_core.graph.tokens import Kind, templates_in, tokenize
+from seeknal_core.listed import ListedVariables
 from seeknal_core.structure import nearest
 from seeknal_core.types import Location
 
@@ -30,12 +30,16 @@ _CALLS = ("var", "env_var")
 
 @attrs.frozen(kw_only=True)
 class Variables:
-    """What templates give in one command; ``env_var`` reads the process's environment."""
+    """What templates give in one command.
+
+    ``env_var`` reads those of the process's variables that are ``listed``.
+    """
 
     today: date
     run_id: str
     env_name: str
     vars: Mapping[str, object] = attrs.field(factory=dict)
+    listed: ListedVariables = ListedVariables()
 
 
 class Expression(NamedTuple):
@@ -142,6 +146,14 @@ def _template(text: str, start: int, end: int) -> Template:
         return Template(start, end, Expression(""), str(wrong))
 
 
+def variables_in(text: str, *, sql: bool = False) -> frozenset[str]:
+    """Return the names of the environment variables that the templates of `text` read."""
+    if "env_var" not in text:
+        return frozenset()
+    found = (template.expression for template in find(text, sql=sql))
+    return frozenset(each.key for each in found if each.name == "env_var")
+
+
 def place(location: Location | None, text: str, offset: int) -> Location:
     """Return where ``text[offset]`` stands in the file that `text` starts at `location` of.
 
@@ -161,6 +173,7 @@ def place(location: Location | None, text: str, offset: int) -> Location:
 def problems(
     text: str,
     vars: Mapping[str, object],
+    listed: ListedVariables,
     *,
     location: Location | None = None,
     sql: bool = False,
@@ -176,14 +189,16 @@ def problems(
     for template in find(text, sql=sql):
         wrong, hint = template.problem, ""
         if not wrong:
-            wrong, hint = _missing(template.expression, vars)
+            wrong, hint = _missing(template.expression, vars, listed)
         if wrong:
             at = place(location, text, template.start) if sql else location or Location(file="")
             result.append(Problem(wrong, at.file, at.line, at.column, path, hint))
     return result
 
 
-def _missing(expression: Expression, vars: Mapping[str, object]) -> tuple[str, str]:
+def _missing(
+    expression: Expression, vars: Mapping[str, object], listed: ListedVariables
+) -> tuple[str, str]:
     key = expression.key
     if expression.name == "var" and key in vars:
         if isinstance(vars[key], (list, tuple, dict)):
@@ -192,11 +207,8 @@ def _missing(expression: Expression, vars: Mapping[str, object]) -> tuple[str, s
         known = nearest(key, vars)
         hint = f"pass --vars '{{\"{key}\": …}}', or give var({key!r}, default)"
         return f"the variable {key!r} is not set" + (f", {known}" if known else ""), hint
-    if expression.name == "env_var" and not expression.has_default and key not in os.environ:
-        return (
-            f"the environment variable {key!r} is not set",
-            f"set it, or give env_var({key!r}, default)",
-        )
+    if expression.name == "env_var":
+        return listed.problem(key, has_default=expression.has_default)
     return "", ""
 
 
@@ -213,7 +225,7 @@ def _value(expression: Expression, variables: Variables) -> object:
         case "var":
             return variables.vars.get(expression.key, expression.default)
         case "env_var":
-            return os.environ.get(expression.key, expression.default)
+            return variables.listed.value(expression.key, expression.default)
         case _:
             return expression.default
 
@@ -276,7 +288,7 @@ def expand(
     Raises:
         ConfigError: unknown templates and missing variables, all of them.
     """
-    wrong = problems(text, variables.vars, location=location, sql=sql)
+    wrong = problems(text, variables.vars, variables.listed, location=location, sql=sql)
     if wrong:
         raise ConfigError(wrong)
     return substitute(text, lambda found: _text(_value(found, variables)), sql=sql).text
@@ -298,7 +310,9 @@ def expand_value(
             found = find(value)
             alone = len(found) == 1 and found[0].start == 0 and found[0].end == len(value)
             if alone and found[0].expression.name == "var":
-                wrong = problems(value, variables.vars, location=location, path=path)
+                wrong = problems(
+                    value, variables.vars, variables.listed, location=location, path=path
+                )
                 if wrong:
                     raise ConfigError(wrong)
                 return _value(found[0].expression, variables)

@@ -24,6 +24,7 @@ from seeknal_core.cache import Cache
 from seeknal_core.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
 from seeknal_core.errors import ConfigError, PluginError, Problem, SeeknalError
 from seeknal_core.hints import canonical_type, hints
+from seeknal_core.listed import ListedVariables
 from seeknal_core.places import Places
 from seeknal_core.plugins import PluginHost
 from seeknal_core.specs import FILE_TYPES, AnyNode, ProjectSettings, SourceNode
@@ -170,12 +171,12 @@ def open_session(request: Request, cancellation: Cancellation | None = None) -> 
         ConfigError: mistakes in the project, the profile or the request, all of a kind.
     """
     root = config.find_root(Path(request.project_dir or os.curdir))
-    config.load_env_file(root)
+    noted = () if request.trust.untrusted else config.load_env_file(root)
     host = PluginHost.from_environment(os.environ)
     resources = Resources()
     session: Session | None = None
     try:
-        session = _open(request, root, host, resources, cancellation or Cancellation())
+        session = _open(request, root, host, resources, cancellation or Cancellation(), noted)
         yield session
     except BaseException as error:
         if session is not None and isinstance(error, SeeknalError):
@@ -193,6 +194,7 @@ def _open(
     host: PluginHost,
     resources: Resources,
     cancellation: Cancellation,
+    noted: tuple[Problem, ...],
 ) -> Session:
     from seeknal_core.graph import build_graph
     from seeknal_core.graph.templates import Variables
@@ -219,7 +221,12 @@ def _open(
     profile = config.load_profile(choice, settings)
     environment = config.environment_for(settings, name, profile)
     texts.open(caches / "sql.json")
-    graph = build_graph(project.nodes, vars=request.variables, skipped=project.skipped)
+    listed = ListedVariables.of(
+        settings.env_vars, filter(request.trust.allows_variable, settings.env_vars)
+    )
+    graph = build_graph(
+        project.nodes, vars=request.variables, skipped=project.skipped, listed=listed
+    )
 
     started_at = datetime.now(UTC)
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
@@ -250,11 +257,13 @@ def _open(
             run_id=run_id,
             env_name=environment.name,
             vars=request.variables,
+            listed=listed,
         ),
         dispatcher=Dispatcher(host),
         context=context,
         state=state,
         warnings=(
+            *noted,
             *project.warnings,
             *_nothing_warning(project.nodes),
             *profile.warnings,

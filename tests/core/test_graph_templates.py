@@ -8,6 +8,7 @@ import pytest
 from seeknal_core.errors import ConfigError
 from seeknal_core.graph import templates
 from seeknal_core.graph.templates import expand, expand_value, fill_vars
+from seeknal_core.listed import ListedVariables
 from seeknal_core.types import Location
 from support.nodes import VARIABLES
 
@@ -30,9 +31,10 @@ def test_templates_expand(text: str, expected: str) -> None:
 
 def test_an_environment_variable_wins_over_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "{{ env_var('SEEKNAL_TEST_X', 'absent') }}"
-    assert expand(text, VARIABLES) == "absent"
+    variables = attrs.evolve(VARIABLES, listed=ListedVariables(names=frozenset({"SEEKNAL_TEST_X"})))
+    assert expand(text, variables) == "absent"
     monkeypatch.setenv("SEEKNAL_TEST_X", "there")
-    assert expand(text, VARIABLES) == "there"
+    assert expand(text, variables) == "there"
 
 
 def test_what_a_variable_holds_is_not_expanded_again() -> None:
@@ -47,8 +49,10 @@ def test_comments_of_sql_are_left_alone() -> None:
 
 def test_all_mistakes_come_at_once_each_at_its_line_and_column() -> None:
     sql = "select {{ todya }},\n  {{ var('start') }}, {{ env_var('SEEKNAL_NONE') }},\n{{ 1 + 1 }}"
+    listed = ListedVariables(names=frozenset({"SEEKNAL_NONE"}))
+    variables = attrs.evolve(VARIABLES, listed=listed)
     with pytest.raises(ConfigError) as caught:
-        expand(sql, VARIABLES, location=Location(file="a.sql", line=5, column=1), sql=True)
+        expand(sql, variables, location=Location(file="a.sql", line=5, column=1), sql=True)
     found = [(p.line, p.column, p.message.split(";")[0]) for p in caught.value.problems]
     assert found == [
         (5, 8, "unknown template 'todya'"),

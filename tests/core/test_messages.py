@@ -243,7 +243,9 @@ def test_what_a_backend_blurts_out_is_redacted_wherever_it_goes(
         entry_points={"seeknal.plugins": {"blurting": "seeknal_blurting"}},
     )
     profile = PROJECT["profiles.yml"].replace("}\n", ", inline: true}\n")
-    write(project, {"seeknal/inline.yml": INLINE, "profiles.yml": profile})
+    settings = PROJECT["seeknal_project.yml"] + "env_vars: [INLINE]\n"
+    files = {"seeknal/inline.yml": INLINE, "profiles.yml": profile}
+    write(project, {**files, "seeknal_project.yml": settings})
     for option in ((), ("-v",), ("--debug",), ("--json",)):
         running = seeknal.start("run", *option, BLURT=hook, INLINE="inline-s3cret")
         said = "".join(running.communicate(timeout=60))

@@ -148,6 +148,8 @@ def test_a_promotion_on_another_day_covers_what_was_computed(
         where = f"FROM source.orders WHERE day < DATE '{upto}'"
         write(seeknal.cwd, {"seeknal/t.sql": text.replace("FROM source.orders", where)})
 
+    settings = (seeknal.cwd / "seeknal_project.yml").read_text("utf-8")
+    write(seeknal.cwd, {"seeknal_project.yml": f"{settings}env_vars: [UPTO]\n"})
     covered("id, day")
     seeknal("run", UPTO="2024-01-04")
     covered("id + 10 AS id, day")
