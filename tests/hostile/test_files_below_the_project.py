@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,38 +164,30 @@ def lab(root: Path) -> Iterator[Lab]:
         yield opened
 
 
+@pytest.mark.parametrize("moment", ["before it is opened", "while it is read"])
 def test_a_link_put_in_place_of_a_checked_file_is_not_read(
-    root: Path, lab: Lab, tmp_path: Path
+    root: Path, lab: Lab, tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a file is read, somebody swaps it and its folder for links that lead out."""
     write(root, {"swap/data.csv": "a,b\n1,2\n"})
-    found = resolve_files(source("swap/data.csv"), root, root)
-    ended = threading.Event()
-
-    def swap() -> None:
-        while not ended.is_set():
-            os.rename(root / "swap", root / "away")
-            os.symlink(tmp_path / "beside2", root / "swap")
-            os.unlink(root / "swap")
-            os.rename(root / "away", root / "swap")
-
     write(tmp_path, {"beside2/data.csv": SECRET})
-    swapping = threading.Thread(target=swap)
-    swapping.start()
-    seen, refused = [], 0
-    try:
-        for _ in range(25):
-            try:
-                with lab.store.staging() as staging:
-                    lab.engine.read_files(source("swap/data.csv"), found, staging)
-                    seen += rows(lab.keep(staging, "source.s"))
-            except EngineError:
-                refused += 1
-    finally:
-        ended.set()
-        swapping.join()
-    assert "s3cret" not in str(seen)
-    assert refused + len(seen) == 25
+    node = source("swap/data.csv")
+    found = resolve_files(node, root, root)
+
+    def swap(*_: object) -> None:
+        os.rename(root / "swap", root / "away")
+        os.symlink(tmp_path / "beside2", root / "swap")
+
+    if moment == "before it is opened":
+        swap()
+    else:
+        monkeypatch.setattr("seeknal_core.engine.sources.read._check_space", swap)
+    with lab.store.staging() as staging:
+        if moment == "before it is opened":
+            with pytest.raises(EngineError, match=r"data\.csv: lies outside of the project"):
+                lab.engine.read_files(node, found, staging)
+            return
+        lab.engine.read_files(node, found, staging)
+        assert rows(lab.keep(staging, "source.s")) == [{"a": 1, "b": 2}]
 
 
 # --- the commands
