@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,14 +63,14 @@ _REFUSED = (
 )
 
 
-def _hint(error: psycopg.Error, what: str) -> str:
+def _hint(error: psycopg.Error, what: str, *, writing: bool) -> str:
     message = error.diag.message_primary or ""
     if "replica identity" in message:
         return f"ALTER TABLE {what} REPLICA IDENTITY FULL, or give it a primary key"
     if "row-level security" in message:
         return f"write as the table's owner, or grant the role BYPASSRLS ({what})"
     if isinstance(error, pg.InsufficientPrivilege):
-        return f"grant the role what is missing on {what}, then run again"
+        return _missing_right(message, what, writing=writing)
     if isinstance(error, pg.NameTooLong):
         return "a column of type name holds 63 bytes: shorten the value, or make the column text"
     if isinstance(error, pg.DiskFull):
@@ -81,6 +82,40 @@ def _hint(error: psycopg.Error, what: str) -> str:
     return error.diag.message_hint or ""
 
 
+#: How the server names what a role has no right to, in English (aclchk.c, "aclcheck_error").
+_DENIED = re.compile(r"permission denied for (?P<kind>[a-z ]+?) (?P<name>\S.*)")
+_NOT_OWNER = re.compile(r"must be owner of (?P<kind>[a-z ]+?) (?P<name>\S.*)")
+
+
+def _missing_right(message: str, what: str, *, writing: bool) -> str:
+    """Return who has to be granted what, naming the object that the server refused.
+
+    The object is often another one than `what`: a schema, a ledger, a sequence. The server
+    names a table without its schema.
+    """
+    found = _NOT_OWNER.fullmatch(message)
+    if found:
+        owned = _named(found, what)
+        return f"let the role own {owned}, or make it a member of the owner, then run again"
+    found = _DENIED.fullmatch(message)
+    kind = found["kind"] if found else ""
+    name = _named(found, what) if found else what
+    if kind == "schema":
+        return f"GRANT USAGE{', CREATE' if writing else ''} ON {name} to the role, then run again"
+    if kind == "database":
+        return f"GRANT CREATE ON {name} to the role, then run again"
+    if not writing:
+        return f"GRANT SELECT ON {name} to the role, then run again"
+    return f"grant the role what is missing on {name}, then run again"
+
+
+def _named(found: re.Match[str], what: str) -> str:
+    kind, name = found["kind"], found["name"]
+    if kind in ("table", "view", "materialized view", "relation"):
+        return what if what.rpartition(".")[2].strip('"') == name else f"{kind} {name}"
+    return f"{kind.upper()} {name}" if kind in ("schema", "database") else f"{kind} {name}"
+
+
 def translate(error: psycopg.Error, what: str, *, writing: bool = False) -> BackendError:
     """Return the core's exception for a failure while working on `what`.
 
@@ -88,7 +123,7 @@ def translate(error: psycopg.Error, what: str, *, writing: bool = False) -> Back
         what: the table's printed name, or a few words for a query.
         writing: whether a transaction of ours was under way.
     """
-    text, hint = said(error), _hint(error, what)
+    text, hint = said(error), _hint(error, what, writing=writing)
     lost = isinstance(error, _LOST) or (
         isinstance(error, psycopg.OperationalError) and error.sqlstate is None
     )

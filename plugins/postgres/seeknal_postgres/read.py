@@ -7,6 +7,7 @@ rows come by a binary COPY on the same connection.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -112,8 +113,7 @@ def _open_view(context: ExecutionContext, conn: Conn, source: Source, what: str)
         relation = _wrapped(source.query)
     else:
         relation = sql.SQL("{}").format(sql.Identifier(*_table(context, source)))
-    # The extended protocol takes one statement only, whatever the query's text holds.
-    found = conn.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(relation), binary=True)
+    found = _described(context, conn, source, relation, what)
     columns = columns_of(conn, found.description or (), source.declared)
     return View(
         context=context,
@@ -122,6 +122,66 @@ def _open_view(context: ExecutionContext, conn: Conn, source: Source, what: str)
         relation=relation,
         columns=_projected(source, columns, what),
     )
+
+
+def _described(
+    context: ExecutionContext, conn: Conn, source: Source, relation: sql.Composed, what: str
+) -> psycopg.Cursor[tuple[Any, ...]]:
+    """Return an empty result that has the columns of what is read.
+
+    Of a table only the columns that are wanted are named: the role may have no right to read
+    another.
+    """
+    wanted: sql.Composable = sql.SQL("*")
+    if source.columns and source.query is None:
+        names = dict.fromkeys(source.columns)
+        wanted = sql.SQL(", ").join(sql.Identifier(name) for name in names)
+    try:
+        # The extended protocol takes one statement only, whatever the query's text holds.
+        statement = sql.SQL("SELECT {} FROM {} LIMIT 0").format(wanted, relation)
+        return conn.execute(statement, binary=True)
+    except (pg.UndefinedColumn, pg.InsufficientPrivilege) as error:
+        if source.query is not None:
+            raise
+        refused = _columns_refused(conn, source, _table(context, source), error, what)
+        if refused is None:
+            raise
+        raise refused from error
+
+
+def _columns_refused(
+    conn: Conn, source: Source, table: tuple[str, str], error: psycopg.Error, what: str
+) -> BackendError | None:
+    """Return why these columns can't be read, None where the table's columns don't matter."""
+    conn.execute("ROLLBACK")
+    rows = conn.execute(
+        "SELECT a.attname, has_column_privilege(c.oid, a.attnum, 'SELECT'),"
+        " has_schema_privilege(n.oid, 'USAGE')"
+        " FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped"
+        " ORDER BY a.attnum",
+        list(table),
+    ).fetchall()
+    known = [str(name) for name, _, _ in rows]
+    for name in source.columns or ():
+        if known and name not in known:
+            return _no_column(what, name, known)
+    readable = [str(name) for name, may, _ in rows if may]
+    if not readable or not all(usable for _, _, usable in rows):
+        return None
+    denied = [name for name in source.columns or known if name not in readable]
+    return BackendError(
+        f"{what}: {said(error)}: the role may not read its columns {', '.join(denied)}",
+        f"params: {{columns: {json.dumps(readable)}}} reads what it may;"
+        f" or GRANT SELECT ({', '.join(map(naming.quote, denied))}) ON {what} to it",
+        target=what,
+    )
+
+
+def _no_column(what: str, name: str, known: list[str]) -> BackendError:
+    hint = nearest(name, known) or f"its columns are {', '.join(known)}"
+    return BackendError(f"{what} has no column {name!r}", hint)
 
 
 def _beginning(search_path: str, *, policies: bool) -> sql.Composed:
@@ -164,8 +224,7 @@ def _projected(
         return columns
     for name in source.columns:
         if name not in known:
-            hint = nearest(name, known) or f"its columns are {', '.join(known)}"
-            raise BackendError(f"{what} has no column {name!r}", hint)
+            raise _no_column(what, name, known)
     return tuple(columns[known.index(name)] for name in source.columns)
 
 
