@@ -167,13 +167,14 @@ def server_arguments(installation: Path, data: Path, port: int) -> list[str]:
     ]
 
 
+#: What a server's programs need of the environment. The rest may be secrets, which another
+#: account would see in ``/proc``, or what steers PostgreSQL (``PG…``, ``LC_…``).
+_NEEDED = ("PATH", "TZ", "TZDIR", "TMPDIR", "LD_LIBRARY_PATH")
+
+
 def server_environment() -> dict[str, str]:
-    """Return this process's environment without what would steer PostgreSQL's programs."""
-    return {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("PG", "LC_")) and key != "LANG"
-    }
+    """Return what a server's programs need of this process's environment."""
+    return {name: os.environ[name] for name in _NEEDED if name in os.environ}
 
 
 def is_ready(data: Path, pid: int) -> bool:

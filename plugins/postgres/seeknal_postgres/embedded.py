@@ -36,10 +36,8 @@ import attrs
 
 from seeknal_core.errors import BackendError, PluginError
 from seeknal_core.types import Secret
-from seeknal_postgres import binaries, keeper
+from seeknal_postgres import binaries, embedded_role, keeper
 
-_USER = "seeknal"
-_DATABASE = "postgres"
 _SECONDS = 120
 _RETRIED = (
     "pre-existing shared memory block",  # a killed server's children, for a moment
@@ -122,9 +120,9 @@ def ensure_server(target_dir: str, project_root: str) -> EmbeddedServer:
     return EmbeddedServer(
         host="127.0.0.1",
         port=port,
-        user=_USER,
+        user=embedded_role.USER,
         password=Secret(password),
-        database=_DATABASE,
+        database=embedded_role.DATABASE,
         home=home,
     )
 
@@ -257,6 +255,9 @@ def _start(home: Path, account: binaries.Account | None, what: str) -> int:
     if data.exists():
         _check_version(installation, data, what)
         _end_stray_server(data)
+        if not embedded_role.is_plain(data):
+            password = (home / "password").read_text("utf-8")
+            embedded_role.demote(installation, data, password, account)
     else:
         _create(installation, home, account)
     deadline = time.monotonic() + _SECONDS
@@ -285,7 +286,11 @@ def _create(installation: Path, home: Path, account: binaries.Account | None) ->
         file.write(password)
         file.flush()
         os.fsync(file.fileno())
-    binaries.initialize(installation, unfinished, user=_USER, password=password, account=account)
+    unknown = secrets.token_urlsafe(24)
+    binaries.initialize(
+        installation, unfinished, user=embedded_role.OWNER, password=unknown, account=account
+    )
+    embedded_role.create(installation, unfinished, password, account)
     unfinished.rename(home / "data")
 
 
