@@ -128,22 +128,36 @@ def test_staged_files_in_a_place_of_chance_are_read_by_keys_to_the_whole_warehou
                 other.count(target)
 
 
-def test_an_aborted_promotion_leaves_no_files_of_a_new_table_where_places_must_be_empty(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def _killer(folder: Path) -> str:
     source = (Path(__file__).parents[1] / "support" / "seeknal_killer.py").read_text("utf-8")
-    killer = install(
-        tmp_path / "site",
+    made = install(
+        folder / "site",
         distribution="seeknal-killer",
         module="seeknal_killer",
         source=source,
         entry_points={"seeknal.plugins": {"killer": "seeknal_killer"}},
     )
+    return str(made)
+
+
+def test_an_aborted_promotion_leaves_no_files_of_a_new_table_where_places_must_be_empty(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     with catalog("polaris", request, tmp_path) as made:
         journey = CommandJourney(made.catalog_options(), tmp_path, Look(made.direct_options()))
-        journey.promotion_is_killed_and_finished("--abort", str(killer), "stage", "after:3")
+        journey.promotion_is_killed_and_finished("--abort", _killer(tmp_path), "stage", "after:3")
         files = made.backing.files()
     assert files and not [file for file in files if f"/{journey.namespace}/new/" in file]
+
+
+def test_an_aborted_promotion_ends_where_the_storage_deletes_nothing(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    with catalog("s3tables", request, tmp_path) as made:
+        journey = CommandJourney(made.catalog_options(), tmp_path, Look(made.direct_options()))
+        journey.promotion_is_killed_and_finished("--abort", _killer(tmp_path), "stage", "after:3")
+        tables = journey.look.tables(journey.namespace)
+    assert tables == ["kept", "keyed"]
 
 
 def test_commands_work_on_seaweedfs_too(lake: LakeServer, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from support import catalog_layers as ways
 from support import catalog_names as names
 from support.catalog_proxy import CatalogProxy, Layer
 from support.rest_server import RestServer
-from support.vending import Guard, Vending
+from support.vending import Guard, TableBucket, Vending
 
 if TYPE_CHECKING:
     from support.lake import LakeServer
@@ -115,6 +115,18 @@ class Stage:
         endpoint = {"s3.endpoint": self.backing.lake.s3_endpoint, "s3.region": "us-east-1"}
         return ways.RemoteSigning({**endpoint, "s3.path-style-access": "true"})
 
+    def table_bucket(self) -> Mapping[str, str]:
+        """Put up a storage that lists and deletes nothing; return what tables say of it."""
+        if self.backing.lake is None:
+            return {}
+        bucket = TableBucket(self.backing.lake.s3_endpoint)
+        self.closing.callback(bucket.close)
+        return {
+            "s3.endpoint": bucket.endpoint,
+            "s3.region": "us-east-1",
+            "s3.path-style-access": "true",
+        }
+
     def async_purge(self) -> Layer:
         """Return the layer that deletes files later."""
         layer = ways.AsyncPurge(self.backing.delete)
@@ -135,6 +147,10 @@ def _as_it_is(options: Options) -> Options:
 def without_keys(options: Options) -> Options:
     """Return a profile that says nothing of the storage."""
     return {key: value for key, value in options.items() if not key.startswith("s3.")}
+
+
+def _without_endpoint(options: Options) -> Options:
+    return {key: value for key, value in options.items() if key != "s3.endpoint"}
 
 
 #: The name of the warehouse where a mode knows it by name.
@@ -258,17 +274,21 @@ def _glue(stage: Stage) -> Sequence[Layer]:
         failing.NoMultiTable(404, listed=True),
         names.NewNames(_is_lower, _LOWER, levels=1),
         names.AnyCase(),
+        names.NoStagedCreate(),
+        names.NoRename(listed=True),
     )
 
 
 def _s3tables(stage: Stage) -> Sequence[Layer]:
+    bucket = stage.table_bucket()
     return (
         names.Prefix("arn%3Aaws%3As3tables%3Aus-east-1%3A1%3Abucket%2Fshop", "/iceberg"),
         ways.must_purge,
         failing.NoMultiTable(400),
         names.NewNames(_is_lower, _LOWER, levels=1),
         stage.locations(chosen_here=True),
-        names.no_staged_create,
+        names.NoStagedCreate(),
+        *([ways.endpoint_with_tables(bucket)] if bucket else []),
     )
 
 
@@ -380,6 +400,14 @@ GROUPS: Mapping[str, Sequence[CatalogMode]] = {
         profile=_named,
     ),
     _made(
+        "no-staged-create", "no table is begun in two steps", "S3 Tables",
+        _fresh(lambda: names.NoStagedCreate(501)),
+    ),
+    _made(
+        "no-staged-create-no-rename", "no table is begun in two steps, and none renamed", "Glue",
+        lambda stage: (names.NoStagedCreate(406), names.NoRename()),
+    ),
+    _made(
         "empty-location", "a new table's location is empty, below the warehouse, apart",
         "Polaris, Lakekeeper", lambda stage: (stage.locations(),),
     ),
@@ -446,8 +474,8 @@ GROUPS: Mapping[str, Sequence[CatalogMode]] = {
     ),
     _made("glue", "AWS Glue", "Glue", _glue, levels=1, whole=True, base="/iceberg"),
     _made(
-        "s3tables", "Amazon S3 Tables", "S3 Tables", _s3tables, levels=1, whole=True,
-        base="/iceberg",
+        "s3tables", "Amazon S3 Tables", "S3 Tables", _s3tables, profile=_without_endpoint,
+        on_s3=True, levels=1, whole=True, base="/iceberg",
     ),
     _made(
         "unity", "Unity Catalog", "Unity", _unity, profile=without_keys, on_s3=True, levels=1,
@@ -460,9 +488,7 @@ GROUPS: Mapping[str, Sequence[CatalogMode]] = {
 MODES = {mode.name: mode for modes in GROUPS.values() for mode in modes}
 
 #: What the journey through a mode needs that is not there yet.
-MISSING = {
-    "s3tables": "tables are made in two steps only",
-}
+MISSING: dict[str, str] = {}
 
 
 class ModedLake:

@@ -213,9 +213,43 @@ class Locations:
         return ""
 
 
-def no_staged_create(request: Request, send: Send) -> Answer:
-    """Make no table in two steps."""
-    asked = Asked.of(request)
-    if request.method == "POST" and asked.what == "tables" and body_of(request).get("stage-create"):
-        return refusal(400, "stage-create is not supported")
-    return send(request)
+@attrs.frozen
+class NoStagedCreate:
+    """Makes no table in two steps.
+
+    Args:
+        status: the answer to who begins one.
+    """
+
+    status: int = 400
+
+    def __call__(self, request: Request, send: Send) -> Answer:
+        asked = Asked.of(request)
+        made = request.method == "POST" and asked.what == "tables"
+        if made and body_of(request).get("stage-create"):
+            return refusal(self.status, "Stage create is not supported", "MalformedRequest")
+        return send(request)
+
+
+@attrs.frozen
+class NoRename:
+    """Renames no table.
+
+    Args:
+        listed: whether `/v1/config` lists the endpoints; this one is not among them.
+    """
+
+    listed: bool = False
+
+    def __call__(self, request: Request, send: Send) -> Answer:
+        asked = Asked.of(request)
+        if asked.what == "rename":
+            return refusal(501, "rename is not supported", "UnsupportedOperationException")
+        answer = send(request)
+        if asked.what != "config" or answer.status != 200:
+            return answer
+        body = body_of(answer)
+        endpoints = body.pop("endpoints", None)
+        if self.listed and endpoints:
+            body["endpoints"] = [each for each in endpoints if "rename" not in each]
+        return with_body(answer, body)

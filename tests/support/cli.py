@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from support.catalog_proxy import CatalogProxy, Exchange, forward
 from support.warm import Warm
 
 
@@ -72,6 +73,34 @@ class Cli:
     def killed_after(self, seconds: float, *args: str) -> Result:
         """Run it, and kill it as ``kill -9`` does once it has run for so long."""
         ended, out, err = _warm().run(args, cwd=self.cwd, env=self.environment(), timeout=seconds)
+        return Result(code=ended, out=out, err=err)
+
+    def killed_at(self, proxy: CatalogProxy, number: int, *args: str, landed: bool) -> Result:
+        """Run it, and kill it at its so-manieth request to a catalog that changes something.
+
+        Args:
+            landed: after the catalog has done what was asked, not before.
+        """
+        from support.catalog_asking import Asked
+        from support.catalog_failing import is_change
+
+        left = [number]
+
+        def act(exchange: Exchange) -> None:
+            left[0] -= 1
+            if left[0]:
+                forward(exchange)
+                return
+            if landed:
+                exchange.forward()
+            _warm().kill()
+            exchange.cut()
+
+        proxy.rule(lambda request: left[0] > 0 and is_change(request, Asked.of(request)), act)
+        try:
+            ended, out, err = _warm().run(args, cwd=self.cwd, env=self.environment(), timeout=120)
+        finally:
+            proxy.heal()
         return Result(code=ended, out=out, err=err)
 
     def start(self, *args: str, **environ: str) -> subprocess.Popen[str]:

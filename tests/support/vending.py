@@ -74,6 +74,38 @@ class Guard:
         return Answer(status=status, headers=headers, body=body.encode())
 
 
+class TableBucket:
+    """A proxy in front of an S3 service that lists and deletes no objects, as S3 Tables'.
+
+    Args:
+        endpoint: address of the service.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._proxy = CatalogProxy(endpoint, [self._layer])
+        self.refused: list[str] = []
+
+    @property
+    def endpoint(self) -> str:
+        """Address of the proxy."""
+        return self._proxy.uri.rstrip("/")
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._proxy.close()
+
+    def _layer(self, request: Request, send: Send) -> Answer:
+        asked = parse_qs(request.path.partition("?")[2], keep_blank_values=True)
+        lists = request.method == "GET" and ("prefix" in asked or "list-type" in asked)
+        deletes = request.method == "DELETE" or (request.method == "POST" and "delete" in asked)
+        if not lists and not deletes:
+            return send(request)
+        self.refused.append(f"{request.method} {request.path}")
+        code = "MethodNotAllowed"
+        body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{code}</Message></Error>'
+        return Answer(status=405, headers={"Content-Type": "application/xml"}, body=body.encode())
+
+
 def _places(request: Request) -> list[str]:
     """Return what a request reads or writes, as ``bucket/path``."""
     path, _, query = request.path.partition("?")

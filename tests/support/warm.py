@@ -60,6 +60,7 @@ class Warm:
         theirs.close()
         self._socket = ours
         self._answers = ours.makefile("r", encoding="utf-8")
+        self._running = 0
 
     def run(
         self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
@@ -74,11 +75,18 @@ class Warm:
             socket.send_fds(self._socket, [head], [out.fileno(), err.fileno()])
             self._socket.sendall(asked)
             pid = int(self._answers.readline())
+            self._running = pid
             late = threading.Timer(timeout, _kill, (pid,))
             late.start()
             code = int(self._answers.readline())
+            self._running = 0
             late.cancel()
             return code, _text(out), _text(err)
+
+    def kill(self) -> None:
+        """Kill the command that runs now, as ``kill -9`` does."""
+        if self._running:
+            _kill(self._running)
 
 
 def _kill(pid: int) -> None:

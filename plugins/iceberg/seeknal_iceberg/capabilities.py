@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import attrs
 from pyiceberg.table.refs import MAIN_BRANCH
@@ -25,13 +27,16 @@ class Capabilities:
     ``together``: several tables change in one commit. ``purges``: the files of a dropped
     table are deleted by the catalog when it is asked to. ``history``: other snapshots than
     a table's current one can be seen, and tags on them. ``folds_case``: names that differ
-    in case alone are one.
+    in case alone are one. ``stages``: a table is begun, and made by its first commit.
+    ``renames``: a table gets another name.
     """
 
     together: bool | None = None
     purges: bool | None = None
     history: bool | None = None
     folds_case: bool | None = None
+    stages: bool | None = None
+    renames: bool | None = None
 
     def sentences(self) -> tuple[str, ...]:
         """Say what the catalog can't do, for ``plan``, and ``check --connections``."""
@@ -40,6 +45,8 @@ class Capabilities:
             (self.history is False, limits.CURRENT_ONLY),
             (self.purges is False, limits.NO_PURGE),
             (self.folds_case, limits.ANY_CASE),
+            (self.stages is False and self.renames is not False, limits.RENAMED),
+            (self.stages is False and self.renames is False, limits.EMPTY_FIRST),
         )
         return tuple(sentence for holds, sentence in known if holds)
 
@@ -129,11 +136,25 @@ def _found(context: ExecutionContext) -> Capabilities:
     assert isinstance(catalog, PatientRestCatalog)
     # A Nessie says that it deleted the files, and leaves them to its own garbage collector.
     nessie = _is_nessie(catalog)
+    service = aws_service(catalog)
     return Capabilities(
         together=_together(catalog),
         purges=False if nessie else None,
         history=False if nessie else None,
+        stages=False if service else None,
+        # Glue renames tables of Redshift only.
+        renames=False if service == "glue" else catalog.renames_tables(),
     )
+
+
+def aws_service(catalog: PatientRestCatalog) -> str:
+    """Return ``glue`` or ``s3tables`` where the catalog is that of AWS, else nothing."""
+    host = urlsplit(catalog.uri).hostname or ""
+    prefix = unquote(str(catalog.properties.get("prefix", "")))
+    if prefix.startswith("arn:aws") and ":s3tables:" in prefix:
+        return "s3tables"
+    found = re.match(r"(glue|s3tables)[.-].*amazonaws\.com", host)
+    return found[1] if found else ""
 
 
 def _together(catalog: PatientRestCatalog) -> bool | None:

@@ -26,8 +26,8 @@ from pyiceberg.exceptions import (
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Owned, OwnedKind, QualifiedName
+from seeknal_iceberg import begun, dropping, ledger, removal, views
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import dropping, ledger, removal, views
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.naming import quote
 
@@ -167,6 +167,7 @@ def drop_made(context: ExecutionContext, catalog: Catalog, parts: Parts, name: s
     Raises:
         WriteRefused: it is not theirs any more, or another table shares its place.
     """
+    begun.drop_dead(context, catalog, parts)
     table = catalogs.look(catalog, parts)
     finished = finish_drop(context, catalog, parts)
     if table is None:

@@ -80,7 +80,8 @@ def send(transaction: Transaction, write_id: str = "") -> Table:
         return table
     same = AssertTableUUID(uuid=transaction.table_metadata.table_uuid)
     requirements: tuple[TableRequirement, ...] = (*transaction._requirements, same)
-    if write_id:
+    # Nothing can be tagged in a table without a snapshot.
+    if write_id and table.metadata.current_snapshot_id is not None:
         requirements = (*requirements, head_is(None, fence_tag(write_id)))
     # Whatever fences stand there: this commit moves the table from where their commits began.
     made = (*transaction._updates, *without_fences(table.metadata))

@@ -14,6 +14,7 @@ from pyiceberg.exceptions import ForbiddenError, NamespaceNotEmptyError
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Batch, ExecutionContext, Target
 from seeknal_iceberg import (
+    begun,
     capabilities,
     cleanup,
     embedded,
@@ -54,18 +55,26 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
                 capabilities.saw(context, table.metadata)
         _untag(context, catalog, batch, tables)
         notes = []
+        failure: Exception | None = None
         for target in batch.targets:
             write_id = write_id_of(context, target, batch.promotion)
             note = pending.read_staged(context, target.name.parts, write_id)
             if target.key in unsure and tables[target.key] is None:
                 _keep(context, catalog, target, note)
                 continue
-            _discard(context, catalog, target, write_id, note, tables[target.key])
+            # What can't be deleted of one target keeps nothing of another's.
+            try:
+                _discard(context, catalog, target, write_id, note, tables[target.key])
+            except Exception as error:  # noqa: BLE001
+                failure = failure or error
+                continue
             if target.key not in unsure:
                 notes.append((target.name.parts, write_id, note))
         unmake(context, [path for _, _, note in notes for path in note.made])
         for parts, write_id, _ in notes:
             pending.forget_staged(context, parts, write_id)
+        if failure is not None:
+            raise failure
 
 
 def _look(
@@ -172,6 +181,12 @@ def _discard(
 ) -> None:
     folders, ids = list(note.folders), {write_id, *note.ids}
     since = None
+    table = _drop_begun(context, catalog, target, write_id, note, table)
+    if table is None and (note.begun or (target.staged and Waiting.of(target.staged).begun)):
+        # Its files went with it.
+        cleanup.finish_drop(context, catalog, target.name.parts)
+        drop_namespaces(context, catalog, note.namespaces)
+        return
     if target.staged is not None:
         waiting = Waiting.of(target.staged)
         if waiting.folder:
@@ -197,13 +212,34 @@ def _discard(
     drop_namespaces(context, catalog, note.namespaces)
 
 
+def _drop_begun(
+    context: ExecutionContext,
+    catalog: Catalog,
+    target: Target,
+    write_id: str,
+    note: pending.Noted,
+    table: Table | None,
+) -> Table | None:
+    """Drop a table that was created without rows and is not published; return what is there."""
+    parts = target.name.parts
+    names = list(note.begun)
+    if not names and target.staged is None and capabilities.of(context).stages is False:
+        # The note went with the machine that staged.
+        names = [begun.name_for(parts, write_id), parts]
+    for name in names:
+        begun.drop(context, catalog, name, parts, note.folders, note.ids)
+    return catalogs.look(catalog, parts) if names else table
+
+
 def start_afresh(context: ExecutionContext, target: Target, write_id: str) -> None:
     """Delete what an earlier staging of the same write placed; its note is gone on with.
 
     Namespaces stay: another target of the promotion may be staged in them right now.
     """
     note = pending.read_staged(context, target.name.parts, write_id)
-    if note.folders:
+    if note.begun:
+        begun.drop_noted(context, catalogs.open_unmade(context), target.name.parts, note)
+    elif note.folders:
         catalog = catalogs.open_unmade(context)
         table = catalogs.load(catalog, target.name.parts)
         _delete(catalog, target.name.parts, table, note.folders, note.ids, None)

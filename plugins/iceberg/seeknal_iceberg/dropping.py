@@ -28,8 +28,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("seeknal")
 
 
-def drop(context: ExecutionContext, catalog: Catalog, parts: tuple[str, ...], table: Table) -> None:
+def drop(
+    context: ExecutionContext,
+    catalog: Catalog,
+    parts: tuple[str, ...],
+    table: Table,
+    *,
+    quiet: bool = False,
+) -> None:
     """Drop a table that was looked at a moment ago, with the files that may be deleted.
+
+    Args:
+        quiet: nothing is said of files that stay.
 
     Raises:
         WriteRefused: the catalog refuses to drop it.
@@ -69,12 +79,20 @@ def drop(context: ExecutionContext, catalog: Catalog, parts: tuple[str, ...], ta
     if refusal is not None:
         capabilities.learn(context, purges=False)
     removal.finish(context, catalog, note, table.io)
+    if quiet:
+        return
+    many = len(note.files)
+    deleted = (
+        f"Seeknal deleted {'the file' if many == 1 else f'the {many:,} files'} that it wrote; other "
+        "metadata, and what others wrote, stay"
+        if many
+        else "Seeknal had written none into it; what is there stays"
+    )
     log.warning(
-        "%s: dropped without its files%s: Seeknal deleted the %d that it wrote; other "
-        "metadata, and what others wrote, stay in %s",
+        "%s: dropped without its files%s: %s in %s",
         quote(parts),
         f", which the catalog refuses to delete ({sentence(refusal)})" if refusal else "",
-        len(note.files),
+        deleted,
         table.metadata.location,
     )
 

@@ -28,7 +28,7 @@ from pyiceberg.table.update import RemoveSnapshotRefUpdate, SetSnapshotRefUpdate
 
 from seeknal_core.errors import Unreachable
 from seeknal_core.types import Batch, ExecutionContext, Target
-from seeknal_iceberg import capabilities, outcome, pending, together
+from seeknal_iceberg import begun, capabilities, outcome, pending, together
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.commit import LOST_ANSWER, MOVED, send
 from seeknal_iceberg.failures import is_no, is_unanswered, wait_of
@@ -108,7 +108,11 @@ def settle(context: ExecutionContext, catalog: Catalog, batch: Batch) -> frozens
     unsure = {item.target.key for item in items if _may_land(batch, item)}
     _cut(context, catalog, batch, items)
     for item in items:
-        if item.waiting.created:
+        if item.waiting.begun:
+            # Once it is dropped, nothing of it can land.
+            _drop_begun(context, catalog, batch, item)
+            unsure.discard(item.target.key)
+        elif item.waiting.created:
             if _wait(catalog, batch, item):
                 unsure.discard(item.target.key)
         elif item.sent and (item.bare or not _tagged(item)):
@@ -178,6 +182,22 @@ def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Seque
             return
     if any(item.sent for item in standing):
         raise failure or Unreachable("the catalog keeps a tag that was removed")
+
+
+def _drop_begun(context: ExecutionContext, catalog: Catalog, batch: Batch, item: _Item) -> None:
+    """Drop a table that was created without rows, unless it is published."""
+    table, waiting = item.table, item.waiting
+    if table is not None and outcome.is_published(table.metadata, waiting, batch.promotion):
+        return
+    begun.drop(
+        context,
+        catalog,
+        waiting.begun,
+        item.parts,
+        (waiting.folder, waiting.metadata_folder),
+        (waiting.write_id,),
+    )
+    item.table = catalogs.look(catalog, item.parts)
 
 
 def _wait(catalog: Catalog, batch: Batch, item: _Item) -> bool:

@@ -165,7 +165,10 @@ class Placer:
     def _copy(self, source: str, file: footers.Identified) -> DataFile:
         path = self.new_path()
         left = file.kept
-        with open(source, "rb") as reading, self._io.new_output(path).create() as writing:
+        with (
+            open(source, "rb") as reading,
+            self._io.new_output(path).create(overwrite=True) as writing,
+        ):
             while left:
                 self._cancellation.check()
                 chunk = reading.read(min(left, _COPY_BYTES))
@@ -421,7 +424,7 @@ class Writer:
         if len(opened) >= _OPEN_FILES:
             self._close(opened[0])
         file.path = self._placer.new_path()
-        file.stream = self._io.new_output(file.path).create()
+        file.stream = self._io.new_output(file.path).create(overwrite=True)
         file.writer = pq.ParquetWriter(
             getattr(file.stream, "native", file.stream),
             self._arrow,

@@ -29,6 +29,8 @@ PREFIX = "seeknal."
 WRITE_ID = PREFIX + "write_id"
 #: The mark of a table that we made.
 CREATED = PREFIX + "created"
+#: The mark of a table whose first rows are not committed yet, or not under its name.
+BEGUN = PREFIX + "begun"
 #: How many promotions a table had, the last one's number.
 GENERATION = PREFIX + "generation"
 #: The columns that we made: their names, and the ids that they had.
@@ -166,6 +168,8 @@ def made_at(
     """Return the location of a table that this project made in this environment, else None."""
     if not is_ours(context, metadata.properties):
         return None
+    if begun_by(context, parts, metadata) is not None:
+        return metadata.location.rstrip("/")
     try:
         made = json.loads(metadata.properties.get(CREATED, ""))
     except (ValueError, RecursionError):
@@ -176,6 +180,54 @@ def made_at(
     if made != _identity(context, parts, metadata) or not isinstance(location, str):
         return None
     return location
+
+
+def begun_mark(
+    context: ExecutionContext, parts: tuple[str, ...], name: tuple[str, ...], write_id: str
+) -> dict[str, str]:
+    """Return the properties of a table that is created before its first rows.
+
+    Args:
+        parts: the name that it will have.
+        name: the name under which it is created.
+    """
+    mark = {
+        **made_by(context),
+        "write_id": write_id,
+        "name": ".".join(name).lower(),
+        "for": ".".join(parts).lower(),
+    }
+    return {
+        **made_by(context),
+        PREFIX + "state_id": context.state_id,
+        BEGUN: json.dumps(mark, ensure_ascii=False),
+    }
+
+
+def begun_by(
+    context: ExecutionContext, name: tuple[str, ...], metadata: TableMetadata
+) -> str | None:
+    """Return the id of the write that created a table and has not finished it, else None.
+
+    One that has been renamed is finished, and one in its place that has its first rows.
+    Those of other projects and environments have nothing to do with us.
+    """
+    try:
+        mark = json.loads(metadata.properties.get(BEGUN, ""))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(mark, dict):
+        return None
+    in_place = mark.get("name") == mark.get("for")
+    called = ".".join(name).lower()
+    # It has one more character until it has been renamed for the first time.
+    if mark.get("name") != (called if in_place else called.removesuffix("_")):
+        return None
+    if not made_by(context).items() <= mark.items():
+        return None
+    if in_place and (CREATED in metadata.properties or metadata.snapshots):
+        return None
+    return str(mark.get("write_id"))
 
 
 def _identity(

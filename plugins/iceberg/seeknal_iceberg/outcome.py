@@ -25,7 +25,8 @@ def is_published(metadata: TableMetadata, waiting: Waiting, promotion: str) -> b
     if waiting.snapshot_id is None or str(metadata.table_uuid) != waiting.uuid:
         return False
     if waiting.created:
-        return True
+        # One that was created before its rows is published once they are in it.
+        return not waiting.begun or ledger.CREATED in metadata.properties
     written = metadata.properties.get(ledger.WRITE_ID)
     if written == waiting.write_id:
         return True

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,6 +46,13 @@ def notes_folder(context: ExecutionContext, parts: tuple[str, ...], kind: str = 
     return os.path.join(context.target_dir, f"iceberg-{kind}", place)
 
 
+log = logging.getLogger("seeknal")
+
+#: What a storage says of requests that it never carries out.
+_NEVER = ("MethodNotAllowed", "HTTP status 405", "HTTP status 501")
+#: Tables' locations of which it has been said.
+_told: set[str] = set()
+
 #: The most bytes of a note.
 _MOST = 1024 * 1024
 #: Seconds after which no catalog carries out a commit any more.
@@ -69,7 +77,8 @@ class Noted:
     ``bases`` are what the write's commits require, one for each attempt. ``promotion``
     is that of a staged write. ``sent`` is when a commit was sent whose outcome is not
     known, ``at`` when the note was last changed, both in seconds since 1970. ``bare`` tells
-    that no tag fences that commit off, for the catalog keeps none.
+    that no tag fences that commit off, for the catalog keeps none. ``begun`` are names under
+    which the write created a table that is not finished (see `begun`).
     """
 
     there: bool = False
@@ -83,6 +92,7 @@ class Noted:
     promotion: str = ""
     at: float = 0.0
     bare: bool = False
+    begun: list[tuple[str, ...]] = attrs.field(factory=list)
 
     def until(self) -> str:
         """Return when no commit of the write can land any more, in words."""
@@ -116,6 +126,7 @@ def _parsed(text: bytes, at: float = 0.0) -> Noted:
         sent=float(found.get("sent", 0.0)),
         promotion=str(found.get("promotion", "")),
         bare=bool(found.get("bare", False)),
+        begun=[tuple(name) for name in found.get("begun", ())],
     )
 
 
@@ -152,6 +163,7 @@ class Note:
         self._sent = noted.sent
         self._promotion = noted.promotion
         self._bare = noted.bare
+        self._begun = noted.begun
 
     @property
     def noted(self) -> Noted:
@@ -162,6 +174,7 @@ class Note:
             ids=list(self._ids),
             parts=self._parts,
             bases=list(self._bases),
+            begun=list(self._begun),
             at=time.time(),
         )
 
@@ -185,6 +198,12 @@ class Note:
         self._namespaces += [levels for levels in namespaces if levels not in self._namespaces]
         self._save()
 
+    def add_begun(self, name: tuple[str, ...]) -> None:
+        """Note, durably, the name of a table that is about to be created without rows."""
+        if name not in self._begun:
+            self._begun.append(name)
+        self._save()
+
     def add_made(self, paths: Iterable[str]) -> None:
         """Note, durably, a local catalog and folders that are about to be made."""
         self._made += [path for path in paths if path not in self._made]
@@ -193,6 +212,7 @@ class Note:
     def is_published(self) -> None:
         """Note, durably, that the files are the table's: only the namespaces are left over."""
         self._folders = []
+        self._begun = []
         self._save()
 
     def belongs_to(self, promotion: str) -> None:
@@ -226,6 +246,8 @@ class Note:
             noted["sent"] = self._sent
         if self._bare:
             noted["bare"] = True
+        if self._begun:
+            noted["begun"] = self._begun
         if self._promotion:
             noted["promotion"] = self._promotion
         text = json.dumps(noted).encode()
@@ -335,11 +357,34 @@ def delete(
 ) -> None:
     """Delete the files in some folders whose names hold an id, and that no snapshot names.
 
+    A storage that lists and deletes nothing at all (S3 Tables) keeps them; that is said.
+
     Args:
         table: None where there is none that could name them.
         since: the sequence number after which the first file was placed; 0 and None
             for not known.
     """
+    try:
+        _delete(io, table, folders, ids, since)
+    except OSError as error:
+        if not any(word in str(error) for word in _NEVER):
+            raise
+        for root in {catalogs.root_of(folder) for folder in folders} - _told:
+            _told.add(root)
+            log.warning(
+                "%s: the storage lists and deletes no files: what a write left there stays, "
+                "unless the storage's own maintenance removes it",
+                root,
+            )
+
+
+def _delete(
+    io: FileIO,
+    table: Table | None,
+    folders: Iterable[str],
+    ids: Sequence[str],
+    since: int | None,
+) -> None:
     listed = (path for folder in folders for path in _list(io, folder))
     found = [path for path in listed if any(each in path for each in ids)]
     used = referenced(table, since) if found and table is not None else frozenset()

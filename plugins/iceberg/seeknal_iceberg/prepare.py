@@ -21,8 +21,9 @@ from pyiceberg.table.snapshots import Operation
 
 from seeknal_core.errors import BackendError, SeeknalError, WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target
-from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import (
+    begun,
+    capabilities,
     declared,
     evolution,
     ledger,
@@ -33,6 +34,7 @@ from seeknal_iceberg import (
     transactions,
     views,
 )
+from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.failures import (
     is_refused,
     refused_name,
@@ -114,6 +116,8 @@ class Preparation:
         self.notes: tuple[str, ...] = ()
         #: The id that its manifests are named by; None for one of its own per attempt.
         self.commit_id: uuid.UUID | None = None
+        #: The table that was created without rows, where the catalog begins none.
+        self.begun: Table | None = None
         self.catalog = self.open_catalog()
         self.notes_folder = notes_folder
         self.note = pending.Note(notes_folder, write_id, self.parts)
@@ -195,6 +199,12 @@ class Preparation:
                 self._check_values()
             self.make_namespace(located)
 
+        if self.begun is not None:
+            # Of an earlier attempt, with its files.
+            self.begun = catalogs.load(self.catalog, self.begun.name())
+            if self.begun is not None and not self.begun.metadata.snapshots:
+                return self.begun.transaction()
+        on_rest = isinstance(self.catalog, PatientRestCatalog)
         try:
             return transactions.begin_new(
                 self.connection,
@@ -203,6 +213,8 @@ class Preparation:
                 self.columns,
                 self.write_id,
                 make_namespace,
+                self._create if on_rest else None,
+                stages=not on_rest or capabilities.of(self.context).stages is not False,
             )
         except RESTError as error:
             size = refused_size(error)
@@ -224,6 +236,14 @@ class Preparation:
                 "write to another table",
                 target=self.name,
             ) from error
+
+    def _create(self, wanted: begun.NewTable) -> Table:
+        """Create the table without rows, in a catalog that doesn't begin one."""
+        self.begun = begun.create(
+            self.context, self.catalog, self.parts, self.write_id, wanted, self.note
+        )
+        capabilities.learn(self.context, stages=False)
+        return self.begun
 
     def _is_view(self) -> WriteRefused:
         return WriteRefused(

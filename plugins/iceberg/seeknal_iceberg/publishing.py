@@ -20,6 +20,7 @@ from pyiceberg.table import StagedTable
 from seeknal_core.errors import BackendError, StaleStage, Unreachable
 from seeknal_core.types import Batch, ExecutionContext, Published, PublishedTarget, Target
 from seeknal_iceberg import (
+    begun,
     capabilities,
     fencing,
     ledger,
@@ -40,6 +41,7 @@ from seeknal_iceberg.failures import (
     translating,
     wait_of,
 )
+from seeknal_iceberg.naming import quote
 from seeknal_iceberg.read import rows_after, rows_of, version_of
 from seeknal_iceberg.waiting import Waiting
 
@@ -64,6 +66,8 @@ class _Item:
     target: Target
     waiting: Waiting
     table: Table | None
+    #: The table that was created without rows, until it is published.
+    begun: Table | None = None
 
     @property
     def name(self) -> str:
@@ -87,7 +91,24 @@ class _Publish:
         table = ask(self.catalog, target.name.parts)
         if table is not None:
             capabilities.saw(self.context, table.metadata)
-        return _Item(target=target, waiting=waiting, table=table)
+        item = _Item(target=target, waiting=waiting, table=table)
+        self._load_begun(item)
+        return item
+
+    def _load_begun(self, item: _Item) -> None:
+        """Load a new table that waits under another name, or in its place without rows."""
+        if not item.waiting.begun:
+            return
+        table = item.table
+        if table is None:
+            table = catalogs.load(self.catalog, item.waiting.begun)
+        elif not begun.is_unfinished(self.context, item.target.name.parts, table.metadata):
+            item.begun = None
+            return
+        else:
+            item.table = None  # nobody has been given it yet
+        same = table is not None and str(table.metadata.table_uuid) == item.waiting.uuid
+        item.begun = table if same else None
 
     def run(self) -> Published:
         """Publish all, or leave all as they were."""
@@ -99,7 +120,10 @@ class _Publish:
             changed = [item for item in open if not item.waiting.created]
             self._set_fences(changed)
             for item in created:
-                self._commit([item])
+                if item.waiting.begun:
+                    self._finish(item)
+                else:
+                    self._commit([item])
                 self._look_again(item)
             for group in self._groups(changed):
                 self._commit(group)
@@ -190,7 +214,14 @@ class _Publish:
         why = self._moved(item)
         if why:
             raise StaleStage(f"{item.name} {why}", target=item.name)
-        io = item.table.io if item.table is not None else self._io(item)
+        if item.waiting.begun and item.begun is None:
+            raise StaleStage(
+                f"{item.name}: what was staged is gone: there is no table "
+                f"{quote(item.waiting.begun)}",
+                target=item.name,
+            )
+        found = item.table or item.begun
+        io = found.io if found is not None else self._io(item)
         # Without keys of a catalog that lends them with its tables, nobody can look yet.
         if io is not None and not io.new_input(item.waiting.snapshot().manifest_list).exists():
             raise StaleStage(
@@ -254,6 +285,30 @@ class _Publish:
         """
         self._sent(items, [self._change(item) for item in items], self._is_done)
         self._note_sent(items, 0.0)
+
+    def _finish(self, item: _Item) -> None:
+        """Commit the rows of a table that was created without them, and give it its name.
+
+        Raises:
+            StaleStage, BackendError: it is not published.
+            Unreachable: it is not known whether it is.
+        """
+        parts = item.target.name.parts
+        if not self._has_rows(item):
+            self._sent([item], [self._change(item)], self._has_rows)
+        if item.begun is not None and item.begun.name() != parts:
+            named = begun.rename(self.context, self.catalog, item.begun, parts)
+            if named is None:
+                raise StaleStage(
+                    f"{item.name} was made by somebody else since it was staged", target=item.name
+                )
+            item.table, item.begun = named, None
+        self._note_sent([item], 0.0)
+
+    def _has_rows(self, item: _Item) -> bool:
+        """Tell whether the rows of a table that was created without them are committed."""
+        table = item.begun or item.table
+        return table is not None and ledger.has_landed(table.metadata, item.waiting.write_id)
 
     def _sent(
         self,
@@ -338,6 +393,7 @@ class _Publish:
         for item in items:
             ask = catalogs.look if item.waiting.created else catalogs.load
             item.table = ask(self.catalog, item.target.name.parts)
+            self._load_begun(item)
         return all(is_done(item) for item in items)
 
     def _change(self, item: _Item) -> together.Change:
@@ -365,6 +421,8 @@ class _Publish:
             tells=False,
             tags=False,
         )
+        if item.begun is not None:
+            return together.Change(table=item.begun, requirements=requirements, updates=made)
         table = StagedTable(
             identifier=transactions.identifier(self.connection, parts),
             metadata=item.waiting.new_metadata(),

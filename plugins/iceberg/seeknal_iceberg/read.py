@@ -234,7 +234,7 @@ def inspect(context: ExecutionContext, target: Target) -> TargetState:
     catalog = catalogs.open_catalog(context)
     with translating(connection, str(target.name)):
         table = catalogs.look(catalog, target.name.parts)
-    if table is None:
+    if table is None or ledger.begun_by(context, target.name.parts, table.metadata) is not None:
         return TargetState(
             exists=False,
             identity=identity,

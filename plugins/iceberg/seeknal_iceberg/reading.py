@@ -56,10 +56,12 @@ def _place(context: ExecutionContext, target: Target, waiting: Waiting) -> _Plac
     catalog = catalogs.open_unmade(context)
     ask = catalogs.look if waiting.created else catalogs.load
     table = ask(catalog, target.name.parts)
+    if waiting.begun and (table is None or str(table.metadata.table_uuid) != waiting.uuid):
+        table = catalogs.load(catalog, waiting.begun)
     if table is not None and str(table.metadata.table_uuid) == waiting.uuid:
         io = table.io
         metadata = update_table_metadata(table.metadata, waiting.layout_updates())
-    elif waiting.created:
+    elif waiting.created and not waiting.begun:
         io = catalogs.io_at(catalog, target.name.parts, waiting.location)
         metadata = waiting.new_metadata()
     else:

@@ -11,6 +11,7 @@ from pyiceberg.catalog.rest import (
     API_PREFIX,
     DEFAULT_ENDPOINTS,
     VIEW_ENDPOINTS,
+    Capability,
     Endpoint,
     Endpoints,
     HttpMethod,
@@ -21,6 +22,7 @@ from pyiceberg.exceptions import (
     CommitStateUnknownException,
     NoSuchTableError,
     RESTError,
+    TableAlreadyExistsError,
 )
 from pyiceberg.table import CommitTableResponse
 from pyiceberg.table.update import AssertTableUUID
@@ -105,6 +107,36 @@ class PatientRestCatalog(BaseRestCatalog):
             raise NotTogether(f"HTTP {response.status_code}")
         _refuse(response)
 
+    def renames_tables(self) -> bool | None:
+        """Tell whether the catalog renames tables, by its list of endpoints."""
+        if self._lists_endpoints():
+            return Capability.V1_RENAME_TABLE in self._supported_endpoints
+        return None
+
+    def rename(self, name: tuple[str, ...], to: tuple[str, ...]) -> None:
+        """Rename a table, in one request and without asking for anything else.
+
+        Raises:
+            NoSuchTableError: it is not there, or the catalog doesn't know the request.
+            TableAlreadyExistsError: the new name is taken.
+            CommitStateUnknownException: the server failed in the middle.
+        """
+        body = {
+            end: {"namespace": list(each[:-1]), "name": each[-1]}
+            for end, each in (("source", name), ("destination", to))
+        }
+        response = self._sent(self.url(Endpoints.rename_table), body)
+        try:
+            response.raise_for_status()
+        except HTTPError as error:
+            unknown = dict.fromkeys((500, 502, 503, 504), CommitStateUnknownException)
+            known = {404: NoSuchTableError, 409: TableAlreadyExistsError, **unknown}
+            _handle_non_200_response(error, known)
+
+    def _lists_endpoints(self) -> bool:
+        without = (DEFAULT_ENDPOINTS, DEFAULT_ENDPOINTS | VIEW_ENDPOINTS)
+        return self._supported_endpoints not in without
+
     def commits_tables(self) -> bool | None:
         """Tell whether the catalog commits several tables at once; None where nothing tells.
 
@@ -117,7 +149,7 @@ class PatientRestCatalog(BaseRestCatalog):
         """
         if _COMMITS in self._supported_endpoints:
             return True
-        if self._supported_endpoints not in (DEFAULT_ENDPOINTS, DEFAULT_ENDPOINTS | VIEW_ENDPOINTS):
+        if self._lists_endpoints():
             return False  # the catalog has a list, and this is not on it
         response = self._sent(self.url(_TRANSACTIONS), {"table-changes": []})
         status = response.status_code

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
+from seeknal_iceberg import begun, discarding, embedded, ledger, pending, reading
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import discarding, embedded, ledger, pending, reading
 from seeknal_iceberg.failures import is_unanswered, translating
 from seeknal_iceberg.files import folder_of
 from seeknal_iceberg.prepare import Plan, Preparation
@@ -69,7 +69,9 @@ class _Staging(Preparation):
         missing = embedded.not_there_yet(self.connection)
         if missing:
             self.note.add_made(missing)
-        plan = self.look(catalogs.look(self.catalog, self.parts))
+        there = catalogs.look(self.catalog, self.parts)
+        there, _ = begun.without_unfinished(self.context, self.catalog, self.parts, there, "")
+        plan = self.look(there)
         table = plan.table
         base = version_of(table.metadata) if table is not None else None
         if table is not None and self.nothing_to_do(table):
@@ -121,6 +123,7 @@ class _Staging(Preparation):
             appends=self.mode is Mode.APPEND,
             names=plan.changes.names,
             mark=mark,
+            begun=self.begun.name() if self.begun is not None else (),
             before=before,
             updates=made,
             requirements=transaction._requirements,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from pyiceberg.exceptions import ForbiddenError
 
 from seeknal_core.types import ExecutionContext, Swept
+from seeknal_iceberg import begun, cleanup, discarding, fencing, leftovers, pending, removal
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import cleanup, discarding, fencing, leftovers, pending, removal
 from seeknal_iceberg.failures import sentence, translating
 from seeknal_iceberg.naming import quote
 
@@ -70,6 +70,10 @@ def _write(
     except ForbiddenError as error:
         return [_unseen(note, error)]
     write_id = os.path.basename(path).removesuffix(".json")
+    if note.begun:
+        begun.drop_noted(context, catalog, note.parts, note)
+        _forget(path)
+        return []
     if fencing.needed(context) and not note.is_fenced(table):
         if table is None or not fencing.bar(context, catalog, table, write_id):
             return [_stays(note)]
@@ -96,6 +100,12 @@ def _staged(
         table = catalogs.load(catalog, note.parts)
     except ForbiddenError as error:
         return [_unseen(note, error)]
+    if note.begun:
+        begun.drop_noted(context, catalog, note.parts, note)
+        discarding.drop_namespaces(context, catalog, note.namespaces)
+        discarding.unmake(context, note.made)
+        _forget(path)
+        return []
     recent = 0 < time.time() - note.sent < pending.LATEST and fencing.needed(context)
     if table is None and recent:
         return [_stays(note)]

@@ -11,7 +11,7 @@ from pyiceberg.table import Table, TableProperties
 
 from seeknal_core.errors import NamespaceRefused, WriteRefused
 from seeknal_core.types import SchemaChange, Target
-from seeknal_iceberg import declared, evolution, partitions
+from seeknal_iceberg import begun, declared, evolution, partitions
 from seeknal_iceberg.connection import IcebergConnection
 from seeknal_iceberg.schema import Column, new_schema
 
@@ -27,12 +27,17 @@ def begin_new(
     columns: Sequence[Column],
     write_id: str,
     make_namespace: Callable[[bool], None],
+    create: Callable[[begun.NewTable], Table] | None = None,
+    *,
+    stages: bool = True,
 ) -> Transaction:
-    """Begin making a table; nobody sees it before the commit.
+    """Begin making a table; nobody sees it before the commit, where the catalog can begin one.
 
     Args:
         make_namespace: called before the catalog is asked, with whether the table's
             place is known without its namespace.
+        create: creates one that is not finished, where the catalog can't; see `begun`.
+        stages: the catalog is asked to begin one.
 
     Raises:
         WriteRefused: ``partition_by`` or ``sort_order`` is wrong.
@@ -46,14 +51,27 @@ def begin_new(
     _check_levels(connection, target)
     location = location_of(catalog, connection, parts, write_id)
     make_namespace(location is not None)
-    return catalog.create_table_transaction(
-        identifier(connection, parts),
-        schema,
-        location=location,
-        partition_spec=partitions.spec_for(wanted, schema),
-        sort_order=order,
+    new = begun.NewTable(
+        schema=schema,
+        spec=partitions.spec_for(wanted, schema),
+        order=order,
         properties={TableProperties.FORMAT_VERSION: "2", **declared.new_properties(target)},
     )
+    if stages or create is None:
+        try:
+            return catalog.create_table_transaction(
+                identifier(connection, parts),
+                new.schema,
+                location=location,
+                partition_spec=new.spec,
+                sort_order=new.order,
+                properties=new.properties,
+            )
+        except Exception as error:
+            if create is None or not begun.refuses_staging(error):
+                raise
+    # What is refused may also be this table; then it is refused once more.
+    return create(new).transaction()
 
 
 def identifier(connection: IcebergConnection, parts: tuple[str, ...]) -> tuple[str, ...]:

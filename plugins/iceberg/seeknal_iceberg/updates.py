@@ -74,7 +74,7 @@ def to_publish(
     """Return the commit that publishes a staged write.
 
     Args:
-        metadata: the table's as it is; None where the commit makes it.
+        metadata: the table's as it is; None where the commit makes it, or its first rows.
         fenced: the commit requires the promotion's fence, and takes it away.
         tells: a property says what undoes it, for the catalog may not keep tags.
         tags: a tag says so, and keeps it from being expired.
@@ -105,6 +105,8 @@ def to_publish(
     if removes:
         made.append(RemovePropertiesUpdate(removals=list(removes)))
     if waiting.before is None:
+        if waiting.begun:
+            return (same_table(waiting.uuid), head_is(None)), tuple(made)
         return (AssertCreate(),), tuple(made)
     if tags and waiting.before.snapshot_id is not None:
         made.append(_tag(batch.promotion, waiting.before.snapshot_id))

@@ -72,6 +72,8 @@ class Waiting:
     iceberg_snapshot_id that the publish makes, None where there is nothing to publish
     (an append whose rows are there). Of the ``placed`` data files in ``folder`` the
     first ``arrived`` hold the snapshot's rows, the others rows of the table that stay.
+    ``begun`` is the name under which the table was created (see `begun`), empty where it is
+    made by the publish.
     ``names`` pairs the snapshot's columns with the table's.
     """
 
@@ -87,6 +89,7 @@ class Waiting:
     appends: bool = False
     names: tuple[tuple[str, str], ...] = ()
     mark: str = ""
+    begun: tuple[str, ...] = ()
     before: Before | None = None
     updates: tuple[TableUpdate, ...] = ()
     requirements: tuple[TableRequirement, ...] = ()
@@ -139,6 +142,7 @@ class Waiting:
         rest = attrs.filters.exclude("updates", "requirements")
         values = attrs.asdict(self, filter=rest)
         values["names"] = [list(pair) for pair in self.names]
+        values["begun"] = list(self.begun)
         return {
             "format": _FORMAT,
             **values,
@@ -157,6 +161,7 @@ class Waiting:
             **{
                 **values,
                 "names": names,
+                "begun": tuple(values.pop("begun", ())),
                 "before": Before(**before) if before is not None else None,
                 "updates": _UPDATES.validate_python(values["updates"]),
                 "requirements": _REQUIREMENTS.validate_python(values["requirements"]),

@@ -18,7 +18,7 @@ from pyiceberg.exceptions import TableAlreadyExistsError
 
 from seeknal_core.errors import BackendError, StaleStage
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
-from seeknal_iceberg import capabilities, fencing, ledger, pending
+from seeknal_iceberg import begun, capabilities, fencing, ledger, pending
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.commit import REFUSED, commit
 from seeknal_iceberg.failures import (
@@ -114,9 +114,11 @@ class _Write(Preparation):
 
     def _give_up(self) -> None:
         """Delete what was placed, unless a commit may still name it: then the note stays."""
-        if self.may_land:
+        if self.may_land and self.begun is None:
             return
         try:
+            # Dropping it is the fence of what may still land.
+            self._drop_begun()
             if self.io is not None:
                 self._delete_unused(self.io, catalogs.look(self.catalog, self.parts))
         # Whatever kept the write from landing may keep files from being deleted;
@@ -124,6 +126,13 @@ class _Write(Preparation):
         except Exception:  # noqa: BLE001
             return
         self.note.remove()
+
+    def _drop_begun(self) -> None:
+        """Drop the table that was created without rows, if any."""
+        if self.begun is not None:
+            begun.drop_noted(self.context, self.catalog, self.parts, self.note.noted)
+            self.begun, self.placed, self.io = None, None, None
+            self.may_land = False
 
     def _delete_unused(self, io: FileIO, table: Table | None) -> None:
         """Delete the files of attempts that did not land and can land no more."""
@@ -136,8 +145,17 @@ class _Write(Preparation):
         Returns:
             None where somebody else was faster; the failure after which it may still land.
         """
-        plan = self.look(catalogs.look(self.catalog, self.parts))
+        there = catalogs.look(self.catalog, self.parts)
+        there, own = begun.without_unfinished(
+            self.context, self.catalog, self.parts, there, self.write_id
+        )
+        self.begun = own or self.begun
+        plan = self.look(there)
         table = plan.table
+        if table is None and self.begun is not None and attempt:
+            rows = catalogs.load(self.catalog, self.begun.name())
+            if rows is not None and ledger.has_landed(rows.metadata, self.write_id):
+                return self._named(rows, plan)
         if table is not None:
             if self._conflict and self._conflict == _place_of(table):
                 # Nobody changed the table: the catalog has no references but main (Nessie),
@@ -177,7 +195,7 @@ class _Write(Preparation):
                 transaction,
                 self.catalog,
                 self.connection,
-                self.parts,
+                self.begun.name() if plan.table is None and self.begun else self.parts,
                 self.write_id,
                 self.name,
                 fenced=fencing.works(self.context),
@@ -190,8 +208,20 @@ class _Write(Preparation):
         if outcome.conflict is not None:
             self._conflict, self._words = _place_of(table), outcome.conflict
         if outcome.table is not None:
-            return self._landed(outcome.table, plan)
+            return self._named(outcome.table, plan)
         return outcome.unanswered
+
+    def _named(self, table: Table, plan: Plan) -> WriteResult | None:
+        """Rename a table that has its rows, where it was created under another name."""
+        if plan.table is None and self.begun is not None:
+            if self.begun.name() != self.parts:
+                named = begun.rename(self.context, self.catalog, table, self.parts)
+                if named is None:  # somebody made one a moment ago
+                    self._drop_begun()
+                    return None
+                table = named
+            self.begun = None
+        return self._landed(table, plan)
 
     def _stage(self, transaction: Transaction, plan: Plan, attempt: int) -> None:
         """Put rows and ledger into the transaction."""
@@ -236,6 +266,7 @@ class _Write(Preparation):
     def _clean(self, table: Table) -> None:
         """Delete what killed writes of the target left."""
         with contextlib.suppress(Exception):  # the notes stay for the next write
+            begun.drop_dead(self.context, self.catalog, self.parts)
             pending.clean(self.notes_folder, table)
 
 
