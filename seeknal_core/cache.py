@@ -1,8 +1,8 @@
 """What one command found out and the next need not find out again.
 
 A `Cache` is a file of JSON in the project's ``target``, by keys that hold everything an
-entry was made from. It holds for the versions it was written by; where it is absent,
-damaged or of others, everything is found out again.
+entry was made from. It holds for the versions it was written by; where it is absent, edited,
+copied (`seeknal_core.sealed`) or of others, everything is found out again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from seeknal_core import __version__
 from seeknal_core.errors import StateError
-from seeknal_core.regular import read_regular
+from seeknal_core.sealed import read_sealed, write_sealed
 
 #: A cache is written anew when it holds this many times what a command used.
 _STALE = 2
@@ -43,10 +43,10 @@ class Cache:
         self._path, self._versions, self._known = path, [*versions, __version__], {}
         self._used, self._fresh = set(), False
         try:
-            document = json.loads(read_regular(path))
+            document = json.loads(read_sealed(path) or b"null")
             if document["version"] == self._versions and isinstance(document["entries"], dict):
                 self._known = document["entries"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return
 
     def get(self, key: str) -> Any:
@@ -75,8 +75,8 @@ class Cache:
         entries = {key: self._known[key] for key in sorted(self._used)}
         document = {"version": self._versions, "entries": entries}
         try:
-            write(self._path, json.dumps(document, separators=(",", ":")))
-        except StateError:
+            write_sealed(self._path, json.dumps(document, separators=(",", ":")), write)
+        except (StateError, OSError):
             return
         self._fresh = False
 
@@ -88,4 +88,4 @@ def key_of(*parts: str) -> str:
         data = part.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(data))
         digest.update(data)
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()

@@ -197,6 +197,20 @@ class DamagedSource(EngineError):
     exit_code = 4
 
 
+class DamagedOutput(EngineError):
+    """A stored output's bytes are not those that were stored; nothing of it counts.
+
+    Args:
+        node: whose output it is.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, hint: str = "", *, node: str = "") -> None:
+        super().__init__(message, hint)
+        self.node = node
+
+
 class AuditFailed(SeeknalError):
     """An audit of severity ``error`` failed; no target of the node was written."""
 

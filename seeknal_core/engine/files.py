@@ -23,7 +23,8 @@ import attrs
 from seeknal_core.engine.globbing import LeadsOut, Match, matches_of
 from seeknal_core.errors import ConfigError, EngineError
 from seeknal_core.places import Closed, Places
-from seeknal_core.regular import NotAFile, read_regular
+from seeknal_core.regular import NotAFile
+from seeknal_core.sealed import read_sealed, write_sealed
 from seeknal_core.specs import SourceNode
 from seeknal_core.types import problem_at
 
@@ -421,18 +422,25 @@ class FileDigests:
                 return
             files = {key: [*known.stamp, known.digest] for key, known in self._known.items()}
             self._changed = False
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps({"version": _CACHE_VERSION, "files": files}))
-            os.replace(temporary, self._path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+        text = json.dumps({"version": _CACHE_VERSION, "files": files})
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_sealed(self._path, text, _replace)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _load(path: Path) -> dict[str, _Known]:
     try:
-        document = json.loads(read_regular(path))
+        document = json.loads(read_sealed(path) or b"null")
         if document["version"] != _CACHE_VERSION:
             return {}
         return {

@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 
 from seeknal_core.errors import SeeknalError
-from seeknal_core.regular import read_regular
+from seeknal_core.sealed import read_sealed, write_sealed
 
 _VERSION = 1
 #: A file may change again within the second that its time names.
@@ -90,15 +90,15 @@ def remember(cache: Path, url: str, seen: Seen | None, write: Callable[[Path, st
         if seen is not None:
             known[key] = attrs.asdict(seen)
         try:
-            write(cache, json.dumps({"version": _VERSION, "files": known}))
-        except SeeknalError:
+            write_sealed(cache, json.dumps({"version": _VERSION, "files": known}), write)
+        except (SeeknalError, OSError):
             return  # Only the next download is not spared.
 
 
 def _load(cache: Path) -> dict[str, dict[str, object]]:
     try:
-        document = json.loads(read_regular(cache))
+        document = json.loads(read_sealed(cache) or b"null")
         files = document["files"] if document["version"] == _VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SeeknalError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return dict(files) if isinstance(files, dict) else {}

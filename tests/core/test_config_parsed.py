@@ -13,6 +13,7 @@ from seeknal_core import config
 from seeknal_core.cache import Cache
 from seeknal_core.config import parsed
 from seeknal_core.errors import ConfigError
+from seeknal_core.sealed import write_sealed
 from seeknal_core.specs import AnyNode
 from seeknal_core.state.files import write_atomically
 from support.cli import Cli, write
@@ -183,7 +184,7 @@ def test_a_damaged_entry_is_no_entry(root: Path, damage: object) -> None:
     first, _ = load(root)
     document = json.loads((root / "nodes.json").read_text("utf-8"))
     document["entries"] = dict.fromkeys(document["entries"], damage)
-    (root / "nodes.json").write_text(json.dumps(document), "utf-8")
+    write_sealed(root / "nodes.json", json.dumps(document), write_atomically)
     second, _ = load(root)
     assert whole(second.nodes) == whole(first.nodes)
     assert damage not in entries(root).values()
@@ -193,7 +194,7 @@ def test_another_version_reads_anew(root: Path, monkeypatch: pytest.MonkeyPatch)
     load(root)
     document = json.loads((root / "nodes.json").read_text("utf-8"))
     document["entries"] = {key: [] for key in document["entries"]}
-    (root / "nodes.json").write_text(json.dumps(document), "utf-8")
+    write_sealed(root / "nodes.json", json.dumps(document), write_atomically)
     assert load(root)[0].nodes == ()
     monkeypatch.setattr(parsed, "VERSION", parsed.VERSION + 1)
     assert len(load(root)[0].nodes) == 6

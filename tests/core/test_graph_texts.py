@@ -11,6 +11,7 @@ import pytest
 from seeknal_core.errors import StateError
 from seeknal_core.graph.references import analyze
 from seeknal_core.graph.texts import Texts
+from seeknal_core.sealed import write_sealed
 from seeknal_core.state.files import write_atomically
 from support.cli import Cli, write
 
@@ -42,7 +43,6 @@ def test_nothing_is_written_when_nothing_is_new(tmp_path: Path) -> None:
         texts.open(path)
         texts.sql(SQL)
         texts.save(write_atomically)
-        path.chmod(0o444)
         before = path.stat().st_mtime_ns
     assert path.stat().st_mtime_ns == before
 
@@ -61,7 +61,7 @@ def test_a_damaged_memory_or_another_version_s_is_no_memory(tmp_path: Path) -> N
         "[]",
         json.dumps({**poisoned, "version": ["0", "1", "0.0", "0.0"]}),
     ):
-        path.write_text(text, "utf-8")
+        write_sealed(path, text, write_atomically)
         again = Texts()
         again.open(path)
         assert again.sql(SQL) == texts.sql(SQL)
@@ -76,7 +76,7 @@ def test_a_damaged_entry_is_found_out_again(tmp_path: Path, damage: object) -> N
     first.save(write_atomically)
     document = json.loads(path.read_text("utf-8"))
     document["entries"] = dict.fromkeys(document["entries"], damage)
-    path.write_text(json.dumps(document), "utf-8")
+    write_sealed(path, json.dumps(document), write_atomically)
     second = Texts()
     second.open(path)
     assert second.sql(SQL) == found
