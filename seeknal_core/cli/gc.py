@@ -38,6 +38,7 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
     from seeknal_core.state.records import StateStore
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
+    config.refuse_brought_target(root, context.obj["trust"])
     result = collect(
         root / "target" / "snapshots",
         StateStore(root / "target" / "state"),

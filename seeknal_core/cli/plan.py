@@ -293,6 +293,7 @@ def _saved(context: click.Context, name: str, plan_file: str | None) -> Plan | N
     from seeknal_core.state.records import StateStore
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
+    config.refuse_brought_target(root, context.obj["trust"])
     settings, _warnings = config.load_settings(root)
     state = StateStore(root / "target" / "state")
     canonical = config.parse_environment_name(name, settings)

@@ -149,6 +149,7 @@ def project(context: click.Context) -> tuple[Any, Any]:
     from seeknal_core.state.records import StateStore
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
+    config.refuse_brought_target(root, context.obj["trust"])
     settings, _warnings = config.load_settings(root)
     return settings, StateStore(root / "target" / "state")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seeknal_core.config.allowed import places_of
+from seeknal_core.config.checkout import refuse_brought_target
 from seeknal_core.config.dotenv_file import load_env_file
 from seeknal_core.config.environment import environment_for, parse_environment_name
 from seeknal_core.config.parsed import open_parsed
@@ -34,5 +35,6 @@ __all__ = [
     "open_parsed",
     "parse_environment_name",
     "places_of",
+    "refuse_brought_target",
     "seeknal_home",
 ]

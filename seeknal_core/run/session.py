@@ -171,6 +171,7 @@ def open_session(request: Request, cancellation: Cancellation | None = None) -> 
         ConfigError: mistakes in the project, the profile or the request, all of a kind.
     """
     root = config.find_root(Path(request.project_dir or os.curdir))
+    config.refuse_brought_target(root, request.trust)
     noted = () if request.trust.untrusted else config.load_env_file(root)
     host = PluginHost.from_environment(os.environ)
     resources = Resources()

@@ -1,0 +1,111 @@
+"""A ``target/`` that somebody else made: what spares work is not believed, what git has is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from support.cli import Cli, write
+
+
+def totals(project: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = pq.read_table(project / "lake/sales/big.parquet").to_pylist()
+    return sorted(rows, key=str)
+
+
+def forge(project: Path) -> None:
+    """Let everything that spares work say that the nodes are others."""
+    for path in (project / "target").rglob("*.json"):
+        text = path.read_text("utf-8")
+        if path.parent.name == "cache":
+            path.write_text(text.replace("> 15", "> 20"), "utf-8")
+
+
+@pytest.mark.parametrize("malformed", [False, True])
+def test_an_edited_cache_changes_no_result(project: Path, seeknal: Cli, malformed: bool) -> None:
+    seeknal("run")
+    caches = [project / "target/cache" / name for name in ("nodes.json", "sql.json")]
+    assert all(path.exists() for path in caches)
+    before = totals(project)
+    shutil.rmtree(project / "target/snapshots")
+    shutil.rmtree(project / "target/state")
+    forge(project)
+    for path in caches if malformed else ():
+        document = json.loads(path.read_text("utf-8"))
+        # Of the right class, with a field of the wrong type.
+        wrong = [[4, 1, {"name": 5, "sql": {"a": 1}, "location": []}]]
+        document["entries"] = dict.fromkeys(document["entries"], wrong)
+        path.write_text(json.dumps(document), "utf-8")
+    seeknal("run", "--adopt")
+    assert totals(project) == before
+    assert len(before) == 2
+
+
+def test_a_cache_of_another_folder_is_not_read(project: Path, seeknal: Cli, tmp_path: Path) -> None:
+    seeknal("run")
+    forge(project)
+    # Its seal comes along, as with a checkout or an archive.
+    shutil.copytree(project, tmp_path / "copy", symlinks=True)
+    shutil.rmtree(project)
+    (tmp_path / "copy").rename(project)
+    shutil.rmtree(project / "lake")
+    seeknal("run", "--full-refresh", "--yes")
+    assert len(totals(project)) == 2
+
+
+def test_a_digest_of_a_file_that_somebody_wrote_down_is_not_believed(
+    project: Path, seeknal: Cli
+) -> None:
+    path = project / "data/orders.csv"
+    seeknal("run")
+    # Remembered of a file that is older than two seconds.
+    subprocess.run(["touch", "-d", "2001-01-01", str(path)], check=True)
+    digests = project / "target/state/file-digests.json"
+    wrong = {"version": 1, "files": {str(path): [path.stat().st_size, 0, 0, 0, "0" * 64]}}
+    digests.parent.mkdir(parents=True, exist_ok=True)
+    digests.write_text(json.dumps(wrong), "utf-8")
+    done = seeknal("run", "--json").json()
+    assert {node["status"] for node in done["nodes"]} == {"reused"}
+
+
+def git(project: Path, *args: str) -> None:
+    subprocess.run(["git", "-C", str(project), *args], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("version", ["2", "4"])
+@pytest.mark.parametrize("below", ["", "pipelines/shop"])
+def test_a_target_that_git_has_is_refused_for_an_untrusted_project(
+    project: Path, seeknal: Cli, version: str, below: str
+) -> None:
+    top = project
+    seeknal("run")
+    if below:
+        inner = project.parent / "inner"
+        project.rename(inner)
+        (project / below).parent.mkdir(parents=True)
+        inner.rename(project / below)
+        seeknal = Cli(cwd=project / below, environ=seeknal.environ, warm=True)
+    git(top, "init", "-q")
+    git(top, "update-index", "--index-version", version)
+    git(top, "add", ".")
+    git(top, "rm", "-r", "-q", "--cached", "target" if not below else f"{below}/target")
+    seeknal("env", "list", SEEKNAL_UNTRUSTED="1")
+    git(top, "add", "-f", "target/state" if not below else f"{below}/target/state")
+    seeknal("env", "list")
+    for command in (("env", "list"), ("query", "SELECT 1"), ("run",), ("gc", "--dry-run")):
+        ended = seeknal(*command, code=2, SEEKNAL_UNTRUSTED="1")
+        assert "came with the checkout" in ended.said
+        assert "git rm -r --cached target" in ended.said
+
+
+def test_a_target_that_is_a_link_is_refused_for_an_untrusted_project(
+    project: Path, seeknal: Cli
+) -> None:
+    write(project, {"elsewhere/keep": ""})
+    (project / "target").symlink_to("elsewhere")
+    assert "is a link" in seeknal("env", "list", code=2, SEEKNAL_UNTRUSTED="1").said
