@@ -143,7 +143,8 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
     Required. Atomic for readers: they see the old rows or the new, whatever
     dies when. Creates missing namespaces. May be called again with the same
     arguments after a crash, and then ends in the same state: an append adds the
-    rows of one content key once, and a repeat tells ``rows_written`` 0.
+    rows of one content key once, and a repeat tells ``rows_written`` 0. An older version
+    may have called them otherwise: none of ``snapshot.keys`` may be in the ledger.
     ``context.full_refresh`` makes every mode replace the table's rows by the snapshot's.
 
     ``upsert_by_key`` refuses keys that are NULL or stand twice in the snapshot.

@@ -21,7 +21,16 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from seeknal_core.engine import audits, failures, parquet, python, quoting, statements, streaming
+from seeknal_core.engine import (
+    audits,
+    failures,
+    parquet,
+    python,
+    quoting,
+    rowdigest,
+    statements,
+    streaming,
+)
 from seeknal_core.engine.columns import is_declared, projection, stored_columns
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.engine.files import ResolvedFiles
@@ -226,25 +235,15 @@ class DuckDBEngine:
         with self.cursor(instance) as cursor, disk_guard(source.id):
             return read_files(source, files, staging, cursor, translated)
 
-    def digest(self, staging: Staging) -> str:
-        """See `Engine`.
-
-        Count, and the sums of two 64-bit hashes of each row: rows that occur
-        twice count twice, order does not matter.
-        """
-        import hashlib
-
-        from seeknal_core.types import read_schema
-
-        files = staging.files()
-        names = ", ".join(f"r.{quoting.identifier(name)}" for name in read_schema(files[0]).names)
+    def digest(self, files: Sequence[Path]) -> str:
+        """See `Engine`."""
         with self.cursor() as cursor, self.translated("digest"):
-            found = cursor.execute(
-                f"SELECT count(*), sum(hash({names})), sum(hash({names}, 'seeknal'))"
-                f" FROM {quoting.snapshot(map(str, files))} AS r"
-            ).fetchone()
-        schema = "\n".join(f"{field.name!r} {field.type}" for field in read_schema(files[0]))
-        return hashlib.sha256(f"1\n{schema}\n{found}".encode()).hexdigest()
+            return rowdigest.of_rows(cursor, files)
+
+    def former_digest(self, files: Sequence[Path]) -> str:
+        """See `Engine`."""
+        with self.cursor() as cursor, self.translated("digest"):
+            return rowdigest.former(cursor, files)
 
     def run_audits(
         self, node: AnyNode, snapshot: Snapshot, related: Mapping[str, Snapshot]

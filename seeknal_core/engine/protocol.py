@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from seeknal_core.engine.files import ResolvedFiles
     from seeknal_core.engine.snapshots import Staging
+
+
+#: Begins every digest of rows (`Engine.digest`); those of earlier versions have no such mark.
+ROWS_FORM = "2:"
 
 
 @attrs.frozen(kw_only=True)
@@ -133,8 +138,18 @@ class Engine(Protocol):
         """Read a source's files by its type, params and declared columns."""
         ...
 
-    def digest(self, staging: Staging) -> str:
-        """Return a digest of the staged schema and rows, whatever their order."""
+    def digest(self, files: Sequence[Path]) -> str:
+        """Return a digest of the schema and rows of Parquet files, whatever their order.
+
+        Nobody can choose rows that have the digest of others.
+        """
+        ...
+
+    def former_digest(self, files: Sequence[Path]) -> str:
+        """Return the digest that older versions made, to find what they stored and wrote.
+
+        Other rows may have the same.
+        """
         ...
 
     def run_audits(

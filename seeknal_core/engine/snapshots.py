@@ -12,34 +12,29 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import re
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import attrs
 
-from seeknal_core.engine import filedigest
+from seeknal_core.engine import filedigest, snapshotdoc
 from seeknal_core.engine.aliases import Aliases
 from seeknal_core.engine.disk import disk_guard
-from seeknal_core.errors import EngineError, StateError
-from seeknal_core.regular import read_regular
+from seeknal_core.engine.snapshotdoc import Document
+from seeknal_core.errors import DamagedOutput, EngineError, StateError
 from seeknal_core.types import Snapshot
-
-#: Version of ``snapshot.json``; a folder with another one counts as absent.
-SCHEMA_VERSION = 3
+from seeknal_core.verified import check, root_of, stamp_at
 
 _KEY = re.compile(r"[0-9A-Za-z_-]{4,}")
 _MAGIC = b"PAR1"
-_DOCUMENT = "snapshot.json"
 
 
 @attrs.frozen(kw_only=True)
@@ -67,19 +62,40 @@ class Stored:
     stored_at: datetime
 
 
+class Recorded(Protocol):
+    """What environments recorded of snapshots; ``anew`` looks at the records again."""
+
+    def documents_of(self, content_key: str, *, anew: bool = False) -> Collection[str]:
+        """Return the digests of a snapshot's documents that any of them recorded."""
+        ...
+
+    def holds(self, node: str, content_key: str, *, anew: bool = False) -> bool:
+        """Return whether any of them recorded a content key as a node's."""
+        ...
+
+
 class SnapshotStore:
     """The snapshots under one folder. Thread-safe; several processes share one.
 
     Nothing is written, not even the folder, before `staging` or a lock is asked for.
+
+    Args:
+        recorded: a snapshot with another document than was recorded counts as damaged, and
+            an alias holds only where the node's record has what it leads to.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, recorded: Recorded | None = None) -> None:
         self.root = Path(os.path.realpath(root))
         self.aliases = Aliases(self.root)
         self._lock = threading.Lock()
         self._own: Path | None = None
         self._own_lock: int | None = None
-        self._sound: set[str] = set()
+        self._recorded = recorded
+        self._own_aliases: set[str] = set()
+        #: The stamps of files whose every byte was checked, by key.
+        self._sound: dict[str, tuple[tuple[int, ...], ...]] = {}
+        #: The digests of the documents that this process stored, by key.
+        self.committed: dict[str, str] = {}
         #: Keys whose files this process found damaged, whatever became of them since.
         self.damaged: set[str] = set()
 
@@ -106,31 +122,80 @@ class SnapshotStore:
                 self._remove(folder)
         if document is None:
             alias = self.aliases.get(content_key)
-            return self.find(node, alias[0], verify=verify) if alias else None
+            if alias is None or not _KEY.fullmatch(alias[0]) or alias[0] == content_key:
+                return None
+            # Of an alias of an alias nothing is made: none is ever written.
+            if not self._folder(alias[0]).exists():
+                return None
+            if not self._is_meant(node, content_key, alias[0]):
+                return None
+            return self.find(node, alias[0], verify=verify)
         try:
-            names = [(folder / str(file["name"]), int(file["bytes"])) for file in document["files"]]
-            if not names or not all(_is_whole(path, size) for path, size in names):
-                raise ValueError("damaged")
-            for (path, _), file in zip(names, document["files"], strict=True):
-                if _footer_digest(path) != file["footer"]:
+            paths = [folder / file.name for file in document.files]
+            if not self._is_recorded(content_key, document):
+                raise ValueError("document")
+            for path, file in zip(paths, document.files, strict=True):
+                if not _is_whole(path, file.sums.bytes):
+                    raise ValueError("damaged")
+                if snapshotdoc.footer_digest(path) != file.footer:
                     raise ValueError("footer")
-            if verify and content_key not in self._sound:
-                for (path, _), file in zip(names, document["files"], strict=True):
-                    if filedigest.digest(path) != file["digest"]:
-                        raise ValueError("bytes")
-                self._sound.add(content_key)
-        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            if verify:
+                self._check(node, content_key, document)
+        except (ValueError, DamagedOutput, FileNotFoundError):
             self.damaged.add(content_key)
             self._remove(folder)
             return None
         except OSError as error:
             raise _unreadable(error, folder) from error
+        stamps = self._sound.get(content_key, (None,) * len(paths))
+        sums = [file.sums for file in document.files]
         return Snapshot(
             node=node,
             content_key=content_key,
-            row_count=int(document["row_count"]),
-            files=tuple(str(path) for path, _ in names),
-            bytes=sum(size for _, size in names),
+            row_count=document.row_count,
+            files=tuple(map(str, paths)),
+            bytes=sum(one.bytes for one in sums),
+            document=document.own,
+            sums=tuple(
+                attrs.evolve(one, stamp=stamp) for one, stamp in zip(sums, stamps, strict=True)
+            ),
+        )
+
+    def _is_recorded(self, content_key: str, document: Document) -> bool:
+        """Tell whether a document is one that somebody recorded, or nobody recorded any."""
+        if self._recorded is None or self.committed.get(content_key) == document.own:
+            return True
+        known = self._recorded.documents_of(content_key)
+        if not known or document.own in known:
+            return True
+        # Another command may have stored it anew, and recorded that, since this one began.
+        return document.own in self._recorded.documents_of(content_key, anew=True)
+
+    def _is_meant(self, node: str, content_key: str, stored: str) -> bool:
+        """Tell whether an alias was made by this tool, and not by somebody in the folder."""
+        if self._recorded is None or content_key in self._own_aliases:
+            return True
+        return self._recorded.holds(node, stored) or self._recorded.holds(node, stored, anew=True)
+
+    def alias(self, content_key: str, stored: str, proof: str) -> None:
+        """Record that a key stands for a stored one, and why."""
+        self.aliases.put(content_key, stored, proof)
+        self._own_aliases.add(content_key)
+
+    def _check(self, node: str, content_key: str, document: Document) -> None:
+        """Compare every byte with its digest, unless that was done and no file changed since.
+
+        Raises:
+            DamagedOutput: one differs.
+            OSError: a file cannot be read.
+        """
+        paths = [str(self._folder(content_key) / file.name) for file in document.files]
+        known = self._sound.get(content_key)
+        if known is not None and known == tuple(map(stamp_at, paths)):
+            return
+        self._sound.pop(content_key, None)
+        self._sound[content_key] = tuple(
+            check(path, node, file.sums) for path, file in zip(paths, document.files, strict=True)
         )
 
     def contains(self, content_key: str) -> bool:
@@ -144,11 +209,7 @@ class SnapshotStore:
         if document is None:
             return False
         try:
-            files = [(folder / str(file["name"]), int(file["bytes"])) for file in document["files"]]
-        except (KeyError, TypeError, ValueError):
-            return False
-        try:
-            return bool(files) and all(_is_whole(path, size) for path, size in files)
+            return all(_is_whole(folder / file.name, file.sums.bytes) for file in document.files)
         except OSError as error:
             raise _unreadable(error, folder) from error
 
@@ -156,15 +217,32 @@ class SnapshotStore:
         """Return the key that a key is stored under: itself, or what it is an alias of."""
         if not self._folder(content_key).exists():
             alias = self.aliases.get(content_key)
-            if alias is not None:
+            if alias is not None and _KEY.fullmatch(alias[0]):
                 return alias[0]
         return content_key
 
     def digest_of(self, content_key: str) -> str | None:
         """Return the content digest that was given on `commit`; None if there is none."""
         document = self._document(self._folder(content_key))
-        digest = document.get("digest") if document else None
-        return digest if isinstance(digest, str) and digest else None
+        return (document.digest or None) if document else None
+
+    def digest_of_same(self, staging: Staging, content_key: str) -> str | None:
+        """Return the content digest of a stored snapshot that has the very bytes of the staged.
+
+        Returns:
+            None where there is none, or it has other bytes.
+        """
+        document = self._document(self._folder(content_key))
+        files = staging.files()
+        if document is None or len(files) != len(document.files):
+            return None
+        for path, file in zip(files, document.files, strict=True):
+            if path.stat().st_size != file.sums.bytes:
+                return None
+        for path, file in zip(files, document.files, strict=True):
+            if root_of(*filedigest.pieces(path)) != file.sums.digest:
+                return None
+        return document.digest or None
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Staging]:
@@ -184,8 +262,7 @@ class SnapshotStore:
     def notes_of(self, content_key: str) -> tuple[str, ...]:
         """Return the notes that were given on `commit`."""
         document = self._document(self._folder(content_key))
-        notes = document.get("notes") if document else None
-        return tuple(map(str, notes)) if isinstance(notes, list) else ()
+        return document.notes if document else ()
 
     def commit(
         self,
@@ -212,27 +289,21 @@ class SnapshotStore:
         import pyarrow.parquet as pq
 
         with disk_guard(node):
-            document = {
-                "version": SCHEMA_VERSION,
-                "node": node,
-                "row_count": sum(pq.read_metadata(path).num_rows for path in files),
-                "files": [
-                    {
-                        "name": path.name,
-                        "bytes": path.stat().st_size,
-                        "footer": _footer_digest(path),
-                        "digest": filedigest.digest(path),
-                    }
-                    for path in files
-                ],
-                "digest": digest,
-                **({"notes": list(notes)} if notes else {}),
-            }
-            document["check"] = _check(document)
-            _write_durably(staging.path / _DOCUMENT, json.dumps(document, indent=1).encode())
+            for path in files:
+                path.chmod(0o444)
+            before = tuple(map(stamp_at, files))
+            content = snapshotdoc.write(
+                staging.path,
+                content_key,
+                node=node,
+                row_count=sum(pq.read_metadata(path).num_rows for path in files),
+                files=files,
+                digest=digest,
+                notes=notes,
+            )
+            _write_durably(staging.path / snapshotdoc.NAME, content)
             for path in files:
                 _sync(path)
-                path.chmod(0o444)
             _sync(staging.path)
             folder = self._folder(content_key)
             if not folder.parent.exists():
@@ -246,8 +317,9 @@ class SnapshotStore:
                 try:
                     os.rename(staging.path, folder)
                     _sync(folder.parent)
-                    # The digests were taken of these very bytes a moment ago.
-                    self._sound.add(content_key)
+                    # While they are the same files, they are the ones that were digested.
+                    self._sound[content_key] = before
+                    self.committed[content_key] = snapshotdoc.own_digest(content)
                 except OSError as error:
                     if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                         raise
@@ -345,22 +417,15 @@ class SnapshotStore:
         return self.root / content_key[:2] / content_key
 
     @staticmethod
-    def _document(folder: Path) -> dict[str, Any] | None:
+    def _document(folder: Path) -> Document | None:
         try:
-            document = json.loads(read_regular(folder / _DOCUMENT))
-        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
-            return None
+            return snapshotdoc.read(folder, folder.name)
         except OSError as error:
             raise _unreadable(error, folder) from error
-        if not isinstance(document, dict) or document.get("version") != SCHEMA_VERSION:
-            return None
-        if document.get("check") != _check(document):
-            return None
-        return document
 
     def _remove(self, folder: Path) -> None:
         """Move a damaged folder out of its name at once, then remove it."""
-        self._sound.discard(folder.name)
+        self._sound.pop(folder.name, None)
         with contextlib.suppress(OSError):
             away = self._process_folder() / f"damaged-{uuid.uuid4().hex}"
             os.rename(folder, away)
@@ -418,28 +483,6 @@ def _unreadable(error: OSError, folder: Path) -> StateError:
         f"cannot read the stored output in {folder}: {error.strerror or error}",
         "check the folder's owner and rights and the disk, then run again",
     )
-
-
-def _footer_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's footer, its length and the magic bytes included.
-
-    The footer has the schema, the row counts and every column chunk's place (Parquet
-    format: "File format"); reading it so costs no library.
-    """
-    with path.open("rb") as file:
-        file.seek(-8, os.SEEK_END)
-        length = int.from_bytes(file.read(4), "little")
-        size = os.fstat(file.fileno()).st_size
-        if length > size - 12:
-            raise ValueError("the footer is longer than its file")
-        file.seek(-8 - length, os.SEEK_END)
-        return hashlib.sha256(file.read()).hexdigest()
-
-
-def _check(document: dict[str, Any]) -> str:
-    """Return the digest of everything else in a snapshot's document."""
-    rest = {key: value for key, value in document.items() if key != "check"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _is_whole(path: Path, size: int) -> bool:

@@ -33,7 +33,7 @@ def write_direct(session: Session, promotion: Promotion) -> tuple[Promotion, dic
 
     if not promotion.direct:
         return promotion, {}
-    store = SnapshotStore(session.target_folder / "snapshots")
+    store = SnapshotStore(session.target_folder / "snapshots", session.state)
     published: dict[str, Mapping[str, Any]] = dict(promotion.published)
     errors: dict[str, str] = {}
     with store.shared_lock():

@@ -24,7 +24,7 @@ from seeknal_core.run.session import Session, bind
 from seeknal_core.state.files import fields_of, to_json
 from seeknal_core.types import Connection, PromotionNote
 
-_VERSION = 1
+_VERSION = 2
 #: How long another folder's staging is left alone.
 _ANOTHERS = timedelta(hours=24)
 _HOOK = "note_promotion"

@@ -15,7 +15,7 @@ from seeknal_core.errors import OptionError, StateError
 from seeknal_core.state.files import fields_of, read_document, to_json, write_document
 from seeknal_core.state.records import NodeRecord
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Change(enum.Enum):

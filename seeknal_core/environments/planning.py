@@ -159,7 +159,9 @@ class _Planner:
             all_targets=request.all_targets,
             only_changed=request.only_changed,
         )
-        self._store: SnapshotStore = SnapshotStore(session.target_folder / "snapshots")
+        self._store: SnapshotStore = SnapshotStore(
+            session.target_folder / "snapshots", session.state
+        )
         self._digests = FileDigests(session.target_folder / "state" / "file-digests.json")
         self._known = references(session, record, base)
         self._prover = Prover(session, self._known)

@@ -20,13 +20,14 @@ from seeknal_core.environments.promotion import Part, Promotion, Step, Write
 from seeknal_core.errors import (
     AuditFailed,
     ConfigError,
+    DamagedOutput,
     DamagedSource,
     PromotionFailed,
     PromotionInterrupted,
     SeeknalError,
     VerificationFailed,
 )
-from seeknal_core.run.carry import Kept, Work, carry_out, references
+from seeknal_core.run.carry import Kept, Work, bound_anew, carry_out, references
 from seeknal_core.run.execute import Options
 from seeknal_core.run.replacing import Confirm, Replaced, replaced
 from seeknal_core.run.report import NodeStatus, Reporter
@@ -208,7 +209,7 @@ class _Promoter:
         self._session = session
         self._request = request
         self._reporter = reporter
-        self._store = SnapshotStore(session.target_folder / "snapshots")
+        self._store = SnapshotStore(session.target_folder / "snapshots", session.state)
         self._source = _source_side(session, source_name)
         self._destination = _side(session)
 
@@ -293,14 +294,14 @@ class _Promoter:
         ended = carry_out(self._session, work, kept, self._reporter, known)
         failed = [node for node in ended.nodes if node.status is NodeStatus.FAILED]
         if failed:
-            verified = (AuditFailed.__name__, DamagedSource.__name__)
+            verified = (AuditFailed.__name__, DamagedOutput.__name__, DamagedSource.__name__)
             raise (VerificationFailed if failed[0].error in verified else PromotionFailed)(
                 f"rebuilding over {self._destination.record.name!r} failed, nothing was "
                 f"published: {failed[0].id}: {failed[0].detail}",
                 failed[0].hint,
             )
         self._session.context.cancellation.check()
-        return kept.nodes
+        return bound_anew(kept.nodes, ended.documents)
 
     def _wanted(
         self,
@@ -467,8 +468,10 @@ class _Promoter:
             self._session.context.cancellation.check()
             verified = attrs.evolve(staged, step=Step.VERIFIED)
             notes.put(self._session, verified)
-        except SeeknalError:
+        except SeeknalError as error:
             publishing.give_up(self._session, promotion)
+            if isinstance(error, DamagedOutput):
+                raise self._set_aside(promotion, error.node) from error
             raise
         promotions.save(self._session.state, verified)
         published = publishing.publish_all(self._session, verified)
@@ -478,7 +481,8 @@ class _Promoter:
     def _snapshots(self, promotion: Promotion) -> dict[str, Snapshot]:
         found: dict[str, Snapshot] = {}
         for write in (*promotion.writes, *promotion.direct):
-            snapshot = self._store.find(write.node, write.content_key, verify=True)
+            # Its bytes are checked while they are staged.
+            snapshot = self._store.find(write.node, write.content_key)
             if snapshot is None and write.content_key in self._store.damaged:
                 raise self._damaged(write.node)
             if snapshot is None:
@@ -488,6 +492,13 @@ class _Promoter:
                 )
             found[write.content_key] = snapshot
         return found
+
+    def _set_aside(self, promotion: Promotion, node: str) -> VerificationFailed:
+        """Remove the snapshot that was found damaged while it was staged; return the error."""
+        for write in (*promotion.writes, *promotion.direct):
+            if write.node == node:
+                self._store.find(write.node, write.content_key, verify=True)
+        return self._damaged(node)
 
     def _damaged(self, node: str) -> VerificationFailed:
         """Return the error for a stored output whose bytes are not those that were verified."""

@@ -75,6 +75,7 @@ def stage_all(
 
     Raises:
         BackendError: one could not be staged; nothing is visible anywhere.
+        DamagedOutput: a snapshot's bytes are not those that were stored.
     """
     resolved = {
         write.key: promotions.resolve(session, attrs.evolve(write, staged=None))
@@ -83,9 +84,8 @@ def stage_all(
 
     def stage(batch: str, write: Write) -> Write:
         session.context.cancellation.check()
-        staged = session.dispatcher.stage(
-            session.context, resolved[write.key], snapshots[write.content_key], batch
-        )
+        with snapshots[write.content_key].confirmed() as snapshot:
+            staged = session.dispatcher.stage(session.context, resolved[write.key], snapshot, batch)
         return attrs.evolve(write, staged=staged)
 
     def stage_group(item: tuple[str, Sequence[Write]]) -> list[Write]:
@@ -93,12 +93,16 @@ def stage_all(
         session.context.cancellation.check()
         if len(writes) > 1:
             try:
-                found = session.dispatcher.stage_targets(
-                    session.context,
-                    [resolved[write.key] for write in writes],
-                    [snapshots[write.content_key] for write in writes],
-                    batch,
-                )
+                with contextlib.ExitStack() as stack:
+                    found = session.dispatcher.stage_targets(
+                        session.context,
+                        [resolved[write.key] for write in writes],
+                        [
+                            stack.enter_context(snapshots[write.content_key].confirmed())
+                            for write in writes
+                        ],
+                        batch,
+                    )
                 return [
                     attrs.evolve(write, staged=staged)
                     for write, staged in zip(writes, found, strict=True)

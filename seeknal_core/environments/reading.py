@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from seeknal_core.errors import EngineError
 from seeknal_core.specs import ProjectSettings
-from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.state.records import EnvironmentRecord, StateStore
 from seeknal_core.structure import nearest
 from seeknal_core.types import Cancellation, Snapshot
 
@@ -37,7 +37,7 @@ def opened(
     from seeknal_core.engine.snapshots import SnapshotStore
 
     target = Path(settings.root) / "target"
-    store = SnapshotStore(target / "snapshots")
+    store = SnapshotStore(target / "snapshots", StateStore(target / "state"))
     with store.shared_lock(), _scratch(target / "tmp") as scratch:
         engine = open_engine(
             settings.engine,

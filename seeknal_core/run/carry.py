@@ -50,11 +50,15 @@ class Work:
 
 @attrs.frozen(kw_only=True)
 class Ended:
-    """How it ended. ``outputs`` are those of the nodes that ended well."""
+    """How it ended. ``outputs`` are those of the nodes that ended well.
+
+    ``documents`` has the digests of the documents of snapshots that were stored, by key.
+    """
 
     nodes: tuple[NodeOutcome, ...]
     targets: tuple[TargetOutcome, ...]
     outputs: Mapping[str, Computed]
+    documents: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -87,6 +91,20 @@ def references(session: Session, *records: EnvironmentRecord | None) -> list[Ref
     ]
 
 
+def bound_anew(
+    nodes: Mapping[str, NodeRecord], documents: Mapping[str, str]
+) -> dict[str, NodeRecord]:
+    """Return nodes' records, bound to the snapshots that were stored again since.
+
+    Args:
+        documents: the digests of the snapshots' documents, by content key.
+    """
+    return {
+        id: attrs.evolve(held, stored=documents.get(held.content_key, held.stored))
+        for id, held in nodes.items()
+    }
+
+
 def carry_out(
     session: Session,
     work: Work,
@@ -106,7 +124,7 @@ def carry_out(
     from seeknal_core.engine.snapshots import SnapshotStore
 
     warnings: SimpleQueue[str] = SimpleQueue()
-    store = SnapshotStore(session.target_folder / "snapshots")
+    store = SnapshotStore(session.target_folder / "snapshots", session.state)
     digests = FileDigests(session.target_folder / "state" / "file-digests.json")
     if known is None:
         known = references(session, work.record, work.base)
@@ -153,4 +171,9 @@ def carry_out(
         if not executor.abandoned:
             computer.close()
             store.close()
-        return Ended(nodes=tuple(nodes), targets=tuple(targets), outputs=dict(executor.outputs))
+        return Ended(
+            nodes=tuple(nodes),
+            targets=tuple(targets),
+            outputs=dict(executor.outputs),
+            documents=dict(store.committed),
+        )

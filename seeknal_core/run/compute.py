@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seeknal_core.dispatch import ResolvedSource
-from seeknal_core.errors import AuditFailed, DamagedSource, EngineError
+from seeknal_core.engine.protocol import ROWS_FORM
+from seeknal_core.errors import AuditFailed, DamagedOutput, DamagedSource, EngineError
 from seeknal_core.run import keys
+from seeknal_core.run.former import FormerKeys
 from seeknal_core.run.reuse import Prover
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import seen_binding, source_binding
@@ -60,6 +62,15 @@ class Computed:
     notes: tuple[str, ...] = ()
 
 
+@attrs.frozen(kw_only=True)
+class _Content:
+    """Rows that are named by what they are: all that their key is made of."""
+
+    snapshot: Snapshot
+    identity: str
+    asked: Mapping[str, object] | None
+
+
 class Computer:
     """Computes the nodes of one run. Thread-safe: a call per node, several at once.
 
@@ -91,6 +102,8 @@ class Computer:
         self._computed: dict[str, tuple[Mapping[str, Snapshot], NodeRecord | None]] = {}
         self._ahead: dict[str, Future[Computed]] = {}
         self._settled: dict[str, Computed] = {}
+        self._former = FormerKeys(session, self._former_source)
+        self._contents: dict[str, _Content] = {}
 
     @property
     def scratch(self) -> Path:
@@ -179,7 +192,7 @@ class Computer:
             return settled
         try:
             return self._compute(node, inputs, held)
-        except DamagedSource:
+        except (DamagedOutput, DamagedSource):
             raise
         except EngineError as error:
             # The engine knows no environment, and the hint must not lead to another one.
@@ -202,7 +215,7 @@ class Computer:
             case SqlNode():
                 return self._sql(node, inputs)
             case PythonNode() if node.kind == "source":
-                return self._python_source(node)
+                return self._python_source(node, held)
             case PythonNode():
                 return self._python(node, inputs)
             case SourceNode() if node.id in self._sources:
@@ -219,7 +232,12 @@ class Computer:
         rendered = render(node, self._session.graph.inputs[node.id], self._session.variables)
         read = {id: inputs[id].content_key for id in self._session.graph.inputs[node.id]}
         self._prover.note(node.id, read)
-        key = keys.sql_key(self._session, node, rendered.tokens, list(read.values()))
+
+        def key_over(inputs: Sequence[str]) -> str:
+            return keys.sql_key(self._session, node, rendered.tokens, inputs)
+
+        key = key_over(list(read.values()))
+        self._former.note(node.id, read, key_over)
         if not self._store.contains(key):
             unaffected = self._unaffected(node, key, read)
             if unaffected is not None:
@@ -227,10 +245,21 @@ class Computer:
         return self._stored_or(
             node.id,
             key,
-            lambda staging: self.engine().compute_sql(
-                node.id, rendered.placed(), self._all_sound(inputs), staging
+            lambda staging: self._over(
+                inputs,
+                lambda given: self.engine().compute_sql(node.id, rendered.placed(), given, staging),
             ),
         )
+
+    def _over(
+        self,
+        inputs: Mapping[str, Snapshot],
+        compute: Callable[[Mapping[str, Snapshot]], object],
+    ) -> None:
+        """Compute over inputs whose bytes were checked, and did not change meanwhile."""
+        with contextlib.ExitStack() as stack:
+            sound = self._all_sound(inputs).items()
+            compute({id: stack.enter_context(each.confirmed()) for id, each in sound})
 
     def _all_sound(self, snapshots: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
         return {id: self.sound(id, snapshot) for id, snapshot in snapshots.items()}
@@ -287,22 +316,30 @@ class Computer:
         found = self._store.find(node.id, proof.stored)
         if found is None:
             return None
-        self._store.aliases.put(key, found.content_key, proof.sentence)
+        self._store.alias(key, found.content_key, proof.sentence)
         return Computed(snapshot=found, reused=True, proof=proof.sentence)
 
     def _python(self, node: PythonNode, inputs: Mapping[str, Snapshot]) -> Computed:
         read = {id: inputs[id].content_key for id in self._session.graph.inputs[node.id]}
         self._prover.note(node.id, read)
-        key = keys.python_key(self._session, node, list(read.values()))
+
+        def key_over(inputs: Sequence[str]) -> str:
+            return keys.python_key(self._session, node, inputs)
+
+        key = key_over(list(read.values()))
+        self._former.note(node.id, read, key_over)
         return self._stored_or(
             node.id,
             key,
-            lambda staging: self.engine().compute_python(
-                node, self._all_sound(inputs), staging, self._session.variables
+            lambda staging: self._over(
+                inputs,
+                lambda given: self.engine().compute_python(
+                    node, given, staging, self._session.variables
+                ),
             ),
         )
 
-    def _python_source(self, node: PythonNode) -> Computed:
+    def _python_source(self, node: PythonNode, held: NodeRecord | None) -> Computed:
         """Run a Python source each time: what it reads is known to nobody but itself."""
         if not self._session.trust.python:
             stored = self.stored_python_source(node)
@@ -314,6 +351,7 @@ class Computer:
             lambda staging: self.engine().compute_python(
                 node, {}, staging, self._session.variables
             ),
+            held,
         )
         return attrs.evolve(computed, binding=keys.local_binding(self._session, node))
 
@@ -395,7 +433,7 @@ class Computer:
                 key = keys.stream_key(self._session, node.id, read)
                 computed = self._stored_or(node.id, key, store)
             else:
-                computed = self._by_content(node.id, stream.identity, store, asked)
+                computed = self._by_content(node.id, stream.identity, store, held, asked)
         # Stored by a node of the same name that had a higher limit, or none.
         check_rows(node, computed.snapshot.row_count)
         seen = seen_binding(binding, stream.sees)
@@ -438,19 +476,77 @@ class Computer:
         node_id: str,
         identity: str,
         compute: Callable[[Staging], object],
+        held: NodeRecord | None,
         asked: Mapping[str, object] | None = None,
     ) -> Computed:
         """Read anew and name the rows by what they are: equal rows keep the old key."""
+
+        def key_of(content: str) -> str:
+            read = {"identity": identity, "digest": content, "asked": asked}
+            return keys.stream_key(self._session, node_id, read)
+
         with self._store.staging() as staging:
             compute(staging)
-            content = self.engine().digest(staging)
-            read = {"identity": identity, "digest": content, "asked": asked}
-            key = keys.stream_key(self._session, node_id, read)
+            # The same bytes are the same rows, whatever digest of them is on record.
+            content = self._store.digest_of_same(staging, held.content_key) if held else None
+            if content is None:
+                content = self.engine().digest(staging.files())
+            key = key_of(content)
             found = self._store.find(node_id, key)
-            if found is not None:
-                return Computed(snapshot=found, reused=True)
-            snapshot = self._store.commit(staging, node_id, key, digest=content)
-        return Computed(snapshot=snapshot, reused=False)
+            if found is None and held is not None:
+                key = self._key_on_record(node_id, key, staging, content, key_of, held)
+                found = self._store.find(node_id, key)
+            reused = found is not None
+            if found is None:
+                found = self._store.commit(staging, node_id, key, digest=content)
+        self._contents[node_id] = _Content(snapshot=found, identity=identity, asked=asked)
+        return Computed(snapshot=found, reused=reused)
+
+    def _key_on_record(
+        self,
+        node_id: str,
+        key: str,
+        staging: Staging,
+        content: str,
+        key_of: Callable[[str], str],
+        held: NodeRecord,
+    ) -> str:
+        """Return the key of rows that an earlier version may have stored by another digest.
+
+        Such rows keep the key that records and ledgers know them by; the new one becomes an
+        alias of it. That digest proves nothing, so the stored rows are digested as well.
+        """
+        digest = self._store.digest_of(held.content_key)
+        if digest is not None and digest.startswith(ROWS_FORM):
+            return key
+        former = key_of(self.engine().former_digest(staging.files()))
+        stored = self._store.find(node_id, former, verify=True)
+        if stored is None:
+            # Its rows are gone, and its key is all that is known of them.
+            return former if former == held.content_key else key
+        files = [Path(file) for file in stored.files]
+        if self.engine().digest(files) != content:
+            return key
+        self._store.alias(key, stored.content_key, "the same rows, digested in another way")
+        return key
+
+    def former_keys(self, id: str, snapshot: Snapshot) -> tuple[str, ...]:
+        """Return what earlier versions called a node's rows, where that differs."""
+        key = self._former.of(id, snapshot.content_key)
+        return (key,) if key != snapshot.content_key else ()
+
+    def _former_source(self, id: str) -> str | None:
+        """Return the key that an earlier version gave to rows that are named by what they are."""
+        read = self._contents.get(id)
+        if read is None:
+            return None
+        files = [Path(file) for file in self.sound(id, read.snapshot).files]
+        digest = self.engine().former_digest(files)
+        return keys.stream_key(
+            self._session,
+            id,
+            {"identity": read.identity, "digest": digest, "asked": read.asked},
+        )
 
     def check(self, node: AnyNode, snapshot: Snapshot, related: Mapping[str, Snapshot]) -> bool:
         """Hold a node's output to its declared columns, freshness and audits.

@@ -132,6 +132,7 @@ class Executor:
             production=production,
             warnings=warnings,
             sound=computer.sound,
+            former_keys=computer.former_keys,
         )
         self._reporter = reporter
         self._record = record
@@ -313,6 +314,7 @@ class Executor:
                     covers=expanded_covers(
                         self._session, getattr(node, "covers", None), node.location
                     ),
+                    stored=snapshot.document,
                 ),
             )
         except SeeknalError as error:

@@ -206,9 +206,10 @@ class _Stored:
 
         self._session = session
         target = Path(session.settings.root) / "target"
-        self._store = SnapshotStore(target / "snapshots")
+        state = StateStore(target / "state")
+        self._store = SnapshotStore(target / "snapshots", state)
         try:
-            self._record = StateStore(target / "state").load(session.environment.name)
+            self._record = state.load(session.environment.name)
         except SeeknalError:
             self._record = None
 

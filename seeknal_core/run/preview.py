@@ -158,7 +158,7 @@ class _Predictor:
         self._scope = scope
         self._record = record
         self._base = base
-        self._store = SnapshotStore(session.target_folder / "snapshots")
+        self._store = SnapshotStore(session.target_folder / "snapshots", session.state)
         self._digests = FileDigests(session.target_folder / "state" / "file-digests.json")
         self.known: dict[str, str] = {}
 

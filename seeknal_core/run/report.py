@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from seeknal_core.errors import DamagedSource, Interrupted
+from seeknal_core.errors import DamagedOutput, DamagedSource, Interrupted
 
 
 class NodeStatus(enum.Enum):
@@ -94,7 +94,7 @@ class RunReport:
         if self.interrupted:
             return Interrupted.exit_code
         errors = [*(node.error for node in self.nodes), *(each.error for each in self.targets)]
-        if DamagedSource.__name__ in errors:
+        if {DamagedOutput.__name__, DamagedSource.__name__} & set(errors):
             return DamagedSource.exit_code
         if self.failed:
             return 1

@@ -15,7 +15,7 @@ from seeknal_core.errors import (
     ProtectedEnvironment,
     StalePlan,
 )
-from seeknal_core.run.carry import Ended, Work, carry_out
+from seeknal_core.run.carry import Ended, Work, bound_anew, carry_out
 from seeknal_core.run.describe import updated_manifest
 from seeknal_core.run.execute import Options
 from seeknal_core.run.keys import digest
@@ -190,7 +190,7 @@ def save(
         last_run_at=_now(),
         last_run_id=session.context.run_id,
         status=status,
-        nodes=nodes,
+        nodes=bound_anew(nodes, ended.documents),
         base=base.name if base is not None else "",
         base_state=base_state,
         rolled_back="",

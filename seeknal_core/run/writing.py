@@ -22,7 +22,7 @@ from seeknal_core.run.sharing import Sharer
 from seeknal_core.run.targets import Need, Production, TargetCheck, need
 from seeknal_core.run.unchanged import Candidate, Way, decide, rows_of
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
-from seeknal_core.types import Drift, Snapshot, WriteResult, redact
+from seeknal_core.types import Drift, Mode, Snapshot, WriteResult, redact
 
 #: Bytes of a snapshot that is small enough to be written together with others, and how
 #: many are written together at most.
@@ -58,6 +58,7 @@ class Writer:
         production: what decides whether a target is the same as production's.
         warnings: takes what a backend notes of a write.
         sound: checks a snapshot's bytes before they are sent to a store (`Computer.sound`).
+        former_keys: returns what earlier versions called a node's rows.
     """
 
     def __init__(
@@ -69,10 +70,12 @@ class Writer:
         production: Production,
         warnings: SimpleQueue[str],
         sound: Callable[[str, Snapshot], Snapshot],
+        former_keys: Callable[[str, Snapshot], tuple[str, ...]],
     ) -> None:
         self._session = session
         self._journal = journal
-        self._sound = sound
+        self._checked = sound
+        self._former_keys = former_keys
         self._record = record
         self._production = production
         self._warnings = warnings
@@ -141,7 +144,7 @@ class Writer:
                 found = self._session.dispatcher.materialize_targets(
                     self._session.context,
                     [check.resolved for check, _ in wanted],
-                    [self._sound(check.resolved.target.node, one) for check, one in wanted],
+                    [self._sound(check, one) for check, one in wanted],
                 )
                 keys = (check.resolved.target.key for check, _ in wanted)
                 results = dict(zip(keys, found, strict=True))
@@ -153,6 +156,14 @@ class Writer:
             self._target(check, snapshot, why, results.get(check.resolved.target.key), took)
             for (check, snapshot), why in zip(writes, whys, strict=True)
         ]
+
+    def _sound(self, check: TargetCheck, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot to be written: its bytes checked, with all names of its rows."""
+        target = check.resolved.target
+        found = self._checked(target.node, snapshot)
+        if target.mode is not Mode.APPEND:
+            return found
+        return attrs.evolve(found, former_keys=self._former_keys(target.node, found))
 
     def _need(self, check: TargetCheck, snapshot: Snapshot) -> Need:
         target = check.resolved.target
@@ -202,7 +213,7 @@ class Writer:
             if result is None:
                 self._session.context.cancellation.check()
                 result = self._session.dispatcher.materialize(
-                    self._session.context, check.resolved, self._sound(target.node, snapshot)
+                    self._session.context, check.resolved, self._sound(check, snapshot)
                 )
             for note in result.notes:
                 said = note.removeprefix(f"{target.name}: ")

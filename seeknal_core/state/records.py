@@ -16,13 +16,14 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 
+from seeknal_core.errors import StateError
 from seeknal_core.regular import read_regular, refuse_irregular
 from seeknal_core.state.files import (
     damaged,
@@ -40,7 +41,8 @@ from seeknal_core.state.files import (
 #: Without ``--debug`` what is of level warning goes to standard error, and nothing else.
 log = logging.getLogger("seeknal")
 
-_VERSION = 1
+#: Raised when an earlier version could not read what is written.
+_VERSION = 2
 _ID = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"[0-9A-Za-z_-]{4,}")
 
@@ -59,7 +61,8 @@ class NodeRecord:
     content keys of what it was computed of, by node; ``proof`` says why the stored
     rows are the node's although its inputs changed, empty where they were computed.
     ``covers`` is the time that these rows are complete for, templates expanded; empty
-    where the node does not say, and in records of older versions.
+    where the node does not say, and in records of older versions. ``stored`` is the digest
+    of the snapshot's document, which has those of its files.
     """
 
     definition: str
@@ -71,6 +74,7 @@ class NodeRecord:
     inputs: Mapping[str, str] = attrs.field(factory=dict)
     proof: str = ""
     covers: tuple[str, ...] = attrs.field(default=(), converter=_texts)
+    stored: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -214,6 +218,8 @@ class StateStore:
         self._warned: set[Path] = set()
         self._folder = folder
         self._environments = folder / "environments"
+        self._nodes: tuple[dict[str, set[str]], set[tuple[str, str]]] | None = None
+        self._nodes_lock = threading.Lock()
 
     @property
     def folder(self) -> Path:
@@ -273,6 +279,47 @@ class StateStore:
             else:
                 targets[id] = held
         return attrs.evolve(record, nodes=nodes, targets=targets)
+
+    def documents_of(self, content_key: str, *, anew: bool = False) -> Collection[str]:
+        """Return the digests of a snapshot's documents that any environment recorded.
+
+        Args:
+            anew: look at the records again, which other commands may have changed.
+        """
+        return self._known_nodes(anew)[0].get(content_key, ())
+
+    def holds(self, node: str, content_key: str, *, anew: bool = False) -> bool:
+        """Return whether any environment recorded a content key as a node's."""
+        return (node, content_key) in self._known_nodes(anew)[1]
+
+    def _known_nodes(self, anew: bool) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
+        with self._nodes_lock:
+            if self._nodes is None or anew:
+                documents: dict[str, set[str]] = {}
+                keys: set[tuple[str, str]] = set()
+                for id, key, document in self._recorded_nodes():
+                    keys.add((id, key))
+                    if document:
+                        documents.setdefault(key, set()).add(document)
+                self._nodes = documents, keys
+            return self._nodes
+
+    def _recorded_nodes(self) -> Iterator[tuple[str, str, str]]:
+        """Yield each recorded node with its content key and its snapshot's document.
+
+        Who needs a record in full says what is wrong with it.
+        """
+        for name in self.names():
+            with contextlib.suppress(
+                OSError, ValueError, RecursionError, AttributeError, TypeError
+            ):
+                data = json.loads(read_regular(self._environments / f"{name}.json"))
+                for id, node in data["nodes"].items() if "nodes" in data else ():
+                    yield id, str(node.get("content_key")), str(node.get("stored") or "")
+            with contextlib.suppress(StateError):
+                for id, held in self._journal_entries(name):
+                    if isinstance(held, NodeRecord):
+                        yield id, held.content_key, held.stored
 
     def save(self, record: EnvironmentRecord) -> None:
         """Replace an environment's record and forget its journal."""

@@ -139,7 +139,7 @@ class MemoryBackend:
         memory_rows.check(target, arrived, there.rows if there else None, context.full_refresh)
         replaces = there is None or target.mode is Mode.FULL or context.full_refresh
         appended = frozenset[str]() if there is None or replaces else there.appended
-        if target.mode is Mode.APPEND and snapshot.content_key in appended:
+        if target.mode is Mode.APPEND and appended.intersection(snapshot.keys):
             arrived = arrived.slice(0, 0)
         rows = (
             arrived

@@ -13,6 +13,16 @@ from support.promotions import Place, Shop, make_shop
 @pytest.fixture
 def promoted_shop(tmp_path: Path, postgres_dsn: dict[str, object]) -> Shop:
     """A small project with version 1 in production, over a database and a catalog."""
+    return _shop(tmp_path, postgres_dsn, run=True)
+
+
+@pytest.fixture
+def empty_shop(tmp_path: Path, postgres_dsn: dict[str, object]) -> Shop:
+    """The same before its first run."""
+    return _shop(tmp_path, postgres_dsn, run=False)
+
+
+def _shop(tmp_path: Path, postgres_dsn: dict[str, object], *, run: bool) -> Shop:
     places = [
         Place(name="warehouse", dsn=postgres_dsn),
         Place(name="lake", warehouse=tmp_path / "lake"),
@@ -25,4 +35,4 @@ def promoted_shop(tmp_path: Path, postgres_dsn: dict[str, object]) -> Shop:
         source=source,
         entry_points={"seeknal.plugins": {"killer": "seeknal_killer"}},
     )
-    return make_shop(tmp_path, places, str(killer))
+    return make_shop(tmp_path, places, str(killer), run=run)

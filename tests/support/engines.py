@@ -75,7 +75,13 @@ class Lab:
         """Return the content digest of a query's rows."""
         with self.store.staging() as staging:
             self.engine.compute_sql("transform.t", [sql], {}, staging)
-            return self.engine.digest(staging)
+            return self.engine.digest(staging.files())
+
+    def former_digest(self, sql: str) -> str:
+        """Return the content digest that earlier versions made of a query's rows."""
+        with self.store.staging() as staging:
+            self.engine.compute_sql("transform.t", [sql], {}, staging)
+            return self.engine.former_digest(staging.files())
 
     def keep(self, staging: Staging, node: str) -> Snapshot:
         """Commit under a key of its own."""

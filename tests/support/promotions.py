@@ -225,11 +225,12 @@ def _sorted(pairs: Any) -> list[Any]:
     return sorted(((("id", n), ("amount", amount)) for n, amount in pairs), key=str)
 
 
-def make_shop(folder: Path, places: Sequence[Place], path: str) -> Shop:
+def make_shop(folder: Path, places: Sequence[Place], path: str, *, run: bool = True) -> Shop:
     """Make the project with version 1 in production.
 
     Args:
         path: what goes on ``PYTHONPATH``: further plugins.
+        run: False leaves the stores empty.
     """
     root = folder / "shop"
     for place in places:
@@ -241,7 +242,8 @@ def make_shop(folder: Path, places: Sequence[Place], path: str) -> Shop:
     seeknal = Cli(cwd=root, environ=environ, warm=True)
     shop = Shop(root=root, seeknal=seeknal, places=tuple(places))
     shop.become(1)
-    shop.seeknal("run")
+    if run:
+        shop.seeknal("run")
     return shop
 
 

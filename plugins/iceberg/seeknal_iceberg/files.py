@@ -36,7 +36,6 @@ from seeknal_iceberg.partitions import Splitter, key_of
 if TYPE_CHECKING:
     from seeknal_iceberg.carrying import Carried
 
-_COPY_BYTES = 8 * 1024 * 1024
 #: Arrow bytes gathered for one partition before they become a row group.
 _GROUP_BYTES = 32 * 1024 * 1024
 #: Arrow bytes gathered for all partitions together.
@@ -143,7 +142,11 @@ class Placer:
         if exact and carried is None:
             found = self._identified(snapshot, names)
             if found is not None:
-                return [self._copy(path, file) for path, file in found if file.footer.num_rows]
+                return [
+                    self._copy(snapshot, number, file)
+                    for number, file in enumerate(found)
+                    if file.footer.num_rows
+                ]
         batches: Iterable[pa.RecordBatch]
         batches = snapshot.reader([name for name, _ in names], batch_rows=131_072)
         if carried is not None:
@@ -153,29 +156,25 @@ class Placer:
 
     def _identified(
         self, snapshot: Snapshot, names: Sequence[tuple[str, str]]
-    ) -> list[tuple[str, footers.Identified]] | None:
+    ) -> list[footers.Identified] | None:
         """Return a snapshot's files with the table's ids, None where a file has another shape."""
         schema = self._metadata.schema()
         columns = {here: schema.find_field(there) for here, there in names}
+        found = []
         try:
-            return [(path, footers.identify(path, columns)) for path in snapshot.files]
+            for number in range(len(snapshot.files)):
+                with snapshot.open(number) as file:
+                    found.append(footers.identify_opened(file, columns))
         except footers.Unfit:
             return None
+        return found
 
-    def _copy(self, source: str, file: footers.Identified) -> DataFile:
+    def _copy(self, snapshot: Snapshot, number: int, file: footers.Identified) -> DataFile:
         path = self.new_path()
-        left = file.kept
-        with (
-            open(source, "rb") as reading,
-            self._io.new_output(path).create(overwrite=True) as writing,
-        ):
-            while left:
+        with self._io.new_output(path).create(overwrite=True) as writing:
+            for chunk in snapshot.chunks(number, file.kept):
                 self._cancellation.check()
-                chunk = reading.read(min(left, _COPY_BYTES))
-                if not chunk:
-                    raise OSError(f"{source} is shorter than it was")
                 writing.write(chunk)
-                left -= len(chunk)
             writing.write(file.end)
         size = file.kept + len(file.end)
         return self.describe(path, size, file.footer, Record(), file.ids)

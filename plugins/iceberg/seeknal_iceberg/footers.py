@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import BinaryIO
 
 import attrs
 import pyarrow as pa
@@ -79,15 +80,20 @@ def identify(path: str, columns: Mapping[str, NestedField]) -> Identified:
         Unfit: a column's shape is not that of its field, or the file is of a kind
             that is not understood here.
     """
-    footer = pq.read_metadata(path)
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(-8, os.SEEK_END)
-        length = int.from_bytes(file.read(4), "little")
-        if file.read(4) != _MAGIC or length + 12 > size:
-            raise Unfit("the file is encrypted or broken")
-        file.seek(-8 - length, os.SEEK_END)
-        raw = file.read(length)
+        return identify_opened(file, columns)
+
+
+def identify_opened(file: BinaryIO, columns: Mapping[str, NestedField]) -> Identified:
+    """Do what `identify` does for a file that is open."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(-8, os.SEEK_END)
+    length = int.from_bytes(file.read(4), "little")
+    if file.read(4) != _MAGIC or length + 12 > size:
+        raise Unfit("the file is encrypted or broken")
+    file.seek(-8 - length, os.SEEK_END)
+    raw = file.read(length)
+    footer = pq.read_metadata(pa.BufferReader(_MAGIC + raw + length.to_bytes(4, "little") + _MAGIC))
     try:
         begin, end, elements = _schema(raw)
         ids = _number(elements, columns)

@@ -286,9 +286,9 @@ def _check_twin(context: ExecutionContext, target: Target, properties: Mapping[s
         )
 
 
-def has_appended(properties: Mapping[str, str], content_key: str) -> bool:
+def has_appended(properties: Mapping[str, str], *content_keys: str) -> bool:
     """Tell whether the rows of a content key are in the table already."""
-    return _appended(content_key) in properties
+    return any(_appended(key) in properties for key in content_keys)
 
 
 def changes(

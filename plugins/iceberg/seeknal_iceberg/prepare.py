@@ -164,7 +164,7 @@ class Preparation:
     def nothing_to_do(self, table: Table) -> bool:
         """Tell whether the table holds already what the write would make of it."""
         if self.mode is Mode.APPEND:
-            return ledger.has_appended(table.properties, self.snapshot.content_key)
+            return ledger.has_appended(table.properties, *self.snapshot.keys)
         if self.mode in (Mode.UPSERT_BY_KEY, Mode.INCREMENTAL_BY_TIME, Mode.INSERT_OVERWRITE):
             return self.snapshot.row_count == 0 and self.target.covers is None
         return False

@@ -363,14 +363,14 @@ class Ledger:
         taken = set(rows)
         return {claim.target.key for claim in claims if claim.target.name.parts in taken}
 
-    def appended(self, target: Target, content_key: str, oid: int) -> bool:
-        """Tell whether a content key's rows are written down as added to a table."""
+    def appended(self, target: Target, content_keys: Sequence[str], oid: int) -> bool:
+        """Tell whether rows are written down as added to a table, by any of their keys."""
         row = self.conn.execute(
             self._sql(
                 "SELECT 1 FROM {schema}.appended WHERE schema_name = %s AND table_name = %s"
-                " AND content_key = %s AND table_oid = %s"
+                " AND content_key = ANY(%s) AND table_oid = %s LIMIT 1"
             ),
-            [*target.name.parts, content_key, oid],
+            [*target.name.parts, list(content_keys), oid],
         ).fetchone()
         return row is not None
 

@@ -182,7 +182,7 @@ def _look(work: Work) -> Found:
             _refuse_change(work, table, change)
         refuse_rights(conn, planned(work.names, table, rows))
         known = work.mode is Mode.APPEND and work.ledger.appended(
-            target, work.snapshot.content_key, table.oid
+            target, work.snapshot.keys, table.oid
         )
         version = version_of(conn, target.name, table.oid)[1]
         return Found(table=table, version=version, change=change, known=known)

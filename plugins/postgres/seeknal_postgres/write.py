@@ -314,7 +314,10 @@ def _claim(write: Write, table: Table) -> bool:
         rows=snapshot.row_count,
         oid=table.oid,
     )
-    return bool(write.ledger.claim_appends(write.context, [claim]))
+    claimed = bool(write.ledger.claim_appends(write.context, [claim]))
+    # An older version may have added them, under the key that it had for them.
+    former = snapshot.former_keys
+    return claimed and not (former and write.ledger.appended(write.target, former, table.oid))
 
 
 def _finish(
