@@ -13,7 +13,7 @@ from seeknal_core.run.run import production_record
 from seeknal_core.run.session import Session, bind, load_plugins
 from seeknal_core.run.targets import TargetCheck, check_targets
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
-from seeknal_core.types import Drift
+from seeknal_core.types import Drift, Mode
 
 
 class Condition(enum.Enum):
@@ -23,6 +23,7 @@ class Condition(enum.Enum):
     MISSING = "missing"
     REWRITTEN = "changed by somebody else"
     ELSEWHERE = "written from another checkout"
+    UNRECORDED = "written, not recorded"
     LINKED = "linked"
     LINKED_MOVED = "linked; production moved on"
     MOVED = "now written to another place"
@@ -31,11 +32,12 @@ class Condition(enum.Enum):
 
     @property
     def drifted(self) -> bool:
-        """Whether somebody touched what Seeknal wrote."""
+        """Whether the table is not as it was recorded."""
         return self in (
             Condition.MISSING,
             Condition.REWRITTEN,
             Condition.ELSEWHERE,
+            Condition.UNRECORDED,
         )
 
 
@@ -111,7 +113,19 @@ def _condition(
         theirs = base.targets.get(check.resolved.target.key) if base is not None else None
         same = theirs is not None and theirs.content_key == held.content_key
         return Condition.LINKED if same else Condition.LINKED_MOVED
+    if check.drift is Drift.NONE and _is_unrecorded(check, held):
+        return Condition.UNRECORDED
     return _CONDITIONS[check.drift]
+
+
+def _is_unrecorded(check: TargetCheck, held: TargetRecord) -> bool:
+    """Tell whether a table holds what a command of ours wrote and did not record."""
+    if not check.unrecorded:
+        return False
+    if check.resolved.target.mode is not Mode.APPEND:
+        return True
+    # The ledger names the last rows that were appended, the record what the node gives.
+    return check.change is not None and check.change.version not in ("", held.version)
 
 
 _CONDITIONS = {

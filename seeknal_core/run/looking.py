@@ -41,6 +41,7 @@ def look(
         state = check.state
         assert state is not None
         change = _by_ledger(session, state.owner, held)
+        found[key] = attrs.evolve(check, unrecorded=_unrecorded(session, state.owner, held))
         if change is not None:
             found[key] = attrs.evolve(check, change=change)
         elif exact or _wrote_unrecorded(session, state.owner, held) or _suspicious(check, held):
@@ -51,7 +52,7 @@ def look(
             if state and _wrote_unrecorded(session, state.owner, record.targets[key]):
                 # A command of ours died after the write: nobody else did this.
                 change = attrs.evolve(change, drift=Drift.NONE)
-            found[key] = attrs.evolve(checks[key], change=change)
+            found[key] = attrs.evolve(found[key], change=change)
     return found
 
 
@@ -83,6 +84,16 @@ def _by_ledger(
             "since this one did",
         )
     return None
+
+
+def _unrecorded(session: Session, owner: Ownership | None, held: TargetRecord) -> str:
+    """Return the content key of what this checkout wrote and did not record; mostly nothing.
+
+    A link's rows are production's, and its record follows them.
+    """
+    if owner is None or held.link or owner.state_id != session.context.state_id:
+        return ""
+    return owner.content_key if owner.content_key != held.content_key else ""
 
 
 def _wrote_unrecorded(session: Session, owner: Ownership | None, held: TargetRecord) -> bool:

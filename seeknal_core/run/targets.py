@@ -40,7 +40,9 @@ class TargetCheck:
     """A target of this run and what stands in its place.
 
     ``change`` is what somebody else did to it since it was written, None where nothing
-    gave a reason to look.
+    gave a reason to look. ``unrecorded`` is the content key of what a command of this
+    checkout wrote and did not record, for it was killed or its promotion was left half
+    done; empty where there is no such thing.
     """
 
     resolved: ResolvedTarget
@@ -49,6 +51,7 @@ class TargetCheck:
     fingerprint: str
     state: TargetState | None
     change: TargetChange | None = None
+    unrecorded: str = ""
 
     @property
     def drift(self) -> Drift:
@@ -341,6 +344,7 @@ class Need(enum.Enum):
     MOVED = "it moved to another place"
     CHANGED = "the target changed"
     CONTENT = "the content changed"
+    UNRECORDED = "a command that did not finish wrote it"
     REFRESH = "full refresh"
     DRIFTED = "somebody else changed it"
     COPY = "copied from production's rows"
@@ -429,6 +433,10 @@ def _need_of_rows(check: TargetCheck, content_key: str, held: TargetRecord) -> N
         return Need.ADOPTED
     if held_key != content_key:
         return Need.CONTENT
+    # Rows that were appended stay; once they are there they are not appended again.
+    appends = check.resolved.target.mode is Mode.APPEND
+    if check.unrecorded and check.unrecorded != content_key and not appends:
+        return Need.UNRECORDED
     if check.drift is Drift.NONE:
         return Need.CURRENT
     if keeps_rows(check):
