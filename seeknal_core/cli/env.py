@@ -115,7 +115,7 @@ def status(
     from seeknal_core.environments.drift import status as find_drift
     from seeknal_core.environments.drift import unfinished_promotion
     from seeknal_core.environments.listing import recorded
-    from seeknal_core.errors import PromotionInterrupted
+    from seeknal_core.errors import PromotionInterrupted, SeeknalError
     from seeknal_core.run.session import Request, open_session
     from seeknal_core.state.records import EnvironmentRecord
 
@@ -131,7 +131,12 @@ def status(
         # Where the folder was lost, the stores may still know of a promotion.
         blank = EnvironmentRecord(name=name) if unfinished else None
         record = session.state.load(name) or blank or recorded(session.state, name)
-        found = find_drift(session, record)
+        try:
+            found = find_drift(session, record)
+        except SeeknalError as error:
+            if not unfinished:
+                raise
+            raise PromotionInterrupted(f"{unfinished}, and {error}", command) from error
         if not as_json:
             click.echo(profile_line(session))
     drifted = sum(one.condition.drifted for one in found)

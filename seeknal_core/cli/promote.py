@@ -165,6 +165,8 @@ def _as_mapping(report: Any) -> dict[str, Any]:
 
 
 def _render(report: Any) -> None:
+    from seeknal_core.environments.outcome import LEFT
+
     if report.nodes:
         print_table(
             ("node", "whose rows", report.source, f"{report.destination} before", "rows"),
@@ -202,6 +204,9 @@ def _render(report: Any) -> None:
     counts = f"{counted(len(report.nodes), 'node')}, {counted(len(report.targets), 'target')}"
     outcome = f"{report.outcome}, not wholly" if report.failed else report.outcome
     closing = f"{outcome}: {report.source} into {report.destination}, {counts}"
+    if report.outcome == LEFT:
+        click.echo(_left(report.destination))
+        return
     click.echo(f"{closing}, {report.seconds:.1f} s")
     if report.failed:
         failed = sum(bool(target.error) for target in report.targets)
@@ -212,6 +217,14 @@ def _render(report: Any) -> None:
         )
     if report.outcome == "planned":
         click.echo(f"Next: seeknal env promote {report.source} {report.destination}")
+
+
+def _left(name: str) -> str:
+    """Say that tables are left as they are, and how they are looked at."""
+    return (
+        f"the tables are left as they are; which differ from what {name} has recorded is shown "
+        f"by: seeknal env status {name}"
+    )
 
 
 @click.command()
@@ -257,10 +270,7 @@ def rollback(
         if as_json:
             click.echo(json.dumps(document, ensure_ascii=False, indent=2), file=output)
         elif abort == "keep":
-            click.echo(
-                f"the tables are left as they are; which differ from what {found.destination} has "
-                f"recorded is shown by: seeknal env status {found.destination}"
-            )
+            click.echo(_left(found.destination))
         else:
             for write in found.writes:
                 click.echo(f"restored {write.name}")

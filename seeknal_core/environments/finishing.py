@@ -87,7 +87,8 @@ def finish(session: Session, promotion: Promotion) -> tuple[str, ...]:
     except BackendError as error:
         said = (
             *said,
-            "data that undid an earlier promotion is left, and goes with the next promotion: "
+            "data that undid an earlier promotion is left, and goes with the next promotion, or by "
+            "seeknal gc: "
             f"{redact(str(error))}",
         )
     promotions.forget(session.state, name)
@@ -200,12 +201,7 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
         if abort == "keep":
             return _keep(session, found)
         if found is None:
-            found = _to_undo(session, name)
-            if not abort:
-                publishing.refuse_moved(session, found)
-            found = attrs.evolve(found, step=Step.REVERTING, rollback=True)
-            promotions.save(session.state, found)
-            notes.put(session, found)
+            found = _begun(session, _to_undo(session, name), check=not abort)
         publishing.revert_all(session, found, overwrite=abort == "overwrite")
         definitions = {id: node.definition for id, node in found.after.nodes.items()}
         with publishing.interrupted_without_state(found, "every store has undone it"):
@@ -217,13 +213,51 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
     return found
 
 
+def _begun(session: Session, last: Promotion, *, check: bool) -> Promotion:
+    """Write down that a promotion is being undone.
+
+    Args:
+        check: refuse where somebody wrote its targets since.
+
+    Raises:
+        StaleStage, BackendError: nothing is undone, and nothing is unfinished.
+    """
+    if check and not _was_left(session, last):
+        publishing.refuse_moved(session, last)
+    found = attrs.evolve(last, step=Step.REVERTING, rollback=True)
+    promotions.save(session.state, found)
+    try:
+        notes.put(session, found)
+    except SeeknalError:
+        promotions.forget(session.state, last.destination)
+        notes.quietly(session, attrs.evolve(last, step=Step.DONE))
+        raise
+    return found
+
+
+def _was_left(session: Session, last: Promotion) -> bool:
+    """Tell whether an undoing of a promotion was ended half-way, and nothing was run since.
+
+    What it undid has other versions than were published; the stores know of it.
+    """
+    if last.step is not Step.REVERTING:
+        return False
+    record = session.state.load(last.destination)
+    held = record.targets if record is not None else {}
+    return all(
+        write.key in held and held[write.key].version == last.published[write.key]["version"]
+        for write in last.writes
+    )
+
+
 def _discard_outdated(session: Session) -> None:
     """Throw away older undo data; where a store refuses, it stays until the next promotion."""
     try:
         publishing.discard_outdated(session)
     except BackendError as error:
         log.warning(
-            "data that undid an earlier promotion is left, and goes with the next promotion: %s",
+            "data that undid an earlier promotion is left, and goes with the next promotion, or by "
+            "seeknal gc: %s",
             redact(str(error)),
         )
 
@@ -236,10 +270,13 @@ def _keep(session: Session, found: Promotion | None) -> Promotion:
     name = session.environment.name
     if found is None:
         raise ConfigError(f"no rollback of {name!r} is unfinished", f"seeknal env status {name}")
-    promotions.forget(session.state, name)
     last = promotions.load(session.state, name, "last")
     if last is not None and last.id == found.id:
-        notes.quietly(session, last)
+        # Some of it may be undone by now.
+        promotions.save(session.state, attrs.evolve(last, step=Step.REVERTING), "last")
+    promotions.forget(session.state, name)
+    if last is not None and last.id == found.id:
+        notes.quietly(session, attrs.evolve(last, step=Step.DONE))
     return found
 
 

@@ -6,6 +6,9 @@ import attrs
 
 from seeknal_core.environments.choosing import Rows
 
+#: The outcome of a promotion that was ended, and its tables left as they are.
+LEFT = "left as it is"
+
 
 @attrs.frozen(kw_only=True)
 class PromotedNode:

@@ -14,7 +14,7 @@ from seeknal_core.environments import promotion as promotions
 from seeknal_core.environments.auditing import audit_promoted
 from seeknal_core.environments.choosing import Choice, Policy, Side, choose
 from seeknal_core.environments.finishing import drop_removed, finish, write_direct
-from seeknal_core.environments.outcome import PromotedNode, PromotedTarget, PromotionReport
+from seeknal_core.environments.outcome import LEFT, PromotedNode, PromotedTarget, PromotionReport
 from seeknal_core.environments.preflight import Preflight
 from seeknal_core.environments.promotion import Part, Promotion, Step, Write
 from seeknal_core.errors import (
@@ -152,7 +152,7 @@ def _recover(session: Session, source_name: str, request: PromoteRequest) -> Pro
     undone = PromotionReport(id=found.id, source=found.source, destination=name, outcome="undone")
     if request.abort == "keep":
         publishing.keep(session, found)
-        return attrs.evolve(undone, outcome="left as it is")
+        return attrs.evolve(undone, outcome=LEFT)
     if request.abort:
         publishing.give_up(session, found, overwrite=request.abort == "overwrite")
         return undone

@@ -233,6 +233,21 @@ def _opened(session: Session, promotion: Promotion) -> list[_Open]:
     return found
 
 
+def _reopened(session: Session, promotion: Promotion) -> list[_Open]:
+    """Make the parts of a promotion that is under way ready for their hooks.
+
+    Raises:
+        PromotionInterrupted: the project or its profile leads to them no more.
+    """
+    try:
+        return _opened(session, promotion)
+    except SeeknalError as error:
+        raise PromotionInterrupted(
+            f"{error}; {promotions.sentence(promotion)}",
+            f"{error.hint or 'when that is fixed'}; then: {promotions.ways_out(promotion)}",
+        ) from error
+
+
 def publish_all(session: Session, promotion: Promotion) -> Promotion:
     """Publish every part, or none.
 
@@ -241,7 +256,7 @@ def publish_all(session: Session, promotion: Promotion) -> Promotion:
         PromotionInterrupted: a store stopped answering, or somebody wrote meanwhile
             where it had to be undone; the same command goes on.
     """
-    parts = _opened(session, promotion)
+    parts = _reopened(session, promotion)
     done: dict[str, Published] = {}
     try:
         for one in parts:
@@ -344,7 +359,7 @@ def revert_all(session: Session, promotion: Promotion, *, overwrite: bool) -> No
     Raises:
         PromotionInterrupted: a part could not be undone.
     """
-    for one in sorted(_opened(session, promotion), key=lambda one: one.prepares, reverse=True):
+    for one in sorted(_reopened(session, promotion), key=lambda one: one.prepares, reverse=True):
         try:
             _patiently(
                 lambda one=one: session.dispatcher.revert(  # type: ignore[misc]
@@ -394,7 +409,8 @@ def discard_or_outdate(session: Session, promotion: Promotion) -> None:
     except BackendError as error:
         promotions.outdate(session.state, promotion)
         log.warning(
-            "what the stores kept for the promotion is left, and goes with the next one: %s",
+            "what the stores kept for the promotion is left, and goes with the next one, or by seeknal "
+            "gc: %s",
             redact(str(error)),
         )
         return
@@ -410,7 +426,8 @@ def keep(session: Session, promotion: Promotion) -> None:
     except SeeknalError as error:
         promotions.outdate(session.state, promotion)
         log.warning(
-            "what the stores kept for the promotion is left, and goes with the next one: %s",
+            "what the stores kept for the promotion is left, and goes with the next one, or by seeknal "
+            "gc: %s",
             redact(str(error)),
         )
     promotions.forget(session.state, promotion.destination)
@@ -436,7 +453,7 @@ def restored(session: Session, promotion: Promotion) -> EnvironmentRecord:
     is recorded: undoing a promotion that touched nothing needs no right on it.
 
     Raises:
-        Unreachable: a store does not answer.
+        PromotionInterrupted: a store does not answer.
     """
     targets = dict(promotion.before.targets)
     for write in promotion.writes:
@@ -445,8 +462,11 @@ def restored(session: Session, promotion: Promotion) -> EnvironmentRecord:
         resolved = promotions.resolve(session, attrs.evolve(write, staged=None))
         try:
             state = session.dispatcher.inspect_target(session.context, resolved)
-        except Unreachable:
-            raise
+        except Unreachable as error:
+            raise PromotionInterrupted(
+                f"{error}; all is undone, but how the tables are now could not be looked at",
+                f"when the store is back: {promotions.ways_out(promotion)}",
+            ) from error
         except BackendError as error:
             log.debug("%s keeps its recorded version", write.name, exc_info=error)
             continue
@@ -476,5 +496,7 @@ def refuse_moved(session: Session, promotion: Promotion) -> None:
     if moved:
         raise StaleStage(
             "targets were written since the promotion, so it is not undone:\n" + "\n".join(moved),
-            f"look at them: seeknal env status {promotion.destination}",
+            f"look at them: seeknal env status {promotion.destination}; to undo it all the same, "
+            f"and lose what was written: seeknal env rollback {promotion.destination} "
+            "--abort=overwrite",
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import attrs
 
 from seeknal_core.dispatch import ResolvedTarget
-from seeknal_core.environments import notes
+from seeknal_core.environments import notes, publishing
 from seeknal_core.environments import promotion as promotions
 from seeknal_core.errors import SeeknalError
 from seeknal_core.run.session import (
@@ -118,9 +118,18 @@ def _targets(session: Session, skipped: list[str]) -> list[ResolvedTarget]:
 
 
 def _sweep_lost(session: Session, swept: list[Swept], skipped: list[str], *, dry_run: bool) -> None:
-    """Discard what the stores keep for promotions that this folder has lost."""
+    """Discard what the stores keep for promotions that are over, or that this folder has lost."""
     try:
         load_plugins(session, list(session.graph.nodes.values()))
+        name = session.environment.name
+        over = promotions.outdated(session.state, name)
+        if over and not dry_run:
+            with session.state.lock(name):
+                publishing.discard_outdated(session)
+        swept.append(Swept(removed=len(over)))
+    except SeeknalError as error:
+        skipped.append(f"promotions into {session.environment.name}: {redact(str(error))}")
+    try:
         removed, kept = notes.sweep(session, dry_run=dry_run)
         swept.append(Swept(removed=removed, kept=tuple(kept)))
     except SeeknalError as error:

@@ -176,9 +176,10 @@ class CatalogProxy:
     Args:
         upstream: address of the server, as ``http://host:port/``.
         layers: what answers in the server's way, the client's side first.
+        port: to listen on; 0 for a free one.
     """
 
-    def __init__(self, upstream: str, layers: Sequence[Layer] = ()) -> None:
+    def __init__(self, upstream: str, layers: Sequence[Layer] = (), *, port: int = 0) -> None:
         self._layers = tuple(layers)
         parts = urlsplit(upstream)
         assert parts.hostname is not None
@@ -187,7 +188,7 @@ class CatalogProxy:
         self.closed = threading.Event()
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()

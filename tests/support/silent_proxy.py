@@ -16,20 +16,26 @@ class SilentProxy:
     text: once a client has sent it, the server gets it, and nothing comes back on that
     connection. ``swallow_from`` is a text that does not reach the server, nor does
     anything after it on that connection.
+
+    Args:
+        target: the port of the server.
+        port: to listen on; 0 for a free one.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, target: int, *, port: int = 0) -> None:
         self.silent = threading.Event()
+        self.stopped = False
         self.swallow_answers_to = b""
         self.swallow_from = b""
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:
         """Close everything."""
+        self.stopped = True
         for each in self._sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -61,5 +67,7 @@ class SilentProxy:
                 if up and self.swallow_answers_to and self.swallow_answers_to in data:
                     mute.set()
                 sink.sendall(data)
-            if not (self.silent.is_set() or mute.is_set()):
+        # Also where the client was killed, and its end is a reset.
+        if not (self.silent.is_set() or mute.is_set()):
+            with contextlib.suppress(OSError):
                 sink.shutdown(socket.SHUT_WR)
