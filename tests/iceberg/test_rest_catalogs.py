@@ -28,7 +28,7 @@ from support import catalog_layers as ways
 from support import catalog_names as names
 from support.catalog_asking import editing, refusal
 from support.catalog_in_mode import in_mode, rest_backing
-from support.catalog_proxy import Answer, CatalogProxy, Layer, Request, Send, path
+from support.catalog_proxy import Answer, CatalogProxy, Layer, Request, Send, answer, path
 from support.iceberg import Bench
 from support.rest_server import RestServer
 from support.token_server import CLIENT, TokenServer
@@ -101,6 +101,8 @@ def test_null_absent_and_empty_fields_are_one(
         ("table", {"metadata": {"format-version": 2}}, "the request for a table"),
         ("table", {"storage-credentials": "x"}, "storage-credentials"),
         ("config", {"defaults": ["x"]}, "defaults that are no mapping"),
+        ("config", {"overrides": {"prefix": {"x": 1}}}, "overrides.prefix that is no text"),
+        ("config", {"overrides": {"uri": ["x"]}}, "overrides.uri that is no text"),
         ("namespaces", {"namespaces": [5]}, "namespaces.0"),
         ("tables", {"identifiers": [{"name": 1}]}, "identifiers.0"),
     ],
@@ -131,6 +133,55 @@ def test_a_malformed_answer_ends_as_one_sentence(
     assert words in said
     assert "lake" in said or "sales.x" in said
     assert "\n" not in said and "pydantic" not in said
+
+
+def test_a_configuration_that_is_nested_without_end_is_one_sentence(
+    server: RestServer, tmp_path: Path
+) -> None:
+    with CatalogProxy(server.uri) as proxy:
+        proxy.rule(path("/v1/config"), answer(200, body="[" * 100_000 + "]" * 100_000))
+        bench = Bench({"catalog": {**server.catalog_options(), "uri": proxy.uri}}, tmp_path / "a")
+        with pytest.raises(BackendError, match="no configuration of an Iceberg catalog"):
+            plugin.check_connection(bench.context)
+        bench.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("[" * 100_000, "without an access_token that can be sent"),
+        ('{"access_token": 7}', "without an access_token that can be sent"),
+        ('{"access_token": "a\\nb"}', "without an access_token that can be sent"),
+        ("<html>sign in</html>", "without an access_token that can be sent"),
+        ('{"access_token": "good", "expires_in": 1e999}', ""),
+        ('{"access_token": "good", "expires_in": "²"}', ""),
+        (json.dumps({"access_token": "good", "expires_in": 10**400}), ""),
+    ],
+)
+def test_an_odd_answer_of_a_token_server_is_one_sentence_or_does_no_harm(
+    server: RestServer, tmp_path: Path, body: str, words: str
+) -> None:
+    with CatalogProxy(server.uri) as proxy:
+        proxy.rule(path("/oauth/tokens"), answer(200, body=body))
+        options = {**server.catalog_options(), "credential": "etl:word"}
+        options["oauth2-server-uri"] = f"{proxy.uri}v1/oauth/tokens"
+        bench = Bench({"catalog": options}, tmp_path / "a")
+        if words:
+            with pytest.raises(BackendError, match=words):
+                plugin.check_connection(bench.context)
+        else:
+            plugin.check_connection(bench.context)
+        bench.close()
+
+
+def test_a_token_with_a_line_end_is_called_so(server: RestServer, tmp_path: Path) -> None:
+    for options in ({"token": "word-a\nb"}, {"token": "wörd-€"}, {"header.X-Key": "word-a\nb"}):
+        bench = Bench({"catalog": {**server.catalog_options(), **options}}, tmp_path / "a")
+        with pytest.raises(BackendError, match="can't be sent") as caught:
+            plugin.check_connection(bench.context)
+        assert "token" in caught.value.hint
+        assert "word-a" not in str(caught.value)
+        bench.close()
 
 
 def test_endpoints_are_understood_however_they_are_written() -> None:

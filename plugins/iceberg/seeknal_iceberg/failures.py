@@ -121,6 +121,12 @@ def translate(
             f"write the right address into connections.{connection.name}.catalog.uri",
             target=target,
         )
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return BackendError(
+            f"{where}: the token, or another header, has characters that can't be sent",
+            f"write connections.{connection.name}.catalog.token, and header.*, on one line",
+            target=target,
+        )
     if isinstance(error, requests.RequestException):
         return Unreachable(f"{where}: the catalog {address} does not answer", hint, target=target)
     if isinstance(error, _NOT_NOW):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import random
+import re
 import threading
 import time
 from typing import Any
@@ -24,6 +25,7 @@ from requests.exceptions import (
     ChunkedEncodingError,
     ConnectionError,
     ConnectTimeout,
+    InvalidHeader,
     RequestException,
     SSLError,
     Timeout,
@@ -47,6 +49,8 @@ _FAILURES = 3
 _CONNECTS = 4
 #: Seconds after which the user hears what is waited for.
 TOLD_AFTER = 10.0
+#: What a header's value may hold.
+_SENDABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 #: Answers of a server that is busy, or of a proxy whose server is away.
 _BUSY = frozenset({429, 502, 503, 504})
 
@@ -149,6 +153,7 @@ class PatientAdapter(HTTPAdapter):
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         """Send a request, and again where nothing can come of it twice."""
+        _check_headers(request)
         server = urlsplit(request.url or "").netloc
         repeats = is_repeatable(request)
         if not repeats:
@@ -206,6 +211,18 @@ class PatientAdapter(HTTPAdapter):
             return answer, None
         except (ConnectionError, ChunkedEncodingError, Timeout) as error:
             return None, error
+
+
+def _check_headers(request: PreparedRequest) -> None:
+    """Refuse headers that can't be sent, which the libraries below do with the value in the text.
+
+    Raises:
+        InvalidHeader: naming the header only.
+    """
+    for name, value in request.headers.items():
+        text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+        if not _SENDABLE.fullmatch(text):
+            raise InvalidHeader(f"the header {name} has characters that can't be sent")
 
 
 def is_repeatable(request: PreparedRequest) -> bool:

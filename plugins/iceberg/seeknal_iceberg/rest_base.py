@@ -178,8 +178,7 @@ class BaseRestCatalog(RestCatalog):
         with shared.lock:
             if shared.config is None:
                 shared.base, shared.config = self._found_config()
-        defaults = _permitted(shared.config.get("defaults"))
-        overrides = _permitted(shared.config.get("overrides"))
+        defaults, overrides = shared.config["defaults"], shared.config["overrides"]
         storage = {k: v for k, v in self.profile.items() if accesses.is_of_storage(k)}
         self.properties = {**defaults, **self.profile, **overrides, **storage}
         both = {**defaults, **overrides}
@@ -481,7 +480,7 @@ def _own_oauth2(properties: dict[str, Any]) -> dict[str, Any]:
 def _is_iceberg_error(response: Response) -> bool:
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     error = body.get("error") if isinstance(body, Mapping) else None
     return isinstance(error, Mapping) and bool(error.get("message") or error.get("type"))
@@ -490,7 +489,7 @@ def _is_iceberg_error(response: Response) -> bool:
 def _as_config(response: Response, name: str, base: str) -> Mapping[str, Any]:
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, Mapping):
         raise BackendError(
@@ -507,4 +506,21 @@ def _as_config(response: Response, name: str, base: str) -> Mapping[str, Any]:
                 f"{part} that are no mapping",
                 f"check connections.{name}.catalog.uri",
             )
+        body[part] = {
+            key: _as_text(value, f"{part}.{key}", name, base)
+            for key, value in _permitted(body.get(part)).items()
+        }
     return body
+
+
+def _as_text(value: object, field: str, name: str, base: str) -> str:
+    """Return a value of a catalog's configuration, all of which are texts."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise BackendError(
+        f"{name}: the catalog {base} answers the request for its configuration with {field} "
+        "that is no text",
+        f"check connections.{name}.catalog.uri",
+    )

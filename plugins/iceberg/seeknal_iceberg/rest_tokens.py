@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +19,8 @@ from seeknal_iceberg.failures import Elsewhere
 
 #: Seconds before its end at which a token is renewed, at most a third of its life.
 _MARGIN = 60.0
+#: A token that fits into a header (RFC 6750, 2.1, and what else is seen).
+_SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 
 class NoToken(AuthManager):
@@ -107,13 +111,11 @@ class ClientCredentials(AuthManager):
             answer = self._ask(self._extra)
         body = _body_of(answer)
         token = body.get("access_token")
-        if not answer.ok or not isinstance(token, str) or not token:
+        if not answer.ok or not isinstance(token, str) or not _SENDABLE.fullmatch(token):
             raise self._refusal(answer)
         self._token = Secret(token).reveal()
-        life = body.get("expires_in")
-        self._renew_at = float("inf")
-        if isinstance(life, int | float | str) and str(life).replace(".", "", 1).isdigit():
-            self._renew_at = time.monotonic() + float(life) - min(_MARGIN, float(life) / 3)
+        life = _seconds(body.get("expires_in"))
+        self._renew_at = time.monotonic() + life - min(_MARGIN, life / 3)
 
     def _ask(self, extra: Mapping[str, str]) -> Response:
         client_id, secret = self._client
@@ -151,16 +153,24 @@ class ClientCredentials(AuthManager):
             )
         if answer.ok:
             return Unreachable(
-                f"{where} answers the request for a token without access_token",
+                f"{where} answers the request for a token without an access_token that can be sent",
                 f"{check}: oauth2-server-uri",
             )
         return Unreachable(f"{where} fails: HTTP {status}", f"{check}: oauth2-server-uri")
 
 
+def _seconds(life: object) -> float:
+    """Return how long a token is good; without end where that is not said, or not readable."""
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        seconds = float(life)  # type: ignore[arg-type]
+        return seconds if seconds >= 0 else float("inf")
+    return float("inf")
+
+
 def _body_of(answer: Response) -> dict[str, Any]:
     try:
         body = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
 
