@@ -166,6 +166,7 @@ def half_published_in_flight(project: Project, how: How) -> None:
     project.prepare()
     proxy = _lake(project).proxy
     proxy.rule(path("/transactions/commit"), answer(404))
+    proxy.rule(path("/tables$", "POST"), forward)
     proxy.rule(path("/tables/fresh$", "POST"), forward)
     proxy.rule(path("/tables/[ab]$", "POST"), forward, times=2)  # the tags
     proxy.rule(_adds_rows("a"), forward, times=1)
@@ -200,7 +201,7 @@ def half_published_and_written(project: Project, how: How) -> None:
         project.killed("env", "promote", "dev", hook="publish", at="after:1")
         first.overwrite("a")
         stopped = project.seeknal(*PROMOTE, "--abort", code=5)
-        said_and(stopped, "was written since it was published", "then", "now")
+        said_and(stopped, "since it was published", "then", "now")
         command = (*PROMOTE, f"--abort={answer_}")
         assert command in printed(stopped.said)
         project.seeknal(*command)
