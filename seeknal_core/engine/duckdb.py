@@ -2,7 +2,8 @@
 
 One instance a command, which can read the snapshot store and its scratch folder
 and nothing else; a cursor a node, whose views nobody else sees. A stranger's SQL
-gets an instance for each node, which can read that node's inputs alone. Files of
+gets an instance for each node, which can read that node's inputs alone, in a process of
+its own where the system can close files to it (`walled`). Files of
 sources are read by another instance that runs no user's SQL. Time zone is UTC
 in all, so that a result doesn't depend on the machine.
 """
@@ -24,6 +25,7 @@ import pyarrow as pa
 from seeknal_core.engine import (
     audits,
     failures,
+    landlock,
     parquet,
     python,
     quoting,
@@ -38,6 +40,7 @@ from seeknal_core.engine.names import name_nodes, short_names
 from seeknal_core.engine.protocol import AuditOutcome, NodeVariables, Output
 from seeknal_core.engine.snapshots import Staging
 from seeknal_core.engine.sources.read import Translated, read_files
+from seeknal_core.engine.walled import Walls
 from seeknal_core.errors import ConfigError, EngineError, Interrupted, Problem
 from seeknal_core.specs import AnyNode, EngineSettings, PythonNode, SourceNode
 from seeknal_core.structure import nearest
@@ -65,9 +68,11 @@ class DuckDBEngine:
         cancellation: Cancellation,
         *,
         untrusted: bool = False,
+        walled: bool = True,
     ) -> None:
         self._settings = settings
         self._untrusted = untrusted
+        self._walls: Walls | None = None
         self._spill: Path | None = None
         self._spill_lock = threading.Lock()
         self._project_root = project_root
@@ -85,6 +90,14 @@ class DuckDBEngine:
         self._instance = self._open()
         self._close_files(self._instance, (self._snapshot_root, self._scratch))
         self._forget = cancellation.on_request(self._start_interrupting)
+        if untrusted and walled and landlock.version():
+            self._walls = Walls(
+                settings=settings,
+                project_root=project_root,
+                snapshot_root=self._snapshot_root,
+                scratch=self._scratch,
+                cancellation=cancellation,
+            )
 
     def compute_sql(
         self,
@@ -99,6 +112,8 @@ class DuckDBEngine:
         keep as many rows as its limit allows, to write them in their order.
         """
         checked = _check(node, statements, inputs)
+        if self._walls is not None:
+            return self._walls.compute_sql(node, statements, inputs, staging)
         if self._settings.memory_limit is None and len(checked) == 1 and streaming.is_large(inputs):
             output = self._streamed(node, checked[0], inputs, staging)
             if output is not None:
@@ -249,6 +264,8 @@ class DuckDBEngine:
         self, node: AnyNode, snapshot: Snapshot, related: Mapping[str, Snapshot]
     ) -> tuple[AuditOutcome, ...]:
         """See `Engine`."""
+        if self._walls is not None:
+            return self._walls.run_audits(node.id, node.audits, snapshot, related)
         snapshots = {**related, node.id: snapshot}
         with self._reading(snapshots) as instance, self.cursor(instance) as cursor:
             self._name_inputs(node.id, cursor, snapshots)
