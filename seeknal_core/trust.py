@@ -20,6 +20,7 @@ UNTRUSTED = "SEEKNAL_UNTRUSTED"
 NO_PYTHON = "SEEKNAL_NO_PYTHON"
 FILES_ALLOW = "SEEKNAL_FILES_ALLOW"
 ENV_VARS = "SEEKNAL_ENV_VARS"
+PRODUCTION = "SEEKNAL_PRODUCTION"
 
 _ON = ("1", "true", "yes")
 _OFF = ("0", "false", "no")
@@ -48,14 +49,17 @@ class Trust:
 
     ``untrusted``: the project is a stranger's. ``no_python``: none of the project's Python
     runs, whoever wrote it. ``folders`` are the absolute folders of ``SEEKNAL_FILES_ALLOW``,
-    links resolved; ``variables`` are the names in ``SEEKNAL_ENV_VARS``. Both matter for an
+    links resolved, ``urls`` the beginnings of addresses there; ``variables`` are the names
+    in ``SEEKNAL_ENV_VARS``, ``production`` is ``SEEKNAL_PRODUCTION``. They matter for an
     untrusted project alone: what it asks for counts where they say so too.
     """
 
     untrusted: bool = False
     no_python: bool = False
     folders: tuple[Path, ...] = ()
+    urls: tuple[str, ...] = ()
     variables: frozenset[str] = frozenset()
+    production: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], *, no_python: bool = False) -> Trust:
@@ -69,11 +73,14 @@ class Trust:
             ConfigError: a switch is neither on nor off, a folder is not absolute, or a
                 name is none.
         """
+        folders, urls = _places(environ.get(FILES_ALLOW, ""))
         return cls(
             untrusted=switch(environ, UNTRUSTED),
             no_python=switch(environ, NO_PYTHON) or no_python,
-            folders=_folders(environ.get(FILES_ALLOW, "")),
+            folders=folders,
+            urls=urls,
             variables=_names(environ.get(ENV_VARS, "")),
+            production=environ.get(PRODUCTION, "").lower(),
         )
 
     @property
@@ -97,23 +104,43 @@ class Trust:
         real = folder.resolve()
         return any(real.is_relative_to(allowed) for allowed in self.folders)
 
+    def allows_url(self, url: str) -> bool:
+        """Return whether a project's wish to read an address counts.
+
+        It has to begin with one that the machine allows, up to the end or to a ``/``.
+        """
+        if not self.untrusted:
+            return True
+        from urllib.parse import unquote
+
+        path = url.partition("://")[2].partition("/")[2]
+        if any(part in (".", "..") for part in unquote(path).replace("\\", "/").split("/")):
+            return False
+        return any(
+            url == allowed or url.startswith(allowed.rstrip("/") + "/") for allowed in self.urls
+        )
+
     def allows_variable(self, name: str) -> bool:
         """Return whether a project's wish to read a variable counts."""
         return not self.untrusted or name in self.variables
 
 
-def _folders(value: str) -> tuple[Path, ...]:
-    found = []
-    for part in value.split(os.pathsep):
-        if not part.strip():
+def _places(value: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    folders: list[Path] = []
+    urls: list[str] = []
+    for part in (each.strip() for each in value.split(",")):
+        if "://" in part:
+            urls.append(part)
             continue
-        if not os.path.isabs(part):
-            raise ConfigError(
-                f"{FILES_ALLOW}: {part} is not an absolute folder",
-                f"write absolute folders, with {os.pathsep!r} between them",
-            )
-        found.append(Path(part).resolve())
-    return tuple(found)
+        for folder in filter(str.strip, part.split(os.pathsep)):
+            if not os.path.isabs(folder):
+                raise ConfigError(
+                    f"{FILES_ALLOW}: {folder} is not an absolute folder",
+                    f"write absolute folders and addresses, with commas (folders also with"
+                    f" {os.pathsep!r}) between them",
+                )
+            folders.append(Path(folder).resolve())
+    return tuple(folders), tuple(urls)
 
 
 def _names(value: str) -> frozenset[str]:

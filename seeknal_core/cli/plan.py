@@ -294,7 +294,7 @@ def _saved(context: click.Context, name: str, plan_file: str | None) -> Plan | N
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
     config.refuse_brought_target(root, context.obj["trust"])
-    settings, _warnings = config.load_settings(root)
+    settings, _warnings = config.load_settings(root, context.obj["trust"])
     state = StateStore(root / "target" / "state")
     canonical = config.parse_environment_name(name, settings)
     return load_plan(Path(plan_file) if plan_file else state.document_path("plans", canonical))

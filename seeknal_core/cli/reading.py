@@ -48,7 +48,7 @@ def query(
     with (
         output_for(as_json) as output,
         signals(cancellation),
-        opened(settings, cancellation) as (engine, store),
+        opened(settings, cancellation, context.obj["trust"]) as (engine, store),
     ):
         reader = ask(engine, store, record, sql)
         names, rows, more = _first(reader, limit)
@@ -127,7 +127,7 @@ def diff(
     with (
         output_for(as_json) as output,
         signals(cancellation),
-        opened(settings, cancellation) as (engine, store),
+        opened(settings, cancellation, context.obj["trust"]) as (engine, store),
     ):
         found = compare(here, there, keys, engine, store, sample=sample)
         if as_json:
@@ -150,7 +150,7 @@ def project(context: click.Context) -> tuple[Any, Any]:
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
     config.refuse_brought_target(root, context.obj["trust"])
-    settings, _warnings = config.load_settings(root)
+    settings, _warnings = config.load_settings(root, context.obj["trust"])
     return settings, StateStore(root / "target" / "state")
 
 

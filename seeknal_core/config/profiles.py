@@ -16,6 +16,7 @@ from seeknal_core.config.environment import conventional_prefix
 from seeknal_core.config.files import relative
 from seeknal_core.config.interpolate import expander
 from seeknal_core.config.targets import read_mode
+from seeknal_core.config.untrusted import refuse_inside
 from seeknal_core.config.yaml import Document, parse_one, read_text
 from seeknal_core.errors import ConfigError
 from seeknal_core.hints import canonical_type, hints
@@ -23,6 +24,7 @@ from seeknal_core.inline import INLINE
 from seeknal_core.places import Places
 from seeknal_core.specs import FILE_TYPES, ProjectSettings
 from seeknal_core.structure import Mistake, join, kind_of, nearest
+from seeknal_core.trust import Trust
 from seeknal_core.types import ConnectionSpec, Location, Mode, Profile
 
 #: The name of the connection that the legacy ``materialization.catalog`` becomes.
@@ -70,6 +72,7 @@ def choose_profile(
     explicit: str | None,
     home: Path | None,
     given_by: str = "--profile",
+    trust: Trust | None = None,
 ) -> ProfileChoice:
     """Choose the profile of an environment (``environments.md`` 1).
 
@@ -78,27 +81,38 @@ def choose_profile(
         explicit: the file that the user named, relative to the working folder.
         home: `seeknal_home`.
         given_by: what named `explicit`, for the reason.
+        trust: a stranger's checkout has no say: its files are passed over. None trusts it.
 
     Raises:
-        ConfigError: the named file is missing, or a file is called almost as it
-            should be, and would be passed over.
+        ConfigError: the named file is missing, or lies in a stranger's checkout, or a file
+            is called almost as it should be, and would be passed over.
     """
+    root = Path(settings.root)
+    untrusted = trust is not None and trust.untrusted
     if explicit is not None:
         path = Path(explicit).expanduser().absolute()
         if not os.path.lexists(path):
             raise ConfigError(f"{given_by} {explicit}: no such file", "name a profile that exists")
+        if untrusted:
+            refuse_inside(path, root, given_by)
         return ProfileChoice(path=path, reason=f"{given_by} {explicit}", given=True)
-    folders = [(Path(settings.root), "in the project")]
+    folders = [] if untrusted else [(root, "in the project")]
     if home is not None:
+        if untrusted and os.path.lexists(home):
+            refuse_inside(home, root, "the home of profiles")
         folders.append((home, f"in {_shown(home)}"))
     name = f"profiles-{environment}.yml"
     for folder, where in folders:
         if _has(folder, name):
+            if untrusted:
+                refuse_inside(folder / name, root, "the profile")
             return ProfileChoice(path=folder / name, reason=f"{name} {where}")
     convention = environment != settings.production
     prefixed = f", names prefixed with {conventional_prefix(environment)}" if convention else ""
     for folder, where in folders:
         if _has(folder, "profiles.yml"):
+            if untrusted:
+                refuse_inside(folder / "profiles.yml", root, "the profile")
             place = "" if where == "in the project" else f" {where}"
             reason = f"default profiles.yml{place}{prefixed}"
             return ProfileChoice(path=folder / "profiles.yml", reason=reason, convention=convention)

@@ -16,6 +16,13 @@ from seeknal_core.config.allowed import allowed, places_of, wrong_place
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.environment import NAME_RULE, is_environment_name
 from seeknal_core.config.files import NodeFiles, NodeReader, find_files
+from seeknal_core.config.untrusted import (
+    ignored_files,
+    narrowed,
+    refuse_kept_elsewhere,
+    refuse_links,
+    without_options,
+)
 from seeknal_core.config.yaml import Document, parse_one, read_text
 from seeknal_core.errors import ConfigError, Problem
 from seeknal_core.listed import wrong_name
@@ -103,17 +110,22 @@ def find_root(start: Path) -> Path:
     )
 
 
-def load_settings(root: Path) -> tuple[ProjectSettings, tuple[Problem, ...]]:
-    """Read the project file; give the settings and the warnings about it.
+def load_settings(
+    root: Path, trust: Trust | None = None
+) -> tuple[ProjectSettings, tuple[Problem, ...]]:
+    """Read the project file; give the settings that count and the warnings about it.
+
+    Args:
+        trust: None is `Trust`'s defaults: the project is trusted.
 
     Raises:
         ConfigError: with all mistakes of the file.
     """
     collector = Collector()
-    settings = _read_settings(root, collector)
+    settings, ignored = _read_settings(root, collector, trust or Trust())
     collector.check()
     assert settings is not None
-    return settings, collector.warnings()
+    return settings, (*collector.warnings(), *ignored)
 
 
 def load_project(
@@ -137,30 +149,36 @@ def load_project(
     """
     trust = trust or Trust()
     collector = Collector()
-    settings = _read_settings(root, collector)
+    settings, ignored = _read_settings(root, collector, trust)
     files = find_files(root, collector, places_of(root, settings, trust))
     reader = NodeReader(root, collector, cache or Cache(), ignore_unsupported=ignore_unsupported)
     reader.read(files)
-    nodes: list[AnyNode] = [*reader.nodes, *_load_python(root, files, collector, trust)]
+    nodes: list[AnyNode] = [*reader.nodes, *_load_python(root, files, collector, trust, settings)]
     _check_unique(nodes, collector)
     collector.check()
     assert settings is not None
+    counting, more = without_options(nodes, trust)
     return LoadedProject(
         settings=settings,
-        nodes=tuple(nodes),
-        warnings=collector.warnings(),
+        nodes=counting,
+        warnings=(*collector.warnings(), *ignored, *more, *ignored_files(root, trust)),
         skipped=reader.skipped,
     )
 
 
 def _load_python(
-    root: Path, files: NodeFiles, collector: Collector, trust: Trust
+    root: Path,
+    files: NodeFiles,
+    collector: Collector,
+    trust: Trust,
+    settings: ProjectSettings | None,
 ) -> Sequence[AnyNode]:
     if not files.python:
         return ()
     from seeknal_core.config.python import load_python_nodes
 
-    loaded = load_python_nodes(root, files.python, trust)
+    variables = [name for name in settings.env_vars if not wrong_name(name)[0]] if settings else []
+    loaded = load_python_nodes(root, files.python, trust, variables)
     collector.problems += loaded.problems
     return loaded.nodes
 
@@ -182,7 +200,11 @@ def _check_unique(nodes: Sequence[AnyNode], collector: Collector) -> None:
             )
 
 
-def _read_settings(root: Path, collector: Collector) -> ProjectSettings | None:
+def _read_settings(
+    root: Path, collector: Collector, trust: Trust
+) -> tuple[ProjectSettings | None, tuple[Problem, ...]]:
+    """Return the settings that count, and what does not."""
+    refuse_links(root, [PROJECT_FILE], trust)
     try:
         document = parse_one(
             read_text(root / PROJECT_FILE, PROJECT_FILE),
@@ -191,19 +213,20 @@ def _read_settings(root: Path, collector: Collector) -> ProjectSettings | None:
         )
     except ConfigError as error:
         collector.problems += error.problems
-        return None
+        return None, ()
     assert isinstance(document.value, Mapping)
-    value = collector.without_legacy(document, document.value, _LEGACY)
+    value = refuse_kept_elsewhere(document, document.value, trust, collector)
+    value = collector.without_legacy(document, value, _LEGACY)
     fields = collector.structure(document, value, _ProjectDocument)
     if fields is None:
-        return None
+        return None, ()
     if not fields.name.strip() or _CONTROL.search(fields.name):
         collector.add(document, "name", "is not a project's name", "write one line of text")
     if not is_environment_name(fields.production):
         collector.add(document, "production", "is not an environment's name", NAME_RULE)
     if fields.environments.ttl <= timedelta(0):
         collector.add(document, "environments.ttl", "is not longer than nothing")
-    return ProjectSettings(
+    settings = ProjectSettings(
         name=fields.name,
         root=str(root),
         version=str(fields.version),
@@ -217,6 +240,7 @@ def _read_settings(root: Path, collector: Collector) -> ProjectSettings | None:
         files_allow=_files_allow(document, fields.files.allow, root, collector),
         env_vars=_env_vars(document, fields.env_vars, collector),
     )
+    return narrowed(settings, document, trust, collector)
 
 
 def _env_vars(document: Document, names: tuple[str, ...], collector: Collector) -> tuple[str, ...]:

@@ -37,7 +37,9 @@ class PythonLoad:
     problems: tuple[Problem, ...]
 
 
-def load_python_nodes(root: Path, files: Sequence[Path], trust: Trust) -> PythonLoad:
+def load_python_nodes(
+    root: Path, files: Sequence[Path], trust: Trust, variables: Sequence[str] = ()
+) -> PythonLoad:
     """Read the nodes that files of a project declare; import none of them here.
 
     Files whose names start with ``_`` and those below ``seeknal/common/`` hold no nodes
@@ -47,8 +49,9 @@ def load_python_nodes(root: Path, files: Sequence[Path], trust: Trust) -> Python
     Args:
         root: the absolute path of the project's folder.
         files: absolute paths below it.
+        variables: names of environment variables that decorators may read.
     """
-    reader = _Files(root, trust)
+    reader = _Files(root, trust, variables)
     common = root / "seeknal" / "common"
     own = [file for file in files if not (file.name.startswith("_") or file.is_relative_to(common))]
     nodes = reader.read(own)
@@ -58,11 +61,12 @@ def load_python_nodes(root: Path, files: Sequence[Path], trust: Trust) -> Python
 class _Files:
     """Reads the Python files of a project; mistakes go to the collector."""
 
-    def __init__(self, root: Path, trust: Trust) -> None:
+    def __init__(self, root: Path, trust: Trust, variables: Sequence[str]) -> None:
         self.collector = Collector()
+        self._variables = variables
         self._root = root
         self._trust = trust
-        self._modules = Modules(root)
+        self._modules = Modules(root, inside=trust.untrusted)
         self._functions = Functions(root)
         self._broken: set[Path] = set()
 
@@ -105,7 +109,7 @@ class _Files:
 
     def _ask(self, files: Sequence[Path], found: dict[Path, list[Written]]) -> None:
         try:
-            answers = ask(self._root, files)
+            answers = ask(self._root, files, self._variables)
         except ConfigError as error:
             for problem in error.problems:
                 self._add(problem._replace(hint=problem.hint or error.hint))

@@ -36,8 +36,13 @@ _START = (
 _WRITE_OUT = "write out what its decorators are given"
 
 
-def ask(root: Path, files: Sequence[Path]) -> dict[Path, list[Written] | Problem]:
+def ask(
+    root: Path, files: Sequence[Path], variables: Sequence[str] = ()
+) -> dict[Path, list[Written] | Problem]:
     """Run files in a child process; return what each declares, or why it cannot be imported.
+
+    Args:
+        variables: names of variables of this process that the child gets.
 
     Raises:
         ConfigError: the child took too long, or died.
@@ -52,7 +57,7 @@ def ask(root: Path, files: Sequence[Path]) -> dict[Path, list[Written] | Problem
             "files": [str(file) for file in files],
             "result": str(result),
         }
-        _run(job, home, root, files)
+        _run(job, home, root, files, variables)
         try:
             answers = json.loads(result.read_text("utf-8"))
         except (OSError, ValueError):
@@ -60,8 +65,14 @@ def ask(root: Path, files: Sequence[Path]) -> dict[Path, list[Written] | Problem
     return {file: _unpacked(answer) for file, answer in zip(files, answers, strict=True)}
 
 
-def _run(job: Mapping[str, object], home: Path, root: Path, files: Sequence[Path]) -> None:
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+def _run(
+    job: Mapping[str, object],
+    home: Path,
+    root: Path,
+    files: Sequence[Path],
+    variables: Sequence[str],
+) -> None:
+    kept = {name: os.environ[name] for name in (*_KEPT, *variables) if name in os.environ}
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", _START],
         stdin=subprocess.PIPE,
@@ -143,7 +154,8 @@ def _with_reason(problem: Problem) -> Problem:
     if not problem.message.startswith(("KeyError", "TypeError", "ValueError", "AssertionError")):
         return problem
     return problem._replace(
-        hint=f"{_WRITE_OUT}: they are read in a process without the command's variables"
+        hint=f"{_WRITE_OUT}: they are read in a process that has only the variables that the"
+        " project file lists under env_vars"
     )
 
 

@@ -11,6 +11,7 @@ import ast
 import contextlib
 import hashlib
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -52,10 +53,15 @@ class Code:
 
 
 class Modules:
-    """The modules of the project at `root`, each read and parsed once."""
+    """The modules of the project at `root`, each read and parsed once.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        inside: leave out modules that links lead to from outside of the project.
+    """
+
+    def __init__(self, root: Path, *, inside: bool = False) -> None:
         self._root = root
+        self._real = os.path.realpath(root) if inside else ""
         self._sources: dict[Path, bytes] = {}
         self._trees: dict[Path, ast.Module] = {}
 
@@ -90,7 +96,7 @@ class Modules:
             except (SyntaxError, ValueError):  # its import fails, or is never reached
                 continue
             for path in self.direct(tree, module):
-                if path not in seen:
+                if path not in seen and os.path.realpath(path).startswith(f"{self._real}/"):
                     seen.add(path)
                     waiting.append(path)
         return sorted(seen - {file})

@@ -14,6 +14,7 @@ from seeknal_core.errors import EngineError
 from seeknal_core.specs import ProjectSettings
 from seeknal_core.state.records import EnvironmentRecord, StateStore
 from seeknal_core.structure import nearest
+from seeknal_core.trust import Trust
 from seeknal_core.types import Cancellation, Snapshot
 
 _NO_TABLE = re.compile(
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def opened(
-    settings: ProjectSettings, cancellation: Cancellation
+    settings: ProjectSettings, cancellation: Cancellation, trust: Trust
 ) -> Iterator[tuple[Engine, SnapshotStore]]:
     """Open the engine and the stored outputs; nobody removes any of them meanwhile."""
     from seeknal_core.engine import open_engine
@@ -45,6 +46,7 @@ def opened(
             snapshot_root=store.root,
             scratch=scratch,
             cancellation=cancellation,
+            untrusted=trust.untrusted,
         )
         try:
             yield engine, store

@@ -209,6 +209,7 @@ class Shapes:
                 snapshot_root=self._folder,
                 scratch=self._folder / "scratch",
                 cancellation=self._session.context.cancellation,
+                untrusted=self._session.trust.untrusted,
             )
             self._open.callback(self._engine.close)
         return self._engine

@@ -126,6 +126,7 @@ class Computer:
                     snapshot_root=self._store.root,
                     scratch=self.scratch,
                     cancellation=self._session.context.cancellation,
+                    untrusted=self._session.trust.untrusted,
                 )
             return self._engine
 

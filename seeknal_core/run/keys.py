@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from seeknal_core.run.session import Session
+from seeknal_core.run.session import Session, refuse_address
 from seeknal_core.specs import ChangePolicy, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.files import write_atomically
 from seeknal_core.state.records import NodeRecord
@@ -164,7 +164,11 @@ def local_binding(session: Session, node: SourceNode | PythonNode) -> str:
 
 
 def expanded_source(session: Session, node: SourceNode) -> SourceNode:
-    """Return a file source with its templates expanded and ``source_defaults`` merged in."""
+    """Return a file source with its templates expanded and ``source_defaults`` merged in.
+
+    Raises:
+        ConfigError: an untrusted project names an address that the machine doesn't allow.
+    """
     from seeknal_core.graph.templates import expand, expand_value
 
     table = node.table
@@ -172,6 +176,7 @@ def expanded_source(session: Session, node: SourceNode) -> SourceNode:
         table = expand(table, session.variables, location=node.location)
     params = expand_value(dict(node.params), session.variables, location=node.location)
     assert isinstance(params, dict)
+    refuse_address(session, node, str(table if table is not None else params.get("path", "")))
     defaults = session.profile.source_defaults.get(node.type, {})
     return attrs.evolve(node, table=table, params={**defaults, **params})
 

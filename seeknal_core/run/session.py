@@ -30,7 +30,7 @@ from seeknal_core.plugins import PluginHost
 from seeknal_core.specs import FILE_TYPES, AnyNode, ProjectSettings, SourceNode
 from seeknal_core.state.files import write_atomically
 from seeknal_core.state.records import StateStore
-from seeknal_core.trust import Trust
+from seeknal_core.trust import FILES_ALLOW, UNTRUSTED, Trust
 from seeknal_core.types import (
     Cancellation,
     Environment,
@@ -126,7 +126,11 @@ class Session:
             return self.profile
         try:
             choice = config.choose_profile(
-                self.settings, self.settings.production, explicit=None, home=config.seeknal_home()
+                self.settings,
+                self.settings.production,
+                explicit=None,
+                home=config.seeknal_home(),
+                trust=self.trust,
             )
             return config.load_profile(choice, self.settings)
         except ConfigError:
@@ -144,7 +148,11 @@ def sibling(session: Session, name: str, explicit: str | None = None) -> Session
         ConfigError: mistakes in its profile.
     """
     choice = config.choose_profile(
-        session.settings, name, explicit=explicit, home=config.seeknal_home()
+        session.settings,
+        name,
+        explicit=explicit,
+        home=config.seeknal_home(),
+        trust=session.trust,
     )
     profile = config.load_profile(choice, session.settings)
     environment = config.environment_for(session.settings, name, profile)
@@ -218,6 +226,7 @@ def _open(
         explicit=request.profile or from_variable,
         home=config.seeknal_home(),
         given_by="--profile" if request.profile else "SEEKNAL_PROFILE",
+        trust=request.trust,
     )
     profile = config.load_profile(choice, settings)
     environment = config.environment_for(settings, name, profile)
@@ -367,6 +376,41 @@ def source_spec(session: Session, node: SourceNode) -> SourceSpec:
     )
 
 
+def refuse_address(session: Session, node: SourceNode, written: str) -> None:
+    """Refuse a source of files behind an address that an untrusted project may not read.
+
+    Args:
+        written: its path, templates expanded.
+
+    Raises:
+        ConfigError: the machine doesn't allow it.
+    """
+    if "://" not in written or written.startswith("file://") or session.trust.allows_url(written):
+        return
+    problem = problem_at(
+        node.location,
+        f"{redact(written)} is not on this machine, and the project is untrusted ({UNTRUSTED}=1)",
+        path=node.id,
+        hint=f"set {FILES_ALLOW} to the beginning of the address where the command runs",
+    )
+    raise ConfigError([problem])
+
+
+def _refused_addresses(session: Session, nodes: Sequence[AnyNode]) -> list[Problem]:
+    from seeknal_core.graph.templates import expand
+
+    problems: list[Problem] = []
+    for node in nodes if session.trust.untrusted else ():
+        if isinstance(node, SourceNode) and node.type in FILE_TYPES:
+            written = node.table if node.table is not None else str(node.params.get("path", ""))
+            try:
+                expanded = expand(written, session.variables, location=node.location)
+                refuse_address(session, node, expanded)
+            except ConfigError as error:
+                problems += error.problems
+    return problems
+
+
 @attrs.frozen(kw_only=True)
 class Bindings:
     """Every target and source of a command, ready for hooks, by key and node id."""
@@ -412,7 +456,7 @@ def bind(session: Session, nodes: Sequence[AnyNode]) -> Bindings:
     """
     targets: dict[str, ResolvedTarget] = {}
     sources: dict[str, ResolvedSource] = {}
-    problems: list[Problem] = []
+    problems = _refused_addresses(session, nodes)
     hint = ""
     for spec in enabled_targets(session, nodes):
         if spec.key in targets:
