@@ -10,7 +10,12 @@ import click
 
 from seeknal_core.cli.options import environment_options, request_from
 from seeknal_core.cli.render import counted, output_for, profile_line
-from seeknal_core.run.check import ConnectionCheck, check_connections, check_project
+from seeknal_core.run.check import (
+    ConnectionCheck,
+    check_connections,
+    check_project,
+    second_wall,
+)
 from seeknal_core.run.session import open_session
 from seeknal_core.types import redact
 
@@ -52,6 +57,7 @@ def check(
         if session.target_folder.exists():
             session.save_caches()
         tried = check_connections(session, write) if connections else ()
+        wall = second_wall() if connections else ""
         if as_json:
             document = {
                 "environment": session.environment.name,
@@ -61,6 +67,7 @@ def check(
                 "targets": result.targets,
                 "warnings": list(result.warnings),
                 "connections": [attrs.asdict(one) for one in tried],
+                **({"second_wall": wall} if wall else {}),
             }
             text = json.dumps(document, ensure_ascii=False, indent=2)
             click.echo(redact(text), file=output)
@@ -70,6 +77,8 @@ def check(
                 click.echo(f"warning: {redact(warning)}", err=True)
             for one in tried:
                 _show(one)
+            if wall and session.trust.untrusted:
+                click.echo(wall)
             counts = f"{counted(result.nodes, 'node')}, {counted(result.targets, 'target')}"
             click.echo(f"{counts}: no mistakes")
     return 1 if any(not one.answered for one in tried) else 0

@@ -15,7 +15,7 @@ from seeknal_core.run.keys import expanded_source, is_remote
 from seeknal_core.run.names import engine_version, name_problems
 from seeknal_core.run.session import Session, bind, load_plugins
 from seeknal_core.run.targets import bindings_digest
-from seeknal_core.specs import FILE_TYPES, SourceNode, SqlNode
+from seeknal_core.specs import FILE_TYPES, PythonNode, SourceNode, SqlNode
 from seeknal_core.types import problem_at
 
 
@@ -59,7 +59,7 @@ def check_project(session: Session) -> CheckResult:
         problems += error.problems
         hint = error.hint
     wrong = _statement_problems(session)
-    problems += wrong + _path_problems(session)
+    problems += wrong + _path_problems(session) + _missing_modules(session)
     if not wrong:
         problems += name_problems(session)
     if problems:
@@ -145,6 +145,35 @@ def _path_problems(session: Session) -> list[Problem]:
     return problems
 
 
+def _missing_modules(session: Session) -> list[Problem]:
+    """Find modules that Python nodes import at the top of their files, and nobody installed.
+
+    Nothing is imported for that.
+    """
+    import ast
+    import importlib.util
+    import sys
+
+    root = Path(session.settings.root)
+    python = [node for node in session.graph.nodes.values() if isinstance(node, PythonNode)]
+    problems: list[Problem] = []
+    for file in sorted({node.location.file for node in python if session.trust.python}):
+        for statement in ast.parse((root / file).read_bytes()).body:
+            names: list[str] = []
+            if isinstance(statement, ast.Import):
+                names = [alias.name for alias in statement.names]
+            elif isinstance(statement, ast.ImportFrom) and not statement.level:
+                names = [statement.module or ""]
+            for first in {name.partition(".")[0] for name in names}:
+                own = [root / first, root / "seeknal" / first]
+                is_own = any(place.is_dir() or place.with_suffix(".py").is_file() for place in own)
+                if not (is_own or first in sys.modules or importlib.util.find_spec(first)):
+                    what = f"ModuleNotFoundError: No module named {first!r}"
+                    hint = f"install what provides {first!r}, or fix the import"
+                    problems.append(Problem(what, file, statement.lineno, hint=hint))
+    return problems
+
+
 def check_connections(session: Session, write: bool = False) -> tuple[ConnectionCheck, ...]:
     """Try every connection of the profile, one after the other.
 
@@ -170,3 +199,10 @@ def check_connections(session: Session, write: bool = False) -> tuple[Connection
         else:
             results.append(ConnectionCheck(name=name, type=spec.type, answered=True, said=said))
     return tuple(results)
+
+
+def second_wall() -> str:
+    """Return whether the system keeps the SQL of untrusted projects from files, too."""
+    from seeknal_core.engine.walled import describe
+
+    return describe()

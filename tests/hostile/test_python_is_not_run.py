@@ -261,3 +261,25 @@ def test_a_file_whose_nodes_only_running_it_tells_is_refused(prepared: Cli, proj
             assert ended.code == 2
             assert "seeknal/made.py:5: transform is used in another way" in ended.err
     prepared("check")
+
+
+def test_check_names_modules_that_are_not_installed_without_importing(
+    prepared: Cli, project: Path, marks: Path
+) -> None:
+    write(
+        project,
+        {
+            "seeknal/more.py": MARKING
+            + "import seeknal_nothing_here.inside, common.lib\n"
+            + "try:\n    import seeknal_nothing_either\nexcept ImportError:\n    pass\n"
+            + "from seeknal_core.pipeline import transform\n"
+            + "@transform(inputs=['source.orders'])\ndef more(ctx): ...\n"
+        },
+    )
+    said = prepared("check", code=2).err
+    assert "seeknal/more.py:3: ModuleNotFoundError: No module named 'seeknal_nothing_here'" in said
+    assert "either" not in said and "common" not in said
+    assert list(marks.iterdir()) == []
+    prepared("check", "--no-python")
+    said = prepared("run", code=1).err
+    assert "transform.more: failed: seeknal/more.py:3: ModuleNotFoundError" in said
