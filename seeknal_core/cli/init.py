@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -30,7 +31,9 @@ def init(directory: str, example: bool) -> int:
     """
     root = Path(directory)
     if (root / "seeknal_project.yml").exists():
-        raise ConfigError(f"{root} is a project already", f"seeknal -C {directory} check")
+        raise ConfigError(
+            f"{root} is a project already", f"seeknal -C {shlex.quote(directory)} check"
+        )
     name = re.sub(r"[^a-z0-9_]+", "_", root.resolve().name.lower()).strip("_") or "project"
     files = _example() if example else _empty(name)
     taken = [path for path in files if (root / path).exists() and path != ".gitignore"]
@@ -44,7 +47,7 @@ def init(directory: str, example: bool) -> int:
             _write(root / path, text)
     except OSError as error:
         raise StateError(f"cannot write {error.filename or root}: {error.strerror}") from None
-    where = "" if directory == "." else f"cd {directory} && "
+    where = "" if directory == "." else f"cd {shlex.quote(directory)} && "
     if example:
         click.echo(f"made an example project in {root}")
         click.echo(f"Next: {where}seeknal run --env dev")

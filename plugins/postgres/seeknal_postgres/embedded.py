@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -173,7 +174,7 @@ def _recorded(record: Path, target: Path) -> Path | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise BackendError(
             f"{record} is damaged; it names the folder of the embedded server's data",
-            f"write it again, or begin with an empty server: rm {record}",
+            f"write it again, or begin with an empty server: rm {shlex.quote(str(record))}",
         ) from None
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -168,6 +169,6 @@ def _run(
         words = [line for line in lines if "ERROR:" in line or "FATAL:" in line] or lines[-3:]
         raise BackendError(
             f"the embedded server's role could not be set up in {data}: {' '.join(words)}",
-            f"look into {data}, or begin with an empty server: rm -r {data.parent}",
+            f"look into {data}, or begin with an empty server: rm -r {shlex.quote(str(data.parent))}",
         )
     return done.stdout
