@@ -35,12 +35,13 @@ def test_an_edited_cache_changes_no_result(project: Path, seeknal: Cli, malforme
     shutil.rmtree(project / "target/snapshots")
     shutil.rmtree(project / "target/state")
     forge(project)
-    for path in caches if malformed else ():
-        document = json.loads(path.read_text("utf-8"))
-        # Of the right class, with a field of the wrong type.
-        wrong = [[4, 1, {"name": 5, "sql": {"a": 1}, "location": []}]]
-        document["entries"] = dict.fromkeys(document["entries"], wrong)
-        path.write_text(json.dumps(document), "utf-8")
+    if malformed:
+        document = json.loads(caches[0].read_text("utf-8"))
+        for nodes in document["entries"].values():
+            for node in nodes:
+                # Of the right class, with fields of the wrong type.
+                node[2] |= {"name": 5, "tags": 7, "targets": {"a": 1}}
+        caches[0].write_text(json.dumps(document), "utf-8")
     seeknal("run", "--adopt")
     assert totals(project) == before
     assert len(before) == 2
@@ -62,12 +63,13 @@ def test_a_digest_of_a_file_that_somebody_wrote_down_is_not_believed(
     project: Path, seeknal: Cli
 ) -> None:
     path = project / "data/orders.csv"
-    seeknal("run")
-    # Remembered of a file that is older than two seconds.
     subprocess.run(["touch", "-d", "2001-01-01", str(path)], check=True)
+    seeknal("run")
+    held = path.stat()
+    stamp = [held.st_size, held.st_mtime_ns, held.st_ctime_ns, held.st_ino]
     digests = project / "target/state/file-digests.json"
-    wrong = {"version": 1, "files": {str(path): [path.stat().st_size, 0, 0, 0, "0" * 64]}}
     digests.parent.mkdir(parents=True, exist_ok=True)
+    wrong = {"version": 1, "files": {str(path): [*stamp, "0" * 64]}}
     digests.write_text(json.dumps(wrong), "utf-8")
     done = seeknal("run", "--json").json()
     assert {node["status"] for node in done["nodes"]} == {"reused"}
