@@ -87,7 +87,9 @@ class _Files:
             except TypeError as error:
                 line = getattr(error, "lineno", 0)
                 self._add(Problem(f"TypeError: {error}", shown(file, self._root), line))
-            except (ValueError, RecursionError, MemoryError, OSError) as error:
+            except (RecursionError, MemoryError):
+                self._add(Problem("is nested too deeply to be read", shown(file, self._root)))
+            except (ValueError, OSError) as error:
                 self._add(Problem(f"cannot be read: {error}", shown(file, self._root)))
         if computed:
             self._ask(computed, found)
@@ -123,7 +125,11 @@ class _Files:
     def _nodes(self, file: Path, declared: Sequence[Written]) -> list[PythonNode]:
         if not declared:
             return []
-        code = read_code(file, self._root, self._modules)
+        try:
+            code = read_code(file, self._root, self._modules)
+        except RecursionError:
+            self._add(Problem("is nested too deeply to be read", shown(file, self._root)))
+            return []
         self._look_for_broken(file)
         nodes = []
         for written in declared:

@@ -64,6 +64,8 @@ class Modules:
         self._real = os.path.realpath(root) if inside else ""
         self._sources: dict[Path, bytes] = {}
         self._trees: dict[Path, ast.Module] = {}
+        self._imported: dict[Path, list[Path]] = {}
+        self._edges: dict[Path, list[Path]] = {}
 
     def source(self, file: Path) -> bytes:
         """Return the bytes of a module."""
@@ -87,19 +89,27 @@ class Modules:
 
     def imported(self, file: Path) -> list[Path]:
         """List the project's modules that `file` imports, directly or not, in a fixed order."""
+        if file in self._imported:
+            return self._imported[file]
         seen = {file}
         waiting = [file]
         while waiting:
-            module = waiting.pop()
-            try:
-                tree = self.tree(module)
-            except (SyntaxError, ValueError):  # its import fails, or is never reached
-                continue
-            for path in self.direct(tree, module):
-                if path not in seen and os.path.realpath(path).startswith(f"{self._real}/"):
+            for path in self._edges_of(waiting.pop()):
+                if path not in seen:
                     seen.add(path)
                     waiting.append(path)
-        return sorted(seen - {file})
+        self._imported[file] = sorted(seen - {file})
+        return self._imported[file]
+
+    def _edges_of(self, module: Path) -> list[Path]:
+        if module not in self._edges:
+            try:
+                found = dict.fromkeys(self.direct(self.tree(module), module))
+            except (SyntaxError, ValueError):  # its import fails, or is never reached
+                found = {}
+            inside = f"{self._real}/"
+            self._edges[module] = [p for p in found if os.path.realpath(p).startswith(inside)]
+        return self._edges[module]
 
     def direct(self, tree: ast.Module, module: Path) -> Iterator[Path]:
         """Give the project's modules that the imports in `tree`, a part of `module`, run."""

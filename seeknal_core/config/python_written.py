@@ -14,7 +14,7 @@ import io
 import sys
 import tokenize
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from enum import Enum
 from pathlib import Path
@@ -26,6 +26,8 @@ from seeknal_core.config.python_code import Modules
 from seeknal_core.pipeline import Use
 
 PIPELINE = "seeknal_core.pipeline"
+#: How many values and characters a decorator may be given, names written out.
+_MOST = 100_000
 _WORDS = ("source", "transform", "materialize")
 _MUTATING = frozenset(
     {"append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update"}
@@ -85,18 +87,23 @@ class _Reader:
         #: Uses of names that are accounted for.
         self._known: set[int] = set()
         self._constants: dict[str, object] = {}
+        #: How much each of them is when it is written out: names in names double quickly.
+        self._sizes: dict[str, int] = {}
+        self._left = 0
 
     def read(self) -> list[Written]:
         self._read_imports()
         found = []
-        for statement in self._tree.body:
+        changed = _changed(self._tree, lambda node: self._word(node) is not None)
+        bounds = [_first_line(each) - 1 for each in self._tree.body[1:]] + [len(self._lines)]
+        for statement, bound in zip(self._tree.body, bounds, strict=False):
             match statement:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                    self._note(name, value)
+                    self._note(name, value, changed)
                 case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                    self._note(name, value)
+                    self._note(name, value, changed)
                 case ast.FunctionDef() | ast.AsyncFunctionDef():
-                    written = self._function(statement)
+                    written = self._function(statement, bound)
                     if written is not None:
                         found.append(written)
                 case ast.ClassDef():
@@ -155,7 +162,9 @@ class _Reader:
         module, _, word = dotted.rpartition(".")
         return word if module == PIPELINE and word in _WORDS else None
 
-    def _function(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> Written | None:
+    def _function(
+        self, function: ast.FunctionDef | ast.AsyncFunctionDef, bound: int
+    ) -> Written | None:
         kinds: list[tuple[str, Use]] = []
         targets: list[Use] = []
         below: list[ast.expr] = []
@@ -186,7 +195,7 @@ class _Reader:
         return Written(
             name=function.name,
             qualname=function.name,
-            text=self._text(function),
+            text=self._text(function, bound),
             kinds=tuple(kinds),
             targets=tuple(targets),
         )
@@ -202,6 +211,7 @@ class _Reader:
         if decorator.args:
             raise Computed(decorator.lineno, "the decorator is given a value without a name")
         options: dict[str, object] = {}
+        self._left = _MOST
         for keyword in decorator.keywords:
             value = self._value(keyword.value)
             if keyword.arg is not None:
@@ -242,23 +252,32 @@ class _Reader:
             if isinstance(each, ast.Name) and each.id in self._tainted:
                 raise Computed(each.lineno, f"{each.id} comes from a module that makes nodes")
 
-    def _note(self, name: str, value: ast.expr) -> None:
+    def _note(self, name: str, value: ast.expr, changed: frozenset[str]) -> None:
         """Keep a name's value, if it is a literal and stays what it is."""
         if self._bound[name] != 1:
             return
+        self._left = _MOST
         try:
             found = self._value(value)
         except Computed:
             return
-        if not _is_fixed(found) and _is_changed(name, self._tree, self):
-            return
-        self._constants[name] = found
+        if _is_fixed(found) or name not in changed:
+            self._constants[name] = found
+            self._sizes[name] = _MOST - self._left
+
+    def _spend(self, size: int, place: ast.expr) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise Computed(place.lineno, "the decorator is given very much")
 
     def _value(self, expression: ast.expr) -> object:
+        self._spend(1, expression)
         match expression:
             case ast.Constant(value=value) if value is not ...:
+                self._spend(len(value) if isinstance(value, str | bytes) else 0, expression)
                 return value
             case ast.Name(id=name) if name in self._constants:
+                self._spend(self._sizes[name], expression)
                 return self._constants[name]
             case ast.List(elts=items):
                 return self._items(items)
@@ -331,11 +350,15 @@ class _Reader:
                     return f"{found}"
         raise Computed(part.lineno, "the decorator's arguments are computed")
 
-    def _text(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-        """Return the function's source, decorators included, as `inspect.getsource` does."""
-        first = min([function.lineno, *(each.lineno for each in function.decorator_list)])
+    def _text(self, function: ast.FunctionDef | ast.AsyncFunctionDef, bound: int) -> str:
+        """Return the function's source, decorators included, as `inspect.getsource` does.
+
+        Args:
+            bound: how many lines there are before the next statement.
+        """
+        first = _first_line(function)
         try:
-            return "".join(inspect.getblock(self._lines[first - 1 :]))
+            return "".join(inspect.getblock(self._lines[first - 1 : bound]))
         except (tokenize.TokenError, SyntaxError, IndentationError):
             return "".join(self._lines[first - 1 : function.end_lineno])
 
@@ -371,23 +394,29 @@ def _is_fixed(value: object) -> bool:
     return isinstance(value, str | bytes | int | float | complex | None)
 
 
-def _is_changed(name: str, tree: ast.Module, reader: _Reader) -> bool:
-    """Whether a list, a set or a mapping may be another when a decorator gets it."""
+def _first_line(statement: ast.stmt) -> int:
+    decorators: Sequence[ast.expr] = getattr(statement, "decorator_list", ())
+    return min([statement.lineno, *(each.lineno for each in decorators)])
+
+
+def _changed(tree: ast.Module, is_ours: Callable[[ast.expr], bool]) -> frozenset[str]:
+    """Return the names whose lists and mappings may be others when a decorator gets them."""
+    found: set[str] = set()
     for node in ast.walk(tree):
         match node:
-            case ast.Attribute(value=ast.Name(id=found), attr=attribute) if found == name:
-                if attribute in _MUTATING:
-                    return True
-            case ast.Subscript(value=ast.Name(id=found), ctx=ast.Store() | ast.Del()):
-                if found == name:
-                    return True
-    for node in _at_import(tree):
-        if isinstance(node, ast.Call) and reader._word(node.func) is None:
-            given = [*node.args, *(keyword.value for keyword in node.keywords)]
-            for value in given:
-                if any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(value)):
-                    return True
-    return False
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if attribute in _MUTATING:
+                found.add(name)
+            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                found.add(name)
+    # What another function gets when the module is imported, it may change.
+    waiting: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while waiting:
+        each, given = waiting.pop()
+        if given and isinstance(each, ast.Name):
+            found.add(each.id)
+        given = given or (isinstance(each, ast.Call) and not is_ours(each.func))
+        waiting += [(child, given) for child in _run_at_import(each)]
+    return frozenset(found)
 
 
 def _bindings(tree: ast.Module) -> Iterator[str]:
@@ -455,12 +484,16 @@ def _at_import(tree: ast.Module) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            waiting += [*node.decorator_list, node.args]
-        elif isinstance(node, ast.Lambda):
-            waiting.append(node.args)
-        else:
-            waiting += ast.iter_child_nodes(node)
+        waiting += _run_at_import(node)
+
+
+def _run_at_import(node: ast.AST) -> Iterable[ast.AST]:
+    """Return the parts of a node that run where it stands."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return (*node.decorator_list, node.args)
+    if isinstance(node, ast.Lambda):
+        return (node.args,)
+    return ast.iter_child_nodes(node)
 
 
 def _imports_pipeline(node: ast.AST) -> bool:
@@ -474,16 +507,15 @@ def _imports_pipeline(node: ast.AST) -> bool:
 
 def _tainted(file: Path, tree: ast.Module, modules: Modules) -> frozenset[str]:
     """Return the names that are imported from project modules that use the decorators."""
-    names = set()
-    for node in ast.walk(tree):
+    using = {path for path in modules.imported(file) if _uses_pipeline(path, modules)}
+    names: set[str] = set()
+    for node in ast.walk(tree) if using else ():
         if not isinstance(node, ast.Import | ast.ImportFrom):
             continue
         alone = ast.Module(body=[node], type_ignores=[])
-        found = set(modules.direct(alone, file))
-        found |= {path for each in list(found) for path in modules.imported(each)}
-        if any(_uses_pipeline(path, modules) for path in found):
-            for alias in node.names:
-                names.add(alias.asname or alias.name.partition(".")[0])
+        direct = set(modules.direct(alone, file))
+        if using & direct or any(using & set(modules.imported(each)) for each in direct):
+            names.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
     return frozenset(names)
 
 

@@ -20,6 +20,8 @@ _NO_NEW_PRIVS = 38
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = (1 << bit for bit in range(4))
 _TRUNCATE = 1 << 14
+#: Removing and making files and folders; no links, sockets, pipes or devices.
+_CHANGE = _WRITE_FILE | _TRUNCATE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | 1 << 15
 #: How many rights on files, and on the network, and scopes, each version knows.
 _FILES = {1: 13, 2: 14, 3: 15, 4: 15}
@@ -69,7 +71,7 @@ def restrict(*, read: Iterable[Path], write: Iterable[Path]) -> None:
         for path in read:
             _allow(libc, descriptor, path, (_READ_FILE | _READ_DIR | _EXECUTE) & files)
         for path in write:
-            _allow(libc, descriptor, path, files & ~_EXECUTE)
+            _allow(libc, descriptor, path, (_READ_FILE | _READ_DIR | _CHANGE) & files)
         _checked(libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))
         _checked(libc.syscall(_RESTRICT_SELF, descriptor, 0))
     finally:

@@ -76,16 +76,18 @@ class Walls:
         staging: Staging,
     ) -> Output:
         """See `Engine`."""
+        import pyarrow.parquet as pq
+
         from seeknal_core.types import read_schema
 
         job = {"do": "sql", "node": node, "statements": list(statements)}
         found = self._run(job, inputs, staging)
         files = staging.files()
-        if not files:
-            raise EngineError(f"{node}: the process that runs its SQL stored nothing")
+        if not files or any(file.is_symlink() or not file.is_file() for file in files):
+            raise EngineError(f"{node}: the process that runs its SQL stored no rows")
         return Output(
             schema=read_schema(files[0]),
-            row_count=int(found["rows"]),
+            row_count=sum(pq.read_metadata(file).num_rows for file in files),
             notes=tuple(str(note) for note in found["notes"]),
         )
 
@@ -238,7 +240,7 @@ def _done(engine: Any, job: Mapping[str, Any], inputs: Mapping[str, Snapshot]) -
     if job["do"] == "sql":
         staging = Staging(path=Path(job["staging"]))
         output = engine.compute_sql(job["node"], job["statements"], inputs, staging)
-        return {"rows": output.row_count, "notes": list(output.notes)}
+        return {"notes": list(output.notes)}
     kind, _, name = job["node"].partition(".")
     here = Location(file="", line=1)
     audits = tuple(_unpacked_audit(one) for one in job["audits"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -252,6 +253,56 @@ def test_the_source_text_is_that_of_inspect(tmp_path: Path) -> None:
     found = import_file(tmp_path, file, "_seeknal_node_file_x")
     assert isinstance(found, list)
     assert read.text == inspect.getsource(found[0].function)
+
+
+def _timed(tmp_path: Path, text: str) -> float:
+    file = project(tmp_path, HEAD + text)
+    started = time.process_time()
+    load_python_nodes(tmp_path, [file], Trust(no_python=True))
+    return time.process_time() - started
+
+
+@pytest.mark.parametrize(
+    ("head", "line"),
+    [
+        ("", "a{} = []\n"),
+        ("", "@transform(name='n{}')\ndef f{}(ctx): ...\n"),
+        ("", "import common.text\n"),
+        ("", "from common.making import node as n{}\n"),
+        ("f = print\n", "f(f, a, [f, 1, {}])\n"),
+        ("", "def g{}():\n    def h(): return a\n"),
+    ],
+)
+def test_reading_takes_time_in_proportion_to_the_size(tmp_path: Path, head: str, line: str) -> None:
+    def took(count: int) -> float:
+        text = head + "".join(line.replace("{}", str(n)) for n in range(count))
+        return min(_timed(tmp_path, text) for _ in range(2))
+
+    took(10)
+    assert took(2400) < 10 * max(took(600), 0.02)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A0 = 'xxxxxxxxxx'\n" + "".join(f"A{n + 1} = A{n} + A{n}\n" for n in range(80)),
+        "A0 = ('x',)\n" + "".join(f"A{n + 1} = (A{n}, A{n})\n" for n in range(80)),
+        "A0 = ['x']\n" + "".join(f"A{n + 1} = [*A{n}, *A{n}]\n" for n in range(80)),
+        "A0 = 'x'\n" + "".join(f"A{n + 1} = f'{{A{n}}}{{A{n}}}'\n" for n in range(80)),
+    ],
+)
+def test_names_of_names_do_not_grow_without_end(tmp_path: Path, text: str) -> None:
+    text += "@transform(description=A80)\ndef f(ctx): ...\n"
+    assert _timed(tmp_path, text) < 5
+
+
+def test_code_that_is_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
+    deep = "1" + " + 1" * 20_000
+    for text in (f"x = {deep}\n@source\ndef a(ctx): ...", f"@source(name={deep})\ndef a(ctx): ..."):
+        loaded = load_python_nodes(tmp_path, [project(tmp_path, HEAD + text)], Trust())
+        assert [str(each) for each in loaded.problems] == [
+            "seeknal/nodes.py: is nested too deeply to be read"
+        ]
 
 
 def test_definitions_are_those_of_the_versions_that_imported_the_files(tmp_path: Path) -> None:
