@@ -21,7 +21,7 @@ from seeknal_core.regular import NotAFile, refuse_not_regular
 
 #: Files that hold secrets, whoever allows their folder.
 _SECRET_FILE = re.compile(
-    r"\.env(\..*)?|profiles(-.*)?\.ya?ml|[._]netrc|\.pgpass|\.pg_service\.conf|\.pyiceberg\.ya?ml"
+    r"\.env(\..*)?|profiles(-.*)?\.ya?ml|[._]netrc|\.pgpass|\.pg_service\.conf|\.py[a-z]+\.ya?ml"
     r"|\.pypirc|\.npmrc|\.my\.cnf|\.git-credentials",
     re.IGNORECASE | re.DOTALL,
 )
