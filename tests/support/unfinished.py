@@ -35,8 +35,6 @@ TABLES = ("a", "b", "fresh")
 class Store(Protocol):
     """A store that can stop doing what it is asked."""
 
-    #: Its ways of refusing every change, though it can be read.
-    refusals: Sequence[str]
     name: str
     schema: str
 
@@ -64,7 +62,6 @@ class Catalog:
     """An Iceberg catalog over HTTP."""
 
     name = "lake"
-    refusals = ("403", "400", "500", "503")
 
     def __init__(self, server: RestServer) -> None:
         self._server = server
@@ -143,7 +140,6 @@ class Database:
     """A PostgreSQL database, and the role that writes it."""
 
     name = "warehouse"
-    refusals = ("rights", "read-only")
 
     def __init__(self, dsn: Mapping[str, Any]) -> None:
         self._dsn = dict(dsn)

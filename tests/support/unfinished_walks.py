@@ -386,7 +386,7 @@ class Row:
 
 
 LAKE, WAREHOUSE, BOTH = ("lake",), ("warehouse",), ("lake", "warehouse")
-_REFUSALS = [{"lake": status} for status in ("403", "400", "500", "503")]
+_REFUSALS = [{"lake": status} for status in ("403", "400", "500")]
 
 #: By the first two cells of a row of the page.
 WALKS: Mapping[tuple[str, str], Row] = {
