@@ -187,5 +187,9 @@ class Gate:
                 )
                 for node in nodes
             ],
-            "run them once where the project's Python is trusted, or leave them out with --exclude",
+            f"compute it where the project's Python is trusted: {self._command(missing)}",
         )
+
+    def _command(self, missing: Sequence[str]) -> str:
+        alone = len(missing) == 1
+        return self._session.rerun(missing[0]) if alone else self._session.command("run")
