@@ -52,6 +52,19 @@ def piece_digest(descriptor: int, offset: int, size: int) -> str:
     return hashlib.sha256(_piece(descriptor, offset, size)).hexdigest()
 
 
+def piece_digests(descriptor: int, size: int) -> tuple[str, ...]:
+    """Return the digests of all pieces of a file, in hexadecimal."""
+    offsets = range(0, size, PIECE)
+
+    def one(offset: int) -> str:
+        return piece_digest(descriptor, offset, size)
+
+    if len(offsets) < 2:
+        return tuple(map(one, offsets))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return tuple(pool.map(one, offsets))
+
+
 def _piece(descriptor: int, offset: int, size: int) -> bytes:
     # pread has no shared position, so threads don't disturb each other.
     return os.pread(descriptor, min(PIECE, size - offset), offset)
@@ -59,17 +72,16 @@ def _piece(descriptor: int, offset: int, size: int) -> bytes:
 
 def stamp_of(descriptor: int) -> tuple[int, ...]:
     """Return what changes whenever an open file does: nobody can set a file's ctime."""
-    found = os.fstat(descriptor)
-    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return _stamp(os.fstat(descriptor))
 
 
 def stamp_at(path: str | os.PathLike[str]) -> tuple[int, ...]:
     """Return the `stamp_of` of the file at a path."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return stamp_of(descriptor)
-    finally:
-        os.close(descriptor)
+    return _stamp(os.stat(path))
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 class VerifiedFile(io.RawIOBase):
@@ -87,9 +99,8 @@ class VerifiedFile(io.RawIOBase):
         self._held: dict[int, bytes] = {}
         if os.fstat(descriptor).st_size != sums.bytes:
             raise changed(node)
-        offsets = range(0, sums.bytes, PIECE)
-        pieces = sums.pieces or tuple(piece_digest(descriptor, at, sums.bytes) for at in offsets)
-        if len(pieces) != len(offsets) or root_of(sums.bytes, pieces) != sums.digest:
+        pieces = sums.pieces or piece_digests(descriptor, sums.bytes)
+        if len(pieces) != -(-sums.bytes // PIECE) or root_of(sums.bytes, pieces) != sums.digest:
             raise changed(node)
         self._pieces = pieces
 
@@ -225,11 +236,8 @@ def check(path: str, node: str, sums: FileSums) -> tuple[int, ...]:
         raise changed(node) from None
     try:
         stamp = stamp_of(descriptor)
-        size = stamp[0]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            pieces = pool.map(lambda at: piece_digest(descriptor, at, size), range(0, size, PIECE))
-            found = root_of(size, list(pieces))
-        if size != sums.bytes or found != sums.digest or stamp_of(descriptor) != stamp:
+        found = root_of(stamp[0], piece_digests(descriptor, stamp[0]))
+        if (stamp[0], found) != (sums.bytes, sums.digest) or stamp_of(descriptor) != stamp:
             raise changed(node)
         return stamp
     finally:

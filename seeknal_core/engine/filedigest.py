@@ -8,12 +8,9 @@ can check the pieces that it reads (`seeknal_core.verified`).
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from seeknal_core.verified import PIECE, piece_digest, root_of
-
-_THREADS = 2
+from seeknal_core.verified import piece_digests, root_of
 
 
 def pieces(path: Path) -> tuple[int, tuple[str, ...]]:
@@ -25,15 +22,7 @@ def pieces(path: Path) -> tuple[int, tuple[str, ...]]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(descriptor).st_size
-        offsets = range(0, size, PIECE)
-
-        def piece(offset: int) -> str:
-            return piece_digest(descriptor, offset, size)
-
-        if len(offsets) < 2:
-            return size, tuple(map(piece, offsets))
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return size, tuple(pool.map(piece, offsets))
+        return size, piece_digests(descriptor, size)
     finally:
         os.close(descriptor)
 
