@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import click
@@ -24,7 +24,7 @@ from seeknal_core.types import redact
 @environment_options
 @click.option("--connections", is_flag=True, help="Try each connection and say what answered.")
 @click.option(
-    "--write", is_flag=True, help="With --connections: make and drop a table in each catalog, too."
+    "--write", is_flag=True, help="With --connections: make and drop a table in each store, too."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
@@ -80,8 +80,16 @@ def check(
             if wall and session.trust.untrusted:
                 click.echo(wall)
             counts = f"{counted(result.nodes, 'node')}, {counted(result.targets, 'target')}"
-            click.echo(f"{counts}: no mistakes")
+            click.echo(f"{counts}: no mistakes{_failed(tried)}")
     return 1 if any(not one.answered for one in tried) else 0
+
+
+def _failed(tried: Sequence[ConnectionCheck]) -> str:
+    """Say how many connections failed; nothing where none did."""
+    failed = [one.name for one in tried if not one.answered]
+    if not failed:
+        return ""
+    return f" in the project, but {len(failed)} of {counted(len(tried), 'connection')} failed"
 
 
 def _show(one: ConnectionCheck) -> None:

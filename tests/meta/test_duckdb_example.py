@@ -202,6 +202,7 @@ def test_a_file_that_another_process_has_open_is_waited_for_and_named(seeknal: C
         assert holder.stdin is not None and holder.stdout is not None
         holder.stdout.readline()
         failed = seeknal("check", "--connections", code=1)
+        assert "no mistakes in the project, but 1 of" in failed.out.splitlines()[-1]
         assert "waited 2 s for" in failed.said and "one.duckdb" in failed.said
         assert str(holder.pid) in failed.said and "end the process" in failed.said
         holder.stdin.close()
