@@ -11,6 +11,7 @@ import pytest
 
 from seeknal_core.errors import BackendError, WriteRefused
 from seeknal_core.types import ExecutionContext
+from seeknal_postgres import plugin
 from support.postgres_hooks import Database
 
 ROLE = "seeknal_few_rights"
@@ -95,3 +96,32 @@ def test_a_right_that_a_writer_lacks_is_named_with_its_object(db: Database) -> N
     with refused() as found:
         db.write(target, rows, context=as_role(db))
     assert found[0].hint.endswith(f"CREATE SCHEMA _seeknal_prod AUTHORIZATION {ROLE}")
+
+
+def schemas(db: Database) -> set[str]:
+    return {row[0] for row in db.admin.execute("SELECT nspname FROM pg_namespace")}
+
+
+def test_a_check_that_writes_leaves_nothing(db: Database) -> None:
+    before = schemas(db)
+    assert "\n" not in plugin.check_connection(db.context())
+    said = plugin.check_connection(db.context(), write=True)
+    assert said.endswith("write: a schema and a table were made, written to, read and dropped")
+    assert schemas(db) == before
+
+
+def test_a_check_that_writes_names_the_right_that_is_missing(db: Database) -> None:
+    with refused(WriteRefused) as found:
+        plugin.check_connection(as_role(db), write=True)
+    assert "the right to create a schema is missing: permission denied" in str(found[0])
+    assert "GRANT CREATE ON DATABASE" in found[0].hint and ROLE in found[0].hint
+    db.execute(f"CREATE SCHEMA _seeknal_dev AUTHORIZATION {ROLE}")
+    said = plugin.check_connection(as_role(db), write=True)
+    assert "a table in _seeknal_dev was made, written to, read and dropped" in said
+
+
+def test_a_check_that_writes_names_a_server_that_takes_no_writes(db: Database) -> None:
+    db.execute(f"ALTER ROLE {ROLE} SET default_transaction_read_only = on")
+    with refused() as found:
+        plugin.check_connection(as_role(db), write=True)
+    assert "the server takes no writes" in str(found[0])

@@ -364,11 +364,16 @@ def unlink_target(context: ExecutionContext, target: Target) -> bool:
 
 
 @hookimpl
-def check_connection(context: ExecutionContext) -> str:
-    """Log in and say what answered."""
+def check_connection(context: ExecutionContext, write: bool = False) -> str:
+    """Log in and say what answered; with `write`, also make a table and drop it."""
     from seeknal_postgres import inspection
 
-    return inspection.check_connection(context)
+    found = inspection.check_connection(context)
+    if not write:
+        return found
+    from seeknal_postgres import trial
+
+    return f"{found}\n{trial.write(context)}"
 
 
 @hookimpl
