@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 from pyiceberg.exceptions import NoSuchNamespaceError
+from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
 from seeknal_core.errors import BackendError, NamespaceRefused, SeeknalError, WriteRefused
 from seeknal_core.types import ExecutionContext
-from seeknal_iceberg import access, capabilities, dropping, ledger
+from seeknal_iceberg import access, begun, capabilities, dropping, ledger
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg.failures import is_no, is_unanswered, sentence, translate, translating, wait_of
 from seeknal_iceberg.naming import quote
@@ -31,6 +32,11 @@ T = TypeVar("T")
 
 #: Namespaces whose tables are listed for one to look at.
 _NAMESPACES = 5
+#: Where `--write` makes its table, and how the table's name begins.
+_NAMESPACE = "seeknal_check"
+_PROBE = "probe_"
+#: Seconds after which the table of another check is one that was killed.
+_OLD = 3600.0
 #: How often a table is made where the catalog is busy or fails.
 _TRIES = 4
 
@@ -147,13 +153,17 @@ def _keys(catalog: PatientRestCatalog, table: Table | None) -> str:
 
 
 class _Trial:
-    """A namespace and a table that are made, read and dropped."""
+    """A namespace and a table that are made, read and dropped.
+
+    The namespace has one name: some catalogs keep it for a while with what was dropped in
+    it. The table has another one each time, for another check may be under way.
+    """
 
     def __init__(self, context: ExecutionContext, catalog: Catalog) -> None:
         self._context, self._catalog = context, catalog
         self._connection = catalogs.of(context)
-        self._levels = (f"seeknal_check_{uuid.uuid4().hex[:8]}",)
-        self._parts = (*self._levels, "probe")
+        self._levels = (_NAMESPACE,)
+        self._parts = (*self._levels, f"{_PROBE}{uuid.uuid4().hex[:8]}")
 
     def run(self) -> list[str]:
         """Do it, and say what worked.
@@ -162,7 +172,9 @@ class _Trial:
             WriteRefused, BackendError: a right is missing, by name, or it fails.
         """
         lines: list[str] = []
+        known = capabilities.of(self._context).sentences()
         made = self._step("create a namespace", self._make_namespace)
+        self._clean()
         try:
             table = self._step("create a table and write to it", self._make_table)
             try:
@@ -176,7 +188,9 @@ class _Trial:
         finally:
             if made:
                 lines += self._drop_namespace()
-        purges = capabilities.of(self._context).purges
+        found = capabilities.of(self._context)
+        lines += [said for said in found.sentences() if said not in known]
+        purges = found.purges
         if purges is False:
             lines.append("purge: refused; dropped tables lose the files that Seeknal wrote")
         elif not catalogs.is_sql(self._connection):
@@ -205,19 +219,19 @@ class _Trial:
         return True
 
     def _make_table(self) -> Table:
-        from pyiceberg.schema import Schema
-
         schema = Schema(NestedField(1, "id", LongType(), required=False))
         name = self._parts
         if catalogs.is_sql(self._connection):
-            name = (".".join(self._levels), "probe")
+            name = (".".join(self._levels), self._parts[-1])
         for attempt in range(1, _TRIES + 1):
             try:
-                with self._catalog.create_table_transaction(
-                    name, schema, properties={"format-version": "2"}
-                ) as transaction:
-                    transaction.append(pa.table({"id": [1]}))
+                self._create(name, schema)
                 break
+            except NoSuchNamespaceError:
+                # Another check dropped it a moment ago.
+                if attempt == _TRIES:
+                    raise
+                self._make_namespace()
             except Exception as error:
                 # A busy catalog is waited for; an answer may be lost after the commit landed.
                 if attempt == _TRIES or not is_unanswered(error, self._connection):
@@ -226,6 +240,45 @@ class _Trial:
                     break
                 time.sleep(wait_of(error, 0.5 * attempt))
         return catalogs.existing(self._context, self._parts)
+
+    def _create(self, name: tuple[str, ...], schema: Schema) -> None:
+        """Make the table with a row, as the catalog can."""
+        properties = {"format-version": "2", **ledger.made_by(self._context)}
+        row = pa.table({"id": [1]})
+        on_rest = isinstance(self._catalog, PatientRestCatalog)
+        if not on_rest or capabilities.of(self._context).stages is not False:
+            try:
+                with self._catalog.create_table_transaction(
+                    name, schema, properties=properties
+                ) as transaction:
+                    transaction.append(row)
+                return
+            except NoSuchNamespaceError:
+                raise
+            except Exception as error:
+                if not on_rest or not begun.refuses_staging(error):
+                    raise
+        table = self._catalog.create_table(name, schema, properties=properties)
+        capabilities.learn(self._context, stages=False)
+        table.append(row)
+        other = (*name[:-1], f"{name[-1]}_renamed")
+        # Where nothing tells whether it renames tables, this does.
+        with contextlib.suppress(begun.NoRename):
+            renamed = begun.rename(self._context, self._catalog, table, other)
+            if renamed is not None:
+                begun.rename(self._context, self._catalog, renamed, name)
+
+    def _clean(self) -> None:
+        """Drop the tables of checks that were killed; whatever fails here, they stay."""
+        with contextlib.suppress(Exception):
+            for listed in self._catalog.list_tables(self._levels):
+                parts = (*self._levels, listed[-1])
+                table = catalogs.load(self._catalog, parts)
+                if table is None or not parts[-1].startswith(_PROBE):
+                    continue
+                old = time.time() * 1000 - table.metadata.last_updated_ms > _OLD * 1000
+                if old and ledger.owner(table.properties) is not None:
+                    dropping.drop(self._context, self._catalog, parts, table, quiet=True)
 
     def _read(self, table: Table) -> None:
         rows = table.scan().to_arrow().num_rows
@@ -236,7 +289,7 @@ class _Trial:
             )
 
     def _folds(self) -> bool:
-        other = (*self._levels, "PROBE")
+        other = (*self._levels, self._parts[-1].upper())
         try:
             return catalogs.load(self._catalog, other) is not None
         except Exception:  # noqa: BLE001 - a catalog may refuse such a name, or forbid it
@@ -249,6 +302,9 @@ class _Trial:
 
     def _drop_namespace(self) -> list[str]:
         try:
+            found = self._catalog.load_namespace_properties(self._levels)
+            if f"{ledger.PREFIX}project" not in found:
+                return []  # somebody else's, by its properties
             self._catalog.drop_namespace(self._levels)
         except NoSuchNamespaceError:
             return []
@@ -256,5 +312,17 @@ class _Trial:
         except Exception as error:
             if not is_no(error) and "NotEmpty" not in type(error).__name__:
                 raise
-            return [f"namespaces: {quote(self._levels)} stays for now: {sentence(error)}"]
+            if self._holds_others():
+                return []  # another check is under way, which drops it
+            return [
+                f"namespaces: {quote(self._levels)} stays for now, and is used again: "
+                f"{sentence(error)}"
+            ]
         return []
+
+    def _holds_others(self) -> bool:
+        try:
+            return bool(self._catalog.list_tables(self._levels))
+        # A catalog that doesn't answer tells nothing.
+        except Exception:  # noqa: BLE001
+            return False

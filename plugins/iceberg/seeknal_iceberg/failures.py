@@ -85,7 +85,9 @@ def translate(
     words = sentence(error)
     if isinstance(error, _REFUSED_CREDENTIALS):
         return BackendError(
-            f"{where}: the catalog {address} refuses the credentials: {words}", hint, target=target
+            f"{where}: the catalog {address} refuses the credentials: {words}",
+            _credentials_hint(connection),
+            target=target,
         )
     if isinstance(error, ice.ForbiddenError):
         return WriteRefused(f"{where}: the catalog forbids it: {words}", hint, target=target)
@@ -153,6 +155,20 @@ def translate(
     if isinstance(error, OSError | pa.ArrowException):
         return _storage(error, where, hint, words, target)
     return None
+
+
+def _credentials_hint(connection: IcebergConnection) -> str:
+    """Return the hint that names the option of the profile which holds the credentials."""
+    there = {name for name, _ in connection.properties}
+    place = f"connections.{connection.name}.catalog"
+    for name, what in (("credential", "client id and secret"), ("token", "the token")):
+        if name in there:
+            return f"correct {place}.{name} in the profile: {what}, or what it takes from ${{NAME}}"
+    if any(name.startswith("auth.") for name in there):
+        return f"correct {place}.auth in the profile"
+    if str(dict(connection.properties).get("rest.sigv4-enabled", "")).lower() == "true":
+        return "check AWS's keys (AWS_*, a role), rest.signing-name and rest.signing-region"
+    return f"write token, or credential (client id and secret), under {place} in the profile"
 
 
 #: The extra that brings a package, by a word of what pyiceberg says of its absence.

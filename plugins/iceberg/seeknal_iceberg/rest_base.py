@@ -11,7 +11,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -28,7 +28,7 @@ from pyiceberg.catalog.rest import (
 )
 from pyiceberg.catalog.rest.auth import AuthManager
 from pyiceberg.catalog.rest.response import _handle_non_200_response
-from pyiceberg.exceptions import NoSuchTableError, RESTError
+from pyiceberg.exceptions import ForbiddenError, NoSuchTableError, RESTError, UnauthorizedError
 from pyiceberg.io import load_file_io
 from pyiceberg.schema import Schema
 from pyiceberg.table import StagedTable, Table
@@ -207,7 +207,7 @@ class BaseRestCatalog(RestCatalog):
             try:
                 response.raise_for_status()
             except HTTPError as error:
-                _handle_non_200_response(error, {})
+                self._refuse_config(base, error)
             if base != written:
                 log.warning("%s: the catalog is at %s: write that as uri", self._shared.name, base)
             return base, _as_config(response, self._shared.name, base)
@@ -219,6 +219,30 @@ class BaseRestCatalog(RestCatalog):
             f"write the catalog's path into connections.{self._shared.name}.catalog.uri, such as "
             "/catalog (Lakekeeper), /api/catalog (Polaris), /iceberg (Nessie, Gravitino)",
         )
+
+    def _refuse_config(self, base: str, error: HTTPError) -> NoReturn:
+        """Raise for a refused request for the configuration: most catalogs know the warehouse."""
+        try:
+            _handle_non_200_response(error, {})
+        except (RESTError, ForbiddenError) as refused:
+            status = error.response.status_code if error.response is not None else 500
+            if isinstance(refused, UnauthorizedError) or status >= 500:
+                raise
+            warehouse = self.profile.get("warehouse")
+            option = f"connections.{self._shared.name}.catalog.warehouse"
+            said = redact(str(refused).splitlines()[0])
+            if not warehouse:
+                raise BackendError(
+                    f"{self._shared.name}: the catalog {base} refuses the request for its "
+                    f"configuration: {said}",
+                    f"some catalogs want to know the warehouse: write its name as {option}",
+                ) from refused
+            raise BackendError(
+                f"{self._shared.name}: the catalog {base} refuses the warehouse {warehouse!r}: "
+                f"{said}",
+                f"correct {option} in the profile: the warehouse's name in the catalog",
+            ) from refused
+        raise AssertionError("unreachable")
 
     def _config_at(self, base: str) -> Response | None:
         """Return the answer of an address; None where there is no catalog."""
