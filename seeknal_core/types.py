@@ -809,6 +809,8 @@ class TargetState:
     ``mark`` costs no reading of the table: while it stays the same, nobody changed rows or
     columns. Another mark is a suspicion, no proof. None where the store has no such thing.
     ``linked`` tells that no table of its own is there, but a link to another one.
+    ``foresees`` tells that `preview_write` has something to say of a table that is not there,
+    such as that its name is refused; the columns may then be unknown, and are none.
     """
 
     exists: bool
@@ -823,6 +825,7 @@ class TargetState:
     # A mark that moved proves nothing, so two states with different ones may be the same.
     mark: str | None = attrs.field(default=None, eq=False)
     linked: bool = False
+    foresees: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -543,7 +543,9 @@ class _Planner:
         if why.writes:
             step = self._target_step(resolved, Writing.WRITE, why.value, check=check)
             linked = check.state is not None and check.state.linked
-            return self._foreseen(step, resolved) if step.exists and not linked else step
+            foresees = check.state is not None and check.state.foresees
+            looks = (step.exists and not linked) or foresees
+            return self._foreseen(step, resolved) if looks else step
         return self._target_step(resolved, Writing.KEEP, check=check)
 
     def _foreseen(self, step: TargetStep, resolved: ResolvedTarget) -> TargetStep:
@@ -557,8 +559,12 @@ class _Planner:
         if unchanged and self._shapes.is_same(id):
             return step
         schema = self._shapes.of(id)
-        if schema is None:
+        if schema is None and step.exists:
             return step
+        if schema is None:
+            import pyarrow as pa
+
+            schema = pa.schema([])
         found = self._session.dispatcher.preview_write(self._session.context, resolved, schema)
         if found is None:
             return step

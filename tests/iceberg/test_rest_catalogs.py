@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ import pyarrow as pa
 import pyarrow.fs as fs
 import pytest
 
-from seeknal_core.errors import BackendError, Unreachable
+from seeknal_core.errors import BackendError, Unreachable, WriteRefused
 from seeknal_core.types import ConnectionSpec, Since, redact
-from seeknal_iceberg import plugin
+from seeknal_iceberg import newnames, plugin
 from seeknal_iceberg.access import Offer, decide
 from seeknal_iceberg.connection import resolve
 from seeknal_iceberg.rest_answers import endpoints_of
@@ -657,11 +658,100 @@ def test_a_check_walks_the_catalog_and_writes_only_when_asked(
         assert said.startswith("rest catalog, 0 namespaces\nconfiguration: http://127.0.0.1")
         assert "prefix 0198-a3" in said and "one table at a time" in said
         assert not proxy.count(path("", "POST", "DELETE", "PUT"))
-        said = plugin.check_connection(bench.context, write=True)
-        assert "a namespace and a table were made, read and dropped" in said
-        assert "purge: refused" in said and "stays for now" in said
+        for _ in range(2):
+            said = plugin.check_connection(bench.context, write=True)
+            assert "a namespace and a table were made, read and dropped" in said
+            assert "purge: refused" in said and "seeknal_check stays for now" in said
         bench.close()
+    assert server.catalog.list_namespaces() == [("seeknal_check",)]
     assert not any(server.catalog.list_tables(each) for each in server.catalog.list_namespaces())
+
+
+def test_checks_that_write_at_once_do_not_meet(server: RestServer, tmp_path: Path) -> None:
+    benches = [Bench({"catalog": server.catalog_options()}, tmp_path) for _ in range(3)]
+
+    def check(bench: Bench) -> str:
+        try:
+            return plugin.check_connection(bench.context, write=True)
+        finally:
+            bench.close()
+
+    with ThreadPoolExecutor(len(benches)) as pool:
+        for said in pool.map(check, benches):
+            assert "a namespace and a table were made, read and dropped" in said
+    assert server.catalog.list_namespaces() == []
+
+
+def test_a_check_says_how_new_tables_are_made(server: RestServer, tmp_path: Path) -> None:
+    for layers, words in (
+        ((names.NoStagedCreate(),), "_seeknal_new_"),
+        ((names.NoStagedCreate(501), names.NoRename()), "doesn't rename one"),
+    ):
+        with answering(server, *layers) as proxy:
+            bench = Bench({"catalog": {**server.catalog_options(), "uri": proxy.uri}}, tmp_path)
+            assert words in plugin.check_connection(bench.context, write=True)
+            bench.close()
+    assert server.catalog.list_namespaces() == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (("sales", "a+b"), "don't take the name 'a+b'"),
+        (("sales", "Orders"), "'Orders'"),
+        (("Sales", "orders"), "'Sales'"),
+        (("sales", "o" * 256), "255 characters"),
+        (("eu", "sales", "orders"), "one level"),
+        (("sales", "_orders"), "'_orders'"),
+    ],
+)
+def test_a_name_that_aws_refuses_is_told_beforehand(parts: tuple[str, ...], words: str) -> None:
+    with pytest.raises(WriteRefused) as refused:
+        newnames.check_aws("s3tables", parts)
+    assert words in f"{refused.value} {refused.value.hint}"
+    newnames.check_aws("s3tables", ("sales", "o" * 255))
+    newnames.check_aws("glue", ("sales", "_orders"))
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ({"token": "wrong"}, "connections.lake.catalog.token"),
+        ({}, "token, or credential (client id and secret), under connections.lake.catalog"),
+    ],
+)
+def test_a_wrong_token_is_told_by_its_option(
+    tmp_path: Path, options: dict[str, str], option: str
+) -> None:
+    with RestServer(tmp_path / "server", tokens=True) as server:
+        found = {k: v for k, v in server.catalog_options().items() if not k.startswith("oauth2")}
+        found.pop("credential")
+        bench = Bench({"catalog": {**found, **options}}, tmp_path)
+        with pytest.raises(BackendError, match="refuses the credentials") as refused:
+            plugin.check_connection(bench.context)
+        assert option in refused.value.hint
+        bench.close()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("warehouse", ["nowhere", ""])
+def test_a_wrong_warehouse_is_told_by_its_option(
+    server: RestServer, tmp_path: Path, status: int, warehouse: str
+) -> None:
+    def knows(request: Request, send: Send) -> Answer:
+        if "/v1/config" in request.path:
+            return refusal(status, "no such warehouse", "NoSuchWarehouseException")
+        return send(request)
+
+    with answering(server, knows) as proxy:
+        options = {"type": "rest", "uri": proxy.uri, "warehouse": warehouse}
+        options = {name: value for name, value in options.items() if value}
+        bench = Bench({"catalog": options}, tmp_path)
+        with pytest.raises(BackendError) as refused:
+            plugin.check_connection(bench.context)
+        assert "connections.lake.catalog.warehouse" in refused.value.hint
+        assert "no such warehouse" in str(refused.value)
+        bench.close()
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,9 @@ def test_a_check_that_writes_names_the_right_that_is_missing(db: Database) -> No
         plugin.check_connection(as_role(db), write=True)
     assert "the right to create a schema is missing: permission denied" in str(found[0])
     assert "GRANT CREATE ON DATABASE" in found[0].hint and ROLE in found[0].hint
-    db.execute(f"CREATE SCHEMA _seeknal_dev AUTHORIZATION {ROLE}")
+    db.execute(f"CREATE SCHEMA _seeknal_prod AUTHORIZATION {ROLE}")
     said = plugin.check_connection(as_role(db), write=True)
-    assert "a table in _seeknal_dev was made, written to, read and dropped" in said
+    assert "a table in _seeknal_prod was made, written to, read and dropped" in said
 
 
 def test_a_check_that_writes_names_a_server_that_takes_no_writes(db: Database) -> None:

@@ -147,8 +147,10 @@ def _found(context: ExecutionContext) -> Capabilities:
     )
 
 
-def aws_service(catalog: PatientRestCatalog) -> str:
-    """Return ``glue`` or ``s3tables`` where the catalog is that of AWS, else nothing."""
+def aws_service(catalog: Catalog) -> str:
+    """Return ``glue`` or ``s3tables`` where the catalog is a REST catalog of AWS, else nothing."""
+    if not isinstance(catalog, PatientRestCatalog):
+        return ""
     host = urlsplit(catalog.uri).hostname or ""
     prefix = unquote(str(catalog.properties.get("prefix", "")))
     if prefix.startswith("arn:aws") and ":s3tables:" in prefix:

@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WritePreview
+from seeknal_iceberg import capabilities, declared, newnames, prepare, views
 from seeknal_iceberg import catalog as catalogs
-from seeknal_iceberg import declared, prepare, views
 from seeknal_iceberg.failures import translating
 from seeknal_iceberg.schema import columns_of
 
@@ -31,6 +31,8 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
                     refused=f"{name} is a view, which is not written to", hint=views.TARGET_HINT
                 )
             if table is None:
+                if service := capabilities.aws_service(catalog):
+                    newnames.check_aws(service, target.name.parts)
                 return WritePreview()
             mode = Mode.FULL if context.full_refresh else target.mode
             changes = prepare.changes_of(table, columns, target, mode)

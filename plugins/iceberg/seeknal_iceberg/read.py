@@ -240,6 +240,7 @@ def inspect(context: ExecutionContext, target: Target) -> TargetState:
             identity=identity,
             table_id=capabilities.place_of(context, target.name.parts),
             notes=capabilities.of(context).sentences(),
+            foresees=bool(capabilities.aws_service(catalog)),
         )
     capabilities.saw(context, table.metadata)
     return TargetState(
