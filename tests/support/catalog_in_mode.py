@@ -235,6 +235,7 @@ def _lakekeeper(stage: Stage, access: Layer) -> Sequence[Layer]:
         access,
         ways.null_credentials,
         ways.references_stay,
+        ways.BegunAgain(),
         ways.SoftDelete(),
         names.AnyCase(),
     )

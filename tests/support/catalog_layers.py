@@ -6,6 +6,7 @@ A layer gets a request and passes it on, changed or not; what comes back it may 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -309,6 +310,38 @@ def references_stay(request: Request, send: Send) -> Answer:
             if update["action"] != "remove-snapshot-ref" or update["ref-name"] == "main"
         ]
     return send(with_table(request, body))
+
+
+class BegunAgain:
+    """Give a table that is begun again another identity, and refuse a commit with the first one.
+
+    As Lakekeeper does, which keeps what is begun. A server that keeps nothing takes any.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: dict[tuple[tuple[str, ...], str], str] = {}
+
+    def __call__(self, request: Request, send: Send) -> Answer:
+        asked = Asked.of(request)
+        for change in changes_of(request, asked):
+            if not any(each["type"] == "assert-create" for each in change["requirements"]):
+                continue
+            named = change.get("identifier") or {"namespace": asked.levels, "name": asked.table}
+            place = (tuple(named["namespace"]), str(named["name"]))
+            given = [u["uuid"] for u in change["updates"] if u["action"] == "assign-uuid"]
+            with self._lock:
+                known = self._begun.get(place)
+            if known is not None and given and given[0] != known:
+                return refusal(409, "Cannot reassign uuid", "CommitFailedException")
+        answer = send(request)
+        if request.method == "POST" and asked.what == "tables" and answer.status == 200:
+            body = body_of(request)
+            if body.get("stage-create"):
+                made = json.loads(answer.body)["metadata"]["table-uuid"]
+                with self._lock:
+                    self._begun[(asked.levels, body["name"])] = made
+        return answer
 
 
 def strict_updates(request: Request, send: Send) -> Answer:
