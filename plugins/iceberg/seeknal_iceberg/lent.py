@@ -23,7 +23,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from seeknal_core.errors import SeeknalError
 from seeknal_iceberg.lease import Lease
-from seeknal_iceberg.watched import WatchedFileIO
+from seeknal_iceberg.watched import TABLE_LOCATION, WatchedFileIO
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class LentFileIO(WatchedFileIO):
         refused: Callable[[], SeeknalError],
     ) -> None:
         self._lease, self._spool, self._refused = lease, spool, refused
-        super().__init__(dict(lease.at(location)[0].properties))
+        super().__init__({**lease.at(location)[0].properties, TABLE_LOCATION: location})
 
     def _initialize_fs(self, scheme: str, netloc: str | None = None) -> fs.FileSystem:
         if scheme in _OWN:
@@ -269,7 +269,7 @@ class _Writing:
         self._files, self._path = files, path
         # Another program's temporary files may be in memory; these may be as large as a table.
         with contextlib.suppress(OSError):
-            os.makedirs(spool, exist_ok=True)
+            os.makedirs(spool, 0o700, exist_ok=True)
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close
             max_size=_IN_MEMORY, dir=spool if os.path.isdir(spool) else None
         )

@@ -51,6 +51,7 @@ from seeknal_iceberg.rest_tokens import (
     StaticToken,
     TokenServerMissing,
 )
+from seeknal_iceberg.watched import TABLE_LOCATION
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -287,7 +288,11 @@ class BaseRestCatalog(RestCatalog):
         if "py-io-impl" in self.profile or scheme in _OTHERS or fsspec:
             return load_file_io(dict(access.properties), location)
         if not access.vended and not access.signed_only:
-            plain = {**access.properties, "py-io-impl": "seeknal_iceberg.watched.WatchedFileIO"}
+            plain = {
+                **access.properties,
+                "py-io-impl": "seeknal_iceberg.watched.WatchedFileIO",
+                TABLE_LOCATION: location,
+            }
             return load_file_io(plain, location)
         return LentFileIO(lease, location, self._shared.spool, self._refusal)
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from pyiceberg.io import InputFile, OutputFile
 from pyiceberg.io.pyarrow import PyArrowFile
 
+from seeknal_core.errors import BackendError
 from seeknal_core.types import redact
 from seeknal_iceberg import patience
 from seeknal_iceberg.durable import DurableFileIO, SyncedStream
@@ -28,22 +31,54 @@ _lock = threading.Lock()
 _told = [0.0]
 
 
+#: The property with the location of the table that a server described.
+TABLE_LOCATION = "seeknal.table-location"
+
+
 class WatchedFileIO(DurableFileIO):
-    """pyiceberg's own way to files; the user hears of what is waited for."""
+    """pyiceberg's own way to files; the user hears of what is waited for.
+
+    Of a table that a server described, files of this machine are opened only where the
+    table itself lies here: a server names what is read and deleted.
+    """
+
+    def _check(self, location: str) -> None:
+        place = self.properties.get(TABLE_LOCATION)
+        if not place or not _is_local(location):
+            return
+        if not _is_local(place) or not _is_below(location, place):
+            raise BackendError(
+                f"the catalog names a file of this machine for the table at {place}: {location}",
+                "ask who runs the catalog; the file was not opened",
+            )
 
     def new_input(self, location: str) -> PyArrowFile:
         """Return a file that is to be read."""
+        self._check(location)
         return _watched(super().new_input(location))
 
     def new_output(self, location: str) -> PyArrowFile:
         """Return a file that is to be written."""
+        self._check(location)
         return _watched(super().new_output(location))
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
         """Delete a file."""
         where = location if isinstance(location, str) else location.location
+        self._check(where)
         with _watch("delete", where):
             super().delete(location)
+
+
+def _is_local(location: str) -> bool:
+    return "://" not in location or location.startswith("file:")
+
+
+def _is_below(location: str, place: str) -> bool:
+    path, folder = (
+        os.path.realpath(unquote(each.removeprefix("file://"))) for each in (location, place)
+    )
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _watched(file: PyArrowFile) -> PyArrowFile:
