@@ -2,14 +2,14 @@
 
 Which distribution to suggest for a type that no plugin provides, which other
 words a type goes by, and which type a target of an older project means that
-names none.
+names none, and which files, variables and folders are a backend's own.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 import attrs
@@ -17,11 +17,19 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Hints:
-    """The content of ``hints.json``."""
+    """The content of ``hints.json``.
+
+    ``secret_files`` are never read as data; variables that begin like one of
+    ``steering_variables`` are not taken from ``.env``; what begins like one of
+    ``own_folders`` in ``target/`` is a backend's.
+    """
 
     distributions: Mapping[str, str]
     aliases: Mapping[str, str]
     legacy_target_type: str
+    secret_files: Sequence[str]
+    steering_variables: Sequence[str]
+    own_folders: Sequence[str]
 
 
 @functools.cache

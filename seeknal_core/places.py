@@ -10,21 +10,23 @@ import errno
 import os
 import re
 import shlex
-import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 
+from seeknal_core.hints import hints
 from seeknal_core.regular import NotAFile, refuse_not_regular
 
 #: Files that hold secrets, whoever allows their folder.
 _SECRET_FILE = re.compile(
-    r"\.env(\..*)?|profiles(-.*)?\.ya?ml|[._]netrc|\.pgpass|\.pg_service\.conf|\.py[a-z]+\.ya?ml"
+    r"\.env(\..*)?|profiles(-.*)?\.ya?ml|[._]netrc|\.pgpass|\.pg_service\.conf"
     r"|\.pypirc|\.npmrc|\.my\.cnf|\.git-credentials",
     re.IGNORECASE | re.DOTALL,
 )
+#: How those names begin, and those of the folders below.
+_SECRET_STARTS = (".", "_", "p", "P")
 _SECRET_FOLDERS = frozenset(
     {".git", ".ssh", ".aws", ".azure", ".gnupg", ".kube", ".docker", ".seeknal"}
 )
@@ -63,6 +65,11 @@ class Places:
     closed: tuple[tuple[str, str], ...] = ()
     written: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    _closed_files: frozenset[str] = attrs.field(init=False, repr=False)
+
+    @_closed_files.default
+    def _paths_of_closed(self) -> frozenset[str]:
+        return frozenset(path for path, _ in self.closed)
 
     @classmethod
     def of(
@@ -119,37 +126,48 @@ class Places:
             if is_below(real, folder):
                 return what
         inside = real[len(self.root) :] if is_below(real, self.root) else real
-        parts = [part for part in inside.split("/") if part]
-        if parts and _SECRET_FILE.fullmatch(parts[-1]):
+        name = inside[inside.rfind("/") + 1 :]
+        if name.startswith(_SECRET_STARTS) and is_secret_file(name):
             return "a file for secrets"
-        if any(part.lower() in _SECRET_FOLDERS for part in parts):
+        if "/." in inside and any(part.lower() in _SECRET_FOLDERS for part in inside.split("/")):
             return "in a folder for secrets"
-        if any(is_below(real, top) for top in _SYSTEM) and not is_below(real, _NOT_SYSTEM):
-            return "of the operating system"
+        if real.startswith(_SYSTEM) and any(is_below(real, top) for top in _SYSTEM):
+            return "" if is_below(real, _NOT_SYSTEM) else "of the operating system"
         return ""
+
+    def check_entry(self, real: str, name: str) -> None:
+        """Refuse an entry of a folder that was checked; it is no link.
+
+        Raises:
+            Closed: the project may not read that.
+        """
+        if name.startswith(_SECRET_STARTS) or real in self._closed_files:
+            self.check_real(real)
 
     def open(self, path: str | Path) -> int:
         """Open a file for reading; return its descriptor.
 
-        The path is checked first, then the file that was opened: a link that was put
-        there in between is noticed.
+        The file that was opened is checked: a link that was put there since the path was
+        looked at is noticed.
 
         Raises:
             Closed: the project may not read what was opened.
             NotAFile: it is a pipe, a device, a folder.
             OSError: it cannot be opened.
         """
-        real = self.check(path)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, flags)
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise Closed("was replaced by a link meanwhile", real, never=True) from None
-            raise
+            if error.errno != errno.ELOOP:
+                raise
+            # A link, which may lead to a place below the project.
+            descriptor = os.open(self.check(path), flags)
         try:
             found = os.fstat(descriptor)
-            refuse_not_regular(found.st_mode, real)
-            self.check_real(_opened(descriptor, real))
+            real = _opened(descriptor, str(path))
+            self.check_real(real)
+            refuse_not_regular(found.st_mode, path)
             self._refuse_hard_link(found, real)
         except BaseException:
             os.close(descriptor)
@@ -163,7 +181,7 @@ class Places:
         names = [Path(path) for path, _ in self.closed]
         try:
             with os.scandir(self.root) as entries:
-                names += [Path(each.path) for each in entries if _SECRET_FILE.fullmatch(each.name)]
+                names += [Path(each.path) for each in entries if is_secret_file(each.name)]
         except OSError:
             pass
         for name in names:
@@ -233,9 +251,7 @@ class Places:
         try:
             with os.scandir(place) as entries:
                 for number, each in enumerate(entries):
-                    secret = _SECRET_FILE.fullmatch(each.name) or (
-                        each.name.lower() in _SECRET_FOLDERS
-                    )
+                    secret = is_secret_file(each.name) or each.name.lower() in _SECRET_FOLDERS
                     if secret or number > _LOOKED_AT:
                         return True
         except OSError:
@@ -243,12 +259,17 @@ class Places:
         return False
 
 
+def is_secret_file(name: str) -> bool:
+    """Return whether files of a name hold secrets."""
+    return _SECRET_FILE.fullmatch(name) is not None or name.lower() in hints().secret_files
+
+
 def is_below(real: str, folder: str) -> bool:
     """Return whether a path is a folder or lies below it; both without links."""
     return real == folder or real.startswith(folder.rstrip("/") + "/")
 
 
-def _opened(descriptor: int, real: str) -> str:
+def _opened(descriptor: int, path: str) -> str:
     """Return the path of an open file, as the system has it.
 
     Where the system doesn't say, the path is looked at again.
@@ -258,13 +279,13 @@ def _opened(descriptor: int, real: str) -> str:
 
         return fcntl.fcntl(descriptor, fcntl.F_GETPATH, b"\0" * 1024).rstrip(b"\0").decode()
     try:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        return os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)")
     except OSError:
+        real = os.path.realpath(path)
         found, again = os.fstat(descriptor), os.lstat(real)
-        if not stat.S_ISREG(again.st_mode) or found.st_ino != again.st_ino:
-            raise NotAFile(errno.EINVAL, "it was replaced meanwhile", real) from None
-        return os.path.realpath(real)
-    return path.removesuffix(" (deleted)")
+        if (found.st_dev, found.st_ino) != (again.st_dev, again.st_ino):
+            raise NotAFile(errno.EINVAL, "it was replaced meanwhile", path) from None
+        return real
 
 
 def _yaml(text: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -29,6 +28,7 @@ from seeknal_core.errors import (
     exhausted,
 )
 from seeknal_core.hints import canonical_type, hints
+from seeknal_core.shown import trace
 from seeknal_core.structure import nearest
 from seeknal_core.trust import switch
 
@@ -122,7 +122,7 @@ class PluginHost:
         )
         return cls(
             disabled=frozenset(name.strip() for name in names.split(",") if name.strip()),
-            trace=(lambda line: sys.stderr.write(f"{line}\n")) if traced else None,
+            trace=trace if traced else None,
             strict=strict,
         )
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import click
 
+from seeknal_core.cli.output import ask, say
 from seeknal_core.cli.render import counted
 from seeknal_core.errors import ConfigError
 from seeknal_core.run.replacing import Replaced
-from seeknal_core.types import redact
 
 
 def confirm(question: str) -> bool:
@@ -25,7 +25,7 @@ def confirm(question: str) -> bool:
             f"{question} There is no terminal to ask on, so nothing was done",
             f"answer with --yes: {_again()}",
         )
-    return click.confirm(question, err=True)
+    return ask(question)
 
 
 def confirm_replacing(tables: Sequence[Replaced], *, yes: bool) -> None:
@@ -37,7 +37,7 @@ def confirm_replacing(tables: Sequence[Replaced], *, yes: bool) -> None:
     if not tables:
         return
     for table in tables:
-        click.echo(redact(str(table)), err=True)
+        say(str(table), err=True)
     if yes:
         return
     known = sum(table.rows or 0 for table in tables)

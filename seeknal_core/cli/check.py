@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 import attrs
 import click
 
 from seeknal_core.cli.options import environment_options, request_from
-from seeknal_core.cli.render import counted, output_for, profile_line
+from seeknal_core.cli.output import indented, output_for, say, say_below, say_json
+from seeknal_core.cli.render import counted, profile_line
 from seeknal_core.run.check import (
     ConnectionCheck,
     check_connections,
@@ -69,18 +69,17 @@ def check(
                 "connections": [attrs.asdict(one) for one in tried],
                 **({"second_wall": wall} if wall else {}),
             }
-            text = json.dumps(document, ensure_ascii=False, indent=2)
-            click.echo(redact(text), file=output)
+            say_json(document, file=output)
         else:
-            click.echo(profile_line(session))
+            say(profile_line(session))
             for warning in result.warnings:
-                click.echo(f"warning: {redact(warning)}", err=True)
+                say_below("warning", warning, err=True)
             for one in tried:
                 _show(one)
             if wall and session.trust.untrusted:
-                click.echo(wall)
+                say(wall)
             counts = f"{counted(result.nodes, 'node')}, {counted(result.targets, 'target')}"
-            click.echo(f"{counts}: no mistakes{_failed(tried)}")
+            say(f"{counts}: no mistakes{_failed(tried)}")
     return 1 if any(not one.answered for one in tried) else 0
 
 
@@ -95,10 +94,10 @@ def _failed(tried: Sequence[ConnectionCheck]) -> str:
 def _show(one: ConnectionCheck) -> None:
     if one.answered:
         first, *more = redact(one.said).splitlines() or [""]
-        click.echo(f"connection {one.name} ({one.type}): {first}")
+        say(f"connection {one.name} ({one.type}): {first}")
         for line in more:
-            click.echo(f"  {line}")
+            say(f"  {line}")
     else:
-        click.echo(redact(f"connection {one.name} ({one.type}): failed: {one.said}"), err=True)
+        say(f"connection {one.name} ({one.type}): failed: {one.said}", err=True)
         if one.hint:
-            click.echo(f"  Next: {redact(one.hint)}", err=True)
+            say(f"  Next: {indented(one.hint)}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import attrs
 import click
 
 from seeknal_core.cli.asking import confirm
+from seeknal_core.cli.output import say, say_json
 from seeknal_core.cli.plan import apply, plan
 from seeknal_core.cli.promote import promote, rollback
 from seeknal_core.cli.reading import diff, project
 from seeknal_core.cli.render import counted, print_table, profile_line
-from seeknal_core.types import redact
 
 
 @click.group()
@@ -48,7 +47,7 @@ def list_environments(context: click.Context, as_json: bool) -> int:
         _echo_json([_seconds(attrs.asdict(one)) for one in found])
         return 0
     if not found:
-        click.echo("no environment yet\nNext: seeknal run --env dev")
+        say("no environment yet\nNext: seeknal run --env dev")
         return 0
     print_table(
         ("environment", "state", "profile", "created", "last applied", "against production"),
@@ -81,7 +80,7 @@ def show(context: click.Context, name: str, as_json: bool) -> int:
     if as_json:
         _echo_json(attrs.asdict(record))
         return 0
-    click.echo(f"environment {record.name}: {record.status}, last run {record.last_run_at}")
+    say(f"environment {record.name}: {record.status}, last run {record.last_run_at}")
     print_table(
         ("node", "rows", "content"),
         [
@@ -138,7 +137,7 @@ def status(
                 raise
             raise PromotionInterrupted(f"{unfinished}, and {error}", command) from error
         if not as_json:
-            click.echo(profile_line(session))
+            say(profile_line(session))
     drifted = sum(one.condition.drifted for one in found)
     if as_json:
         _echo_json(
@@ -161,11 +160,11 @@ def status(
                 for one in found
             ],
         )
-        click.echo(f"{counted(len(found), 'target')}, {drifted} drifted")
+        say(f"{counted(len(found), 'target')}, {drifted} drifted")
         if unfinished:
-            click.echo(f"{unfinished}\nNext: {command}")
+            say(f"{unfinished}\nNext: {command}")
         elif drifted:
-            click.echo(
+            say(
                 f"Next: seeknal run --env {record.name} writes it again, "
                 "or says what it leaves to you"
             )
@@ -218,12 +217,12 @@ def prune(context: click.Context, yes: bool, as_json: bool) -> int:
     expired = [one for one in summaries(settings, state, datetime.now(UTC)) if one.expired]
     if not as_json:
         for one in expired:
-            click.echo(f"{one.name}: last run {_ago(one.age)} ago")
+            say(f"{one.name}: last run {_ago(one.age)} ago")
         if not expired:
             days = settings.environment_ttl.days
-            click.echo(f"nothing expired; the time to live is {counted(days, 'day')}")
+            say(f"nothing expired; the time to live is {counted(days, 'day')}")
         elif not yes:
-            click.echo("Next: seeknal env prune --yes deletes them")
+            say("Next: seeknal env prune --yes deletes them")
     results: list[dict[str, Any]] = []
     for one in expired if yes else ():
         try:
@@ -231,7 +230,7 @@ def prune(context: click.Context, yes: bool, as_json: bool) -> int:
         except SeeknalError as error:
             result = {"environment": one.name, "error": str(error), "refused": []}
             if not as_json:
-                click.echo(redact(f"{one.name}: {error}"), err=True)
+                say(f"{one.name}: {error}", err=True)
         results.append(result)
     if as_json:
         _echo_json({"expired": [one.name for one in expired], "deleted": results})
@@ -256,7 +255,7 @@ def _delete(
 
     def say(line: str, *, err: bool = False) -> None:
         if not quiet:
-            click.echo(redact(line), err=err)
+            say(line, err=err)
 
     request = Request(
         project_dir=context.obj["project_dir"],
@@ -349,4 +348,4 @@ def _seconds(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _echo_json(document: object) -> None:
-    click.echo(redact(json.dumps(document, ensure_ascii=False, indent=2, default=str)))
+    say_json(document)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import attrs
 import click
 
-from seeknal_core.types import redact
+from seeknal_core.cli.output import say, say_json
 
 
 @click.command()
@@ -50,20 +49,20 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
         ),
     )
     if as_json:
-        click.echo(json.dumps({**attrs.asdict(result), "dry_run": dry_run}, indent=2))
+        say_json({**attrs.asdict(result), "dry_run": dry_run})
         return 0
     verb = "would remove" if dry_run else "removed"
-    click.echo(
+    say(
         f"{verb} {result.removed} stored outputs ({result.removed_bytes / 1e6:.1f} MB), "
         f"kept {result.kept} ({result.kept_bytes / 1e6:.1f} MB)"
     )
     stores = result.stores
     if stores.removed:
-        click.echo(f"{verb} what {stores.removed} killed or unanswered writes left in the stores")
+        say(f"{verb} what {stores.removed} killed or unanswered writes left in the stores")
     for line in stores.done:
-        click.echo(redact(line))
+        say(line)
     for line in stores.kept:
-        click.echo(f"stays: {redact(line)}")
+        say(f"stays: {line}")
     for line in stores.skipped:
-        click.echo(f"not looked at: {redact(line)}", err=True)
+        say(f"not looked at: {line}", err=True)
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from seeknal_core.cli.output import say
 from seeknal_core.errors import ConfigError, StateError
 
 _IGNORED = "profiles*.yml\n.env\ntarget/\nwarehouse*/\n"
@@ -49,11 +50,11 @@ def init(directory: str, example: bool) -> int:
         raise StateError(f"cannot write {error.filename or root}: {error.strerror}") from None
     where = "" if directory == "." else f"cd {shlex.quote(directory)} && "
     if example:
-        click.echo(f"made an example project in {root}")
-        click.echo(f"Next: {where}seeknal run --env dev")
+        say(f"made an example project in {root}")
+        say(f"Next: {where}seeknal run --env dev")
     else:
-        click.echo(f"made project {name!r} in {root}")
-        click.echo(
+        say(f"made project {name!r} in {root}")
+        say(
             f"Next: put a source into {root / 'seeknal' / 'sources'}, connections into "
             f"{root / 'profiles.yml'}, then: {where}seeknal check"
         )

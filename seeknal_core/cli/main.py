@@ -16,6 +16,16 @@ from typing import Any
 import click
 
 from seeknal_core import __version__
+from seeknal_core.cli.output import (
+    catch_logs,
+    indented,
+    printable,
+    say,
+    say_below,
+    say_json,
+    say_usage,
+    without_input,
+)
 from seeknal_core.errors import ConfigError, Interrupted, OptionError, SeeknalError, exhausted
 from seeknal_core.trust import Trust
 from seeknal_core.types import redact
@@ -57,6 +67,8 @@ class LazyGroup(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         _take_common_options(command)
+        if "logging" in sys.modules:  # which takes its time, and --version does without
+            catch_logs()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -173,7 +185,7 @@ def _show_tracebacks() -> None:
 
     class Redacting(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return redact(super().format(record))
+            return printable(super().format(record))
 
     handler = logging.StreamHandler()
     handler.setFormatter(Redacting("%(message)s"))
@@ -211,7 +223,7 @@ def _run(args: list[str]) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _fail(Interrupted("stopped by the user"), debug=False, as_json=as_json)
     except click.ClickException as error:
-        error.show()
+        say_usage(error)
         if as_json:
             _print_failure(ConfigError(error.format_message()))
         return 2
@@ -257,15 +269,15 @@ def _refused(error: Exception) -> SeeknalError | None:
 def _fail(error: SeeknalError, *, debug: bool, as_json: bool) -> int:
     if debug:
         _traceback(error)
-    message = redact(str(error))
     if isinstance(error, Interrupted):
-        click.echo(message, err=True)
+        say(indented(error.message), err=True)
     elif isinstance(error, ConfigError) and len(error.problems) > 1:
-        click.echo(f"Error: {len(error.problems)} mistakes\n{message}", err=True)
+        problems = "\n".join(indented(str(problem)) for problem in error.problems)
+        say(f"Error: {len(error.problems)} mistakes\n{problems}", err=True)
     else:
-        click.echo(f"Error: {message}", err=True)
+        say_below("Error", str(error), err=True)
     if error.hint:
-        click.echo(f"Next: {redact(error.hint)}", err=True)
+        say_below("Next", error.hint, err=True)
     if as_json:
         _print_failure(error)
     return error.exit_code
@@ -273,8 +285,6 @@ def _fail(error: SeeknalError, *, debug: bool, as_json: bool) -> int:
 
 def _print_failure(error: SeeknalError) -> None:
     """Print the document of a command that ended with an error, for ``--json``."""
-    import json
-
     problems = error.problems if isinstance(error, ConfigError | OptionError) else ()
     chosen = error.profile
     document = {
@@ -293,10 +303,10 @@ def _print_failure(error: SeeknalError) -> None:
             ],
         },
     }
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    say_json(document)
 
 
 def _traceback(error: BaseException) -> None:
     import traceback
 
-    click.echo(redact("".join(traceback.format_exception(error))), err=True)
+    say(without_input("".join(traceback.format_exception(error))), err=True)

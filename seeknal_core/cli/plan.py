@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import click
 
 from seeknal_core.cli.options import exact_option, request_from, run_options, shared_options
+from seeknal_core.cli.output import output_for, say, say_below, say_json
 from seeknal_core.cli.render import (
     counted,
     make_reporter,
-    output_for,
     print_table,
     profile_line,
     render_report,
@@ -96,7 +95,7 @@ def plan(
     )
     with output_for(as_json) as output, open_session(request) as session:
         if not as_json:
-            click.echo(profile_line(session))
+            say(profile_line(session))
         made = make_plan(session, wanted)
         save_plan(made, session.state.document_path("plans", made.environment))
         session.save_caches()
@@ -106,12 +105,11 @@ def plan(
             document = {**as_document(made), "has_changes": made.has_changes}
             if show_sql:
                 document["sql"] = _statements(session, made)
-            text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
-            click.echo(redact(text), file=output)
+            say_json(document, file=output)
         else:
             _render(made)
             for id, statements in _statements(session, made).items() if show_sql else ():
-                click.echo(f"\n-- {id}\n{statements.rstrip()}")
+                say(f"\n-- {id}\n{statements.rstrip()}")
     return 3 if exit_code and made.has_changes else 0
 
 
@@ -130,7 +128,7 @@ def _statements(session: object, made: Plan) -> dict[str, str]:
 
 def _render(made: Plan) -> None:
     for warning in made.warnings:
-        click.echo(redact(f"warning: {warning}"), err=True)
+        say_below("warning", str(warning), err=True)
     shown = [step for step in made.nodes if step.change in _SHOWN or step.action.works]
     if shown:
         print_table(
@@ -142,16 +140,16 @@ def _render(made: Plan) -> None:
         )
     rest = len(made.nodes) - len(shown)
     if rest:
-        click.echo(f"{rest} more unchanged, reused")
+        say(f"{rest} more unchanged, reused")
     for step in made.nodes:
         if step.diff:
-            click.echo("\n" + redact(step.diff).rstrip())
+            say("\n" + step.diff.rstrip())
     for source in made.rebound:
-        click.echo(f"{source} is read from another place than in {made.base}")
+        say(f"{source} is read from another place than in {made.base}")
     quiet = (Writing.KEEP, Writing.LINK, Writing.LEFT_OUT)
     written = [target for target in made.targets if target.writing not in quiet]
     if written:
-        click.echo()
+        say()
         print_table(
             ("target", "store", "mode", "what happens", "guarantee"),
             [
@@ -167,11 +165,11 @@ def _render(made: Plan) -> None:
         )
     for note, names in _noted(written).items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        click.echo(f"{', '.join(names[:3])}{more}: {redact(note)}")
+        say(f"{', '.join(names[:3])}{more}: {note}")
     for target in written:
         if target.refused:
-            click.echo(redact(f"will be refused: {target.refused}"))
-            click.echo(redact(f"  {target.hint}"))
+            say(f"will be refused: {target.refused}")
+            say(f"  {target.hint}")
     for writing, said in (
         (Writing.LINK, "the same as production's: linked to its tables"),
         (Writing.COPY, "the same as production's: copied"),
@@ -180,14 +178,14 @@ def _render(made: Plan) -> None:
         same = [target for target in made.targets if target.writing is writing]
         if same:
             size = sum(target.bytes for target in same)
-            click.echo(f"{counted(len(same), 'target')} {said} ({size:,} bytes)")
+            say(f"{counted(len(same), 'target')} {said} ({size:,} bytes)")
     shared = any(target.writing in (Writing.LINK, Writing.COPY) for target in made.targets)
     if made.has_changes or shared:
         what = "" if made.has_changes else "no changes; its targets are not there yet\n"
-        click.echo(f"\n{what}plan {made.id} is saved")
-        click.echo(f"Next: seeknal env apply {made.environment}")
+        say(f"\n{what}plan {made.id} is saved")
+        say(f"Next: seeknal env apply {made.environment}")
     else:
-        click.echo("no changes")
+        say("no changes")
 
 
 def _noted(targets: Sequence[TargetStep]) -> dict[str, list[str]]:
@@ -275,12 +273,11 @@ def apply(
         open_session(request, cancellation) as session,
     ):
         if not as_json:
-            click.echo(profile_line(session))
+            say(profile_line(session))
         with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
             report = apply_plan(session, wanted, reporter)
         if as_json:
-            text = json.dumps(report_as_mapping(report), ensure_ascii=False, indent=2)
-            click.echo(redact(text), file=output)
+            say_json(report_as_mapping(report), file=output)
         else:
             render_report(report, verbose=context.obj["verbose"])
     return report.exit_code

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 import attrs
 import click
 
+from seeknal_core.cli.output import say, say_json
 from seeknal_core.dispatch import Dispatcher
 from seeknal_core.errors import PluginError
 from seeknal_core.hints import canonical_type
@@ -35,14 +35,14 @@ def list_plugins(as_json: bool) -> int:
             for info, claimed in zip(found, twice, strict=True)
         ]
         document = {"hook_api": HOOK_API, "plugins": rows}
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        say_json(document)
         return 0
     for info, claimed in zip(found, twice, strict=True):
         kind = "backend" if info.group == BACKENDS else "plugin"
         conflict = "  (claimed twice: uninstall one of the two)" if claimed else ""
-        click.echo(f"{kind} {info.name}: {info}{conflict}")
+        say(f"{kind} {info.name}: {info}{conflict}")
     if not host.installed(BACKENDS):
-        click.echo("no backends installed; pip install seeknal-NAME adds one")
+        say("no backends installed; pip install seeknal-NAME adds one")
     return 0
 
 
@@ -58,15 +58,15 @@ def show_plugin(name: str, as_json: bool) -> int:
     host.load_backends([type])
     document = _describe(host, type)
     if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        say_json(document)
         return 0
-    click.echo(f"{type}: {document['distribution']} {document['version']}")
+    say(f"{type}: {document['distribution']} {document['version']}")
     for line in document["guarantees"]:
-        click.echo(f"  {line}")
-    click.echo("hooks: " + ", ".join(document["hooks"]))
+        say(f"  {line}")
+    say("hooks: " + ", ".join(document["hooks"]))
     for section, options in document["options"].items():
         if options:
-            click.echo(f"options of a {section}:")
+            say(f"options of a {section}:")
         for option in options:
             notes = option["type"]
             if option["required"]:
@@ -74,7 +74,7 @@ def show_plugin(name: str, as_json: bool) -> int:
             elif option["default"] not in (None, "None"):
                 notes += f", default {option['default']}"
             doc = f": {option['doc']}" if option["doc"] else ""
-            click.echo(f"  {option['name']} ({notes}){doc}")
+            say(f"  {option['name']} ({notes}){doc}")
     return 0
 
 
@@ -95,10 +95,10 @@ def new_plugin(name: str, directory: str | None) -> int:
     new = NewBackend.named(name, PluginHost.from_environment(os.environ))
     folder = Path(directory or new.distribution)
     write_backend(new, folder)
-    click.echo(f"wrote {new.distribution}, a backend for type {new.type!r}, into {folder}")
-    click.echo(f"Next: cd {shlex.quote(str(folder))}")
-    click.echo('      pip install -e ".[test]"')
-    click.echo("      pytest    # or, in an environment of its own: tox run")
+    say(f"wrote {new.distribution}, a backend for type {new.type!r}, into {folder}")
+    say(f"Next: cd {shlex.quote(str(folder))}")
+    say('      pip install -e ".[test]"')
+    say("      pytest    # or, in an environment of its own: tox run")
     return 0
 
 
@@ -115,10 +115,10 @@ def _show_wrapper(host: PluginHost, name: str, *, as_json: bool) -> int:
         "hooks": [hook for hook in HOOKS if hook in loaded.hooks],
     }
     if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        say_json(document)
     else:
-        click.echo(f"plugin {name}: {loaded.info}")
-        click.echo("wraps hooks: " + ", ".join(document["hooks"]))
+        say(f"plugin {name}: {loaded.info}")
+        say("wraps hooks: " + ", ".join(document["hooks"]))
     return 0
 
 

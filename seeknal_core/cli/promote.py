@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +10,10 @@ import click
 
 from seeknal_core.cli.asking import confirm, confirm_replacing
 from seeknal_core.cli.options import request_from
+from seeknal_core.cli.output import output_for, say, say_json
 from seeknal_core.cli.render import (
     counted,
     make_reporter,
-    output_for,
     paused,
     print_table,
     profile_line,
@@ -102,7 +101,7 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
         open_session(request, cancellation) as session,
     ):
         if not as_json:
-            click.echo(profile_line(session))
+            say(profile_line(session))
         name = config.parse_environment_name(source, session.settings)
         wanted = _request(given, session.settings.promote)
         if wanted.policy.value == "ship" and not given["dry_run"]:
@@ -116,8 +115,7 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
             wanted = attrs.evolve(wanted, confirm=asked)
             report = promote_into(session, name, wanted, reporter)
         if as_json:
-            text = json.dumps(_as_mapping(report), ensure_ascii=False, indent=2)
-            click.echo(redact(text), file=output)
+            say_json(_as_mapping(report), file=output)
         else:
             _render(report)
     return 1 if report.failed else 0
@@ -150,7 +148,7 @@ def _confirm_ship(session: Any, name: str, *, yes: bool) -> None:
     from seeknal_core.errors import ConfigError
 
     sources = [id for id, node in session.graph.nodes.items() if node.kind == "source"]
-    click.echo(f"ships {name}'s rows, read from: {', '.join(sources) or 'no source'}", err=True)
+    say(f"ships {name}'s rows, read from: {', '.join(sources) or 'no source'}", err=True)
     question = f"Send {name}'s rows to {session.environment.name}?"
     if not yes and not confirm(question):
         raise ConfigError("nothing was shipped", "without --ship the destination's rows are used")
@@ -196,27 +194,27 @@ def _render(report: Any) -> None:
             ],
         )
     for id in report.removed:
-        click.echo(f"removed: {id}")
+        say(f"removed: {id}")
     for name in report.left:
-        click.echo(f"stays: {name} is no target any more; --prune drops it")
+        say(f"stays: {name} is no target any more; --prune drops it")
     for note in report.notes:
-        click.echo(redact(note), err=True)
+        say(note, err=True)
     counts = f"{counted(len(report.nodes), 'node')}, {counted(len(report.targets), 'target')}"
     outcome = f"{report.outcome}, not wholly" if report.failed else report.outcome
     closing = f"{outcome}: {report.source} into {report.destination}, {counts}"
     if report.outcome == LEFT:
-        click.echo(_left(report.destination))
+        say(_left(report.destination))
         return
-    click.echo(f"{closing}, {report.seconds:.1f} s")
+    say(f"{closing}, {report.seconds:.1f} s")
     if report.failed:
         failed = sum(bool(target.error) for target in report.targets)
-        click.echo(
+        say(
             f"{counted(failed, 'target')} outside the promise failed\n"
             f"Next: mend that, then seeknal run --env {report.destination} writes what is missing",
             err=True,
         )
     if report.outcome == "planned":
-        click.echo(f"Next: seeknal env promote {report.source} {report.destination}")
+        say(f"Next: seeknal env promote {report.source} {report.destination}")
 
 
 def _left(name: str) -> str:
@@ -259,7 +257,7 @@ def rollback(
     )
     with output_for(as_json) as output, open_session(request) as session:
         if not as_json:
-            click.echo(profile_line(session))
+            say(profile_line(session))
         found = undo(session, abort=abort or "")
         document: dict[str, Any] = {
             "id": found.id,
@@ -268,13 +266,13 @@ def rollback(
             "targets": [write.name for write in found.writes if abort != "keep"],
         }
         if as_json:
-            click.echo(json.dumps(document, ensure_ascii=False, indent=2), file=output)
+            say_json(document, file=output)
         elif abort == "keep":
-            click.echo(_left(found.destination))
+            say(_left(found.destination))
         else:
             for write in found.writes:
-                click.echo(f"restored {write.name}")
-            click.echo(
+                say(f"restored {write.name}")
+            say(
                 f"promotion of {found.source} into {found.destination} is undone, "
                 f"{counted(len(found.writes), 'target')}"
             )

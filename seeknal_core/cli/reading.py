@@ -12,8 +12,9 @@ from typing import Any
 import attrs
 import click
 
-from seeknal_core.cli.render import counted, output_for, print_table
-from seeknal_core.types import Cancellation, redact
+from seeknal_core.cli.output import output_for, say, say_json
+from seeknal_core.cli.render import counted, print_table
+from seeknal_core.types import Cancellation
 
 
 @click.command()
@@ -55,11 +56,11 @@ def query(
     if as_json:
         document = {"environment": record.name, "columns": names, "rows": rows, "more": more}
         text = json.dumps(document, ensure_ascii=False, indent=2, default=_plain)
-        click.echo(text, file=output)
+        say_json(text, file=output, redacted=False)
         return 0
     shown = [["" if v is None else str(_plain(v)) for v in row.values()] for row in rows]
-    print_table(names, shown)
-    click.echo(counted(len(rows), "row") + (", there are more: --limit 0" if more else ""))
+    print_table(names, shown, redacted=False)
+    say(counted(len(rows), "row") + (", there are more: --limit 0" if more else ""))
     return 0
 
 
@@ -136,8 +137,7 @@ def diff(
                 "there": there.record.name,
                 "nodes": [_as_mapping(one) for one in found],
             }
-            text = json.dumps(document, ensure_ascii=False, indent=2)
-            click.echo(redact(text), file=output)
+            say_json(document, file=output)
         else:
             _render(found, here.record.name, there.record.name)
     return 3 if exit_code and found else 0
@@ -222,7 +222,7 @@ def _as_mapping(one: Any) -> dict[str, Any]:
 
 def _render(found: Sequence[Any], here: str, there: str) -> None:
     if not found:
-        click.echo(f"{here} and {there} hold the same")
+        say(f"{here} and {there} hold the same")
         return
     rows = []
     for one in found:
@@ -247,13 +247,13 @@ def _render(found: Sequence[Any], here: str, there: str) -> None:
     print_table(header, rows, numeric=5)
     for one in found:
         for column in one.columns:
-            click.echo(
+            say(
                 f"{one.id}: column {column.name}: {column.there or 'missing'} in {there}, "
                 f"{column.here or 'missing'} in {here}"
             )
         for change, key, columns in one.rows.sample if one.rows else ():
             shown = ", ".join(f"{name}={value}" for name, value in key.items())
             what = f": {', '.join(columns)}" if columns else ""
-            click.echo(f"{one.id}: {change} {shown}{what}")
+            say(f"{one.id}: {change} {shown}{what}")
         if one.text:
-            click.echo("\n" + redact(one.text).rstrip())
+            say("\n" + one.text.rstrip())

@@ -10,10 +10,17 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-import click
-
+from seeknal_core.cli.output import (
+    cell,
+    indented,
+    say,
+    say_above,
+    say_below,
+    say_running,
+    say_table,
+)
 from seeknal_core.run.report import (
     NodeOutcome,
     NodeStatus,
@@ -32,18 +39,6 @@ _QUIET = (TargetStatus.CURRENT, TargetStatus.LINKED, TargetStatus.LEFT_OUT)
 
 _WIDTH_WHEN_PIPED = 120
 _WIDTH_FOR_ALL = 110
-
-
-@contextlib.contextmanager
-def output_for(as_json: bool) -> Iterator[TextIO]:
-    """Give the stream for the result.
-
-    With ``--json`` that is nobody else's meanwhile: what Python nodes print goes
-    to standard error.
-    """
-    stream = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        yield stream
 
 
 def profile_line(session: Session) -> str:
@@ -86,10 +81,10 @@ class LineReporter:
 
     def warn(self, message: str) -> None:
         """Print a warning, to standard error."""
-        click.echo(f"warning: {message}", err=True)
+        say_below("warning", message, err=True)
 
     def _print(self, line: str, *, failed: bool) -> None:
-        click.secho(line, fg="red" if failed else None, err=failed)
+        say(line, red=failed, err=failed)
 
 
 class LiveReporter(LineReporter):
@@ -133,7 +128,7 @@ class LiveReporter(LineReporter):
 
     def warn(self, message: str) -> None:
         """Print a warning above the display."""
-        self._progress.console.print(f"warning: {message}", style="yellow", markup=False)
+        say_above(self._progress, f"warning: {indented(message)}", "yellow")
 
     def _ended(self, name: str) -> None:
         if name in self._running:
@@ -141,12 +136,10 @@ class LiveReporter(LineReporter):
         self._show()
 
     def _show(self) -> None:
-        from rich.markup import escape
-
-        self._progress.update(self._task, description=escape(", ".join(self._running[:3])))
+        say_running(self._progress, self._task, ", ".join(self._running[:3]))
 
     def _print(self, line: str, *, failed: bool) -> None:
-        self._progress.console.print(line, style="red" if failed else None, markup=False)
+        say_above(self._progress, line, "red" if failed else None)
 
 
 @contextlib.contextmanager
@@ -266,7 +259,7 @@ def render_report(report: RunReport, *, verbose: bool) -> None:
             ],
             numeric=3,
         )
-    click.echo(closing_line(report))
+    say(closing_line(report))
 
 
 def _width() -> int:
@@ -321,14 +314,26 @@ def render_preview(result: Preview) -> None:
                 for step in result.targets
             ],
         )
-    click.echo("dry run: nothing was connected, read or written")
+    say("dry run: nothing was connected, read or written")
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: int = 0) -> None:
-    """Print a table; the last `numeric` columns are right-aligned."""
+def print_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numeric: int = 0,
+    redacted: bool = True,
+) -> None:
+    """Print a table; the last `numeric` columns are right-aligned.
+
+    Args:
+        redacted: mask secrets; not in rows that the user asked for.
+    """
+    header = [cell(each, redacted=redacted) for each in header]
+    rows = [[cell(each, redacted=redacted) for each in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     if sum(widths) + _GAP * len(widths) <= _width() and all(
-        cell.isascii() and cell.isprintable() for row in rows for cell in row
+        each.isascii() and each.isprintable() for row in rows for each in row
     ):
         _print_plain(header, rows, widths, numeric)
     else:
@@ -347,28 +352,26 @@ def _print_plain(
 
     def line(cells: Sequence[str]) -> str:
         aligned = [
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            each.ljust(width) if place < left else each.rjust(width)
+            for place, (each, width) in enumerate(zip(cells, widths, strict=True))
         ]
         return f" {(' ' * _GAP).join(aligned)}".rstrip()
 
     rule = "\u2500" * (sum(widths) + _GAP * (len(widths) - 1) + 2)
-    click.echo("\n".join(["", line(header), rule, *map(line, rows), ""]))
+    # Secrets are masked in the cells already, and may stand in rows that were asked for.
+    say("\n".join(["", line(header), rule, *map(line, rows), ""]), redacted=False)
 
 
 def _print_folded(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: int) -> None:
     """Print a table whose cells may need several lines, or be of any script."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, title in enumerate(header):
         right = index >= len(header) - numeric
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
+        table.add_column(Text(title), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        from rich.text import Text
-
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console(width=_width(), highlight=False)
-    console.print(table)
+        table.add_row(*map(Text, row))
+    say_table(table, _width())

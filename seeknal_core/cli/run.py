@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -15,9 +14,9 @@ import click
 
 from seeknal_core.cli.asking import confirm_replacing
 from seeknal_core.cli.options import environment_options, exact_option, request_from, run_options
+from seeknal_core.cli.output import output_for, say, say_below, say_json
 from seeknal_core.cli.render import (
     make_reporter,
-    output_for,
     paused,
     profile_line,
     render_preview,
@@ -121,7 +120,7 @@ def run(
         open_session(request, cancellation) as session,
     ):
         if not as_json:
-            click.echo(profile_line(session))
+            say(profile_line(session))
         if dry_run:
             return _preview(session, wanted, output if as_json else None)
         with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
@@ -134,8 +133,7 @@ def run(
                 session, attrs.evolve(wanted, confirm=confirm, refuse=refuse_publishing), reporter
             )
         if as_json:
-            text = json.dumps(report_as_mapping(report), ensure_ascii=False, indent=2)
-            click.echo(redact(text), file=output)
+            say_json(report_as_mapping(report), file=output)
         else:
             render_report(report, verbose=context.obj["verbose"])
     return report.exit_code
@@ -145,7 +143,7 @@ def _preview(session: Session, wanted: RunRequest, json_output: TextIO | None) -
     from seeknal_core.run.preview import as_mapping, preview
 
     for warning in session.warnings:
-        click.echo(f"warning: {redact(str(warning))}", err=True)
+        say_below("warning", str(warning), err=True)
     result = preview(session, wanted)
     if json_output is not None:
         document = {
@@ -154,8 +152,7 @@ def _preview(session: Session, wanted: RunRequest, json_output: TextIO | None) -
             "profile_reason": session.profile.reason,
             **as_mapping(result),
         }
-        text = json.dumps(document, ensure_ascii=False, indent=2)
-        click.echo(redact(text), file=json_output)
+        say_json(document, file=json_output)
     else:
         render_preview(result)
     return 0

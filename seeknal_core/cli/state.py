@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import attrs
 import click
 
 from seeknal_core.cli.options import environment_options, request_from
-from seeknal_core.cli.render import counted, output_for, profile_line
+from seeknal_core.cli.output import output_for, say, say_below, say_json
+from seeknal_core.cli.render import counted, profile_line
 from seeknal_core.errors import PromotionInterrupted
 
 
@@ -45,21 +44,21 @@ def recover(
     )
     with output_for(as_json) as output, open_session(request) as session:
         if not as_json:
-            click.echo(profile_line(session))
+            say(profile_line(session))
         found = rebuild(session)
         if as_json:
-            click.echo(json.dumps(attrs.asdict(found), indent=2), file=output)
+            say_json(attrs.asdict(found), file=output)
             return PromotionInterrupted.exit_code if found.unfinished else 0
         for name in found.targets:
-            click.echo(f"found {name}")
+            say(f"found {name}")
         for name in found.foreign:
-            click.echo(f"not this environment's: {name}")
-        click.echo(f"{counted(len(found.targets), 'target')} recovered")
+            say(f"not this environment's: {name}")
+        say(f"{counted(len(found.targets), 'target')} recovered")
         if found.warning:
-            click.echo(f"warning: {found.warning}", err=True)
+            say_below("warning", found.warning, err=True)
         if found.unfinished:
-            click.echo(found.unfinished)
-            click.echo(f"Next: {found.command}")
+            say(found.unfinished)
+            say(f"Next: {found.command}")
             return PromotionInterrupted.exit_code
-        click.echo(f"Next: {session.command('run')}")
+        say(f"Next: {session.command('run')}")
     return 0
