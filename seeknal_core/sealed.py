@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from seeknal_core.own import open_own
 from seeknal_core.regular import read_regular
 from seeknal_core.verified import stamp_at
 
@@ -44,7 +45,9 @@ def write_sealed(path: Path, text: str, write: Callable[[Path, str], None]) -> N
     seal = json.dumps([*stamp_at(path), _digest(text.encode())])
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        temporary.write_text(seal, encoding="utf-8")
+        descriptor = open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(seal)
         os.replace(temporary, _seal(path))
     except OSError:
         with contextlib.suppress(OSError):

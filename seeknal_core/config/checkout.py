@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.own import check_target
 from seeknal_core.regular import read_regular
 from seeknal_core.trust import UNTRUSTED, Trust
 
@@ -23,14 +24,18 @@ _BEFORE, _FLAGS, _EXTENDED, _MORE = 40, 2, 0x4000, 2
 
 
 def refuse_brought_target(root: Path, trust: Trust) -> None:
-    """Refuse an untrusted project with a ``target/`` that came with its checkout.
+    """Refuse a ``target/`` with links in it, or of an untrusted project's checkout.
 
     Raises:
         ConfigError: git tracks a file there, or the folder is a link; or that can't be told.
+        StateError: it is a link to somebody's files, or holds a link.
     """
-    if not trust.untrusted:
-        return
-    target = root / _TARGET
+    if trust.untrusted:
+        _refuse_brought(root / _TARGET, root)
+    check_target(root, untrusted=trust.untrusted)
+
+
+def _refuse_brought(target: Path, root: Path) -> None:
     if target.is_symlink():
         raise _refused(target, "is a link", f"rm {target}")
     if not target.exists():

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from seeknal_core.config.interpolate import remember
+from seeknal_core.config.readable import rights_warning
 from seeknal_core.config.yaml import read_text
 from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.hints import hints
 from seeknal_core.listed import is_secret_name
 
 ENV_FILE = ".env"
@@ -86,7 +88,8 @@ def load_env_file(root: Path) -> tuple[Problem, ...]:
     ]
     if problems:
         raise ConfigError(problems)
-    return _take(text, lines)
+    secret = any(each.value and is_secret_name(each.key or "") for each in bindings)
+    return (*rights_warning(path, ENV_FILE, secret=secret), *_take(text, lines))
 
 
 def _take(text: str, lines: Mapping[str, int]) -> tuple[Problem, ...]:
@@ -110,7 +113,7 @@ def _take(text: str, lines: Mapping[str, int]) -> tuple[Problem, ...]:
 
 
 def _why_not(name: str, values: Mapping[str, str | None]) -> str:
-    if _DANGEROUS.fullmatch(name):
+    if _DANGEROUS.fullmatch(name) or name.upper().startswith(tuple(hints().steering_variables)):
         return "it steers programs and connections; set it where the command runs"
     secret = _PAIRS.get("AWS_ENDPOINT_URL" if name.startswith("AWS_ENDPOINT_URL") else name)
     if secret is None:

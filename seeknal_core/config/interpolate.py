@@ -84,6 +84,13 @@ def expander(variables: Mapping[str, str]) -> Expand:
     return expand
 
 
+def is_clear_secret(path: str, text: str) -> bool:
+    """Say whether a scalar, as written, is or holds a secret itself, not a reference to one."""
+    if "${" in text or not text:
+        return False
+    return looks_secret(_last(path)) or _USERINFO.search(text) is not None
+
+
 def remember(path: str, value: str) -> None:
     """Have `value` redacted in all output if it is, or holds, a secret by its key."""
     if looks_secret(_last(path)):

@@ -14,10 +14,11 @@ from seeknal_core.config.checks import check_file_params
 from seeknal_core.config.collect import Collector
 from seeknal_core.config.environment import conventional_prefix
 from seeknal_core.config.files import relative
-from seeknal_core.config.interpolate import expander
+from seeknal_core.config.interpolate import expander, is_clear_secret
+from seeknal_core.config.readable import rights_warning
 from seeknal_core.config.targets import read_mode
 from seeknal_core.config.untrusted import refuse_inside
-from seeknal_core.config.yaml import Document, parse_one, read_text
+from seeknal_core.config.yaml import Document, Scalar, parse_one, read_text
 from seeknal_core.errors import ConfigError
 from seeknal_core.hints import canonical_type, hints
 from seeknal_core.inline import INLINE
@@ -158,15 +159,23 @@ def load_profile(
         return Profile(path=None, reason=choice.reason, convention=choice.convention)
     file = relative(choice.path, Path(settings.root))
     expand = expander(os.environ if variables is None else variables)
+    secrets: list[str] = []
+
+    def noting(scalar: Scalar) -> object:
+        if is_clear_secret(scalar.path, scalar.text):
+            secrets.append(scalar.path)
+        return expand(scalar)
+
     collector = Collector()
     document = parse_one(
-        read_text(choice.path, file), file, expand=expand, problems=collector.problems
+        read_text(choice.path, file), file, expand=noting, problems=collector.problems
     )
     assert isinstance(document.value, Mapping)
     reader = _Reader(document, document.value, collector)
     profile = reader.read(choice)
     collector.check()
-    return attrs.evolve(profile, warnings=collector.warnings())
+    rights = rights_warning(choice.path, file, secret=bool(secrets))
+    return attrs.evolve(profile, warnings=(*rights, *collector.warnings()))
 
 
 class _Reader:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Collection
 from pathlib import Path
 
+from seeknal_core.own import make_folder, open_own
 from seeknal_core.regular import read_regular
 
 
@@ -32,9 +33,10 @@ class Aliases:
     def put(self, content_key: str, stored: str, proof: str) -> None:
         """Record that a key stands for a stored one."""
         path = self._path(content_key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = path.with_name(f".{uuid.uuid4().hex}")
-        temporary.write_text(json.dumps({"stored": stored, "proof": proof}), encoding="utf-8")
+        with open(open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
+            json.dump({"stored": stored, "proof": proof}, file)
         os.replace(temporary, path)
 
     def keep(self, stored: Collection[str]) -> None:

@@ -42,6 +42,7 @@ from seeknal_core.engine.snapshots import Staging
 from seeknal_core.engine.sources.read import Translated, read_files
 from seeknal_core.engine.walled import Walls
 from seeknal_core.errors import ConfigError, EngineError, Interrupted, Problem
+from seeknal_core.own import make_folder
 from seeknal_core.specs import AnyNode, EngineSettings, PythonNode, SourceNode
 from seeknal_core.structure import nearest
 from seeknal_core.types import Cancellation, Scan, Snapshot
@@ -85,8 +86,8 @@ class DuckDBEngine:
         self._file_reader: duckdb.DuckDBPyConnection | None = None
         self._streamer: duckdb.DuckDBPyConnection | None = None
         with disk_guard():
-            self._scratch.mkdir(parents=True, exist_ok=True)
-            self._snapshot_root.mkdir(parents=True, exist_ok=True)
+            make_folder(self._scratch)
+            make_folder(self._snapshot_root)
         self._instance = self._open()
         self._close_files(self._instance, (self._snapshot_root, self._scratch))
         self._forget = cancellation.on_request(self._start_interrupting)

@@ -22,6 +22,7 @@ import attrs
 
 from seeknal_core.engine.globbing import LeadsOut, Match, matches_of
 from seeknal_core.errors import ConfigError, EngineError
+from seeknal_core.own import make_folder, open_own
 from seeknal_core.places import Closed, Places
 from seeknal_core.regular import NotAFile
 from seeknal_core.sealed import read_sealed, write_sealed
@@ -41,6 +42,8 @@ _NEAREST_LOOKED_AT = 10_000
 #: Where the system shows a process its own open files.
 _OPEN_FILES = "/proc/self/fd"
 _MOST_OPEN = 16_384
+#: Making a link on a disk takes half a millisecond.
+_IN_MEMORY = "/dev/shm"
 
 
 @attrs.frozen(kw_only=True)
@@ -86,19 +89,31 @@ class ResolvedFiles:
 
     @contextlib.contextmanager
     def _linked(self, folder: Path, places: Places) -> Iterator[ResolvedFiles]:
-        made = Path(tempfile.mkdtemp(prefix="open-", dir=folder))
+        made = _private_folder(folder)
         descriptors: list[int] = []
+        links: dict[Path, None] = {}
         try:
-            for number, path in enumerate(self.files):
+            for path in self.files:
                 descriptors.append(open_checked(path, places))
-                (made / str(number)).mkdir()
-                os.symlink(f"{_OPEN_FILES}/{descriptors[-1]}", made / str(number) / path.name)
-            files = tuple(made / str(number) / path.name for number, path in enumerate(self.files))
+                link = made / path.name
+                if link in links:
+                    link = Path(tempfile.mkdtemp(dir=made)) / path.name
+                os.symlink(f"{_OPEN_FILES}/{descriptors[-1]}", link)
+                links[link] = None
+            files = tuple(links)
             yield attrs.evolve(self, files=files)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
             shutil.rmtree(made, ignore_errors=True)
+
+
+def _private_folder(folder: Path) -> Path:
+    """Make a folder for links: in memory where that is possible, else below `folder`."""
+    if os.access(_IN_MEMORY, os.W_OK | os.X_OK):
+        with contextlib.suppress(OSError):
+            return Path(tempfile.mkdtemp(prefix="seeknal-open-", dir=_IN_MEMORY))
+    return Path(tempfile.mkdtemp(prefix="open-", dir=folder))
 
 
 def open_checked(path: Path, places: Places) -> int:
@@ -424,14 +439,16 @@ class FileDigests:
             self._changed = False
         text = json.dumps({"version": _CACHE_VERSION, "files": files})
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             write_sealed(self._path, text, _replace)
 
 
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text)
+        temporary.unlink(missing_ok=True)  # what a killed process of that number left
+        with open(open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
+            file.write(text)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -89,7 +89,10 @@ class _Walk:
         """Return where a path leads that a glob met."""
         real = os.path.realpath(path) if link else path
         try:
-            self.places.check_real(real)
+            if link:
+                self.places.check_real(real)
+            else:
+                self.places.check_entry(real, os.path.basename(real))
         except Closed as closed:
             raise LeadsOut(shown, closed) from None
         return real

@@ -27,6 +27,7 @@ from urllib.parse import urljoin, urlsplit
 from seeknal_core.engine.disk import disk_full, disk_guard
 from seeknal_core.engine.https_seen import Seen, url_digest
 from seeknal_core.errors import EngineError
+from seeknal_core.own import make_folder
 
 #: What is downloaded at most where the source has no ``max_bytes``.
 DEFAULT_MAX_BYTES = 1_000_000_000
@@ -72,7 +73,7 @@ def download(
     _check_url(node, url)
     folder = scratch / "https" / hashlib.sha256(url.encode()).hexdigest()[:16]
     with disk_guard(node):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     name = _WRONG_NAME.sub("-", urlsplit(url).path.rpartition("/")[2])[-100:] or "file"
     local = folder / name
     limit = max_bytes or DEFAULT_MAX_BYTES

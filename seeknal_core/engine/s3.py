@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from seeknal_core.engine.disk import disk_full, disk_guard, is_disk_full
 from seeknal_core.errors import EngineError
+from seeknal_core.own import make_folder
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, S3FileSystem
@@ -38,7 +39,7 @@ def download(node: str, url: str, scratch: Path) -> dict[str, Path]:
     if not found:
         raise EngineError(f"{node}: no file matches {url}", "look at the bucket and the key")
     with disk_guard(node):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     needed = sum(info.size or 0 for info in found)
     if needed > shutil.disk_usage(folder).free:
         raise disk_full(node)

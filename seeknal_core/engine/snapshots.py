@@ -30,11 +30,14 @@ from seeknal_core.engine.aliases import Aliases
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.engine.snapshotdoc import Document
 from seeknal_core.errors import DamagedOutput, EngineError, StateError
+from seeknal_core.own import FOLDER_MODE, STORED_MODE, make_folder, open_own
 from seeknal_core.types import Snapshot
 from seeknal_core.verified import check, root_of, stamp_at
 
 _KEY = re.compile(r"[0-9A-Za-z_-]{4,}")
 _MAGIC = b"PAR1"
+#: The names of the folders in ``tmp`` and of their locks.
+_OWN_NAME = re.compile(r"[0-9a-f]{32}(\.lock)?")
 
 
 @attrs.frozen(kw_only=True)
@@ -253,7 +256,7 @@ class SnapshotStore:
         """
         with disk_guard():
             path = self._process_folder() / uuid.uuid4().hex
-            path.mkdir()
+            path.mkdir(FOLDER_MODE)
             try:
                 yield Staging(path=path)
             finally:
@@ -290,7 +293,7 @@ class SnapshotStore:
 
         with disk_guard(node):
             for path in files:
-                path.chmod(0o444)
+                path.chmod(STORED_MODE)
             before = tuple(map(stamp_at, files))
             content = snapshotdoc.write(
                 staging.path,
@@ -307,7 +310,7 @@ class SnapshotStore:
             _sync(staging.path)
             folder = self._folder(content_key)
             if not folder.parent.exists():
-                folder.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(folder.parent)
                 _sync(self.root)
             # A damaged folder is moved away by the look before the second try.
             for _ in range(2):
@@ -399,8 +402,8 @@ class SnapshotStore:
         path = self.root / "lock"
         try:
             with disk_guard():
-                self.root.mkdir(parents=True, exist_ok=True)
-                return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                make_folder(self.root)
+                return open_own(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             if readable and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 with contextlib.suppress(FileNotFoundError):
@@ -418,6 +421,8 @@ class SnapshotStore:
 
     @staticmethod
     def _document(folder: Path) -> Document | None:
+        if folder.is_symlink():
+            return None
         try:
             return snapshotdoc.read(folder, folder.name)
         except OSError as error:
@@ -441,20 +446,20 @@ class SnapshotStore:
             if self._own is not None and self._own.is_dir():
                 return self._own
             temporary = self.root / "tmp"
-            temporary.mkdir(parents=True, exist_ok=True)
+            make_folder(temporary)
             _remove_stale(temporary)
             if self._own_lock is not None:
                 os.close(self._own_lock)
             while True:
                 name = uuid.uuid4().hex
                 path = temporary / f"{name}.lock"
-                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+                file = open_own(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if path.exists():
                     break
                 os.close(file)  # removed as stale between the two calls
             self._own = temporary / name
-            self._own.mkdir()
+            self._own.mkdir(FOLDER_MODE)
             self._own_lock = file
             return self._own
 
@@ -500,6 +505,8 @@ def _is_whole(path: Path, size: int) -> bool:
 
 def _remove_stale(temporary: Path) -> None:
     for entry in temporary.iterdir():
+        if not _OWN_NAME.fullmatch(entry.name) or entry.is_symlink():
+            continue  # somebody else's
         if entry.suffix == ".lock":
             _remove_if_dead(entry)
         elif not entry.with_suffix(".lock").exists():
@@ -530,7 +537,7 @@ def _sync(path: Path) -> None:
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    with open(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seeknal_core.errors import EngineError
+from seeknal_core.own import make_folder
 from seeknal_core.specs import ProjectSettings
 from seeknal_core.state.records import EnvironmentRecord, StateStore
 from seeknal_core.structure import nearest
@@ -61,7 +62,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
     Somebody who may only read the project keeps nothing in it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         made = Path(tempfile.mkdtemp(prefix="query-", dir=folder))
     except OSError:
         made = Path(tempfile.mkdtemp(prefix="seeknal-query-"))

@@ -9,6 +9,7 @@ import fcntl
 import functools
 import json
 import os
+import re
 import shlex
 import socket
 import time
@@ -20,7 +21,11 @@ from pathlib import Path
 import attrs
 
 from seeknal_core.errors import StateError
+from seeknal_core.own import make_folder, open_own
 from seeknal_core.regular import NotAFile, read_regular, refuse_irregular
+
+#: The names that `write_atomically` gives to files that are not whole yet.
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -34,9 +39,10 @@ def write_atomically(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         refuse_irregular(path)
-        with temporary.open("w", encoding="utf-8") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with open(open_own(temporary, flags), "w", encoding="utf-8") as file:
             # Held while this process lives: see `remove_unfinished`.
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(text)
@@ -58,6 +64,8 @@ def remove_unfinished(folder: Path) -> int:
     """
     removed = 0
     for path in folder.rglob(".*.tmp"):
+        if not _TEMPORARY.fullmatch(path.name):
+            continue
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
@@ -175,13 +183,11 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
         StateError: somebody else holds it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_char_device():
-            refuse_irregular(path)
-        file = path.open("ab+", buffering=0)
+        make_folder(path.parent)
+        descriptor = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     except OSError as error:
         raise state_error(error, path) from error
-    with file:
+    with open(descriptor, "ab+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

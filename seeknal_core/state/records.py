@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import attrs
 
 from seeknal_core.errors import StateError
+from seeknal_core.own import make_folder, open_own
 from seeknal_core.regular import read_regular, refuse_irregular
 from seeknal_core.state.files import (
     damaged,
@@ -196,11 +197,9 @@ class Journal:
             raise state_error(error, self._path) from error
 
     def _open(self) -> int:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         refuse_irregular(self._path)
-        descriptor = os.open(
-            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644
-        )
+        descriptor = open_own(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         if os.fstat(descriptor).st_size:
             # The command that left it may have died inside a line.
             os.write(descriptor, b"\n")

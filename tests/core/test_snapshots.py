@@ -45,7 +45,7 @@ def test_files_are_read_only(lab: Lab) -> None:
     put(lab)
     found = lab.store.find("a", KEY)
     assert found is not None
-    assert stat.S_IMODE(os.stat(found.files[0]).st_mode) == 0o444
+    assert stat.S_IMODE(os.stat(found.files[0]).st_mode) == 0o400
 
 
 def test_the_first_output_under_a_key_stays(lab: Lab) -> None:

@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from seeknal_core.errors import BackendError, PluginError
+from seeknal_core.own import check_target
 from seeknal_postgres import binaries, embedded, keeper
 from support import embedded_user
 
@@ -419,6 +420,61 @@ def test_under_a_private_folder_root_keeps_the_data_elsewhere_and_finds_them_aga
         wait_until(lambda: not kept(home))
     finally:
         shutil.rmtree(home)
+
+
+@pytest.mark.root
+def test_a_closed_target_stays_passable_for_the_servers_account(project: Path) -> None:
+    """A `target/` of older versions, with data in it, is closed to others and goes on."""
+    with using(project) as dsn, psycopg.connect(**dsn) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    home = project / "target" / "postgres"
+    wait_until(lambda: not kept(home))
+    for mode in (0o755, 0o700):
+        (project / "target").chmod(mode)
+        check_target(project, untrusted=False)
+        with using(project) as dsn:
+            assert one(dsn, "SELECT answer FROM kept") == 42
+        wait_until(lambda: not kept(home))
+        assert stat.S_IMODE((project / "target").stat().st_mode) == 0o711
+    check_target(project, untrusted=False)
+    assert stat.S_IMODE((project / "target").stat().st_mode) == 0o711
+
+
+@pytest.mark.root
+def test_data_out_of_reach_are_no_reason_for_an_empty_server(project: Path) -> None:
+    with using(project):
+        pass
+    home = project / "target" / "postgres"
+    wait_until(lambda: not kept(home))
+    project.chmod(0o700)
+    with pytest.raises(BackendError, match="cannot reach its data") as caught, using(project):
+        pass
+    assert caught.value.hint.endswith(f"chmod o+x {project}")
+    project.chmod(0o755)
+
+
+@pytest.mark.root
+def test_lost_data_elsewhere_are_no_reason_for_an_empty_server(project: Path) -> None:
+    project.chmod(0o700)
+    with using(project):
+        home = Path(json.loads((project / "target" / "postgres.location").read_text())["home"])
+    wait_until(lambda: not kept(home))
+    shutil.rmtree(home)
+    with pytest.raises(BackendError, match="are gone") as caught, using(project):
+        pass
+    assert f"rm {project}/target/postgres.location" in caught.value.hint
+
+
+@pytest.mark.root
+def test_a_record_cannot_name_any_folder(project: Path) -> None:
+    beside = project / "precious"
+    beside.mkdir(mode=0o700)
+    (project / "target").mkdir()
+    record = {"home": str(beside), "target": str(project / "target")}
+    (project / "target" / "postgres.location").write_text(json.dumps(record))
+    with pytest.raises(BackendError, match="damaged"), using(project):
+        pass
+    assert stat.S_IMODE(beside.stat().st_mode) == 0o700 and not list(beside.iterdir())
 
 
 @pytest.mark.root

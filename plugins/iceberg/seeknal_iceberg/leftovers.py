@@ -105,6 +105,7 @@ def _write(context: ExecutionContext, parts: tuple[str, ...], promotion: str) ->
     identity = catalogs.identity(catalogs.of(context), parts)
     name = catalogs.short_hash(f"{identity} {promotion}")
     path = os.path.join(context.target_dir, _FOLDER, f"{name}.json")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
         json.dump({"identity": identity, "parts": parts, "promotion": promotion}, file)

@@ -132,10 +132,10 @@ def _parsed(text: bytes, at: float = 0.0) -> Noted:
 
 def _opened(path: str) -> int:
     while True:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         # Another thread removes the folder when its own note was the last one.
         with contextlib.suppress(FileNotFoundError):
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
 class Note:

@@ -20,6 +20,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -80,6 +81,9 @@ class _Use:
     count: int
 
 
+#: Where data go that the server's account could not reach below ``target``.
+_HOME = re.compile(r"/var/tmp/seeknal-[0-9a-f]{16}")
+
 _guard = threading.Lock()
 _uses: dict[Path, _Use] = {}
 
@@ -130,7 +134,7 @@ def ensure_server(target_dir: str, project_root: str) -> EmbeddedServer:
 
 def _home(target: Path, account: binaries.Account | None, what: str) -> Path:
     """Return the server's home, created if need be, and of the right modes."""
-    target.mkdir(parents=True, exist_ok=True)
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
     if account is None:
         return _own_folder(target / "postgres", 0o700)
     # The server's account passes through to `data`; others see no names in it.
@@ -139,14 +143,31 @@ def _home(target: Path, account: binaries.Account | None, what: str) -> Path:
     with _locked(target / "postgres.lock", fcntl.LOCK_EX, what):
         home = _recorded(record, target)
         if home is not None:
+            if not home.is_dir():
+                raise BackendError(
+                    f"the data of {what} are gone: there is no {home}",
+                    f"put them back, or begin with an empty server: rm {shlex.quote(str(record))}",
+                )
             return _own_folder(home, mode)
+        if not account.can_enter(target) and account.can_enter(target.parent):
+            # The folders in it are closed each for itself.
+            target.chmod(target.stat().st_mode | 0o011)
         if account.can_enter(target):
             return _own_folder(target / "postgres", mode)
+        if (target / "postgres" / "data").exists():
+            closed = next(each for each in reversed(target.parents) if not account.can_enter(each))
+            raise BackendError(
+                f"{what} runs as another account, which cannot reach its data in {target} any more",
+                f"let it pass through the folder: chmod o+x {shlex.quote(str(closed))}",
+            )
         name = hashlib.sha256(os.fsencode(target)).hexdigest()[:16]
         home = _own_folder(Path("/var/tmp") / f"seeknal-{name}", mode)
         # What it holds belonged to a `target/` that was deleted, and goes the same way.
         shutil.rmtree(home)
-        record.write_text(json.dumps({"home": str(home), "target": str(target)}), "utf-8")
+        record.unlink(missing_ok=True)
+        descriptor = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump({"home": str(home), "target": str(target)}, file)
         return _own_folder(home, mode)
 
 
@@ -168,6 +189,8 @@ def _recorded(record: Path, target: Path) -> Path | None:
     try:
         known = json.loads(record.read_text("utf-8"))
         copied = known["target"] != str(target) and Path(known["target"]).exists()
+        if not _HOME.fullmatch(known["home"]):
+            raise ValueError("no folder that was made here")
         return None if copied else Path(known["home"])
     except FileNotFoundError:
         return None
@@ -180,7 +203,7 @@ def _recorded(record: Path, target: Path) -> Path | None:
 
 def _lock(path: Path, how: int, what: str) -> int:
     """Lock the file `path`, waiting for others, and return its descriptor."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     deadline = time.monotonic() + _SECONDS
     while True:
         try:
@@ -282,7 +305,8 @@ def _create(installation: Path, home: Path, account: binaries.Account | None) ->
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
     password = secrets.token_urlsafe(24)
-    descriptor = os.open(home / "password", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    descriptor = os.open(home / "password", flags, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(password)
         file.flush()
@@ -311,7 +335,7 @@ def _launch(installation: Path, home: Path, account: binaries.Account | None, wh
         }
         # Not our own output: a caller that reads it to its end would wait for the keeper. The
         # mode keeps the log, which holds SQL, from other users.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
         log = os.open(home / "server.log", flags, 0o600)
         try:
             started = subprocess.run(

@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -40,7 +39,9 @@ def main(text: str) -> None:
     users = os.open(options["users"], os.O_RDWR)
     server = _start(options)
     try:
-        Path(options["pid_file"]).write_text(f"{server.pid}\n", "utf-8")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(options["pid_file"], flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(f"{server.pid}\n")
         _wait_for_the_last_user(server, users)
     finally:
         _stop(server)

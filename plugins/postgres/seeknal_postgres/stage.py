@@ -187,7 +187,7 @@ def through_file(
 
 def _scratch(context: ExecutionContext) -> IO[bytes]:
     folder = Path(context.target_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return tempfile.TemporaryFile(dir=folder, prefix="postgres-")
 
 
