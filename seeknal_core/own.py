@@ -7,7 +7,6 @@ closed to other users first: nobody else can put a link there afterwards.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shlex
@@ -138,20 +137,34 @@ def _close(target: Path, found: os.stat_result) -> None:
     if _holds_a_server_of_another_account(target):
         # Its account passes through to its data, and sees no names.
         wanted |= stat.S_IXGRP | stat.S_IXOTH
+        _close_folders(target)
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o777 & ~wanted:
         os.chmod(target, mode & (wanted | 0o7000))
+
+
+def _close_folders(target: Path) -> None:
+    """Close the folders of older versions, each for itself, but for the server's."""
+    for entry in _entries(target):
+        if not entry.is_dir(follow_symlinks=False) or _is_of_another_account(entry.path):
+            continue
+        found = entry.stat(follow_symlinks=False)
+        if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+            os.chmod(entry.path, FOLDER_MODE)
 
 
 def _holds_a_server_of_another_account(target: Path) -> bool:
     """Return whether a backend keeps data of another account in the folder."""
     if os.geteuid() != 0:
         return False
-    for entry in _entries(target):
-        with contextlib.suppress(OSError):
-            if os.lstat(os.path.join(entry.path, "data")).st_uid != 0:
-                return True
-    return False
+    return any(_is_of_another_account(entry.path) for entry in _entries(target))
+
+
+def _is_of_another_account(folder: str) -> bool:
+    try:
+        return os.lstat(os.path.join(folder, "data")).st_uid != os.geteuid()
+    except OSError:
+        return False
 
 
 def _links(target: Path) -> Iterator[Path]:

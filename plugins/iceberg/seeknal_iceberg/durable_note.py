@@ -5,9 +5,21 @@ from __future__ import annotations
 import os
 
 
+def make_folder(path: str) -> None:
+    """Make a folder that other users cannot enter, and the missing ones above it."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileNotFoundError:
+        make_folder(os.path.dirname(path))
+        make_folder(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+
+
 def write_durably(path: str, text: str) -> None:
     """Replace a file, whole and synced to the disk, its folder too; folders are made."""
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    make_folder(os.path.dirname(path))
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with open(os.open(path + ".new", flags, 0o600), "w", encoding="utf-8") as file:
         file.write(text)

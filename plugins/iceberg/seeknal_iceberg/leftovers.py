@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import together, updates
+from seeknal_iceberg.durable_note import make_folder
 from seeknal_iceberg.naming import quote
 from seeknal_iceberg.waiting import undo_tag
 
@@ -105,7 +106,7 @@ def _write(context: ExecutionContext, parts: tuple[str, ...], promotion: str) ->
     identity = catalogs.identity(catalogs.of(context), parts)
     name = catalogs.short_hash(f"{identity} {promotion}")
     path = os.path.join(context.target_dir, _FOLDER, f"{name}.json")
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    make_folder(os.path.dirname(path))
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
         json.dump({"identity": identity, "parts": parts, "promotion": promotion}, file)

@@ -28,6 +28,7 @@ from pyiceberg.manifest import read_manifest_list
 from seeknal_core.types import ExecutionContext
 from seeknal_iceberg import catalog as catalogs
 from seeknal_iceberg import ledger
+from seeknal_iceberg.durable_note import make_folder
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -132,7 +133,7 @@ def _parsed(text: bytes, at: float = 0.0) -> Noted:
 
 def _opened(path: str) -> int:
     while True:
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        make_folder(os.path.dirname(path))
         # Another thread removes the folder when its own note was the last one.
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
