@@ -190,7 +190,8 @@ class PythonNode(Node):
     ``run_id``, ``today``, ``var``) that this code names anywhere: what they give
     enters the content key. ``volatile`` names Python functions of this
     code that give another answer in the next run; ``sql_texts`` is the SQL it gives to
-    ``ctx.sql``, as far as it is written out.
+    ``ctx.sql``, as far as it is written out. ``has_namesake`` tells that another node of
+    the file has a function of the same name: made in a loop, they differ in what no code shows.
     """
 
     load: Callable[[], Callable[..., object]] = attrs.field(eq=False, repr=False)
@@ -199,6 +200,7 @@ class PythonNode(Node):
     node_kind: str = "transform"
     inputs: tuple[str, ...] = ()
     code_digest: str = ""
+    has_namesake: bool = False
     context_names: tuple[str, ...] = ()
     volatile: tuple[str, ...] = ()
     sql_texts: tuple[str, ...] = attrs.field(default=(), repr=False)

@@ -6,6 +6,7 @@ themselves are imported when they are called (`python_import`).
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -132,6 +133,7 @@ class _Files:
             return []
         self._look_for_broken(file)
         nodes = []
+        functions = collections.Counter(written.qualname for written in declared)
         for written in declared:
             load = functools.partial(_load, self._functions, self._trust, file, written)
             node = _node(written, shown(file, self._root), load, self.collector)
@@ -140,6 +142,7 @@ class _Files:
                     attrs.evolve(
                         node,
                         code_digest=code.digest,
+                        has_namesake=functions[written.qualname] > 1,
                         context_names=code.context_names,
                         volatile=code.volatile,
                         sql_texts=code.sql_texts,

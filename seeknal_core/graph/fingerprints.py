@@ -76,7 +76,8 @@ def _text(node: AnyNode, vars: Mapping[str, object]) -> object:
             filled = templates.fill_vars(node.sql, vars, sql=True)
             return texts.definition(filled)
         case PythonNode():
-            return {"code": node.code_digest, "function": node.qualname}
+            found = {"code": node.code_digest, "function": node.qualname}
+            return {**found, "name": node.name} if node.has_namesake else found
         case SourceNode():
             params = {
                 key: templates.fill_vars_in(value, vars)

@@ -12,6 +12,7 @@ import pytest
 
 from seeknal_core.config.python import PythonLoad, load_python_nodes
 from seeknal_core.errors import EngineError
+from seeknal_core.graph.fingerprints import definition
 from seeknal_core.pipeline import materialize, transform
 from seeknal_core.specs import PythonNode
 from seeknal_core.trust import Trust
@@ -328,3 +329,23 @@ def test_a_node_of_python_is_a_frozen_value(tmp_path: Path) -> None:
     found = node(tmp_path, "@source()\ndef a(ctx): ...")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         found.name = "b"  # type: ignore[misc]
+
+
+def test_functions_of_one_name_are_two_definitions(tmp_path: Path) -> None:
+    made = """\
+        def make(name, value):
+            @transform(name=name)
+            def rows(ctx):
+                return [value]
+
+        for name, value in (("a", 1), ("b", 2)):
+            make(name, value)
+
+        @transform(name="c")
+        def other(ctx):
+            return []
+        """
+    nodes = load(tmp_path, made).nodes
+    found = {each.name: definition(each, (), {}) for each in nodes}
+    assert len(set(found.values())) == 3
+    assert [each.has_namesake for each in nodes] == [True, True, False]
