@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
@@ -23,6 +24,8 @@ PIECE = 8 * 2**20
 #: Pieces of a file that stay in memory: a reader of columns goes back and forth a little.
 _KEPT = 2
 _THREADS = 2
+#: Pieces that are read and checked while one is written.
+_AHEAD = 3
 
 
 @attrs.frozen(kw_only=True)
@@ -150,12 +153,12 @@ class VerifiedFile(io.RawIOBase):
     def chunks(self, end: int) -> Iterator[bytes]:
         """Yield the bytes up to a place in order; the next ones are read and checked meanwhile."""
         count = -(-end // PIECE)
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self._fresh, 0) if count else None
+        with ThreadPoolExecutor(_THREADS) as pool:
+            ahead = deque(pool.submit(self._fresh, n) for n in range(min(count, _AHEAD)))
             for number in range(count):
-                assert ahead is not None
-                piece = ahead.result()
-                ahead = pool.submit(self._fresh, number + 1) if number + 1 < count else None
+                piece = ahead.popleft().result()
+                if number + _AHEAD < count:
+                    ahead.append(pool.submit(self._fresh, number + _AHEAD))
                 yield piece[: end - number * PIECE]
 
     def _checked(self, number: int) -> bytes:
