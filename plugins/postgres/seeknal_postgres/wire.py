@@ -84,6 +84,7 @@ class Values:
 
     def take(self, kind: str) -> np.ndarray[Any, Any]:
         """Return the values as fixed-width numbers, in the machine's byte order."""
+        _refuse_other_width(self, np.dtype(kind).itemsize)
         found = self.buffer.view(kind)[self.at]
         return found.astype(found.dtype.newbyteorder("="))
 
@@ -92,19 +93,33 @@ def split(chunk: Chunk, columns: int) -> list[Values]:
     """Return the values of the columns of a batch, which is used up."""
     buffer = Buffer.of(chunk.data)
     sizes = np.array(chunk.sizes, np.int64)
-    starts = np.cumsum(sizes) - sizes
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
     if not (buffer.view(">i2")[starts] == columns).all():
         raise BackendError("the server sent rows of another number of columns than it said")
     lengths_at = buffer.view(">i4")
     at, found = starts + 2, []
     for _ in range(columns):
+        first = at + 4
+        _refuse((first > ends).any())
         lengths = lengths_at[at].astype(np.int64)
         null = lengths < 0
         np.maximum(lengths, 0, out=lengths)
-        first = at + 4
         found.append(Values(buffer=buffer, at=first, lengths=lengths, null=null))
         at = first + lengths
+        _refuse((at > ends).any())
+    _refuse((at != ends).any())
     return found
+
+
+def _refuse(wrong: np.bool_) -> None:
+    """Refuse bytes that are not what the protocol says, before one beyond them is read."""
+    if wrong:
+        raise BackendError("the server sent a row that is none: its parts do not fill it")
+
+
+def _refuse_other_width(values: Values, width: int) -> None:
+    _refuse(((values.lengths != width) & ~values.null).any())
 
 
 def decode(values: Values, arrow: pa.DataType) -> pa.Array:
@@ -116,14 +131,19 @@ def decode(values: Values, arrow: pa.DataType) -> pa.Array:
     if pa.types.is_list(arrow):
         return _lists(values, arrow)
     if pa.types.is_decimal(arrow):
+        _refuse(((values.lengths < 8) & ~values.null).any())
+        counts = values.buffer.view(">i2")[values.at].astype(np.int64)
+        _refuse(((values.lengths != 8 + 2 * counts) & ~values.null).any())
         data = decimals(values.buffer.view(">i2"), values.at, values.null, arrow)
         return _fixed(values, arrow, data)
     if arrow in _VARIABLE:
         return _texts(values, arrow)
     if isinstance(arrow, pa.UuidType):
+        _refuse_other_width(values, 16)
         raw = values.buffer.view("V16")[values.at]
         return pa.ExtensionArray.from_storage(arrow, _fixed(values, arrow.storage_type, raw))
     if pa.types.is_boolean(arrow):
+        _refuse_other_width(values, 1)
         flags = values.buffer.u1[values.at].astype(bool)
         packed = pa.py_buffer(np.packbits(flags, bitorder="little").tobytes())
         return pa.Array.from_buffers(arrow, len(values), [values.validity(), packed])
@@ -183,23 +203,29 @@ def _texts(values: Values, arrow: pa.DataType) -> pa.Array:
 
 def _lists(values: Values, arrow: pa.DataType) -> pa.Array:
     i4 = values.buffer.view(">i4")
+    _refuse(((values.lengths < _ARRAY_HEAD) & ~values.null).any())
     dimensions = np.where(values.null, 0, i4[values.at])
+    _refuse((dimensions < 0).any())
     if (dimensions > 1).any():
         raise Inexact(
             "holds an array of several dimensions",
             "cast it in the query: {}::text",
         )
     some = dimensions == 1
+    room = values.lengths - _ARRAY_HEAD - _DIMENSION
+    _refuse((some & (room < 0)).any())
     if (i4[np.where(some, values.at + _LOWER_BOUND, 0)] != 1)[some].any():
         raise Inexact(
             "holds an array that does not begin at 1",
             "cast it in the query: {}::text",
         )
     counts = np.where(some, i4[np.where(some, values.at + _ARRAY_HEAD, 0)], 0).astype(np.int64)
+    # Each element has a length of four bytes, so this bounds what is made of them.
+    _refuse((some & ((counts < 0) | (4 * counts > room))).any())
     offsets = np.zeros(len(values) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     first = np.where(some, values.at + _ARRAY_HEAD + _DIMENSION, 0)
-    elements = _elements(values.buffer, first, counts, offsets)
+    elements = _elements(values, first, counts, offsets)
     return pa.Array.from_buffers(
         arrow,
         len(values),
@@ -208,8 +234,9 @@ def _lists(values: Values, arrow: pa.DataType) -> pa.Array:
     )
 
 
-def _elements(buffer: Buffer, first: Ints, counts: Ints, offsets: Ints) -> Values:
+def _elements(arrays: Values, first: Ints, counts: Ints, offsets: Ints) -> Values:
     """Find the elements of arrays, which follow one another, each after its length."""
+    buffer, ends = arrays.buffer, arrays.at + arrays.lengths
     total = int(offsets[-1])
     at, lengths = np.zeros(total, np.int64), np.zeros(total, np.int64)
     i4 = buffer.view(">i4")
@@ -218,17 +245,22 @@ def _elements(buffer: Buffer, first: Ints, counts: Ints, offsets: Ints) -> Value
     for place in range(_TOGETHER):
         if not len(rows):
             break
+        _refuse((position + 4 > ends[rows]).any())
         found = i4[position].astype(np.int64)
         slots = offsets[rows] + place
         at[slots], lengths[slots] = position + 4, found
         more = counts[rows] > place + 1
-        position = (position + 4 + np.maximum(found, 0))[more]
+        position = position + 4 + np.maximum(found, 0)
+        _refuse((position > ends[rows]).any())
+        position = position[more]
         rows = rows[more]
     read = int.from_bytes
     for row, start in zip(rows.tolist(), position.tolist(), strict=True):
+        end = int(ends[row])
         for slot in range(int(offsets[row]) + _TOGETHER, int(offsets[row + 1])):
             length = read(buffer.data[start : start + 4], "big", signed=True)
             at[slot], lengths[slot] = start + 4, length
             start += 4 + max(length, 0)
+            _refuse(np.bool_(start > end))
     null = lengths < 0
     return Values(buffer=buffer, at=at, lengths=np.maximum(lengths, 0), null=null)
