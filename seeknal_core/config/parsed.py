@@ -67,7 +67,10 @@ def unpack(entry: Any) -> list[SourceNode | SqlNode]:
     """
     try:
         nodes = [_unpacked(packed) for packed in entry]
-    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+    except (
+        *(TypeError, ValueError, IndexError, KeyError, AttributeError),
+        *(OverflowError, RecursionError),
+    ) as error:
         raise ValueError(f"a damaged entry: {error}") from None
     if not all(isinstance(node, SourceNode | SqlNode) for node in nodes):
         raise ValueError("a damaged entry: something else than nodes")

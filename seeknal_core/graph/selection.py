@@ -76,7 +76,8 @@ def _term(graph: Graph, text: str, option: str, problems: list[Problem]) -> froz
 
 def _depth(operator: str) -> int | None:
     digits = operator.strip("+")
-    return int(digits) if digits else None
+    # No graph is that deep, and Python reads no number of thousands of digits.
+    return int(digits) if 0 < len(digits) < 10 else None
 
 
 def _matching(graph: Graph, body: str) -> frozenset[str]:

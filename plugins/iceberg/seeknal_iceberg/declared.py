@@ -92,7 +92,7 @@ def _listed(target: Target) -> dict[str, str]:
 def _set_before(metadata: TableMetadata) -> frozenset[str]:
     try:
         found = json.loads(metadata.properties.get(SET, "[]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return frozenset()
     return frozenset(map(str, found)) if isinstance(found, list) else frozenset()
 

@@ -83,7 +83,7 @@ def columns(metadata: TableMetadata) -> frozenset[str]:
     """Return a table's columns that we made, as far as they are the same still."""
     try:
         made = json.loads(metadata.properties.get(COLUMNS, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return frozenset()
     if not isinstance(made, dict):
         return frozenset()

@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from pyarrow.fs import FileSelector, FileType
@@ -112,9 +112,13 @@ class Noted:
 
 def _parsed(text: bytes, at: float = 0.0) -> Noted:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):  # killed before it was written: no file was placed
+        return _noted(json.loads(text), at)
+    # Killed before it was written: no file was placed. Or damaged since: it names none.
+    except (ValueError, RecursionError, TypeError, AttributeError, OverflowError):
         return Noted(there=True, at=at)
+
+
+def _noted(found: Any, at: float) -> Noted:
     return Noted(
         there=True,
         at=at,

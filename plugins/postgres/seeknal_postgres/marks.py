@@ -102,9 +102,20 @@ def change_between(since: Since, mark: str, rows: int, version: str) -> TargetCh
 def _parsed(mark: str) -> Mapping[str, Any]:
     try:
         found = json.loads(mark) if mark else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if _is_mark(found) else {}
+
+
+def _is_mark(found: object) -> bool:
+    """Tell whether a document is as `marks_of` writes it: anybody may write the store's ledger."""
+    match found:
+        case {"t": [int(), str() | None], "c": list(columns), "n": None | [int(), int(), int()]}:
+            return all(
+                isinstance(column, list) and len(column) == 3 and isinstance(column[0], str)
+                for column in columns
+            )
+    return False
 
 
 def _oid(mark: Mapping[str, Any]) -> object:
