@@ -380,7 +380,8 @@ class _Builder:
             return None
         try:
             return _resolve(tag, node)
-        except (ValueError, ArithmeticError):
+        # A tag that is written out (!!bool maybe) was not matched to its text before.
+        except (ValueError, ArithmeticError, LookupError, AttributeError):
             self.problem(node, path, f"is no {tag}", "put quotes around it")
             self.broken.add(path)
             return None
@@ -431,7 +432,7 @@ def resolve_plain(text: str) -> object:
         return text
     try:
         return _resolve(tag, yaml.ScalarNode(_TAG + tag, text))
-    except ValueError:
+    except (ValueError, ArithmeticError):
         return text
 
 
