@@ -253,7 +253,7 @@ def _delete(
     from seeknal_core.run.run import refuse_unfinished
     from seeknal_core.run.session import Request, open_session
 
-    def say(line: str, *, err: bool = False) -> None:
+    def tell(line: str, *, err: bool = False) -> None:
         if not quiet:
             say(line, err=err)
 
@@ -266,14 +266,14 @@ def _delete(
     with open_session(request) as session, session.state.lock(session.environment.name):
         record = recorded(session.state, session.environment.name)
         refuse_unfinished(session)
-        say(profile_line(session))
+        tell(profile_line(session))
         inventory = take_inventory(session, record)
         things = () if keep_targets else inventory.things
         left = () if keep_targets else inventory.left
         for thing in things:
-            say(f"would drop {thing}" if not yes else f"drops {thing}")
+            tell(f"would drop {thing}" if not yes else f"drops {thing}")
         for line in left:
-            say(f"stays: {line}")
+            tell(f"stays: {line}")
         question = f"Delete environment {record.name} and {counted(len(things), 'object')}?"
         document = {
             "environment": record.name,
@@ -284,22 +284,22 @@ def _delete(
             "left": list(left),
         }
         if not yes and not confirm(question):
-            say("nothing was deleted")
+            tell("nothing was deleted")
             return document
         if not keep_targets:
             forget_undo(session)
         result = drop_all(session, things)
     for line in result.refused:
-        say(f"stays: {line}", err=True)
+        tell(f"stays: {line}", err=True)
     if result.refused:
-        say(
+        tell(
             f"Next: mend that and run the same command again, or: "
             f"seeknal env delete {record.name} --keep-targets",
             err=True,
         )
     else:
         dropped = counted(len(result.dropped), "object")
-        say(f"environment {record.name} is deleted, {dropped} dropped")
+        tell(f"environment {record.name} is deleted, {dropped} dropped")
     return {**document, "dropped": list(result.dropped), "refused": list(result.refused)}
 
 
