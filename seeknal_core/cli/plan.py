@@ -107,7 +107,7 @@ def plan(
                 document["sql"] = _statements(session, made)
             say_json(document, file=output)
         else:
-            _render(made)
+            _render(made, session.again("env", "apply", made.environment))
             for id, statements in _statements(session, made).items() if show_sql else ():
                 say(f"\n-- {id}\n{statements.rstrip()}")
     return 3 if exit_code and made.has_changes else 0
@@ -126,7 +126,7 @@ def _statements(session: object, made: Plan) -> dict[str, str]:
     return {id: text for id, text in found.items() if text}
 
 
-def _render(made: Plan) -> None:
+def _render(made: Plan, apply_command: str) -> None:
     for warning in made.warnings:
         say_below("warning", str(warning), err=True)
     shown = [step for step in made.nodes if step.change in _SHOWN or step.action.works]
@@ -183,7 +183,7 @@ def _render(made: Plan) -> None:
     if made.has_changes or shared:
         what = "" if made.has_changes else "no changes; its targets are not there yet\n"
         say(f"\n{what}plan {made.id} is saved")
-        say(f"Next: seeknal env apply {made.environment}")
+        say(f"Next: {apply_command}")
     else:
         say("no changes")
 
@@ -214,9 +214,9 @@ def _action(step: NodeStep) -> str:
 @click.command()
 @click.argument("name")
 @click.option("--plan", "plan_file", type=click.Path(dir_okay=False), help="Apply this plan file.")
-@click.option("--profile", metavar="FILE", help="Use this profile file instead of the plan's.")
+@shared_options
 @run_options
-@click.option("--force", is_flag=True, help="Plan anew and apply, where something moved.")
+@click.option("--force", is_flag=True, help="Apply what is planned now, whatever moved.")
 @click.option("--adopt", is_flag=True, help="Take over existing tables that are not ours.")
 @exact_option
 @click.option(
@@ -231,6 +231,8 @@ def apply(
     name: str,
     plan_file: str | None,
     profile: str | None,
+    variables: Mapping[str, object],
+    ignore_unsupported: bool,
     threads: int,
     fail_fast: bool,
     force: bool,
@@ -241,8 +243,9 @@ def apply(
 ) -> int:
     """Carry out an environment's plan.
 
-    Refuses, before any write, where definitions, connections or production
-    moved since the plan was made.
+    A plan is a proposal: it is made anew, with the profile and --vars of this command.
+    Refuses, before any write, where definitions, connections, targets or production are
+    others than the saved plan's. Data that moved on is no difference.
     """
     from seeknal_core.cli.run import report_as_mapping, signals
     from seeknal_core.environments.applying import ApplyRequest
@@ -250,13 +253,12 @@ def apply(
     from seeknal_core.run.execute import Options
     from seeknal_core.run.session import open_session
 
-    saved = _saved(context, name, plan_file)
     request = request_from(
         context,
         environment=name,
-        profile=profile or (saved.given_profile or None if saved else None),
-        variables=saved.variables if saved else {},
-        ignore_unsupported=False,
+        profile=profile,
+        variables=variables,
+        ignore_unsupported=ignore_unsupported,
         adopt=adopt,
     )
     wanted = ApplyRequest(
@@ -281,17 +283,3 @@ def apply(
         else:
             render_report(report, verbose=context.obj["verbose"])
     return report.exit_code
-
-
-def _saved(context: click.Context, name: str, plan_file: str | None) -> Plan | None:
-    """Load the plan for its variables and profile; what is wrong with it is said later."""
-    from seeknal_core import config
-    from seeknal_core.environments.plan import load_plan
-    from seeknal_core.state.records import StateStore
-
-    root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
-    config.refuse_brought_target(root, context.obj["trust"])
-    settings, _warnings = config.load_settings(root, context.obj["trust"])
-    state = StateStore(root / "target" / "state")
-    canonical = config.parse_environment_name(name, settings)
-    return load_plan(Path(plan_file) if plan_file else state.document_path("plans", canonical))

@@ -47,7 +47,7 @@ from seeknal_core.run.targets import (
     need,
     source_binding,
 )
-from seeknal_core.run.unchanged import Candidate, Way, decide, left_out, rows_of
+from seeknal_core.run.unchanged import Candidate, Decision, Way, decide, left_out, rows_of
 from seeknal_core.run.without_python import needs_python
 from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.manifest import load_manifest
@@ -64,7 +64,11 @@ _READ_BY_PLAN = 100_000_000
 
 @attrs.frozen(kw_only=True)
 class PlanRequest:
-    """What ``seeknal env plan`` was asked for."""
+    """What ``seeknal env plan`` was asked for.
+
+    ``for_apply`` leaves out all that is only shown: diffs, notes, previews of writes, and the
+    look at files that are read in a moment anyway.
+    """
 
     refresh_sources: bool = False
     all_targets: bool = False
@@ -73,6 +77,7 @@ class PlanRequest:
     prune: bool = False
     given_profile: str = ""
     exact: bool = False
+    for_apply: bool = False
 
 
 def make_plan(session: Session, request: PlanRequest) -> Plan:
@@ -93,7 +98,7 @@ def make_plan(session: Session, request: PlanRequest) -> Plan:
     refuse_protected(session, record)
     refuse_rolled_back(session, record)
     refuse_shared_prefix(session)
-    planner = _Planner(session, bindings, record, base, request)
+    planner = Planner(session, bindings, record, base, request)
     nodes = planner.nodes()
     try:
         targets = planner.targets()
@@ -134,8 +139,12 @@ def bindings_of(bindings: Bindings) -> dict[str, str]:
     }
 
 
-class _Planner:
-    """Predicts content keys in graph order and compares with what is recorded."""
+class Planner:
+    """Predicts content keys in graph order and compares with what is recorded.
+
+    ``checks`` are the targets as the stores showed them, and ``decisions`` what becomes of
+    those that are the same as production's: an apply need not ask again.
+    """
 
     def __init__(
         self,
@@ -173,6 +182,8 @@ class _Planner:
         self._shapes = Shapes(session, self._store, self._keys, record, manifest)
         self.rebound: list[str] = []
         self.warnings: list[str] = []
+        self.checks: dict[str, TargetCheck] = {}
+        self.decisions: dict[str, Decision] = {}
 
     def nodes(self) -> tuple[NodeStep, ...]:
         """Plan every node, and name those that are gone."""
@@ -197,7 +208,7 @@ class _Planner:
             step = self._source(node)
         else:
             step = self._transform(node)
-        return self._compare(step, node)
+        return step if self._request.for_apply else self._compare(step, node)
 
     def _source(self, node: AnyNode) -> NodeStep:
         """Take the base's snapshot of a source that is bound alike, else this one's own."""
@@ -213,6 +224,7 @@ class _Planner:
         if held is not None and self._same(id, held) and not alike:
             self.rebound.append(id)
         local = resolved is None and isinstance(node, SourceNode) and not keys.is_remote(node)
+        local = local and not self._request.for_apply
         if self._request.refresh_sources and not needs_python(self._session, id):
             if local:
                 self._foresee_notes(node)  # type: ignore[arg-type]
@@ -240,7 +252,7 @@ class _Planner:
     def _warn_of_changed_files(self, node: AnyNode, held: NodeRecord) -> None:
         """Say that a local file is not the one that was read; a look costs a stat."""
         local = isinstance(node, SourceNode) and node.id not in self._bindings.sources
-        if not local or keys.is_remote(node):  # type: ignore[arg-type]
+        if self._request.for_apply or not local or keys.is_remote(node):  # type: ignore[arg-type]
             return
         scratch = self._session.target_folder / "tmp"
         found = keys.file_read(self._session, node, self._digests, scratch)  # type: ignore[arg-type]
@@ -438,6 +450,7 @@ class _Planner:
             allow_production=self._request.allow_production_targets,
         )
         checks = look(self._session, checks, self._record, exact=self._request.exact)
+        self.checks = checks
         same: list[Candidate] = []
         for key, check in checks.items():
             content_key = self._keys.get(check.resolved.spec.node)
@@ -459,7 +472,8 @@ class _Planner:
             else steps[key]
             for key in self._bindings.targets
         ]
-        self._foresee_publish(listed)
+        if not self._request.for_apply:
+            self._foresee_publish(listed)
         return (*listed, *self._gone())
 
     def _foresee_publish(self, steps: Sequence[TargetStep]) -> None:
@@ -504,6 +518,7 @@ class _Planner:
         """Plan the targets that are the same as production's."""
         decisions = decide(self._session, candidates, self._record, self._production)
         self.warnings += left_out(decisions)
+        self.decisions = {one.check.resolved.target.key: one for one in decisions}
         return {
             one.check.resolved.target.key: attrs.evolve(
                 self._target_step(one.check.resolved, _WAYS[one.way], one.reason, check=one.check),
@@ -544,7 +559,7 @@ class _Planner:
             step = self._target_step(resolved, Writing.WRITE, why.value, check=check)
             linked = check.state is not None and check.state.linked
             foresees = check.state is not None and check.state.foresees
-            looks = (step.exists and not linked) or foresees
+            looks = ((step.exists and not linked) or foresees) and not self._request.for_apply
             return self._foreseen(step, resolved) if looks else step
         return self._target_step(resolved, Writing.KEEP, check=check)
 

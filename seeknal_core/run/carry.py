@@ -21,6 +21,7 @@ from seeknal_core.run.reuse import Prover, Reference
 from seeknal_core.run.scope import Scope
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import Production, TargetCheck
+from seeknal_core.run.unchanged import Decision
 from seeknal_core.run.without_python import Gate
 from seeknal_core.run.writing import Finished
 from seeknal_core.state.manifest import load_manifest
@@ -29,12 +30,27 @@ from seeknal_core.types import Snapshot
 
 
 @attrs.frozen(kw_only=True)
+class Late:
+    """What is to be done of work whose targets decide about it.
+
+    ``linked`` names targets that are the same as production's, by key, with what they show:
+    their nodes need not be looked at. ``decisions`` say what becomes of such targets, as far as
+    the stores were asked.
+    """
+
+    scope: Scope
+    linked: Mapping[str, Snapshot] = attrs.field(factory=dict)
+    decisions: Mapping[str, Decision] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
 class Work:
     """What is to be done, and over which records.
 
     ``check`` looks at the stores and refuses what must not be done, before anything is
-    written. ``record`` is the environment's, ``base`` the one it is based on (None: none). ``linked`` names targets that a plan found to be production's,
-    by key, with what they show: their nodes need not be looked at.
+    written. ``record`` is the environment's, ``base`` the one it is based on (None: none).
+    ``then`` says after the check what is to be done, where that is not known before: until
+    then ``scope`` says which files may be read ahead.
     """
 
     scope: Scope
@@ -45,7 +61,7 @@ class Work:
     options: Options = Options()
     all_targets: bool = False
     only_changed: bool = False
-    linked: Mapping[str, Snapshot] = attrs.field(factory=dict)
+    then: Callable[[], Late] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -143,9 +159,10 @@ def carry_out(
                 checks = work.check()
             if not settled:
                 gate.settle()
+            late = work.then() if work.then is not None else Late(scope=work.scope)
             executor = Executor(
                 session,
-                work.scope,
+                late.scope,
                 checks,
                 computer,
                 journal,
@@ -159,7 +176,8 @@ def carry_out(
                 ),
                 find=store.find,
                 warnings=warnings,
-                linked=work.linked,
+                linked=late.linked,
+                decisions=late.decisions,
             )
             nodes, targets = executor.run(work.options)
         except BaseException:

@@ -22,6 +22,7 @@ from seeknal_core.run.report import (
 from seeknal_core.run.scope import Scope
 from seeknal_core.run.session import Session, expanded_covers
 from seeknal_core.run.targets import Production, TargetCheck, covering
+from seeknal_core.run.unchanged import Decision
 from seeknal_core.run.writing import TOGETHER, Finished, Writer, Writes, log, was_stopped
 from seeknal_core.specs import AnyNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
@@ -120,6 +121,7 @@ class Executor:
         find: Callable[[str, str], Snapshot | None],
         warnings: SimpleQueue[str],
         linked: Mapping[str, Snapshot] | None = None,
+        decisions: Mapping[str, Decision] | None = None,
     ) -> None:
         self._session = session
         self._scope = scope
@@ -133,6 +135,7 @@ class Executor:
             warnings=warnings,
             sound=computer.sound,
             former_keys=computer.former_keys,
+            decisions=decisions or {},
         )
         self._reporter = reporter
         self._record = record

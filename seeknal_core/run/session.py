@@ -117,6 +117,10 @@ class Session:
         profile = self.repeated[:2] if self.repeated[:1] == ("--profile",) else ()
         return redact(shlex.join(("seeknal", *words, *environment, *profile)))
 
+    def again(self, *words: str) -> str:
+        """Return a command with this one's ``--profile`` and ``--vars``, for hints."""
+        return redact(shlex.join(("seeknal", *words, *self.repeated)))
+
     def production_profile(self) -> Profile | None:
         """Return production's profile as it resolves now; None where it has a mistake.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Protocol
@@ -20,7 +20,7 @@ from seeknal_core.run.report import TargetOutcome, TargetStatus
 from seeknal_core.run.session import Session
 from seeknal_core.run.sharing import Sharer
 from seeknal_core.run.targets import Need, Production, TargetCheck, need
-from seeknal_core.run.unchanged import Candidate, Way, decide, rows_of
+from seeknal_core.run.unchanged import Candidate, Decision, Way, decide, rows_of
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
 from seeknal_core.types import Drift, Mode, Snapshot, WriteResult, redact
 
@@ -59,6 +59,8 @@ class Writer:
         warnings: takes what a backend notes of a write.
         sound: checks a snapshot's bytes before they are sent to a store (`Computer.sound`).
         former_keys: returns what earlier versions called a node's rows.
+        decisions: what becomes of targets that are the same as production's, by key, where the
+            stores were asked before.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Writer:
         warnings: SimpleQueue[str],
         sound: Callable[[str, Snapshot], Snapshot],
         former_keys: Callable[[str, Snapshot], tuple[str, ...]],
+        decisions: Mapping[str, Decision],
     ) -> None:
         self._session = session
         self._journal = journal
@@ -81,6 +84,7 @@ class Writer:
         self._warnings = warnings
         #: Bytes of targets that are copies of production's rows, by key.
         self._copies: dict[str, int] = {}
+        self._decisions = decisions
         self._sharer = Sharer(
             session=session,
             production=production,
@@ -102,13 +106,21 @@ class Writer:
             How these ended, and the writes of those that have to be copied.
         """
         started = time.monotonic()
+        # Links need no room, so that those decided before and the others don't meet.
+        known = {
+            key: one
+            for check, _ in writes
+            if (one := self._decisions.get(key := check.resolved.target.key)) is not None
+            and one.way is Way.LINK
+        }
         try:
-            decisions = decide(
-                self._session,
-                [Candidate(check=check, bytes=snapshot.bytes) for check, snapshot in writes],
-                self._record,
-                self._production,
-            )
+            candidates = [
+                Candidate(check=check, bytes=snapshot.bytes)
+                for check, snapshot in writes
+                if check.resolved.target.key not in known
+            ]
+            found = decide(self._session, candidates, self._record, self._production)
+            decisions = [*known.values(), *found]
         except SeeknalError as error:
             blanks = [self._blank(check, Need.SAME_AS_PRODUCTION) for check, _ in writes]
             return [self._failed(blank, error, started) for blank in blanks], ()

@@ -115,7 +115,8 @@ def test_a_changed_var_is_a_change_of_content(project: Path, seeknal: Cli) -> No
     assert changes(plan(seeknal)) == {}
     found = plan(seeknal, "--vars", '{"least": 11}')
     assert working(found) == {"transform.big"}
-    report = seeknal("env", "apply", "dev", "--json").json()
+    assert "--vars changed" in seeknal("env", "apply", "dev", code=3).err
+    report = seeknal("env", "apply", "dev", "--vars", '{"least": 11}', "--json").json()
     assert [n["id"] for n in report["nodes"] if n["status"] == "computed"] == ["transform.big"]
 
 
