@@ -39,6 +39,11 @@ def _fraction(_context: click.Context, _option: click.Parameter, value: str | No
 @click.argument("source")
 @click.argument("destination", required=False)
 @click.option("--profile", metavar="FILE", help="The destination's profile file.")
+@click.option(
+    "--source-profile",
+    metavar="FILE",
+    help="SOURCE's profile file, where it was applied with --profile.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be promoted; change nothing.")
 @click.option("--ship", is_flag=True, help="Send the environment's rows as they are.")
 @click.option(
@@ -140,6 +145,7 @@ def _request(given: dict[str, Any], default: str) -> Any:
         abort=given["abort"] or "",
         prune=given["prune"],
         options=Options(threads=given["threads"]),
+        source_profile=given["source_profile"],
     )
 
 

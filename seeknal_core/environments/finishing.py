@@ -43,7 +43,7 @@ def write_direct(session: Session, promotion: Promotion) -> tuple[Promotion, dic
                 if snapshot is None:
                     errors[write.key] = "its snapshot is gone"
                     continue
-                resolved = promotions.resolve(session, write)
+                resolved = promotions.resolve(session, write, publishing=True)
                 result = session.dispatcher.materialize(session.context, resolved, snapshot)
                 count = session.dispatcher.count_rows(session.context, resolved)
             except SeeknalError as error:

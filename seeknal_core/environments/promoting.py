@@ -25,6 +25,7 @@ from seeknal_core.errors import (
     PromotionFailed,
     PromotionInterrupted,
     SeeknalError,
+    StalePlan,
     VerificationFailed,
 )
 from seeknal_core.run.carry import Kept, Work, bound_anew, carry_out, references
@@ -47,7 +48,8 @@ class PromoteRequest:
     ``verify`` is ``counts``, ``checksum`` or empty (checksums up to a size).
     ``max_row_change`` is a fraction of the destination's rows, None for no gate.
     ``abort`` is empty, ``undo``, ``keep`` or ``overwrite``. ``confirm`` hears of the tables
-    that lose rows to a full refresh, before anything is staged.
+    that lose rows to a full refresh, before anything is staged. ``source_profile`` is the
+    profile file of the promoted environment, None for the one that the rules choose.
     """
 
     policy: Policy = Policy.AUTO
@@ -60,6 +62,7 @@ class PromoteRequest:
     prune: bool = False
     options: Options = Options()
     confirm: Confirm | None = None
+    source_profile: str | None = None
 
 
 #: Snapshots up to this size are compared by checksum unless told otherwise, in bytes.
@@ -210,7 +213,7 @@ class _Promoter:
         self._request = request
         self._reporter = reporter
         self._store = SnapshotStore(session.target_folder / "snapshots", session.state)
-        self._source = _source_side(session, source_name)
+        self._source = _source_side(session, source_name, request.source_profile)
         self._destination = _side(session)
 
     def run(self) -> PromotionReport:
@@ -593,7 +596,35 @@ def _side(session: Session) -> Side:
     )
 
 
-def _source_side(session: Session, name: str) -> Side:
-    """Open the promoted environment by the profile that it was applied with."""
+def _source_side(session: Session, name: str, explicit: str | None) -> Side:
+    """Open the promoted environment, by the profile that the user or the rules choose.
+
+    Raises:
+        StalePlan: it was applied with a profile that the user named, and the one chosen now
+            leads elsewhere. The recorded file is not opened: whoever may write the state could
+            have named it.
+    """
     record = session.state.load(name)
-    return _side(sibling(session, name, explicit=record.given_profile or None if record else None))
+    given = record.given_profile if record is not None and explicit is None else ""
+    command = session.again("env", "promote", name, session.environment.name)
+    refused = StalePlan(
+        f"{name!r} was applied with --profile {given}, and the profile that is chosen without it "
+        "leads elsewhere",
+        f"name the file again, if it is the one you mean: {command} --source-profile FILE",
+    )
+    try:
+        side = _side(sibling(session, name, explicit=explicit))
+    except ConfigError as error:
+        if not given:
+            raise
+        raise refused from error
+    if not given or given == side.session.profile.path:
+        return side
+    for key, held in side.record.targets.items():
+        found = side.bindings.targets.get(key)
+        if found is not None and (held.bindings, held.name) != (
+            bindings_digest(found.connection),
+            str(found.target.name),
+        ):
+            raise refused
+    return side

@@ -8,6 +8,7 @@ taken.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Mapping
 from datetime import timedelta
@@ -17,7 +18,7 @@ from typing import Any
 import attrs
 
 from seeknal_core.dispatch import ResolvedTarget
-from seeknal_core.errors import StaleStage, StateError
+from seeknal_core.errors import SeeknalError, StaleStage, StateError
 from seeknal_core.run.session import Session
 from seeknal_core.run.targets import bindings_digest
 from seeknal_core.state.files import fields_of
@@ -214,24 +215,17 @@ def spec_document(spec: TargetSpec) -> dict[str, Any]:
     return document
 
 
-def resolve(session: Session, write: Write) -> ResolvedTarget:
+def resolve(session: Session, write: Write, *, publishing: bool = False) -> ResolvedTarget:
     """Make a target of what was written down, as the destination's profile has it now.
 
+    Args:
+        publishing: whether rows are about to be written there.
+
     Raises:
-        StaleStage: the profile leads elsewhere than when it was written down.
+        StaleStage: the profile leads elsewhere than when it was written down, or the table is
+            no target of this project's.
     """
-    values = dict(write.spec)
-    spec = TargetSpec(
-        **{
-            **values,
-            "mode": Mode(values["mode"]) if values["mode"] else None,
-            "on_schema_change": SchemaChange(values["on_schema_change"]),
-            "lookback": timedelta(seconds=values["lookback"]),
-            "unique_keys": tuple(values["unique_keys"]),
-            "partition_by": tuple(values["partition_by"]),
-            "covers": tuple(values["covers"]) if values.get("covers") else None,
-        }
-    )
+    spec = _spec_of(session, write)
     session.dispatcher.host.load_backends([spec.type])
     resolved = session.dispatcher.target(session.context, spec)
     place = (str(resolved.target.name), bindings_digest(resolved.connection))
@@ -242,12 +236,73 @@ def resolve(session: Session, write: Write) -> ResolvedTarget:
             "bring the profile back to what it was, then run the same command again",
             target=write.name,
         )
+    if not _is_ours(session, write, spec, resolved, publishing=publishing):
+        raise StaleStage(
+            f"{write.name} is no target of this project's, though the promotion's document in "
+            f"{session.state.document_path(_KIND, session.environment.name).parent} names it",
+            "bring the project back to what it was when the promotion was begun, or end it and "
+            "leave the tables as they are: --abort=keep",
+            target=write.name,
+        )
     return attrs.evolve(resolved, target=attrs.evolve(resolved.target, staged=write.staged))
 
 
-def batch_of(session: Session, part: Part) -> tuple[Connection, Batch]:
-    """Return a part as its backend receives it."""
-    resolved = [resolve(session, write) for write in part.writes]
+def _spec_of(session: Session, write: Write) -> TargetSpec:
+    """Return a target as written, of the values that were written down."""
+    values = dict(write.spec)
+    try:
+        return TargetSpec(
+            **{
+                **values,
+                "mode": Mode(values["mode"]) if values["mode"] else None,
+                "on_schema_change": SchemaChange(values["on_schema_change"]),
+                "lookback": timedelta(seconds=values["lookback"]),
+                "unique_keys": tuple(values["unique_keys"]),
+                "partition_by": tuple(values["partition_by"]),
+                "covers": tuple(values["covers"]) if values.get("covers") else None,
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        folder = session.state.document_path(_KIND, session.environment.name).parent
+        raise StateError(
+            f"a promotion's document in {folder} is damaged: {error}",
+            "keep a copy of it; what the stores hold is shown by: seeknal env status "
+            f"{session.environment.name}",
+        ) from error
+
+
+def _is_ours(
+    session: Session, write: Write, spec: TargetSpec, resolved: ResolvedTarget, *, publishing: bool
+) -> bool:
+    """Tell whether a table that a document names is this environment's.
+
+    The document may have been changed by somebody who may write nothing but the folder: the
+    project says which tables are its targets, and the store's ledger which it wrote before.
+    """
+    node = session.graph.nodes.get(write.node)
+    for each in node.targets if node is not None else ():
+        if each.key != write.key:
+            continue
+        if attrs.evolve(each, location=None, parts=(), covers=spec.covers) == spec:
+            return True
+        with contextlib.suppress(SeeknalError):
+            found = session.dispatcher.target(session.context, each)
+            if (found.target.name, bindings_digest(found.connection)) == (
+                resolved.target.name,
+                write.bindings,
+            ):
+                return True
+    # Where nothing is written, nothing that is absent can be harmed.
+    state = session.dispatcher.inspect_target(session.context, resolved)
+    if state is None or not state.exists:
+        return not publishing
+    here = (session.settings.name, session.environment.name)
+    return state.owner is not None and (state.owner.project, state.owner.environment) == here
+
+
+def batch_of(session: Session, part: Part, *, publishing: bool = False) -> tuple[Connection, Batch]:
+    """Return a part as its backend receives it; `publishing` as for `resolve`."""
+    resolved = [resolve(session, write, publishing=publishing) for write in part.writes]
     return resolved[0].connection, Batch(
         promotion=part.batch,
         generation=part.generation,

@@ -224,23 +224,23 @@ class _Open:
     prepares: bool
 
 
-def _opened(session: Session, promotion: Promotion) -> list[_Open]:
+def _opened(session: Session, promotion: Promotion, *, publishing: bool = False) -> list[_Open]:
     found = []
     for part in promotion.parts:
-        connection, batch = promotions.batch_of(session, part)
+        connection, batch = promotions.batch_of(session, part, publishing=publishing)
         prepares = session.dispatcher.supports(connection.type, "prepare_publish")
         found.append(_Open(part=part, connection=connection, batch=batch, prepares=prepares))
     return found
 
 
-def _reopened(session: Session, promotion: Promotion) -> list[_Open]:
+def _reopened(session: Session, promotion: Promotion, *, publishing: bool = False) -> list[_Open]:
     """Make the parts of a promotion that is under way ready for their hooks.
 
     Raises:
         PromotionInterrupted: the project or its profile leads to them no more.
     """
     try:
-        return _opened(session, promotion)
+        return _opened(session, promotion, publishing=publishing)
     except SeeknalError as error:
         raise PromotionInterrupted(
             f"{error}; {promotions.sentence(promotion)}",
@@ -256,7 +256,7 @@ def publish_all(session: Session, promotion: Promotion) -> Promotion:
         PromotionInterrupted: a store stopped answering, or somebody wrote meanwhile
             where it had to be undone; the same command goes on.
     """
-    parts = _reopened(session, promotion)
+    parts = _reopened(session, promotion, publishing=True)
     done: dict[str, Published] = {}
     try:
         for one in parts:

@@ -367,10 +367,33 @@ def test_dev_is_promoted_by_the_profile_it_was_applied_with(project: Path, seekn
     write(project, {"other.yml": "connections:\n  lake: {type: folder, path: ./other-lake}\n"})
     big(project, 25)
     seeknal("env", "plan", "dev", "--profile", "other.yml")
-    seeknal("env", "apply", "dev")
+    seeknal("env", "apply", "dev", "--profile", "other.yml")
     path = project / "other-lake" / "sales" / "big.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
-    assert "sales.big holds 0 rows; 1 were written" in seeknal("env", "promote", "dev", code=4).said
+    again = ("--source-profile", "other.yml")
+    said = seeknal("env", "promote", "dev", *again, code=4).said
+    assert "sales.big holds 0 rows; 1 were written" in said
+
+
+def test_a_recorded_profile_is_not_opened_unless_the_user_names_it(
+    project: Path, seeknal: Cli
+) -> None:
+    big(project, 25)
+    seeknal("run", "--env", "dev")
+    record = project / "target" / "state" / "environments" / "dev.json"
+    evil = "connections: {lake: {type: folder, path: ./evil, password: '${PW:s3cret-word}'}}\n"
+    write(project, {"evil.yml": evil})
+    document = json.loads(record.read_text("utf-8"))
+    record.write_text(json.dumps(document | {"given_profile": str(project / "evil.yml")}), "utf-8")
+    # What the rules choose leads where it was applied: the promotion goes on with that.
+    seeknal("env", "promote", "dev")
+    assert not (project / "evil").exists()
+    put(project, "evil", range(5))
+    big(project, 26)
+    seeknal("env", "plan", "dev", "--profile", "evil.yml")
+    seeknal("env", "apply", "dev", "--profile", "evil.yml")
+    said = seeknal("env", "promote", "dev", code=3).err
+    assert "evil.yml" in said and "--source-profile FILE" in said
 
 
 def test_a_plan_with_prune_drops_what_the_environment_made(project: Path, seeknal: Cli) -> None:
