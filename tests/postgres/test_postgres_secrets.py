@@ -152,3 +152,12 @@ def test_what_is_read_and_how_may_stand_in_a_node(seeknal: Cli, tmp_path: Path) 
     )
     write(tmp_path, {"seeknal/o.yml": SOURCE.format(type="postgres", params=params)})
     seeknal("check")
+
+
+@pytest.mark.parametrize("option", ["sslkey: 'pkcs11:id'", "url: 'postgresql://h/d?sslkey=e:k'"])
+def test_a_key_is_a_file_and_no_engine(seeknal: Cli, tmp_path: Path, option: str) -> None:
+    """A colon makes libpq take it for an engine of OpenSSL's, which it loads."""
+    profile = f"connections:\n  warehouse: {{type: postgresql, user: u, {option}}}\n"
+    source = SOURCE.format(type="postgresql", params="connection: warehouse")
+    write(tmp_path, {"profiles.yml": profile, "seeknal/o.yml": source})
+    assert "names an engine of OpenSSL's" in seeknal("check", code=2).err

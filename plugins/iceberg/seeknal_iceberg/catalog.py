@@ -29,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 
 from seeknal_core.errors import BackendError, NamespaceRefused
 from seeknal_core.types import ExecutionContext, Secret
-from seeknal_iceberg import access, embedded, views
+from seeknal_iceberg import access, embedded, imports, views
 from seeknal_iceberg.connection import IcebergConnection, is_local
 from seeknal_iceberg.failures import check_hint, refused_name, sentence, translating
 from seeknal_iceberg.naming import quote as quoted
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from pyiceberg.catalog.sql import SqlCatalog
     from pyiceberg.io import FileIO
     from pyiceberg.table import Table
+
+imports.guard()
 
 #: What an object store is given to connect, to send the next byte, and how often it is
 #: asked, where the profile says nothing: a silent one ends after about a minute.
@@ -189,7 +191,8 @@ def _open(context: ExecutionContext, connection: IcebergConnection) -> Catalog:
     properties = properties_of(connection)
     with translating(connection):
         if connection.sqlite_file is not None:
-            return embedded.open_file(connection, connection.sqlite_file, properties)
+            found = embedded.open_file(connection, connection.sqlite_file, properties)
+            return _by_profile(found)
         if connection.catalog_type == "rest":
             return PatientRestCatalog(
                 connection.catalog_name, _shared_of(context, connection), **properties
@@ -198,9 +201,25 @@ def _open(context: ExecutionContext, connection: IcebergConnection) -> Catalog:
 
         # Not by `load_catalog`, which would add what the user's own files for pyiceberg say.
         kind = connection.catalog_type
-        return AVAILABLE_CATALOGS[CatalogType(kind)](
-            connection.catalog_name, {**properties, "type": kind}
+        return _by_profile(
+            AVAILABLE_CATALOGS[CatalogType(kind)](
+                connection.catalog_name, {**properties, "type": kind}
+            )
         )
+
+
+def _by_profile(catalog: Catalog) -> Catalog:
+    """Have files opened as the profile says: pyiceberg lets a table's properties say it.
+
+    Whoever may write a table could else have it read by a class or a server of theirs, with
+    the profile's keys.
+    """
+
+    def load(properties: Mapping[str, Any] = {}, location: str | None = None) -> FileIO:
+        return load_file_io(dict(catalog.properties), location)
+
+    catalog._load_file_io = load  # type: ignore[method-assign]
+    return catalog
 
 
 def io_at(catalog: Catalog, parts: tuple[str, ...], location: str, folder: str = "") -> FileIO:

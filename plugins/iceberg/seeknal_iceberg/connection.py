@@ -14,14 +14,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import attrs
 
 from seeknal_core.errors import OptionError, Problem
 from seeknal_core.structure import Mistake, nearest, structure
 from seeknal_core.types import Connection, ConnectionSpec, Secret
-from seeknal_iceberg import older
+from seeknal_iceberg import imports, older
 
 #: Catalogs of pyiceberg 0.12 that this backend opens, by their ``type``.
 CATALOG_TYPES = ("rest", "sql", "glue", "hive", "dynamodb", "bigquery")
@@ -213,6 +213,7 @@ def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
         flat.setdefault("token", flat.pop("bearer_token"))
     _add_older(spec.name, flat)
     kind = _catalog_type(flat, problems)
+    problems += _named_code(kind, flat)
     if problems:
         raise OptionError(problems)
     name = str(flat.pop("name", "default"))
@@ -361,6 +362,28 @@ def _catalog_type(flat: dict[str, object], problems: list[Problem]) -> str:
             Problem(f"a catalog of type {kind} needs a uri", path="catalog.uri", hint="add uri")
         )
     return str(kind)
+
+
+def _named_code(kind: str, flat: Mapping[str, object]) -> Iterator[Problem]:
+    """Find what would have code loaded by its name."""
+    for key, value in flat.items():
+        if not imports.is_allowed(key, value):
+            yield Problem(
+                f"names {str(value)!r}, which is not loaded: it could run anything",
+                path=f"catalog.{key}",
+                hint=imports.hint(key),
+            )
+    uri = str(flat.get("uri", ""))
+    dialect = uri.partition("://")[0]
+    if kind == "sql" and uri and dialect not in imports.DIALECTS:
+        yield Problem(
+            f"{dialect!r} is no database of a catalog",
+            path="catalog.uri",
+            hint=nearest(dialect, sorted(imports.DIALECTS))
+            or "write sqlite:// or postgresql+psycopg2://",
+        )
+    if kind == "sql" and "plugin" in parse_qs(urlsplit(uri).query, keep_blank_values=True):
+        yield Problem("loads a plugin of SQLAlchemy's", path="catalog.uri", hint="remove plugin=")
 
 
 def _text(value: object) -> str:

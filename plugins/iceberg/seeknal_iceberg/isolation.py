@@ -37,13 +37,13 @@ def _change(module: ModuleType) -> None:
         return
 
     def isolated() -> Any:
-        return read() if _is_anothers(sys._getframe(1)) else None
+        return read() if is_anothers(sys._getframe(1)) else None
 
     isolated.is_isolated = True  # type: ignore[attr-defined]
     config._from_configuration_files = staticmethod(isolated)
 
 
-def _is_anothers(frame: FrameType | None) -> bool:
+def is_anothers(frame: FrameType | None) -> bool:
     """Tell whether somebody but this backend calls."""
     others = False
     while frame is not None:

@@ -18,6 +18,13 @@ _RESERVED = frozenset({
     "current-snapshot-timestamp-ms", "current-schema", "default-partition-spec",
     "default-sort-order", "schema.name-mapping.default",
 })  # fmt: skip
+#: Properties by which files could go elsewhere, or be opened by other code.
+_PLACES = frozenset({
+    "write.data.path", "write.metadata.path", "write.folder-storage.path",
+    "write.object-storage.path", "write.py-location-provider.impl", "write.location-provider.impl",
+    "py-io-impl", "io-impl",
+})  # fmt: skip
+_STORAGE = ("s3.", "client.", "adls.", "gcs.", "header.", "rest.", "auth.")
 _SIZE = re.compile(r"([0-9]+)\s*(KB|MB|GB)", re.IGNORECASE)
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 _SORT = re.compile(
@@ -54,6 +61,12 @@ def _properties(value: Mapping[str, object] | None) -> Mapping[str, str]:
             raise Mistake("is Seeknal's own", "take it out", f"properties.{name}")
         if name in _RESERVED:
             raise Mistake("is no setting of a table", "take it out", f"properties.{name}")
+        if name in _PLACES or name.startswith(_STORAGE):
+            raise Mistake(
+                "says where files are, or how they are opened, which is the profile's to say",
+                "take it out",
+                f"properties.{name}",
+            )
         if isinstance(each, bool):
             made[name] = str(each).lower()
         elif isinstance(each, str | int | float):

@@ -177,6 +177,16 @@ def resolve(spec: ConnectionSpec) -> PostgresConnection:
     parts = _url_parts(given, problems)
     if problems:
         raise OptionError(problems)
+    if ":" in (given.sslkey or parts.get("sslkey", "")):
+        raise OptionError(
+            [
+                Problem(
+                    "names an engine of OpenSSL's, which is a program, not a file",
+                    path="sslkey" if given.sslkey else "url",
+                    hint="write the path of a key's file",
+                )
+            ]
+        )
     service = given.service or parts.pop("service", None) or os.environ.get("PGSERVICE")
     if service:
         parts = {**service_of(service), **parts}
