@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from seeknal_core.errors import HookContractError, PluginError, SeeknalError, exhausted
-from seeknal_core.plugins import PluginHost
+from seeknal_core.plugins import PluginHost, ended, is_users_stop
 from seeknal_core.results import wrong
 from seeknal_core.types import ExecutionContext, Scan, SourceStream, Target, redact
 
@@ -113,11 +113,14 @@ class HookCalls:
                 node = _node_of(error, arguments or {})
                 error.hint = in_environment(error.hint, context, node)
             raise
-        except Exception as error:
+        # Also what means to end the process: a command that stops in silence did nothing.
+        except BaseException as error:
+            if is_users_stop(error):
+                raise
             if spent := exhausted(error):
                 raise spent from error
-            info = self._host.loaded(type).info
-            text = redact(f"{error.__class__.__name__}: {error}")
+            info = self._host.culprit(type, error)
+            text = redact(ended(error))
             raise PluginError(
                 f"{info} failed in {hook}: {text}",
                 "run again with --debug for the traceback, and report it to the plugin's authors",
@@ -168,7 +171,8 @@ class HookCalls:
     def broken(self, type: str, hook: str, what: str) -> HookContractError:
         """Return the error of a plugin that breaks the contract of a hook."""
         info = self._host.loaded(type).info
+        around = ", ".join(map(str, self._host.around(hook)))
         return HookContractError(
-            f"{info}: {hook} {what}",
+            f"{info}: {hook} {what}" + (f" (or {around}, which wraps it, did)" if around else ""),
             f"report it to the authors of {info.distribution}; the contract: python -m pydoc seeknal_core.hookspecs",
         )

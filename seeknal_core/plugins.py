@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -25,6 +27,7 @@ from seeknal_core.errors import (
     BackendNotInstalled,
     HookContractError,
     PluginError,
+    SeeknalError,
     exhausted,
 )
 from seeknal_core.hints import canonical_type, hints
@@ -194,7 +197,8 @@ class PluginHost:
         wanted = sorted({canonical_type(word) for word in types} - set(self._backends))
         for name in wanted:
             info = self.info(BACKENDS, name)
-            self.add_backend(info, self._import(info))
+            with _loading(info):
+                self.add_backend(info, self._import(info))
 
     def add_backend(self, info: PluginInfo, plugin: object) -> None:
         """Register a backend that was imported already, and hold it to the contract.
@@ -246,9 +250,10 @@ class PluginHost:
         """
         if name not in self._wrappers:
             info = self.info(WRAPPERS, name)
-            plugin = self._import(info)
-            self._refuse_plain_hooks(info, plugin)
-            self._register(info, plugin)
+            with _loading(info):
+                plugin = self._import(info)
+                self._refuse_plain_hooks(info, plugin)
+                self._register(info, plugin)
         return self._wrappers[name]
 
     def loaded(self, type: str) -> LoadedPlugin:
@@ -272,6 +277,32 @@ class PluginHost:
             single in wrapper.hooks and hook not in wrapper.hooks
             for wrapper in self._wrappers.values()
         )
+
+    def around(self, hook: str) -> tuple[PluginInfo, ...]:
+        """Return the loaded wrapper plugins that take part in a hook."""
+        return tuple(each.info for each in self._wrappers.values() if hook in each.hooks)
+
+    def culprit(self, type: str, error: BaseException) -> PluginInfo:
+        """Return the plugin in whose code an error was raised: a wrapper's, else the backend's."""
+        import traceback
+
+        loaded = [self.loaded(type), *self._wrappers.values()]
+        modules = {_module_of(each.plugin): each.info for each in loaded}
+        packages = {name.partition(".")[0]: info for name, info in reversed(modules.items())}
+        names = [
+            str(frame.f_globals.get("__name__", ""))
+            for frame, _ in traceback.walk_tb(error.__traceback__)
+        ]
+        for name in reversed(names):
+            found = modules.get(name) or packages.get(name.partition(".")[0])
+            if found is not None:
+                return found
+        # A wrapper that yields never, or twice: pluggy says so, and where its code is.
+        for each in self._wrappers.values():
+            file = getattr(sys.modules.get(_module_of(each.plugin)), "__file__", None)
+            if isinstance(error, RuntimeError) and file and file in str(error):
+                return each.info
+        return self.loaded(type).info
 
     def caller(self, type: str, hook: str) -> HookCaller:
         """Return the caller that reaches the one backend of `type` and all wrappers."""
@@ -367,6 +398,44 @@ class PluginHost:
             emit(redact(f"hook {hook} {result}"))
 
         self._manager.add_hookcall_monitoring(before, after)
+
+
+def ended(error: BaseException) -> str:
+    """Return what an error of a plugin's says, also of one that means to end the process."""
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
+    return f"{error.__class__.__name__}: {error}"
+
+
+def is_users_stop(error: BaseException) -> bool:
+    """Tell whether an exception is the user's Ctrl-C, which only the main thread hears."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and isinstance(error, KeyboardInterrupt)
+
+
+@contextmanager
+def _loading(info: PluginInfo) -> Iterator[None]:
+    """Call whatever goes wrong while a plugin is loaded its own fault.
+
+    stevedore reports exceptions, but lets pass what means to end the process, and asserts.
+    """
+    try:
+        yield
+    except SeeknalError:
+        raise
+    except BaseException as error:
+        if is_users_stop(error):
+            raise
+        if spent := exhausted(error):
+            raise spent from error
+        raise BackendBroken(
+            f"plugin {info.name!r} ({info}) cannot be imported: {ended(error)}",
+            f"pip install --upgrade {info.distribution}",
+        ) from error
+
+
+def _module_of(plugin: object) -> str:
+    return plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
 
 
 def _misspelled(plugin: object) -> str:

@@ -52,6 +52,9 @@ COMMANDS = {
 
 _INTERRUPTED = Interrupted.exit_code
 
+#: Set by a shell that asks click for completions, which ends the process by itself.
+_COMPLETING = "_SEEKNAL_COMPLETE"
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported on use."""
@@ -240,7 +243,27 @@ def _run(args: list[str]) -> int:
         )
         told.__cause__ = error
         return _fail(told, debug=debug, as_json=as_json and not lost)
+    # Whoever ends the process in a command's middle must not make it look like a success.
+    except BaseException as error:
+        if os.environ.get(_COMPLETING):
+            raise
+        what = f"sys.exit({error.code})" if isinstance(error, SystemExit) else repr(error)
+        told = SeeknalError(
+            f"{_place(error)} ended the command by {what}",
+            "a plugin, or a package that it uses, has a defect: run again with --debug for the "
+            "traceback, and report it to the plugin's authors",
+        )
+        told.__cause__ = error
+        return _fail(told, debug=debug, as_json=as_json)
     return result if isinstance(result, int) else 0
+
+
+def _place(error: BaseException) -> str:
+    """Return the module and line that raised an error."""
+    import traceback
+
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{frame.f_globals.get('__name__', '?')}:{line}"
 
 
 def _lost_output(error: Exception) -> SeeknalError | None:

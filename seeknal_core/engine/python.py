@@ -10,6 +10,7 @@ import inspect
 import itertools
 import logging
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -288,7 +289,11 @@ class _UserCode:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        if error is None or isinstance(error, Interrupted | KeyboardInterrupt | GeneratorExit):
+        if error is None or isinstance(error, Interrupted):
+            return
+        # Only the main thread hears Ctrl-C: in all others the function itself raised it.
+        main = threading.current_thread() is threading.main_thread()
+        if isinstance(error, KeyboardInterrupt) and main:
             return
         if isinstance(error, duckdb.InterruptException) or is_disk_full(error):
             return
