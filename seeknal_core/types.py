@@ -21,14 +21,13 @@ import attrs
 
 from seeknal_core import verified
 from seeknal_core.errors import Interrupted, Problem
+from seeknal_core.redaction import MASK, remember
+from seeknal_core.redaction import redact as redact
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
-
-_known_secrets: set[str] = set()
-_MASK = "***"
 
 
 class Secret:
@@ -43,15 +42,14 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        if len(value) >= 3:
-            _known_secrets.add(value)
+        remember(value)
 
     def reveal(self) -> str:
         """Return the value itself, for the one call that needs it."""
         return self._value
 
     def __repr__(self) -> str:
-        return _MASK
+        return MASK
 
     __str__ = __repr__
 
@@ -63,13 +61,6 @@ class Secret:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a Secret is not serialized")
-
-
-def redact(text: str) -> str:
-    """Return `text` with every known secret replaced by ``***``."""
-    for value in sorted(_known_secrets, key=len, reverse=True):
-        text = text.replace(value, _MASK)
-    return text
 
 
 @attrs.frozen(kw_only=True)

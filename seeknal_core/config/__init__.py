@@ -6,6 +6,7 @@ from seeknal_core.config.allowed import places_of
 from seeknal_core.config.checkout import refuse_brought_target
 from seeknal_core.config.dotenv_file import load_env_file
 from seeknal_core.config.environment import environment_for, parse_environment_name
+from seeknal_core.config.interpolate import remember_variables
 from seeknal_core.config.parsed import open_parsed
 from seeknal_core.config.profiles import (
     ProfileChoice,
@@ -36,5 +37,6 @@ __all__ = [
     "parse_environment_name",
     "places_of",
     "refuse_brought_target",
+    "remember_variables",
     "seeknal_home",
 ]

@@ -22,6 +22,8 @@ _SECRET_KEY = re.compile(
     r"|(private|access|api|account|sas|encryption|shared)[-_.]?key",
     re.IGNORECASE,
 )
+#: Characters that a variable's value has if it is taken for a secret by its name alone.
+_LONG = 12
 _USERINFO = re.compile(r"://[^/@:\s]*:([^/@\s]+)@")
 
 
@@ -51,6 +53,8 @@ def expand_text(text: str, variables: Mapping[str, str]) -> str:
             problems.append(Problem(f"the default of ${{{name}}} holds another reference"))
             return ""
         value = variables.get(name)
+        if value and looks_secret(name):
+            Secret(value)
         if value is None and default is None:
             hint = f"set it in the environment or in .env, or write ${{{name}:default}}"
             problems.append(Problem(f"environment variable {name} is not set", hint=hint))
@@ -99,6 +103,16 @@ def remember(path: str, value: str) -> None:
         Secret(value.rpartition(":")[2])
     for match in _USERINFO.finditer(value):
         Secret(match[1])
+
+
+def remember_variables(variables: Mapping[str, str]) -> None:
+    """Have the values of secret-looking variables redacted that a driver may take by itself.
+
+    What is short, or a place, is no secret, whatever its variable is called.
+    """
+    for name, value in variables.items():
+        if looks_secret(name) and len(value) >= _LONG and not value.startswith(("/", "http")):
+            Secret(value)
 
 
 def remember_all(value: object, path: str = "") -> None:

@@ -14,6 +14,7 @@ import attrs
 from seeknal_core.errors import OptionError, StateError
 from seeknal_core.state.files import fields_of, read_document, to_json, write_document
 from seeknal_core.state.records import NodeRecord
+from seeknal_core.types import redact
 
 _VERSION = 2
 
@@ -184,8 +185,26 @@ def as_document(plan: Plan) -> dict[str, Any]:
 
 
 def _document(plan: Plan) -> dict[str, object]:
-    targets = [{**fields_of(step), "guarantee": step.guarantee} for step in plan.targets]
-    return {**fields_of(plan), "targets": targets}
+    shown = attrs.evolve(
+        plan,
+        nodes=tuple(
+            attrs.evolve(step, reason=redact(step.reason), diff=redact(step.diff))
+            for step in plan.nodes
+        ),
+        warnings=tuple(map(redact, plan.warnings)),
+    )
+    targets = [
+        {
+            **fields_of(step),
+            "reason": redact(step.reason),
+            "notes": list(map(redact, step.notes)),
+            "refused": redact(step.refused),
+            "hint": redact(step.hint),
+            "guarantee": step.guarantee,
+        }
+        for step in plan.targets
+    ]
+    return {**fields_of(shown), "targets": targets}
 
 
 def load_plan(path: Path) -> Plan | None:

@@ -185,6 +185,7 @@ def open_session(request: Request, cancellation: Cancellation | None = None) -> 
     root = config.find_root(Path(request.project_dir or os.curdir))
     config.refuse_brought_target(root, request.trust)
     noted = () if request.trust.untrusted else config.load_env_file(root)
+    config.remember_variables(os.environ)
     host = PluginHost.from_environment(os.environ)
     resources = Resources()
     session: Session | None = None
