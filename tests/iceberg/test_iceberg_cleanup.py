@@ -111,6 +111,10 @@ def namespace(*levels: str) -> Owned:
     return Owned(kind=OwnedKind.NAMESPACE, name=name)
 
 
+#: The id of a write whose process is gone.
+_KILLED = "0c0ffee0-0000-4000-8000-000000000001"
+
+
 def test_all_of_an_environment_goes_and_nothing_of_another(
     prod: Bench, ns: str, other: Other
 ) -> None:
@@ -477,11 +481,15 @@ def test_what_a_killed_write_left_goes_with_the_table(prod: Bench, ns: str, othe
         location += "-of-a-write-that-never-made-it"
     place = short_hash(dev.inspect(target).identity)
     folder = prod.root / "target" / "iceberg-pending" / place
-    left = f"{location}/data/seeknal-killed/00000.parquet"
+    left = f"{location}/data/seeknal-{_KILLED}/00000.parquet"
     with dev.table(target).io.new_output(left).create() as stream:
         stream.write(b"half a file")
-    note = {"write_id": "killed", "folders": [f"{location}/data/seeknal-killed"], "ids": ["killed"]}
+    note = {
+        "write_id": _KILLED,
+        "folders": [f"{location}/data/seeknal-{_KILLED}"],
+        "ids": [_KILLED],
+    }
     (folder / "killed.json").write_text(json.dumps(note))
     assert drop_all(dev) == [f"dev_{ns}.t", f"dev_{ns}"]
-    assert [line for line in everything(prod) if ns in line or "killed" in line] == []
+    assert [line for line in everything(prod) if ns in line or _KILLED in line] == []
     assert before == [] or everything(prod) == before

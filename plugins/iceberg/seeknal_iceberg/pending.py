@@ -15,6 +15,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -54,6 +55,7 @@ _NEVER = ("MethodNotAllowed", "HTTP status 405", "HTTP status 501")
 #: Tables' locations of which it has been said.
 _told: set[str] = set()
 
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: The most bytes of a note.
 _MOST = 1024 * 1024
 #: Seconds after which no catalog carries out a commit any more.
@@ -125,7 +127,8 @@ def _noted(found: Any, at: float) -> Noted:
         parts=tuple(found.get("parts", ())),
         bases=[(str(uuid), snapshot_id) for uuid, snapshot_id in found.get("bases", ())],
         folders=[str(each) for each in found.get("folders", ())],
-        ids=[str(each) for each in found.get("ids", ())],
+        # A file is deleted whose name holds one: a shorter text would stand in any name.
+        ids=[str(each) for each in found.get("ids", ()) if _ID.fullmatch(str(each))],
         namespaces=[tuple(levels) for levels in found.get("namespaces", ())],
         made=[str(each) for each in found.get("made", ())],
         sent=float(found.get("sent", 0.0)),
