@@ -62,13 +62,7 @@ def wrapper(site: Path, source: str) -> None:
 
 def backend(site: Path, source: str) -> None:
     """Put another text in the place of the folder backend's."""
-    install(
-        site,
-        distribution="seeknal-folder",
-        module="seeknal_folder",
-        source=source,
-        entry_points={"seeknal.backends": {"folder": "seeknal_folder"}},
-    )
+    (site / "seeknal_folder.py").write_text(source, "utf-8")
 
 
 @pytest.mark.parametrize("code", RAISES)
@@ -151,7 +145,7 @@ def test_a_wrapper_that_exits_at_its_import_is_left_out(
     said = seeknal("run").err
     assert "plugin 'rude' (seeknal-rude 1.0) cannot be imported" in said
     assert "written" in seeknal("run", "--env", "dev", "--all-targets").out
-    seeknal("--strict-plugins", "run", code=1)
+    seeknal("--strict-plugins", "run", code=2)
 
 
 def test_what_exits_outside_of_a_hook_fails_the_command(seeknal: Cli, folder_site: Path) -> None:
@@ -177,4 +171,4 @@ def test_a_python_node_that_exits_fails_the_run(
     )
     write(project, {"seeknal/rude.py": node})
     said = seeknal("run", code=1).said
-    assert "transform.rude: seeknal/rude.py:5:" in said
+    assert "transform.rude: failed: seeknal/rude.py:5:" in said
