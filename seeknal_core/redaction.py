@@ -79,7 +79,7 @@ def _found(text: str) -> Iterator[tuple[int, int]]:
         # In one line only what has blanks can have others.
         changed = (*plain, *encoded) if _BREAK.search(seen) else blank
         if changed:
-            yield from view.in_place(_broken(seen, changed))
+            yield from view.in_place(_broken(seen, changed, joined=view.is_joined))
 
 
 def _words(text: str, part: str) -> Iterator[tuple[int, int]]:
@@ -99,10 +99,10 @@ def _occurrences(text: str, part: str) -> Iterator[tuple[int, int]]:
         start = text.find(part, start + 1)
 
 
-def _broken(text: str, forms: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _broken(text: str, forms: Sequence[str], *, joined: bool) -> Iterator[tuple[int, int]]:
     """Yield where forms are that blanks, line breaks or a table's borders have changed."""
     bare = text.translate(_FILLER)
-    if len(bare) == len(text):
+    if len(bare) == len(text) and not joined:
         return
     kept: list[int] = []
     for form in forms:
@@ -112,16 +112,16 @@ def _broken(text: str, forms: Sequence[str]) -> Iterator[tuple[int, int]]:
         for start, stop in _occurrences(bare, squeezed):
             kept = kept or [i for i, each in enumerate(text) if ord(each) not in _FILLER]
             first, last = kept[start], kept[stop - 1] + 1
-            if _is_same(text[first:last], form, len(squeezed)):
+            if _is_same(text[first:last], form, len(squeezed), joined=joined):
                 yield first, last
 
 
-def _is_same(shown: str, form: str, characters: int) -> bool:
+def _is_same(shown: str, form: str, characters: int, *, joined: bool) -> bool:
     """Tell whether what differs between two texts is how blanks are written, or a break."""
     here, there = 0, 0
     while there < len(form):
         gap_here, gap_there = _filler(shown, here), _filler(form, there)
-        breaks = bool(_BREAK.search(shown[here:gap_here]))
+        breaks = joined or bool(_BREAK.search(shown[here:gap_here]))
         if (gap_here > here) != (gap_there > there) and not (breaks and characters >= _BREAKABLE):
             return False
         here, there = gap_here + 1, gap_there + 1

@@ -83,7 +83,7 @@ def test_a_backend_that_exits_in_a_hook_fails_the_run(
     text = _FOLDER.read_text("utf-8")
     start = "    path = _path(context, target.name.parts)\n"
     assert text.count(start)
-    backend(folder_site, "import sys\n" + text.replace(start, f"    {code}\n{start}"))
+    backend(folder_site, text.replace(start, f"    import sys\n    {code}\n{start}"))
     said = seeknal("run", code=1).said
     assert "seeknal-folder 1.0 failed in materialize" in said
     assert "sys.exit" in said or "sys.exit" not in code
@@ -130,7 +130,7 @@ def test_the_fault_of_a_backend_is_its_own_below_a_wrapper(seeknal: Cli, folder_
     wrapper(folder_site, WRAPPER % ("wrapper", "    return (yield)"))
     text = _FOLDER.read_text("utf-8")
     start = "    path = _path(context, target.name.parts)\n"
-    backend(folder_site, "import sys\n" + text.replace(start, f"    sys.exit(0)\n{start}"))
+    backend(folder_site, text.replace(start, f"    import sys\n    sys.exit(0)\n{start}"))
     said = seeknal("run", code=1).said
     assert "seeknal-folder 1.0 failed in materialize" in said
 
@@ -152,7 +152,7 @@ def test_what_exits_outside_of_a_hook_fails_the_command(seeknal: Cli, folder_sit
     text = _FOLDER.read_text("utf-8")
     start = '        return {"path": self.options.path}\n'
     assert text.count(start)
-    backend(folder_site, "import sys\n" + text.replace(start, "        sys.exit(0)\n"))
+    backend(folder_site, text.replace(start, "        import sys\n        sys.exit(0)\n"))
     for command in (("run",), ("run", "--json"), ("env", "plan", "dev")):
         said = seeknal(*command, code=1).err
         assert "seeknal_folder:" in said and "sys.exit(0)" in said
