@@ -30,7 +30,6 @@ from seeknal_core.run.report import (
     TargetStatus,
 )
 from seeknal_core.run.session import Session
-from seeknal_core.types import redact
 
 if TYPE_CHECKING:
     from seeknal_core.run.preview import Preview
