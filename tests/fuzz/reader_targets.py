@@ -87,7 +87,6 @@ _TYPES: tuple[Mapping[str, str], ...] = (
 def _reader(type: str, words: tuple[str, ...], *, longest: int) -> Target:
     @contextlib.contextmanager
     def opened(folder: Path) -> Iterator[Run]:
-        file = folder / f"file.{type}"
         with open_lab(folder) as lab:
 
             def run(data: bytes) -> None:
@@ -98,6 +97,8 @@ def _reader(type: str, words: tuple[str, ...], *, longest: int) -> Target:
                         params = _CSV[data[0] % len(_CSV)]
                     dtypes = _TYPES[(data[0] // 8) % len(_TYPES)]
                     data = data[1:]
+                suffix = ".gz" if data[:2] == b"\x1f\x8b" else ""
+                file = folder / f"file.{type}{suffix}"
                 file.write_bytes(workbook(data) if type == "xlsx" else data)
                 with lab.store.staging() as staging:
                     from seeknal_core.engine.files import ResolvedFiles

@@ -135,7 +135,7 @@ def _start(reading: Reading, path: Path) -> tuple[bytes, bool]:
                     break
                 start += more
             return start, packed
-    except (EOFError, zlib.error):
+    except (EOFError, zlib.error, gzip.BadGzipFile):
         raise reading.error(path, "is no whole gzip file", "fix the file") from None
 
 
@@ -143,8 +143,10 @@ def _decoded(reading: Reading, path: Path, start: bytes, encoding: str) -> str:
     try:
         # The last character may be cut.
         return codecs.getincrementaldecoder(encoding)("strict").decode(start)
-    except UnicodeDecodeError as error:
-        line = start[: error.start].count(b"\n") + 1
+    except UnicodeError as error:
+        # That UTF-16 has no mark of its order is said without a place.
+        place = error.start if isinstance(error, UnicodeDecodeError) else 0
+        line = start[:place].count(b"\n") + 1
         raise not_encoded(reading, path, encoding, line) from None
 
 

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -179,7 +180,10 @@ def _records(reading: Reading, path: Path) -> Iterator[tuple[int, object]]:
     if path.stat().st_size > _LARGEST or path.suffix == ".zst":
         return
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        content = file.read()
+        try:
+            content = file.read()
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            raise _Wrong(0, "is no whole gzip file") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -34,7 +34,11 @@ def store(reading: Reading) -> Output:
     schemas = _schemas(reading)
     schema = _agreed(reading, schemas)
     for path, own in schemas:
-        _check_int96(reading, path, own)
+        try:
+            _check_int96(reading, path, own)
+        except (pa.ArrowException, ValueError, OSError) as error:
+            message = f"cannot be read: {_first_line(error)}"
+            raise reading.error(path, message, "fix the file, or leave it out") from None
     declared = _declared(reading, schemas)
     alike = all(other.equals(schema) for _, other in schemas)
     options = f"union_by_name = {'false' if alike else 'true'}, hive_partitioning = false"
@@ -57,17 +61,22 @@ def store(reading: Reading) -> Output:
         raise reading.unreadable(error, "fix the file, or leave it out") from None
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
 def _schemas(reading: Reading) -> list[tuple[Path, pa.Schema]]:
     found = []
     for path in reading.paths:
         try:
             schema = pq.read_schema(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            message = f"is no Parquet file: {str(error).splitlines()[0][:200]}"
+            names = [name.casefold() for name in schema.names]
+        except FileNotFoundError:
+            raise
+        # Names that are not UTF-8 are a ValueError.
+        except (pa.ArrowException, ValueError, OSError) as error:
+            message = f"is no Parquet file: {_first_line(error)}"
             raise reading.error(path, message, "fix the file, or leave it out") from None
-        names = [name.casefold() for name in schema.names]
         for name in schema.names:
             if names.count(name.casefold()) > 1:
                 message = f"has more than one column named {name!r}, letter case aside"
