@@ -17,6 +17,7 @@ import attrs
 import duckdb
 
 from seeknal_core.engine import failures
+from seeknal_core.engine.reading.cut import ambiguous_blank
 from seeknal_core.engine.reading.cut import tokens as tokens
 from seeknal_core.engine.reading.definitions import checked
 from seeknal_core.engine.reading.functions import SOURCE_HINT
@@ -188,6 +189,13 @@ def _first_words(sql: str, count: int) -> list[str]:
 
 def _checked(statement: Statement, kind: str, names: Names) -> str:
     """Check one statement, and return the text to run."""
+    blank = ambiguous_blank(statement.text)
+    if blank is not None:
+        raise Refused(
+            f"a name holds the blank U+{ord(statement.text[blank]):04X}",
+            "write a space in its place, or the name in double quotes",
+            len(statement.text[:blank].encode()),
+        )
     words = _first_words(statement.text, 8)
     first = words[0].lstrip("(") if words else ""
     with _parsing(large=len(statement.text) >= _LARGE) as parser:

@@ -103,6 +103,26 @@ READS = {
         "CREATE TEMP MACRO read_parquet(a) AS a; FROM read_parquet('{out}')"
     ),
     "text": "SELECT content FROM read_text('{file}')",
+    "a macro's parameter for a table": (
+        "CREATE TEMP MACRO x(t) AS TABLE FROM histogram(t, a); FROM x('{out}')"
+    ),
+    "a macro's default for a table": (
+        "CREATE TEMP MACRO x(t := '{out}') AS (SELECT max(bin) FROM histogram_values(t, a));"
+        " SELECT x() AS a"
+    ),
+    "a macro's parameter below a cte of its name": (
+        "CREATE TEMP MACRO x(t) AS TABLE WITH t AS (SELECT 1 AS a) FROM histogram_values(t, a);"
+        " FROM x('{out}')"
+    ),
+    "histogram of a path below a macro of its name": (
+        "CREATE TEMP MACRO histogram(t) AS TABLE SELECT 1; FROM system.main.histogram('{out}', a)"
+    ),
+    # Checked alone, the body holds a cast of a text to a type named FROM\xa0.
+    "a blank that is a letter in the check": (
+        "CREATE TEMP MACRO x(t := E'\\'') /* ' */ AS TABLE"
+        " SELECT *, E'\\'' AS q, FROM\xa0'{out}'; FROM x()"
+    ),
+    "a path after the name of a recurring cte": 'WITH "{out}" AS (SELECT 1) FROM recurring."{out}"',
     "text below a macro": "CREATE TEMP MACRO range(a) AS a; SELECT * FROM read_text('{file}')",
     "another scan": "FROM parquet_scan('{out}')",
     "sql in a text": "FROM query('FROM ''{out}''')",
@@ -261,6 +281,12 @@ def test_the_refusal_names_the_line_of_the_whole_text(lab: Lab) -> None:
             None,
         ),
         ('PIVOT "source.o" ON id IN (SELECT 1) USING count(*)', None),
+        (
+            "CREATE TEMP TABLE t AS SELECT 1 AS a; CREATE TEMP MACRO m() AS TABLE"
+            " SELECT count FROM histogram('t', a); FROM m()",
+            [{"count": 1}],
+        ),
+        ("SELECT\xa0'a\xa0b' AS \"é\xa0e\" /* don't */", [{"é\xa0e": "a\xa0b"}]),
         ("SELECT user AS u, current_date IS NULL AS d", [{"u": "duckdb", "d": False}]),
         ('SELECT column_name AS c FROM (DESCRIBE "source.o")', [{"c": "id"}]),
         ("CREATE TEMP TABLE t AS SELECT 1 AS a; SELECT count FROM histogram(t, a)", [{"count": 1}]),

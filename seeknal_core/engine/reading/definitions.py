@@ -124,6 +124,7 @@ class _Definition:
         return len(self.found), ""
 
     def _macro(self, name: str) -> None:
+        self.names = attrs.evolve(self.names, in_macro=True)
         listed = functions()
         if name in function_names() and name not in listed.scalar | listed.table:
             raise Refused(f"a macro cannot be named {name}", "give the macro another name")

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from seeknal_core.engine.reading.cut import REPLACED_BLANK
 from seeknal_core.engine.reading.functions import SOURCE_HINT, functions, why_refused
 from seeknal_core.structure import nearest
 
@@ -54,12 +55,14 @@ class Refused(Exception):
 class Names:
     """What the SQL may name beside DuckDB's own, in lower case. Statements add to it.
 
-    ``tables`` are inputs and what was created.
+    ``tables`` are inputs and what was created. ``in_macro`` tells that a macro's body is
+    checked: names in it may be the macro's parameters.
     """
 
     tables: set[str] = attrs.field(factory=set)
     scalar_macros: set[str] = attrs.field(factory=set)
     table_macros: set[str] = attrs.field(factory=set)
+    in_macro: bool = False
 
 
 class Walk:
@@ -141,17 +144,18 @@ class Walk:
         path = [part for part in written if part]
         name = folded(path[-1]) if path else ""
         known = name in self._names.tables
-        if path != node["qualified_name"]["path"]:
+        plain = _PLAIN.fullmatch(name) is not None
+        if path != node["qualified_name"]["path"] or REPLACED_BLANK.search(name):
             fine = False
         elif len(path) == 1:
-            plain = _PLAIN.fullmatch(name) is not None and name not in self._hidden
-            fine = known or plain or name in ctes
+            fine = known or (plain and name not in self._hidden) or name in ctes
         else:
             above = [folded(part) for part in path[:-1]]
             fine = (*above, name) in _CATALOG or (
                 known and above in (["temp"], ["main"], ["temp", "main"])
             )
-            fine = fine or (above == ["recurring"] and name in ctes)
+            # Of a table that is no such CTE, ``recurring./../x.parquet`` is a file's path.
+            fine = fine or (above == ["recurring"] and plain and name in ctes)
         if not fine:
             shown = ".".join(path)
             hint = nearest(shown, self._names.tables) or SOURCE_HINT
@@ -161,12 +165,11 @@ class Walk:
         if call.get("class") != "FUNCTION":
             raise self._refused("this table function is not allowed", _WRITES_HINT)
         name = _function(call)
-        if name in self._names.table_macros:
-            return
-        if name not in functions().table:
-            raise self._refused(*why_refused(name, table=True))
+        # A macro of such a name changes nothing: system.main.histogram() is DuckDB's own.
         if name in _OF_TABLES:
             self._check_named_table(name, call["arguments"])
+        elif name not in functions().table and name not in self._names.table_macros:
+            raise self._refused(*why_refused(name, table=True))
 
     def _check_named_table(self, function: str, arguments: list[Any]) -> None:
         """Refuse a file where a table's name is an argument."""
@@ -178,6 +181,11 @@ class Walk:
         if not by_place or not isinstance(names, list) or len(names) != 1 or not names[0]:
             raise self._refused(
                 f"{function}() must have a table's name first", "write its arguments by place"
+            )
+        if self._names.in_macro and "column_names" in inside:
+            raise self._refused(
+                f"{names[0]!r} may be a parameter of the macro, which is whatever the caller says",
+                f"write the table's name as text: {function}('{names[0]}', …)",
             )
         # DuckDB takes the text apart at its dots, whatever has that name.
         if not _PLAIN.fullmatch(names[0]) or folded(names[0]) in self._hidden:
