@@ -2,8 +2,8 @@
 
 The process can read the node's inputs and the libraries it is made of, and write into the
 node's staging folder and a scratch folder. It has no network, none of the command's
-variables, and hands back words and numbers alone: the rows are the files in the staging
-folder. DuckDB's own settings hold inside of it as they do elsewhere.
+variables, and hands back words and numbers alone: the rows are the file in the staging
+folder, which has to be a plain one. DuckDB's own settings hold inside of it as they do elsewhere.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -41,6 +42,7 @@ _HEARTBEAT = 0.1
 _LIMITS = ("/proc/self/cgroup", "/proc/meminfo", "/sys/fs/cgroup", "/sys/devices/system/cpu")
 #: What libraries need to find each other.
 _KEPT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")
+_DISBELIEVED = "the process that runs its SQL gave back what it never does"
 _FACTS = ("node", "content_key", "row_count", "files", "bytes")
 
 
@@ -82,14 +84,13 @@ class Walls:
 
         job = {"do": "sql", "node": node, "statements": list(statements)}
         found = self._run(job, inputs, staging)
-        files = staging.files()
-        if not files or any(file.is_symlink() or not file.is_file() for file in files):
-            raise EngineError(f"{node}: the process that runs its SQL stored no rows")
-        return Output(
-            schema=read_schema(files[0]),
-            row_count=sum(pq.read_metadata(file).num_rows for file in files),
-            notes=tuple(str(note) for note in found["notes"]),
-        )
+        _check_staged(node, staging)
+        with _believing(node):
+            return Output(
+                schema=read_schema(staging.file()),
+                row_count=pq.read_metadata(staging.file()).num_rows,
+                notes=tuple(str(note) for note in found["notes"]),
+            )
 
     def run_audits(
         self,
@@ -106,15 +107,16 @@ class Walls:
             "snapshot": _packed(snapshot),
         }
         found = self._run(job, {**related, node: snapshot}, None)
-        return tuple(
-            AuditOutcome(
-                audit=audit,
-                passed=bool(one["passed"]),
-                failing_rows=int(one["failing_rows"]),
-                message=str(one["message"]),
+        with _believing(node):
+            return tuple(
+                AuditOutcome(
+                    audit=audit,
+                    passed=bool(one["passed"]),
+                    failing_rows=int(one["failing_rows"]),
+                    message=str(one["message"]),
+                )
+                for audit, one in zip(audits, found["outcomes"], strict=True)
             )
-            for audit, one in zip(audits, found["outcomes"], strict=True)
-        )
 
     def _run(
         self, job: dict[str, Any], inputs: Mapping[str, Snapshot], staging: Staging | None
@@ -144,6 +146,7 @@ class Walls:
             env={**kept, "HOME": str(folder), "TMPDIR": str(folder)},
             cwd=folder,
             text=True,
+            errors="replace",
             start_new_session=True,
         )
         try:
@@ -153,15 +156,16 @@ class Walls:
                 os.killpg(child.pid, signal.SIGKILL)
             with contextlib.suppress(OSError), child:
                 pass  # Its pipes are closed, and it is waited for.
-        try:
-            found: dict[str, Any] = json.loads(said)
-        except ValueError:
+        if not said:
             raise EngineError(
                 f"{job['node']}: the process that runs its SQL ended without an answer",
                 "it may have needed more memory than there is",
-            ) from None
-        if "error" in found:
-            raise _raised(found["error"])
+            )
+        with _believing(job["node"]):
+            found: dict[str, Any] = dict(json.loads(said))
+            error = _raised(found["error"]) if "error" in found else None
+        if error is not None:
+            raise error
         return found
 
     def _waited(self, child: subprocess.Popen[str], job: str) -> str:
@@ -175,6 +179,39 @@ class Walls:
                 given = None
             else:
                 return said
+
+
+def _check_staged(node: str, staging: Staging) -> None:
+    """Refuse anything but the one file that a query's rows are stored in.
+
+    Whoever took the process over may have put a link there, which the command would follow.
+    """
+    with os.scandir(staging.path) as entries:
+        found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    if not found:
+        raise EngineError(f"{node}: the process that runs its SQL stored nothing")
+    for name, stat in found:
+        plain = S_ISREG(stat.st_mode) and stat.st_nlink == 1
+        if name != staging.file().name or not plain:
+            raise EngineError(
+                f"{node}: {_DISBELIEVED}", "look at what its SQL does before you run it"
+            )
+
+
+@contextlib.contextmanager
+def _believing(node: str) -> Iterator[None]:
+    """Turn what is wrong with an answer, or with the file it tells of, into one sentence."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (
+        ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+        pa.ArrowException,
+    ):  # fmt: skip
+        raise EngineError(
+            f"{node}: {_DISBELIEVED}", "look at what its SQL does before you run it"
+        ) from None
 
 
 def _raised(error: Mapping[str, Any]) -> EngineError | ConfigError:
@@ -195,11 +232,6 @@ def _packed_audit(audit: Audit) -> dict[str, Any]:
 
 def answer(job: Mapping[str, Any]) -> None:
     """Do a job and print what came of it; the process's part."""
-    import duckdb
-
-    from seeknal_core.engine.duckdb import DuckDBEngine
-    from seeknal_core.errors import SeeknalError
-
     inputs = {id: _unpacked(one) for id, one in job["inputs"].items()}
     folders = [Path(job["scratch"]), *([Path(job["staging"])] if job["staging"] else [])]
     landlock.restrict(
@@ -210,6 +242,12 @@ def answer(job: Mapping[str, Any]) -> None:
         ],
         write=folders,
     )
+    # After that: importing pyarrow starts threads, and those would not be held.
+    import duckdb
+
+    from seeknal_core.engine.duckdb import DuckDBEngine
+    from seeknal_core.errors import SeeknalError
+
     answer: dict[str, Any]
     try:
         engine = DuckDBEngine(

@@ -162,3 +162,76 @@ def test_audits_of_an_untrusted_project_are_held_too(seeknal: Cli, project: Path
     assert "accepted_values" in trusted.err
     said = [line for line in untrusted.err.splitlines() if "is ignored" not in line]
     assert said == trusted.err.splitlines()
+
+
+def test_no_thread_runs_before_the_process_is_closed() -> None:
+    """Landlock holds threads that start later: importing pyarrow started two before."""
+    if not landlock.version():
+        return
+    probe = (
+        f"import os, sys; sys.path[:] = {[path for path in sys.path if path]!r}\n"
+        "from seeknal_core.engine import landlock, walled\n"
+        "def tell(**_):\n"
+        "    print(len(os.listdir('/proc/self/task')), flush=True)\n"
+        "    os._exit(0)\n"
+        "landlock.restrict = tell\n"
+        "walled.answer({'inputs': {}, 'scratch': '/nowhere', 'staging': None})\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", probe], capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
+
+
+#: What a process that was taken over may leave behind, with ``{other}`` another node's file.
+_LEFT = {
+    "a link": "os.symlink({other!r}, here / 'data_0.parquet')",
+    "a hard link": (
+        "shutil.copy({other!r}, here / 'a'); os.link(here / 'a', here / 'data_0.parquet');"
+        " os.rename(here / 'a', here / '../a')"
+    ),
+    "a pipe": "os.mkfifo(here / 'data_0.parquet')",
+    "a document": (
+        "shutil.copy({other!r}, here / 'data_0.parquet');"
+        " os.symlink({victim!r}, here / 'snapshot.json')"
+    ),
+    "a second file": (
+        "shutil.copy({other!r}, here / 'data_0.parquet');"
+        " shutil.copy({other!r}, here / 'data_x.parquet')"
+    ),
+    "no rows": "(here / 'data_0.parquet').write_text('PAR1 and more')",
+}
+_ANSWERS = {
+    "a list": "[1]",
+    "a number": "7",
+    "no notes": "{}",
+    "notes that are none": '{"notes": 3}',
+    "an error that is none": '{"error": 1}',
+    "an error without a line": '{"error": {"type": "EngineError", "message": "x", "hint": ""}}',
+    "deep": "[" * 100_000,
+    "no json": "\\xff",
+}
+
+
+@pytest.mark.parametrize("name", [*_LEFT, *_ANSWERS])
+def test_a_process_that_was_taken_over_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if not landlock.version():
+        return
+    victim = tmp_path / "victim"
+    victim.write_text("as it was")
+    with open_lab(tmp_path, untrusted=True) as lab:
+        other = lab.sql("SELECT 4711 AS a").files[0]
+        before = Path(other).stat()
+        left = _LEFT.get(name, "shutil.copy({other!r}, here / 'data_0.parquet')")
+        said = _ANSWERS.get(name, '{"notes": []}')
+        taken = (
+            "import json, os, shutil, sys; from pathlib import Path\n"
+            "here = Path(json.load(sys.stdin)['staging'])\n"
+            + left.format(other=other, victim=str(victim))
+            + f"\nsys.stdout.buffer.write({said!r}.encode('latin-1'))"
+        )
+        monkeypatch.setattr(walled, "_START", taken)
+        with pytest.raises(EngineError, match="gave back what it never does"):
+            lab.sql("SELECT 1 AS a")
+        assert Path(other).stat() == before
+    assert victim.read_text() == "as it was"
