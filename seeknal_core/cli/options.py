@@ -77,6 +77,10 @@ def _variables(
         data = json.loads(value)
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"not JSON: {error}") from None
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("half a character: \\ud800 to \\udfff come in pairs") from None
     if not isinstance(data, dict):
         raise click.BadParameter("must be a JSON object, such as '{\"key\": 1}'")
     return data

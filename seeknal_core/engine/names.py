@@ -23,7 +23,10 @@ def name_nodes(sql: str, ids: Iterable[str]) -> str:
     Only ids among `ids` are touched, so that a column ``a.b`` stays one.
     """
     known = set(ids)
-    found = statements.tokens(sql)
+    try:
+        found = statements.tokens(sql)
+    except UnicodeEncodeError:
+        return sql  # It is refused where it is checked.
     pieces: list[str] = []
     position = 0
     index = 0

@@ -21,7 +21,7 @@ from seeknal_core.engine.reading.cut import ambiguous_blank
 from seeknal_core.engine.reading.cut import tokens as tokens
 from seeknal_core.engine.reading.definitions import checked
 from seeknal_core.engine.reading.functions import SOURCE_HINT
-from seeknal_core.engine.reading.queries import check_query
+from seeknal_core.engine.reading.queries import check_query, kind_of
 from seeknal_core.engine.reading.tree import Names, Refused, folded
 from seeknal_core.errors import EngineError
 
@@ -158,9 +158,18 @@ def _parsing(*, large: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _split(node: str, sql: str) -> Iterator[tuple[str, str, int]]:
     try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        line = sql.count("\n", 0, error.start) + 1
+        raise EngineError(
+            f"{node}: line {line}: there is half a character (U+{ord(sql[error.start]):04X})",
+            "write the SQL as UTF-8",
+            line=line,
+        ) from None
+    try:
         with _parsing(large=len(sql) >= _LARGE) as parser:
             found = [
-                (statement.query.strip(), statement.type.name)
+                (statement.query.strip(), kind_of(statement))
                 for statement in parser.extract_statements(sql)
             ]
     except duckdb.Error as error:

@@ -37,6 +37,9 @@ WRITES = {
     "update": "WITH i AS (SELECT 1 a) UPDATE t SET a = 2",
     "merge": "MERGE INTO t USING s ON t.a = s.a WHEN MATCHED THEN DELETE",
     "call": "CALL force_checkpoint()",
+    "connect": "CONNECT 'x'; SELECT 1 AS a",
+    "a resource": "CREATE EXTERNAL RESOURCE x; SELECT 1 AS a",
+    "a surrogate": "SELECT '\ud800' AS a",
     "copy in a cte": "WITH i AS (COPY (SELECT 1) TO '{out}') SELECT 1 AS a",
     "copy in a nested cte": (
         "SELECT * FROM (WITH i AS (WITH j AS (COPY (SELECT 1) TO '{out}') FROM j) FROM i)"
@@ -381,6 +384,8 @@ def test_check_run_and_query_refuse_a_write_with_file_and_line(tmp_path: Path) -
     assert ran.code != 0
     assert not list(tmp_path.rglob("out.csv"))
     seeknal("run", "--env", "dev", "--select", "transform.fine")
+    half = seeknal("run", "--env", "dev", "--vars", '{"x": "\\ud800"}', code=2)
+    assert "half a character" in half.said
     asked = seeknal("query", "--env", "dev", f"COPY ({PIVOT}) TO 'out.csv'", code=None)
     assert asked.code != 0
     assert "COPY is not allowed" in asked.said

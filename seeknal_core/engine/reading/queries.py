@@ -65,7 +65,15 @@ def _kind(parser: duckdb.DuckDBPyConnection, sql: str) -> str:
         found = parser.extract_statements(sql)
     except duckdb.Error:
         return ""
-    return str(found[0].type.name) if len(found) == 1 else "more than one statement"
+    return kind_of(found[0]) if len(found) == 1 else "more than one statement"
+
+
+def kind_of(statement: duckdb.Statement) -> str:
+    """Return the kind of a statement as DuckDB names it."""
+    try:
+        return str(statement.type.name)
+    except ValueError:  # DuckDB's Python package knows no CONNECT.
+        return "this kind of statement"
 
 
 @functools.cache

@@ -182,7 +182,7 @@ class Walk:
             raise self._refused(
                 f"{function}() must have a table's name first", "write its arguments by place"
             )
-        if self._names.in_macro and "column_names" in inside:
+        if self._names.in_macro and "column_names" in (inside or {}):
             raise self._refused(
                 f"{names[0]!r} may be a parameter of the macro, which is whatever the caller says",
                 f"write the table's name as text: {function}('{names[0]}', …)",
