@@ -125,6 +125,25 @@ def test_mistakes_are_named_with_their_path() -> None:
     assert "has no type" in problems(catalog={"warehouse": "w"})["catalog"]
 
 
+@pytest.mark.parametrize("uri", ["c:8181/catalog", "htp://c:8181", "http://", "//c:8181", "/c"])
+def test_an_address_that_is_none_of_http_is_a_mistake(uri: str) -> None:
+    assert "no address" in problems(catalog={"type": "rest", "uri": uri})["catalog.uri"]
+    with pytest.raises(OptionError) as caught:
+        resolve(catalog={"uri": uri, **({"type": "rest"} if uri.startswith("http") else {})})
+    assert "http:// or https://" in caught.value.problems[0].hint
+
+
+def test_an_address_in_capitals_is_one() -> None:
+    assert resolve(catalog={"type": "rest", "uri": "HTTPS://c:8181"}).uri == "HTTPS://c:8181"
+
+
+@pytest.mark.parametrize("option", ["uri", "token", "s3.endpoint", "credential", "header.x"])
+def test_a_property_beside_the_catalog_is_told_where_it_belongs(option: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        resolve(warehouse="shop", **{option: "x"})
+    assert caught.value.problems[0].hint == f"write it into catalog: {{{option}: ...}}"
+
+
 def test_an_unknown_option_is_a_mistake_with_the_nearest_name() -> None:
     with pytest.raises(OptionError, match="warehouse"):
         resolve(warehause="./w")

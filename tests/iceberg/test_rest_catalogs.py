@@ -31,6 +31,7 @@ from support.catalog_asking import editing, refusal
 from support.catalog_in_mode import in_mode, rest_backing
 from support.catalog_proxy import Answer, CatalogProxy, Layer, Request, Send, answer, path
 from support.iceberg import Bench
+from support.processes import free_port
 from support.rest_server import RestServer
 from support.token_server import CLIENT, TokenServer
 
@@ -222,6 +223,49 @@ def test_an_address_without_a_catalog_is_said_with_usual_paths(
             plugin.check_connection(bench.context)
         assert "/api/catalog (Polaris)" in caught.value.hint
         bench.close()
+
+
+def test_a_version_at_the_end_of_an_address_is_told(server: RestServer, tmp_path: Path) -> None:
+    def knows(request: Request, send: Send) -> Answer:
+        if not request.path.startswith("/catalog/v1/") or "/v1/v1/" in request.path:
+            return Answer(status=404)
+        if "/v1/catalog/" in request.path:
+            return Answer(status=404)
+        return send(attrs.evolve(request, path=request.path.removeprefix("/catalog")))
+
+    with answering(server, knows) as proxy:
+        written = f"{proxy.uri}catalog/v1/"
+        bench = Bench({"catalog": {**server.catalog_options(), "uri": written}}, tmp_path)
+        with pytest.raises(BackendError, match="no Iceberg catalog at") as caught:
+            plugin.check_connection(bench.context)
+        bench.close()
+        assert caught.value.hint.endswith(f"{proxy.uri}catalog")
+        journey(tmp_path, {**server.catalog_options(), "uri": caught.value.hint.split(": ")[-1]})
+
+
+def test_a_page_of_what_stands_before_a_catalog_is_not_the_catalogs_word(
+    server: RestServer, tmp_path: Path
+) -> None:
+    def page(request: Request, send: Send) -> Answer:
+        return Answer(status=403, body=b"<html>no</html>")
+
+    with answering(server, page) as proxy:
+        options = {**server.catalog_options(), "uri": proxy.uri, "warehouse": "shop"}
+        bench = Bench({"catalog": options}, tmp_path)
+        with pytest.raises(BackendError) as caught:
+            plugin.check_connection(bench.context)
+        assert str(caught.value).endswith("with no answer of an Iceberg catalog: HTTP 403")
+        assert "connections.lake.catalog.uri" in caught.value.hint
+        bench.close()
+
+
+def test_a_catalog_without_tls_is_told(server: RestServer, tmp_path: Path) -> None:
+    options = {**server.catalog_options(), "uri": server.uri.replace("http://", "https://")}
+    bench = Bench({"catalog": options}, tmp_path)
+    with pytest.raises(BackendError, match="no TLS connection") as caught:
+        plugin.check_connection(bench.context)
+    assert "http://" in caught.value.hint and "verify_tls" not in caught.value.hint
+    bench.close()
 
 
 def test_a_warehouse_that_is_not_there_is_the_catalogs_own_word(
@@ -493,8 +537,14 @@ def test_a_check_fails_where_the_keys_of_the_profile_open_nothing(
         bench = Bench({"catalog": wrong}, tmp_path)
         with pytest.raises(BackendError, match=r"files of sales\.orders can't be read") as caught:
             plugin.check_connection(bench.context)
-        assert "connections.lake" in caught.value.hint
+        assert "s3.access-key-id, s3.secret-access-key" in caught.value.hint
         assert "wrong-secret-word" not in f"{caught.value} {caught.value.hint}"
+        bench.close()
+        gone = {**backing.options, "s3.endpoint": f"http://127.0.0.1:{free_port()}"}
+        bench = Bench({"catalog": gone}, tmp_path)
+        with pytest.raises(BackendError, match="storage does not answer") as unanswered:
+            plugin.check_connection(bench.context)
+        assert "connections.lake.catalog.s3.endpoint" in unanswered.value.hint
         bench.close()
 
 

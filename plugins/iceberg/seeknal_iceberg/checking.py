@@ -129,9 +129,12 @@ def _hint(connection: IcebergConnection, error: Exception, known: SeeknalError) 
     """Return what to do where files can't be read; this command itself is no answer."""
     if known is error and known.hint:
         return known.hint
+    what = known.hint
+    if not what or "check --connections" in what:
+        place = f"connections.{connection.name}.catalog"
+        what = f"check the storage's keys, s3.endpoint and the like in {place}"
     return (
-        f"check the storage's keys, s3.endpoint and the like in connections.{connection.name}"
-        ".catalog; where those tables are others', seeknal check --connections --write tries "
+        f"{what}; where those tables are others', seeknal check --connections --write tries "
         "one of its own"
     )
 

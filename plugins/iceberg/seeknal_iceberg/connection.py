@@ -32,10 +32,15 @@ _SECRET = re.compile(
     r"token|secret|password|passwd|credential|private|access-key|account-key|\bkey\b|sas",
     re.IGNORECASE,
 )
+_HTTP = re.compile(r"https?://[^/\s]", re.IGNORECASE)
 _NOT_SECRET = frozenset({"oauth2-server-uri", "token-refresh-enabled"})
 _SCHEMES = (
     ("http", "rest"), ("sqlite", "sql"), ("postgres", "sql"), ("mysql", "sql"), ("thrift", "hive")
 )  # fmt: skip
+#: Properties of catalogs that are easily written beside ``catalog``.
+_OF_CATALOG = frozenset(
+    {"uri", "token", "bearer_token", "credential", "scope", "oauth2-server-uri", "verify_tls"}
+)
 #: The file of the embedded catalog, inside the warehouse.
 EMBEDDED_FILE = "catalog.db"
 #: A time as messages show how to write one.
@@ -198,7 +203,7 @@ def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
     Raises:
         OptionError: with all mistakes.
     """
-    options = structure(spec.options, IcebergOptions)
+    options = _options(spec)
     nowhere = options.catalog is None and options.catalog_uri is None
     if nowhere and (options.warehouse or not older.variables().get("uri")):
         return _embedded(spec, options, project_root)
@@ -242,6 +247,28 @@ def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
             for key, value in sorted(properties.items())
         ),
     )
+
+
+def _options(spec: ConnectionSpec) -> IcebergOptions:
+    """Return what the profile says; a property of the catalog beside it is told where it belongs."""
+    try:
+        return structure(spec.options, IcebergOptions)
+    except OptionError as error:
+        known = {field.name for field in attrs.fields(IcebergOptions)}
+        raise OptionError(
+            [
+                each._replace(hint=f"write it into catalog: {{{each.path}: ...}}")
+                if not each.hint and each.path not in known and _is_of_catalog(each.path)
+                else each
+                for each in error.problems
+            ],
+            error.hint,
+        ) from error
+
+
+def _is_of_catalog(key: str) -> bool:
+    """Tell whether an option's name is a property of catalogs, as far as the name says."""
+    return "." in key or key in _OF_CATALOG
 
 
 def _add_older(name: str, flat: dict[str, object]) -> None:
@@ -353,6 +380,8 @@ def _catalog_type(flat: dict[str, object], problems: list[Problem]) -> str:
         kind = next((kind for scheme, kind in _SCHEMES if uri.startswith(scheme)), None)
         if kind is None:
             hint = "write type: " + " or ".join(CATALOG_TYPES)
+            if uri:
+                hint = f"begin the uri of a REST catalog with http:// or https://, else {hint}"
             problems.append(Problem("the catalog has no type", path="catalog", hint=hint))
     elif kind not in CATALOG_TYPES:
         hint = nearest(str(kind), CATALOG_TYPES) or "write " + ", ".join(CATALOG_TYPES)
@@ -360,6 +389,14 @@ def _catalog_type(flat: dict[str, object], problems: list[Problem]) -> str:
     if kind in ("rest", "sql", "hive") and not uri:
         problems.append(
             Problem(f"a catalog of type {kind} needs a uri", path="catalog.uri", hint="add uri")
+        )
+    elif kind == "rest" and not _HTTP.match(uri):
+        problems.append(
+            Problem(
+                "is no address of a REST catalog",
+                path="catalog.uri",
+                hint="write http:// or https://, then the host: uri: https://catalog.example.com",
+            )
         )
     return str(kind)
 

@@ -41,6 +41,14 @@ _DENIED_WORDS = (
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "HTTP response code 403",
 )  # fmt: skip
 
+#: Keys to a storage, and its address, as the profile has them.
+_STORAGE_KEYS = (
+    "s3.access-key-id", "s3.secret-access-key", "s3.session-token", "s3.role-arn",
+    "client.access-key-id", "client.secret-access-key", "client.session-token", "client.role-arn",
+    "adls.account-key", "adls.client-secret", "gcs.oauth2.token",
+)  # fmt: skip
+_STORAGE_ADDRESSES = ("s3.endpoint", "adls.account-host", "gcs.service.host")
+
 #: pyiceberg's words for an error's body that is not an Iceberg error.
 _NOT_ICEBERG = re.compile(r"RESTError (?P<code>\d+): (Could not decode|Received unexpected) ")
 #: What is asked of a catalog, by pyiceberg's class for the answer.
@@ -94,6 +102,13 @@ def translate(
     if isinstance(error, NotImplementedError):
         return WriteRefused(
             f"{where}: the catalog {address} can't do that: {words}", hint, target=target
+        )
+    if isinstance(error, requests.exceptions.SSLError) and not _is_of_certificate(error):
+        return BackendError(
+            f"{where}: no TLS connection can be made to the catalog {address}",
+            f"where the catalog is served without TLS, write http:// into connections."
+            f"{connection.name}.catalog.uri; else check its port",
+            target=target,
         )
     if isinstance(error, requests.exceptions.SSLError):
         return BackendError(
@@ -153,8 +168,32 @@ def translate(
             target=target,
         )
     if isinstance(error, OSError | pa.ArrowException):
-        return _storage(error, where, hint, words, target)
+        return _storage(error, where, _storage_hint(error, connection), words, target)
     return None
+
+
+def _is_of_certificate(error: Exception) -> bool:
+    """Tell whether TLS failed for a certificate, not because the other side speaks none."""
+    text = str(error).lower()
+    return "certificate" in text or "hostname" in text
+
+
+def _storage_hint(error: Exception, connection: IcebergConnection) -> str:
+    """Return the hint that names the options of the profile by which the storage is reached."""
+    there = {name for name, _ in connection.properties}
+    place = f"connections.{connection.name}.catalog"
+    if is_denied(error):
+        keys = [name for name in _STORAGE_KEYS if name in there]
+        if keys:
+            return (
+                f"correct {place} in the profile ({', '.join(keys)}), or let these keys read, "
+                "write, list and delete the files"
+            )
+    elif any(word in str(error) for word in _NETWORK_WORDS):
+        named = next((name for name in _STORAGE_ADDRESSES if name in there), "")
+        if named:
+            return f"check {place}.{named} in the profile, or start the storage"
+    return check_hint(connection)
 
 
 def _credentials_hint(connection: IcebergConnection) -> str:
@@ -274,6 +313,11 @@ def is_no(error: Exception) -> bool:
     return type(error) in refusals
 
 
+def is_denied(error: Exception) -> bool:
+    """Tell whether the storage denies access."""
+    return isinstance(error, PermissionError) or any(word in str(error) for word in _DENIED_WORDS)
+
+
 def is_refused(error: Exception, connection: IcebergConnection) -> bool:
     """Tell whether files were not reached at all: nothing is known of how they are.
 
@@ -281,8 +325,7 @@ def is_refused(error: Exception, connection: IcebergConnection) -> bool:
     """
     if isinstance(error, _NOT_REACHED):
         return True
-    denied = isinstance(error, PermissionError) or any(w in str(error) for w in _DENIED_WORDS)
-    return denied or isinstance(translate(error, connection), Unreachable)
+    return is_denied(error) or isinstance(translate(error, connection), Unreachable)
 
 
 def _first_flaw(error: pydantic.ValidationError) -> str:
@@ -297,7 +340,7 @@ def _storage(
     error: Exception, where: str, hint: str, words: str, target: str
 ) -> SeeknalError | None:
     text = str(error)
-    if isinstance(error, PermissionError) or any(word in text for word in _DENIED_WORDS):
+    if is_denied(error):
         return BackendError(f"{where}: the storage denies access: {words}", hint, target=target)
     if any(word in text for word in _NETWORK_WORDS):
         return Unreachable(f"{where}: the storage does not answer: {words}", hint, target=target)

@@ -40,6 +40,7 @@ from seeknal_core.errors import BackendError, SeeknalError
 from seeknal_core.types import redact
 from seeknal_iceberg import access as accesses
 from seeknal_iceberg.access import Offer
+from seeknal_iceberg.failures import sentence
 from seeknal_iceberg.lease import Lease
 from seeknal_iceberg.lent import LeftFiles, LentFileIO
 from seeknal_iceberg.patience import Patience
@@ -212,13 +213,21 @@ class BaseRestCatalog(RestCatalog):
             if base != written:
                 log.warning("%s: the catalog is at %s: write that as uri", self._shared.name, base)
             return base, _as_config(response, self._shared.name, base)
+        hint = (
+            f"write the catalog's path into connections.{self._shared.name}.catalog.uri, such as "
+            "/catalog (Lakekeeper), /api/catalog (Polaris), /iceberg (Nessie, Gravitino)"
+        )
+        if written.endswith("/v1"):
+            hint = (
+                f"leave out /v1 at the end of connections.{self._shared.name}.catalog.uri: "
+                f"{written.removesuffix('/v1')}"
+            )
         raise BackendError(
             f"{self._shared.name}: there is no Iceberg catalog at {written}: "
             + " and ".join(f"{base}/v1/config" for base in bases)
             + " are not found" * (len(bases) > 1)
             + " is not found" * (len(bases) == 1),
-            f"write the catalog's path into connections.{self._shared.name}.catalog.uri, such as "
-            "/catalog (Lakekeeper), /api/catalog (Polaris), /iceberg (Nessie, Gravitino)",
+            hint,
         )
 
     def _refuse_config(self, base: str, error: HTTPError) -> NoReturn:
@@ -231,7 +240,14 @@ class BaseRestCatalog(RestCatalog):
                 raise
             warehouse = self.profile.get("warehouse")
             option = f"connections.{self._shared.name}.catalog.warehouse"
-            said = redact(str(refused).splitlines()[0])
+            said = sentence(refused)
+            if error.response is not None and not _is_iceberg_error(error.response):
+                raise BackendError(
+                    f"{self._shared.name}: {base}/v1/config is refused with no answer of an "
+                    f"Iceberg catalog: {said}",
+                    f"check connections.{self._shared.name}.catalog.uri, and what stands before "
+                    "the catalog",
+                ) from refused
             if not warehouse:
                 raise BackendError(
                     f"{self._shared.name}: the catalog {base} refuses the request for its "
