@@ -430,6 +430,9 @@ def test_compressed_files_are_known_by_their_content(read: Files) -> None:
     assert read({"a.csv.gz": packed}) == read({"b.csv": packed}) == [(1, 2)]
     assert read({"a.csv.gz": "a,b\n1,2\n"}) == [(1, 2)]
     assert "no whole gzip file" in read.refused({"a.csv.gz": packed[:20]})
+    rows = gzip.compress(b"a,b\n" + b"1,2\n" * 500_000)
+    wrong = bytes([*rows[:-8], rows[-8] ^ 1, *rows[-7:]])
+    assert "no whole gzip file" in read.refused({"a.csv.gz": wrong})
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -370,3 +370,15 @@ def test_a_byte_order_mark_is_no_part_of_the_text(lab: Lab, name: str) -> None:
     content = gzip.compress(marked) if name.endswith(".gz") else marked
     kind = "jsonl" if "jsonl" in name else "json"
     assert rows(lab.files(file_source(kind), write(lab, content, name))) == [{"a": 1}]
+
+
+@pytest.mark.parametrize("type", ["json", "jsonl"])
+@pytest.mark.parametrize("at", [-1, -6, None])
+def test_a_damaged_gzip_file_is_refused(lab: Lab, type: str, at: int | None) -> None:
+    packed = bytearray(gzip.compress(b'{"a":1}\n' * 9))
+    if at is None:
+        del packed[-12:]
+    else:
+        packed[at] ^= 1
+    with pytest.raises(EngineError, match=rf"a\.{type}\.gz: is no whole gzip file"):
+        lab.files(file_source(type), write(lab, bytes(packed), f"a.{type}.gz"))

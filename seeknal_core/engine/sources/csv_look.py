@@ -23,7 +23,7 @@ from seeknal_core.engine.sources.csv_records import (
     encoding_of,
     open_bytes,
 )
-from seeknal_core.engine.sources.reading import Reading
+from seeknal_core.engine.sources.reading import Reading, check_gzip
 from seeknal_core.errors import EngineError
 from seeknal_core.formats import CsvParams
 
@@ -64,6 +64,8 @@ def look(reading: Reading, path: Path) -> Look | None:
     params = reading.params
     assert isinstance(params, CsvParams)
     start, packed = _start(reading, path)
+    if packed:
+        check_gzip(reading, path)
     encoding = encoding_of(start, params.encoding)
     text = _decoded(reading, path, start, encoding)
     if not text.strip():

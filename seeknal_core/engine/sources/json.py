@@ -32,6 +32,7 @@ from seeknal_core.engine.sources.reading import (
     Reading,
     bad_rows_note,
     check_formats,
+    check_gzip,
     struct,
 )
 from seeknal_core.errors import EngineError
@@ -78,6 +79,9 @@ def store(reading: Reading) -> Output:
     if reading.params.filename:
         keys = reading.files.labels
     keys = keys or [None] * len(reading.paths)
+    for path in reading.paths:
+        if path.suffix == ".gz":
+            check_gzip(reading, path)
     try:
         with merged(reading.paths, keys, reading.staging.path.parent, lines=lines) as files:
             named = [(str(path), reading.label(file)) for path, file in files]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from seeknal_core.errors import EngineError
 from seeknal_core.formats import FileParams, OnBadRows, TextParams
 from seeknal_core.specs import SourceNode
 from seeknal_core.structure import nearest
+
+#: Bytes read at once where a gzip file is checked.
+_GZIP_BYTES = 2**20
 
 
 @attrs.frozen(kw_only=True)
@@ -127,6 +132,20 @@ def check_formats(reading: Reading, params: TextParams, names: Sequence[str]) ->
             f"{reading.source.id}: params.{field} names {column!r}, and there is no such column",
             hint,
         )
+
+
+def check_gzip(reading: Reading, path: Path) -> None:
+    """Refuse a damaged gzip file, for DuckDB doesn't look at its checksum.
+
+    Raises:
+        EngineError: the file is cut off, or holds other bytes than were packed.
+    """
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(_GZIP_BYTES):
+                pass
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise reading.error(path, "is no whole gzip file", "fix the file") from None
 
 
 def struct(pairs: Sequence[tuple[str, str]]) -> str:
