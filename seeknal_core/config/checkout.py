@@ -63,6 +63,8 @@ def _refused(path: Path, what: str, command: str) -> ConfigError:
 
 def _tracked(root: Path) -> bytes | None:
     """Return the first file below the project's ``target`` that git tracks, None if none."""
+    # The repository is around the folder itself, not around a link to it.
+    root = Path(os.path.realpath(root))
     for folder in (root, *root.parents):
         git = folder / ".git"
         if not git.exists():
@@ -74,8 +76,7 @@ def _tracked(root: Path) -> bytes | None:
         index = git / "index"
         if not index.exists():
             return None
-        inside = os.fsencode(root.relative_to(folder)).strip(b".")
-        start = b"/".join(part for part in (inside, os.fsencode(_TARGET)) if part)
+        start = os.fsencode((root / _TARGET).relative_to(folder))
         for name in names_in(read_regular(index)):
             # Folders that differ in case are one on some file systems.
             if name.lower() == start.lower() or name.lower().startswith(start.lower() + b"/"):

@@ -17,6 +17,7 @@ from seeknal_core.config.collect import Collector
 from seeknal_core.config.files import relative
 from seeknal_core.config.yaml import Document
 from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.regular import read_regular
 from seeknal_core.specs import AnyNode, EngineSettings, ProjectSettings
 from seeknal_core.trust import ENV_VARS, FILES_ALLOW, PRODUCTION, UNTRUSTED, Trust
 
@@ -158,9 +159,19 @@ def refuse_inside(path: Path, root: Path, given_by: str) -> None:
 
 
 def checkout_of(root: Path) -> Path:
-    """Return the folder that the project came in: the repository's, links resolved."""
+    """Return the folder that the project came in: the repository's, links resolved.
+
+    Of a submodule that is the repository around it.
+    """
     real = Path(os.path.realpath(root))
-    return next((folder for folder in (real, *real.parents) if (folder / ".git").exists()), real)
+    found = next((folder for folder in (real, *real.parents) if (folder / ".git").exists()), real)
+    git = found / ".git"
+    if git.is_file():
+        written = read_regular(git).decode("utf-8", "surrogateescape")
+        own = Path(os.path.realpath(found / written.partition("gitdir:")[2].strip()))
+        around = [folder for folder in found.parents if own.is_relative_to(folder / ".git")]
+        return around[-1] if around else found
+    return found
 
 
 def refuse_links(root: Path, names: Sequence[str], trust: Trust) -> None:

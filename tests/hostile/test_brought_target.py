@@ -10,6 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from seeknal_core.config.checkout import refuse_brought_target
+from seeknal_core.errors import ConfigError
+from seeknal_core.trust import Trust
 from support.cli import Cli, write
 
 
@@ -103,6 +106,22 @@ def test_a_target_that_git_has_is_refused_for_an_untrusted_project(
         ended = seeknal(*command, code=2, SEEKNAL_UNTRUSTED="1")
         assert "came with the checkout" in ended.said
         assert "git rm -r --cached target" in ended.said
+
+
+@pytest.mark.parametrize("way", ["plain", ".ci", "dotted.", "a/.b./.c", "by a link"])
+def test_a_brought_target_is_found_however_the_folder_is_named(tmp_path: Path, way: str) -> None:
+    """Dots at an end of a folder's name, or a link to the folder, hid what git tracks."""
+    top = tmp_path / "checkout"
+    root = top / ("plain" if way == "by a link" else way)
+    write(root, {"target/state/forged.json": "{}"})
+    git(top, "init", "-q")
+    refuse_brought_target(root, Trust(untrusted=True))
+    git(top, "add", "-f", ".")
+    if way == "by a link":
+        (tmp_path / "link").symlink_to(root)
+        root = tmp_path / "link"
+    with pytest.raises(ConfigError, match="came with the checkout"):
+        refuse_brought_target(root, Trust(untrusted=True))
 
 
 def test_a_target_that_is_a_link_is_refused_for_an_untrusted_project(

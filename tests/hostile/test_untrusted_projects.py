@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from seeknal_core.cli.main import cli
+from seeknal_core.config.untrusted import checkout_of
 from seeknal_core.engine.duckdb import DuckDBEngine
 from seeknal_core.errors import SeeknalError
 from support.cli import Cli, Result, write
@@ -90,6 +91,14 @@ def test_a_profile_that_is_named_lies_outside_of_the_checkout(
     if "repository" not in way:
         write(tmp_path, {"elsewhere/p.yml": own.read_text()})
         stranger("check", "--profile", "../elsewhere/p.yml")
+
+
+def test_the_checkout_of_a_submodule_is_the_repository_around_it(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    write(top, {".git/modules/shop/HEAD": "", "parts/shop/.git": "gitdir: ../../.git/modules/shop\n"})
+    assert checkout_of(top / "parts" / "shop") == top.resolve()
+    write(tmp_path, {"tree/.git": f"gitdir: {top}/.git/worktrees/tree\n"})
+    assert checkout_of(tmp_path / "tree") == (tmp_path / "tree").resolve()
 
 
 def test_a_home_of_profiles_in_the_checkout_is_refused(stranger: Stranger, project: Path) -> None:
