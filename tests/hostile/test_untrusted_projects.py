@@ -95,7 +95,9 @@ def test_a_profile_that_is_named_lies_outside_of_the_checkout(
 
 def test_the_checkout_of_a_submodule_is_the_repository_around_it(tmp_path: Path) -> None:
     top = tmp_path / "top"
-    write(top, {".git/modules/shop/HEAD": "", "parts/shop/.git": "gitdir: ../../.git/modules/shop\n"})
+    write(
+        top, {".git/modules/shop/HEAD": "", "parts/shop/.git": "gitdir: ../../.git/modules/shop\n"}
+    )
     assert checkout_of(top / "parts" / "shop") == top.resolve()
     write(tmp_path, {"tree/.git": f"gitdir: {top}/.git/worktrees/tree\n"})
     assert checkout_of(tmp_path / "tree") == (tmp_path / "tree").resolve()

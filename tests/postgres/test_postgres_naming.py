@@ -74,6 +74,14 @@ def test_a_schema_that_the_server_reserves_is_refused() -> None:
         named("orders", "pg_")
 
 
+@pytest.mark.parametrize("table", ["_seeknal_prod.notes", '"_seeknal_dev".targets'])
+def test_a_schema_of_seeknals_own_records_is_refused(table: str) -> None:
+    with pytest.raises(NamespaceRefused, match="Seeknal's own"):
+        named(table)
+    own = named("orders").replace("public", "_seeknal")
+    assert named(own) == own
+
+
 def bind(table: str = "orders", connection: str | None = None, *specs: ConnectionSpec) -> str:
     context = make_context(connections={spec.name: spec for spec in specs})
     spec = TargetSpec(node="transform.t", type="postgresql", table=table, connection=connection)

@@ -226,14 +226,30 @@ def _wrong(table: str, what: str, hint: str) -> OptionError:
     return OptionError([Problem(f"{table!r} {what}", path="table", hint=hint)])
 
 
-def final_name(parts: tuple[str, ...], default_schema: str, prefix: str) -> QualifiedName:
+#: How the schemas of an environment's records begin, where the profile says nothing else.
+STATE_SCHEMA = "_seeknal"
+
+
+def final_name(
+    parts: tuple[str, ...], default_schema: str, prefix: str, own: str = ""
+) -> QualifiedName:
     """Return the name of a target in an environment.
 
+    Args:
+        own: the schema of this environment's records.
+
     Raises:
-        NamespaceRefused: the prefix makes a schema that the server reserves.
+        NamespaceRefused: the schema is one that the server reserves, or keeps records of
+            Seeknal's: a target there could be taken for them.
     """
     schema, table = parts if len(parts) == 2 else (default_schema, parts[0])
     schema = fit(prefix + schema, LIMIT)
+    if schema == own or schema.startswith(f"{STATE_SCHEMA}_"):
+        raise NamespaceRefused(
+            f"schema {quote(schema)} is Seeknal's own: it keeps records there",
+            "write the table to another schema",
+            target=f"{quote(schema)}.{quote(table)}",
+        )
     if schema.startswith("pg_"):
         raise NamespaceRefused(
             f"schema {quote(schema)} is reserved: names that begin with pg_ are the server's",

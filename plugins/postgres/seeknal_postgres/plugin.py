@@ -127,9 +127,12 @@ def _connection(context: ExecutionContext, name: str | None) -> str:
 def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName:
     """Put the environment's prefix before the schema."""
     connection = context.connection
-    schema = connection.default_schema if isinstance(connection, PostgresConnection) else "public"
+    schema, stem = "public", naming.STATE_SCHEMA
+    if isinstance(connection, PostgresConnection):
+        schema, stem = connection.default_schema, connection.state_schema
     parts = target.parts or naming.split(target.table)
-    return naming.final_name(parts, schema, context.environment.prefix)
+    own = naming.ledger_schema(stem, context.environment.name)
+    return naming.final_name(parts, schema, context.environment.prefix, own)
 
 
 @hookimpl
