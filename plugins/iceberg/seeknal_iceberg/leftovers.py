@@ -23,6 +23,7 @@ from seeknal_iceberg.waiting import undo_tag
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
 
 _FOLDER = "iceberg-tags"
 
@@ -58,13 +59,17 @@ def noted(context: ExecutionContext) -> Iterator[tuple[str, tuple[str, ...], str
                 yield path, parts, str(found["promotion"])
 
 
-def kept_in(context: ExecutionContext, parts: tuple[str, ...]) -> list[str]:
-    """Name the tags that a table keeps, as far as is noted here."""
-    return [
-        f"the catalog keeps our tag {undo_tag(promotion)}, which does no harm"
-        for _, other, promotion in noted(context)
-        if other == parts
-    ]
+def kept_in(
+    context: ExecutionContext, parts: tuple[str, ...], metadata: TableMetadata
+) -> list[str]:
+    """Say which tags a table keeps: those noted here, and fences, which go with the next commit."""
+    noted_here = [undo_tag(promotion) for _, other, promotion in noted(context) if other == parts]
+    tags = [*noted_here, *(name for name in metadata.refs if name.startswith(updates.FENCE))]
+    if not tags:
+        return []
+    if len(tags) == 1:
+        return [f"the catalog keeps our tag {tags[0]}, which does no harm"]
+    return [f"the catalog keeps {len(tags)} tags of ours ({tags[0]}, …), which do no harm"]
 
 
 def sweep(context: ExecutionContext, catalog: Catalog) -> list[str]:

@@ -67,7 +67,7 @@ def changes_since(
                 found.append(TargetChange(drift=Drift.CHANGED, detail="the table is gone"))
                 continue
             change = _undamaged(change_between(known, table), table, connection)
-            kept = leftovers.kept_in(context, target.name.parts)
+            kept = leftovers.kept_in(context, target.name.parts, table.metadata)
             said = ", ".join([*([change.detail] if change.detail else []), *kept])
             found.append(attrs.evolve(change, detail=said))
     return tuple(found)
