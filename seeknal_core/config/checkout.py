@@ -71,7 +71,7 @@ def _tracked(root: Path) -> bytes | None:
             continue
         if git.is_file():
             # "gitdir: PATH", as worktrees and submodules have it.
-            written = read_regular(git).decode("utf-8", "surrogateescape")
+            written = read_regular(git).decode("utf-8", "surrogateescape").replace("\0", "")
             git = folder / written.partition("gitdir:")[2].strip()
         index = git / "index"
         if not index.exists():

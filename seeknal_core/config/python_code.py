@@ -17,6 +17,10 @@ from pathlib import Path
 
 import attrs
 
+from seeknal_core.config.files import relative
+from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.regular import read_regular
+
 #: Attributes of a node's context that give more than the node's inputs.
 CONTEXT_NAMES = ("env_name", "run_id", "today", "var")
 
@@ -68,9 +72,17 @@ class Modules:
         self._edges: dict[Path, list[Path]] = {}
 
     def source(self, file: Path) -> bytes:
-        """Return the bytes of a module."""
+        """Return the bytes of a module.
+
+        Raises:
+            ConfigError: it is a pipe, a device, or can't be read.
+        """
         if file not in self._sources:
-            self._sources[file] = file.read_bytes()
+            try:
+                self._sources[file] = read_regular(file)
+            except OSError as error:
+                what = f"cannot be read: {error.strerror or error}"
+                raise ConfigError([Problem(what, relative(file, self._root))]) from None
         return self._sources[file]
 
     def text(self, file: Path) -> str:

@@ -167,7 +167,7 @@ def checkout_of(root: Path) -> Path:
     found = next((folder for folder in (real, *real.parents) if (folder / ".git").exists()), real)
     git = found / ".git"
     if git.is_file():
-        written = read_regular(git).decode("utf-8", "surrogateescape")
+        written = read_regular(git).decode("utf-8", "surrogateescape").replace("\0", "")
         own = Path(os.path.realpath(found / written.partition("gitdir:")[2].strip()))
         around = [folder for folder in found.parents if own.is_relative_to(folder / ".git")]
         return around[-1] if around else found

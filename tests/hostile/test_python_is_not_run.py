@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from seeknal_core.config.python_code import Modules
+from seeknal_core.errors import ConfigError
 from support.cli import Cli, write
 from support.shop import PROJECT
 
@@ -283,3 +286,12 @@ def test_check_names_modules_that_are_not_installed_without_importing(
     prepared("check", "--no-python")
     said = prepared("run", code=1).err
     assert "transform.more: failed: seeknal/more.py:3: ModuleNotFoundError" in said
+
+
+@pytest.mark.parametrize("name", ["nodes.py", "lib.py"])
+def test_a_pipe_in_place_of_a_module_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {"nodes.py": "import lib\n", "lib.py": ""})
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=rf"{name}: cannot be read: it is a pipe"):
+        Modules(tmp_path).source(tmp_path / name)

@@ -101,6 +101,8 @@ def test_the_checkout_of_a_submodule_is_the_repository_around_it(tmp_path: Path)
     assert checkout_of(top / "parts" / "shop") == top.resolve()
     write(tmp_path, {"tree/.git": f"gitdir: {top}/.git/worktrees/tree\n"})
     assert checkout_of(tmp_path / "tree") == (tmp_path / "tree").resolve()
+    write(tmp_path, {"odd/.git": "gitdir: \0x\n"})
+    assert checkout_of(tmp_path / "odd") == (tmp_path / "odd").resolve()
 
 
 def test_a_home_of_profiles_in_the_checkout_is_refused(stranger: Stranger, project: Path) -> None:
