@@ -142,7 +142,12 @@ def test_the_env_file_cannot_steer_programs(
 
 @pytest.mark.parametrize(
     ("address", "secret"),
-    [("PGHOST", "PGPASSWORD"), ("AWS_ENDPOINT_URL_S3", "AWS_SECRET_ACCESS_KEY")],
+    [
+        ("PGHOST", "PGPASSWORD"),
+        ("AWS_ENDPOINT_URL_S3", "AWS_SECRET_ACCESS_KEY"),
+        ("OPENLINEAGE_URL", "OPENLINEAGE_API_KEY"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"),
+    ],
 )
 def test_an_address_comes_with_its_secret(
     tmp_path: Path, address: str, secret: str, monkeypatch: pytest.MonkeyPatch

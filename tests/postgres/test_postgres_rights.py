@@ -78,6 +78,9 @@ def test_a_right_that_a_reader_lacks_is_named_with_its_object(db: Database) -> N
     with refused() as found:
         db.read(query="SELECT last_value FROM s.q", context=context)
     assert "sequence q" in found[0].hint
+    with refused() as found:
+        db.read(query="SELECT pg_read_file('PG_VERSION') AS a", context=context)
+    assert "GRANT EXECUTE ON FUNCTION pg_read_file" in found[0].hint
 
 
 def test_a_right_that_a_writer_lacks_is_named_with_its_object(db: Database) -> None:

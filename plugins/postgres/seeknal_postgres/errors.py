@@ -104,6 +104,8 @@ def _missing_right(message: str, what: str, *, writing: bool) -> str:
         return f"GRANT USAGE{', CREATE' if writing else ''} ON {name} to the role, then run again"
     if kind == "database":
         return f"GRANT CREATE ON {name} to the role, then run again"
+    if found and kind in ("function", "procedure", "aggregate"):
+        return f"do without it, or GRANT EXECUTE ON {kind.upper()} {found['name']} to the role"
     if not writing:
         return f"GRANT SELECT ON {name} to the role, then run again"
     return f"grant the role what is missing on {name}, then run again"
