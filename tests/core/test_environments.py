@@ -156,7 +156,7 @@ def test_gc_removes_what_no_environment_names(seeknal: Cli, project: Path) -> No
 def test_gc_removes_the_temporary_files_of_killed_commands(seeknal: Cli, project: Path) -> None:
     seeknal("run")
     folder = project / "target" / "state"
-    dead, living = folder / ".id.0123abcd.tmp", folder / "environments" / ".prod.json.89ef.tmp"
+    dead, living = folder / ".id.0123abcd.tmp", folder / "environments" / ".prod.json.89ef0123.tmp"
     for path in (dead, living):
         path.write_text("{")
     with living.open() as file:
