@@ -171,6 +171,8 @@ def _columns_refused(
     if not readable or not all(usable for _, _, usable in rows):
         return None
     denied = [name for name in source.columns or known if name not in readable]
+    if not denied:
+        return None  # a policy forbids, not the columns' rights
     return BackendError(
         f"{what}: {said(error)}: the role may not read its columns {', '.join(denied)}",
         f"params: {{columns: {json.dumps(readable)}}} reads what it may;"
