@@ -42,8 +42,10 @@ KEYWORDS = frozenset(_KEYWORDS.split())
 #: none of them would be looked for to the text's end.
 TEMPLATE_LIMIT = 1_000
 
+# No possessive quantifier: Python 3.11.0 to 3.11.4 match those of groups wrongly (gh-106052).
+# None is needed, for no two branches begin with the same character.
 _TEMPLATE = re.compile(
-    r"""\{\{(?:[^"'}]|"(?:\\.|[^"\\])*+"|'(?:\\.|[^'\\])*+'|\}(?!\}))*+\}\}""", re.S
+    r"""\{\{(?:[^"'}]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\}(?!\}))*\}\}""", re.S
 )
 
 
