@@ -22,8 +22,6 @@ _HIDDEN = (
 )
 _IN_TEXT = re.compile(f"[{_HIDDEN}]")
 _IN_A_LINE = re.compile(f"[{_HIDDEN}\t\n]")
-#: What JSON itself leaves as it is.
-_IN_JSON = re.compile(f"[{_HIDDEN}]")
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -43,7 +41,7 @@ def shown_line(text: str) -> str:
 def shown_json(text: str) -> str:
     """Return a JSON text that means the same and is safe to print."""
     plain = text.isascii() and "\x7f" not in text
-    return text if plain else _IN_JSON.sub(_escape_json, text)
+    return text if plain else _IN_TEXT.sub(_escape_json, text)
 
 
 def trace(text: str) -> None:

@@ -104,6 +104,7 @@ def test_no_command_prints_what_steers_a_terminal(hostile: Cli) -> None:
             if bad(result.said):
                 found[str([*command, *more])] = bad(result.said)
             hidden += r"\u202e" in result.said
+            assert "defect" not in result.said, (command, result.said)
             if more and result.out.lstrip().startswith("{"):
                 json.loads(result.out)
     assert found == {}

@@ -116,6 +116,19 @@ def has_table(asked: Asked, answer: Answer) -> bool:
     return asked.what in ("table", "tables", "register") and b'"metadata"' in answer.body
 
 
+def without_endpoint(answer: Answer, word: str, *, listed: bool) -> Answer:
+    """Return a catalog's configuration without the endpoints that have a word in them.
+
+    Args:
+        listed: whether the others are listed; else there is no list.
+    """
+    body = body_of(answer)
+    endpoints = body.pop("endpoints", None)
+    if listed and endpoints:
+        body["endpoints"] = [each for each in endpoints if word not in each]
+    return with_body(answer, body)
+
+
 def editing(change: Callable[[Any], None], *whats: str) -> Callable[[Request, Send], Answer]:
     """Return the layer that changes the body of answers."""
 

@@ -14,6 +14,7 @@ from support.catalog_asking import (
     changes_of,
     refusal,
     with_body,
+    without_endpoint,
 )
 from support.catalog_proxy import CUT, Answer, Request, Send
 
@@ -37,11 +38,7 @@ class NoMultiTable:
         answer = send(request)
         if asked.what != "config" or answer.status != 200:
             return answer
-        body = body_of(answer)
-        endpoints = body.pop("endpoints", None)
-        if self.listed and endpoints:
-            body["endpoints"] = [each for each in endpoints if "transactions" not in each]
-        return with_body(answer, body)
+        return without_endpoint(answer, "transactions", listed=self.listed)
 
 
 @attrs.frozen

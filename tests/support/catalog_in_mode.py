@@ -488,9 +488,6 @@ GROUPS: Mapping[str, Sequence[CatalogMode]] = {
 #: The modes, by name.
 MODES = {mode.name: mode for modes in GROUPS.values() for mode in modes}
 
-#: What the journey through a mode needs that is not there yet.
-MISSING: dict[str, str] = {}
-
 
 class ModedLake:
     """A lake server whose catalog answers in a mode; its storage is as it was.

@@ -17,6 +17,7 @@ from support.catalog_asking import (
     refusal,
     with_body,
     with_table,
+    without_endpoint,
 )
 from support.catalog_proxy import Answer, Request, Send
 
@@ -248,8 +249,4 @@ class NoRename:
         answer = send(request)
         if asked.what != "config" or answer.status != 200:
             return answer
-        body = body_of(answer)
-        endpoints = body.pop("endpoints", None)
-        if self.listed and endpoints:
-            body["endpoints"] = [each for each in endpoints if "rename" not in each]
-        return with_body(answer, body)
+        return without_endpoint(answer, "rename", listed=self.listed)
