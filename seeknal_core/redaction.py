@@ -8,12 +8,9 @@ Blanks and line breaks count as one, and lines may break anywhere.
 
 from __future__ import annotations
 
-import base64
 import functools
 import re
-import shlex
 from collections.abc import Callable, Iterator, Sequence
-from urllib.parse import quote_plus
 
 import attrs
 
@@ -137,6 +134,10 @@ def _filler(text: str, start: int) -> int:
 @functools.cache
 def _forms() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Return what is looked for: secrets as they are or quoted, as base64, and those with blanks."""
+    # Only where there is a secret: this module is imported at start-up.
+    import shlex
+    from urllib.parse import quote_plus
+
     plain: dict[str, None] = {}
     encoded: dict[str, None] = {}
     for value in sorted(_known, key=len, reverse=True):
@@ -157,6 +158,8 @@ def _forms() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
 
 def _in_base64(octets: bytes) -> Iterator[str]:
     """Yield what of a secret's base64 doesn't depend on what stands around it."""
+    import base64
+
     for before in range(3):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(b"\0" * before + octets).decode("ascii").rstrip("=")

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from seeknal_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 UNTRUSTED = "SEEKNAL_UNTRUSTED"
 NO_PYTHON = "SEEKNAL_NO_PYTHON"
@@ -126,6 +129,10 @@ class Trust:
 
 
 def _places(value: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    if not value:
+        return (), ()
+    from pathlib import Path
+
     folders: list[Path] = []
     urls: list[str] = []
     for part in (each.strip() for each in value.split(",")):

@@ -7,17 +7,19 @@ reads it, in the same pass: nobody can change the file between a check and its u
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import attrs
 
 from seeknal_core.errors import DamagedOutput
+
+if TYPE_CHECKING:
+    import hashlib
+    from concurrent.futures import ThreadPoolExecutor
 
 #: Bytes of one piece. Part of the digest's definition: another size is another digest.
 PIECE = 8 * 2**20
@@ -44,7 +46,7 @@ class FileSums:
 
 def root_of(size: int, pieces: Sequence[str]) -> str:
     """Return a file's digest, in hexadecimal, given its size and its pieces' digests."""
-    whole = hashlib.sha256(size.to_bytes(8, "little"))
+    whole = _sha256(size.to_bytes(8, "little"))
     for one in pieces:
         whole.update(bytes.fromhex(one))
     return whole.hexdigest()
@@ -52,7 +54,7 @@ def root_of(size: int, pieces: Sequence[str]) -> str:
 
 def piece_digest(descriptor: int, offset: int, size: int) -> str:
     """Return the digest of the piece of a file that begins at an offset."""
-    return hashlib.sha256(_piece(descriptor, offset, size)).hexdigest()
+    return _sha256(_piece(descriptor, offset, size)).hexdigest()
 
 
 def piece_digests(descriptor: int, size: int) -> tuple[str, ...]:
@@ -64,8 +66,23 @@ def piece_digests(descriptor: int, size: int) -> tuple[str, ...]:
 
     if len(offsets) < 2:
         return tuple(map(one, offsets))
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with _threads() as pool:
         return tuple(pool.map(one, offsets))
+
+
+# This module is imported at start-up, and these two take longer than all the rest of it.
+
+
+def _sha256(content: bytes) -> hashlib._Hash:
+    import hashlib
+
+    return hashlib.sha256(content)
+
+
+def _threads() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_THREADS)
 
 
 def _piece(descriptor: int, offset: int, size: int) -> bytes:
@@ -153,7 +170,7 @@ class VerifiedFile(io.RawIOBase):
     def chunks(self, end: int) -> Iterator[bytes]:
         """Yield the bytes up to a place in order; the next ones are read and checked meanwhile."""
         count = -(-end // PIECE)
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with _threads() as pool:
             ahead = deque(pool.submit(self._fresh, n) for n in range(min(count, _AHEAD)))
             for number in range(count):
                 piece = ahead.popleft().result()
@@ -172,7 +189,7 @@ class VerifiedFile(io.RawIOBase):
 
     def _fresh(self, number: int) -> bytes:
         found = _piece(self._descriptor, number * PIECE, self._size)
-        if hashlib.sha256(found).hexdigest() != self._pieces[number]:
+        if _sha256(found).hexdigest() != self._pieces[number]:
             raise changed(self._node)
         return found
 

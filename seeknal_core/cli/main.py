@@ -70,8 +70,7 @@ class LazyGroup(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         _take_common_options(command)
-        if "logging" in sys.modules:  # which takes its time, and --version does without
-            catch_logs()
+        catch_logs()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -115,6 +114,8 @@ def say_json(document: object, *, file: IO[str] | None = None, redacted: bool = 
 
 def as_json(document: object) -> str:
     """Return a document as JSON for people and programs."""
+    import json
+
     return json.dumps(document, ensure_ascii=False, indent=2, default=str)
 
 

@@ -27,6 +27,10 @@ HEAVY = (
     "yaml",
     "psycopg",
     "pyiceberg",
+    "concurrent.futures",
+    "hashlib",
+    "logging",
+    "urllib.parse",
 )
 
 
