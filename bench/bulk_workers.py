@@ -279,7 +279,7 @@ def pyiceberg_upsert(path: str, warehouse: str, table: str) -> float:
 def _snapshot(path: str, node: str, key: str) -> Any:
     import pyarrow.parquet as pq
 
-    from seeknal_core.types import Snapshot
+    from seeknal_core.contract.types import Snapshot
 
     return Snapshot(
         node=node,
@@ -292,7 +292,7 @@ def _snapshot(path: str, node: str, key: str) -> Any:
 
 
 def _context(root: str) -> Any:
-    from seeknal_core.types import (
+    from seeknal_core.contract.types import (
         Cancellation,
         Environment,
         ExecutionContext,
@@ -320,7 +320,7 @@ def materialize(
     """Make a target hold a snapshot: ledger, version and commit included."""
     import importlib
 
-    from seeknal_core.types import ConnectionSpec, Mode, Target, TargetSpec
+    from seeknal_core.contract.types import ConnectionSpec, Mode, Target, TargetSpec
 
     names = {"postgresql": "seeknal_postgres", "iceberg": "seeknal_iceberg"}
     plugin = importlib.import_module(f"{names[type]}.plugin")

@@ -10,8 +10,8 @@ import click
 
 from seeknal_core.cli.output import ask, say
 from seeknal_core.cli.render import counted
-from seeknal_core.errors import ConfigError
-from seeknal_core.run.replacing import Replaced
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.plan.replacing import Replaced
 
 
 def confirm(question: str) -> bool:

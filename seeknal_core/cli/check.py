@@ -10,14 +10,14 @@ import click
 from seeknal_core.cli.options import environment_options, request_from
 from seeknal_core.cli.output import indented, output_for, say, say_below, say_json
 from seeknal_core.cli.render import counted, profile_line
-from seeknal_core.run.check import (
+from seeknal_core.contract.types import redact
+from seeknal_core.plan.check import (
     ConnectionCheck,
     check_connections,
     check_project,
     second_wall,
 )
-from seeknal_core.run.session import open_session
-from seeknal_core.types import redact
+from seeknal_core.workspace.session import open_session
 
 
 @click.command()

@@ -39,7 +39,7 @@ _profile = click.option("--profile", metavar="FILE", help="Use this profile file
 @click.pass_context
 def list_environments(context: click.Context, as_json: bool) -> int:
     """List the environments that are recorded here, asking no store."""
-    from seeknal_core.environments.listing import summaries
+    from seeknal_core.environments.list import summaries
 
     settings, state = project(context)
     found = summaries(settings, state, datetime.now(UTC))
@@ -72,8 +72,8 @@ def list_environments(context: click.Context, as_json: bool) -> int:
 @click.pass_context
 def show(context: click.Context, name: str, as_json: bool) -> int:
     """Show what is recorded of an environment: its nodes and targets."""
-    from seeknal_core.config import parse_environment_name
-    from seeknal_core.environments.listing import recorded
+    from seeknal_core.environments.list import recorded
+    from seeknal_core.project import parse_environment_name
 
     settings, state = project(context)
     record = recorded(state, parse_environment_name(name, settings))
@@ -111,12 +111,12 @@ def status(
 
     Finds targets that somebody dropped or changed since. Changes nothing.
     """
-    from seeknal_core.environments.drift import status as find_drift
-    from seeknal_core.environments.drift import unfinished_promotion
-    from seeknal_core.environments.listing import recorded
-    from seeknal_core.errors import PromotionInterrupted, SeeknalError
-    from seeknal_core.run.session import Request, open_session
+    from seeknal_core.contract.errors import PromotionInterrupted, SeeknalError
+    from seeknal_core.environments.list import recorded
+    from seeknal_core.environments.status import status as find_drift
+    from seeknal_core.environments.status import unfinished_promotion
     from seeknal_core.state.records import EnvironmentRecord
+    from seeknal_core.workspace.session import Request, open_session
 
     request = Request(
         project_dir=context.obj["project_dir"],
@@ -210,8 +210,8 @@ def prune(context: click.Context, yes: bool, as_json: bool) -> int:
 
     Lists them; --yes deletes. One that fails does not keep the others.
     """
-    from seeknal_core.environments.listing import summaries
-    from seeknal_core.errors import SeeknalError
+    from seeknal_core.contract.errors import SeeknalError
+    from seeknal_core.environments.list import summaries
 
     settings, state = project(context)
     expired = [one for one in summaries(settings, state, datetime.now(UTC)) if one.expired]
@@ -247,11 +247,11 @@ def _delete(
     quiet: bool,
 ) -> dict[str, Any]:
     """Delete an environment; say what happens unless `quiet`, and return it."""
-    from seeknal_core.environments.deleting import delete as drop_all
-    from seeknal_core.environments.deleting import forget_undo, take_inventory
-    from seeknal_core.environments.listing import recorded
-    from seeknal_core.run.run import refuse_unfinished
-    from seeknal_core.run.session import Request, open_session
+    from seeknal_core.environments.delete import delete as drop_all
+    from seeknal_core.environments.delete import forget_undo, take_inventory
+    from seeknal_core.environments.list import recorded
+    from seeknal_core.workspace.opening import refuse_unfinished
+    from seeknal_core.workspace.session import Request, open_session
 
     def tell(line: str, *, err: bool = False) -> None:
         if not quiet:

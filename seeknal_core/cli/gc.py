@@ -30,11 +30,11 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
     it any more, and expires old snapshots of the tables whose targets declare
     expire_snapshots. Refused while another command uses the outputs.
     """
-    from seeknal_core import config
-    from seeknal_core.environments.garbage import collect
-    from seeknal_core.environments.sweeping import sweep
-    from seeknal_core.run.session import Request
+    from seeknal_core import project as config
+    from seeknal_core.environments.gc import collect
+    from seeknal_core.environments.sweep import sweep
     from seeknal_core.state.records import StateStore
+    from seeknal_core.workspace.session import Request
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
     config.refuse_brought_target(root, context.obj["trust"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from seeknal_core.cli.output import say
-from seeknal_core.errors import ConfigError, StateError
+from seeknal_core.contract.errors import ConfigError, StateError
 
 _IGNORED = "profiles*.yml\n.env\ntarget/\nwarehouse*/\n"
 

@@ -26,9 +26,15 @@ from seeknal_core.cli.output import (
     say_usage,
     without_input,
 )
-from seeknal_core.errors import ConfigError, Interrupted, OptionError, SeeknalError, exhausted
-from seeknal_core.trust import Trust
-from seeknal_core.types import redact
+from seeknal_core.contract.errors import (
+    ConfigError,
+    Interrupted,
+    OptionError,
+    SeeknalError,
+    exhausted,
+)
+from seeknal_core.contract.types import redact
+from seeknal_core.project.trust import Trust
 
 #: Command name -> (module, attribute, one line of help). The line stands here
 #: so that listing the commands imports none of them.

@@ -14,11 +14,11 @@ from pathlib import Path
 import attrs
 
 from seeknal_core import __version__
-from seeknal_core.errors import ConfigError, StateError
+from seeknal_core.contract.errors import ConfigError, StateError
+from seeknal_core.contract.hooks import HOOK_API
 from seeknal_core.hints import canonical_type, hints
-from seeknal_core.hookspecs import HOOK_API
-from seeknal_core.plugins import BACKENDS, PluginHost
-from seeknal_core.specs import FILE_TYPES
+from seeknal_core.plugins.host import BACKENDS, PluginHost
+from seeknal_core.project.specs import FILE_TYPES
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 #: The longest name with which no line of the templates has to be broken.

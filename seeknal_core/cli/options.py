@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from seeknal_core.run.session import Request
+from seeknal_core.workspace.session import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -15,8 +15,8 @@ from typing import IO, Any, TextIO
 
 import click
 
-from seeknal_core.shown import shown, shown_json, shown_line
-from seeknal_core.types import redact
+from seeknal_core.contract.shown import shown, shown_json, shown_line
+from seeknal_core.contract.types import redact
 
 #: How pydantic quotes the value that it refused, in the text of its error.
 _INPUT = re.compile(r"(\binput_value=).*?(?=, input_type=|$)", re.DOTALL | re.MULTILINE)

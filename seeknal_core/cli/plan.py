@@ -17,8 +17,9 @@ from seeknal_core.cli.render import (
     profile_line,
     render_report,
 )
-from seeknal_core.environments.plan import Action, Change, NodeStep, Plan, TargetStep, Writing
-from seeknal_core.types import Cancellation, redact
+from seeknal_core.contract.types import Cancellation, redact
+from seeknal_core.plan.document import Action, Change, NodeStep, Plan, TargetStep, Writing
+from seeknal_core.promote.notes import refuse_publishing
 
 _SHOWN = (
     Change.ADDED,
@@ -72,9 +73,9 @@ def plan(
     Writes nothing but the plan. Sources are taken as production read them;
     --refresh-sources reads them anew.
     """
-    from seeknal_core.environments.plan import as_document, save_plan
-    from seeknal_core.environments.planning import PlanRequest, make_plan
-    from seeknal_core.run.session import open_session
+    from seeknal_core.plan.builder import PlanRequest, make_plan
+    from seeknal_core.plan.document import as_document, save_plan
+    from seeknal_core.workspace.session import open_session
 
     request = request_from(
         context,
@@ -114,8 +115,8 @@ def plan(
 
 
 def _statements(session: object, made: Plan) -> dict[str, str]:
-    from seeknal_core.run.describe import statements_of
-    from seeknal_core.run.session import Session
+    from seeknal_core.plan.describe import statements_of
+    from seeknal_core.workspace.session import Session
 
     assert isinstance(session, Session)
     found = {
@@ -247,11 +248,11 @@ def apply(
     Refuses, before any write, where definitions, connections, targets or production are
     others than the saved plan's. Data that moved on is no difference.
     """
+    from seeknal_core.apply.apply import ApplyRequest
+    from seeknal_core.apply.apply import apply as apply_plan
+    from seeknal_core.apply.scheduler import Options
     from seeknal_core.cli.run import report_as_mapping, signals
-    from seeknal_core.environments.applying import ApplyRequest
-    from seeknal_core.environments.applying import apply as apply_plan
-    from seeknal_core.run.execute import Options
-    from seeknal_core.run.session import open_session
+    from seeknal_core.workspace.session import open_session
 
     request = request_from(
         context,
@@ -267,6 +268,7 @@ def apply(
         options=Options(threads=threads, fail_fast=fail_fast),
         allow_production_targets=allow_production_targets,
         exact=exact,
+        refuse=refuse_publishing,
     )
     cancellation = Cancellation()
     with (

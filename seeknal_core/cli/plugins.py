@@ -9,11 +9,11 @@ import attrs
 import click
 
 from seeknal_core.cli.output import say, say_json
-from seeknal_core.dispatch import Dispatcher
-from seeknal_core.errors import PluginError
+from seeknal_core.contract.errors import PluginError
+from seeknal_core.contract.hooks import HOOK_API
 from seeknal_core.hints import canonical_type
-from seeknal_core.hookspecs import HOOK_API
-from seeknal_core.plugins import BACKENDS, HOOKS, WRAPPERS, PluginHost
+from seeknal_core.plugins.dispatch import Dispatcher
+from seeknal_core.plugins.host import BACKENDS, HOOKS, WRAPPERS, PluginHost
 
 
 @click.group()

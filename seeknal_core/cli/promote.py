@@ -18,8 +18,8 @@ from seeknal_core.cli.render import (
     print_table,
     profile_line,
 )
-from seeknal_core.run.replacing import Replaced
-from seeknal_core.types import Cancellation, redact
+from seeknal_core.contract.types import Cancellation, redact
+from seeknal_core.plan.replacing import Replaced
 
 
 def _fraction(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
@@ -84,10 +84,10 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
     Stages every target unseen, compares it with what was verified, and
     publishes all of them or none. The same command goes on after a crash.
     """
-    from seeknal_core import config
+    from seeknal_core import project as config
     from seeknal_core.cli.run import signals
-    from seeknal_core.environments.promoting import promote as promote_into
-    from seeknal_core.run.session import open_session
+    from seeknal_core.promote.promote import promote as promote_into
+    from seeknal_core.workspace.session import open_session
 
     request = request_from(
         context,
@@ -127,10 +127,10 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
 
 
 def _request(given: dict[str, Any], default: str) -> Any:
-    from seeknal_core.environments.choosing import Policy
-    from seeknal_core.environments.promoting import PromoteRequest
-    from seeknal_core.errors import ConfigError
-    from seeknal_core.run.execute import Options
+    from seeknal_core.apply.scheduler import Options
+    from seeknal_core.contract.errors import ConfigError
+    from seeknal_core.promote.choose import Policy
+    from seeknal_core.promote.promote import PromoteRequest
 
     if given["ship"] and given["rebuild"]:
         raise ConfigError("--ship and --rebuild exclude each other", "choose one of them")
@@ -151,7 +151,7 @@ def _request(given: dict[str, Any], default: str) -> Any:
 
 def _confirm_ship(session: Any, name: str, *, yes: bool) -> None:
     """Name the sources whose rows would be sent, and ask."""
-    from seeknal_core.errors import ConfigError
+    from seeknal_core.contract.errors import ConfigError
 
     sources = [id for id, node in session.graph.nodes.items() if node.kind == "source"]
     say(f"ships {name}'s rows, read from: {', '.join(sources) or 'no source'}", err=True)
@@ -169,7 +169,7 @@ def _as_mapping(report: Any) -> dict[str, Any]:
 
 
 def _render(report: Any) -> None:
-    from seeknal_core.environments.outcome import LEFT
+    from seeknal_core.promote.report import LEFT
 
     if report.nodes:
         print_table(
@@ -255,8 +255,8 @@ def rollback(
 
     Refused where a target was written since.
     """
-    from seeknal_core.environments.finishing import rollback as undo
-    from seeknal_core.run.session import open_session
+    from seeknal_core.promote.finish import rollback as undo
+    from seeknal_core.workspace.session import open_session
 
     request = request_from(
         context, environment=name, profile=profile, variables={}, ignore_unsupported=False

@@ -14,7 +14,7 @@ import click
 
 from seeknal_core.cli.output import output_for, say, say_json
 from seeknal_core.cli.render import counted, print_table
-from seeknal_core.types import Cancellation
+from seeknal_core.contract.types import Cancellation
 
 
 @click.command()
@@ -39,9 +39,9 @@ def query(
     seeknal query "SELECT count(*) FROM source.orders"
     """
     from seeknal_core.cli.run import signals
-    from seeknal_core.environments.listing import recorded
-    from seeknal_core.environments.reading import opened
-    from seeknal_core.environments.reading import query as ask
+    from seeknal_core.environments.list import recorded
+    from seeknal_core.environments.query import opened
+    from seeknal_core.environments.query import query as ask
 
     settings, state = project(context)
     record = recorded(state, _name(environment, settings))
@@ -116,8 +116,8 @@ def diff(
     targets or --key; without a key, as whole rows. No store is asked.
     """
     from seeknal_core.cli.run import signals
-    from seeknal_core.environments.diffing import diff as compare
-    from seeknal_core.environments.reading import opened
+    from seeknal_core.environments.diff import diff as compare
+    from seeknal_core.environments.query import opened
 
     settings, state = project(context)
     here, there = _held(state, _name(name, settings)), _held(state, _name(other, settings))
@@ -145,7 +145,7 @@ def diff(
 
 def project(context: click.Context) -> tuple[Any, Any]:
     """Read the project file and find the state, without nodes or plugins."""
-    from seeknal_core import config
+    from seeknal_core import project as config
     from seeknal_core.state.records import StateStore
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
@@ -155,22 +155,22 @@ def project(context: click.Context) -> tuple[Any, Any]:
 
 
 def _name(text: str | None, settings: Any) -> str:
-    from seeknal_core.config import parse_environment_name
+    from seeknal_core.project import parse_environment_name
 
     return parse_environment_name(text, settings)
 
 
 def _held(state: Any, name: str) -> Any:
-    from seeknal_core.environments.diffing import Held
-    from seeknal_core.environments.listing import recorded
+    from seeknal_core.environments.diff import Held
+    from seeknal_core.environments.list import recorded
     from seeknal_core.state.manifest import load_manifest
 
     return Held(record=recorded(state, name), manifest=load_manifest(state, name))
 
 
 def _only(held: Any, ids: Sequence[str]) -> Any:
-    from seeknal_core.errors import ConfigError
-    from seeknal_core.structure import nearest
+    from seeknal_core.contract.errors import ConfigError
+    from seeknal_core.contract.options import nearest
 
     known = held.record.nodes
     wanted = {id if "." in id else f"transform.{id}" for id in ids}
@@ -189,8 +189,8 @@ def _keys(context: click.Context, ids: Sequence[str], given: str | None) -> dict
     if given:
         columns = [column.strip() for column in given.split(",")]
         return dict.fromkeys(ids, columns)
-    from seeknal_core.errors import ConfigError
-    from seeknal_core.run.session import Request, open_session
+    from seeknal_core.contract.errors import ConfigError
+    from seeknal_core.workspace.session import Request, open_session
 
     try:
         request = Request(project_dir=context.obj["project_dir"], trust=context.obj["trust"])

@@ -12,6 +12,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from seeknal_core.apply.report import (
+    NodeOutcome,
+    NodeStatus,
+    Reporter,
+    RunReport,
+    TargetOutcome,
+    TargetStatus,
+)
 from seeknal_core.cli.output import (
     cell,
     indented,
@@ -21,18 +29,10 @@ from seeknal_core.cli.output import (
     say_running,
     say_table,
 )
-from seeknal_core.run.report import (
-    NodeOutcome,
-    NodeStatus,
-    Reporter,
-    RunReport,
-    TargetOutcome,
-    TargetStatus,
-)
-from seeknal_core.run.session import Session
+from seeknal_core.workspace.session import Session
 
 if TYPE_CHECKING:
-    from seeknal_core.run.preview import Preview
+    from seeknal_core.apply.preview import Preview
 
 #: What needs no line of its own: nothing was done, or many views were made at once.
 _QUIET = (TargetStatus.CURRENT, TargetStatus.LINKED, TargetStatus.LEFT_OUT)

@@ -12,6 +12,10 @@ from typing import Any, TextIO
 import attrs
 import click
 
+from seeknal_core.apply.report import RunReport
+from seeknal_core.apply.run import RunRequest
+from seeknal_core.apply.run import run as run_project
+from seeknal_core.apply.scheduler import Options
 from seeknal_core.cli.asking import confirm_replacing
 from seeknal_core.cli.options import environment_options, exact_option, request_from, run_options
 from seeknal_core.cli.output import output_for, say, say_below, say_json
@@ -23,14 +27,10 @@ from seeknal_core.cli.render import (
     render_report,
     status_of,
 )
-from seeknal_core.environments.notes import refuse_publishing
-from seeknal_core.run.execute import Options
-from seeknal_core.run.replacing import Replaced
-from seeknal_core.run.report import RunReport
-from seeknal_core.run.run import RunRequest
-from seeknal_core.run.run import run as run_project
-from seeknal_core.run.session import Session, open_session
-from seeknal_core.types import Cancellation, redact
+from seeknal_core.contract.types import Cancellation, redact
+from seeknal_core.plan.replacing import Replaced
+from seeknal_core.promote.notes import refuse_publishing
+from seeknal_core.workspace.session import Session, open_session
 
 
 @click.command()
@@ -140,7 +140,7 @@ def run(
 
 
 def _preview(session: Session, wanted: RunRequest, json_output: TextIO | None) -> int:
-    from seeknal_core.run.preview import as_mapping, preview
+    from seeknal_core.apply.preview import as_mapping, preview
 
     for warning in session.warnings:
         say_below("warning", str(warning), err=True)

@@ -8,7 +8,7 @@ import click
 from seeknal_core.cli.options import environment_options, request_from
 from seeknal_core.cli.output import output_for, say, say_below, say_json
 from seeknal_core.cli.render import counted, profile_line
-from seeknal_core.errors import PromotionInterrupted
+from seeknal_core.contract.errors import PromotionInterrupted
 
 
 @click.group()
@@ -32,8 +32,8 @@ def recover(
 
     Changes nothing in a store. What the record knows already stays as it is.
     """
-    from seeknal_core.environments.recovering import recover as rebuild
-    from seeknal_core.run.session import open_session
+    from seeknal_core.environments.recover import recover as rebuild
+    from seeknal_core.workspace.session import open_session
 
     request = request_from(
         context,

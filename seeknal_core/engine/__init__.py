@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from seeknal_core.contract.errors import ConfigError, Problem
+from seeknal_core.contract.types import Cancellation
 from seeknal_core.engine.protocol import AuditOutcome, Engine, NodeVariables, Output
-from seeknal_core.errors import ConfigError, Problem
-from seeknal_core.specs import ENGINES, EngineSettings
-from seeknal_core.types import Cancellation
+from seeknal_core.project.specs import ENGINES, EngineSettings
 
 __all__ = [
     "AuditOutcome",

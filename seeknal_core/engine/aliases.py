@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Collection
 from pathlib import Path
 
-from seeknal_core.own import make_folder, open_own
-from seeknal_core.regular import read_regular
+from seeknal_core.files.own import make_folder, open_own
+from seeknal_core.files.regular import read_regular
 
 
 class Aliases:

@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager
 
 import duckdb
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import Snapshot
 from seeknal_core.engine import quoting, statements
 from seeknal_core.engine.names import name_nodes, short_names
 from seeknal_core.engine.protocol import AuditOutcome
-from seeknal_core.errors import EngineError
-from seeknal_core.specs import AnyNode, Audit
-from seeknal_core.structure import nearest
-from seeknal_core.types import Snapshot
+from seeknal_core.project.specs import AnyNode, Audit
 
 Translated = Callable[..., AbstractContextManager[None]]
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.options import nearest
 from seeknal_core.engine import failures, parquet, quoting
 from seeknal_core.engine.statements import check
-from seeknal_core.errors import EngineError
-from seeknal_core.structure import nearest
 
 #: Names of columns, and their types in the engine's words where they are known.
 Columns = Sequence[tuple[str, str | None]]

@@ -14,9 +14,9 @@ import duckdb
 import pyarrow as pa
 from duckdb.sqltypes import DuckDBPyType
 
+from seeknal_core.contract.errors import EngineError
 from seeknal_core.engine.quoting import identifier
-from seeknal_core.errors import EngineError
-from seeknal_core.formats.declared import DeclaredType, parse
+from seeknal_core.project.formats.declared import DeclaredType, parse
 
 #: A declared type -> what a file's column of that type is read as.
 READ_AS = {

@@ -6,7 +6,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from seeknal_core.errors import EngineError
+from seeknal_core.contract.errors import EngineError
 
 
 def disk_full(where: str = "") -> EngineError:

@@ -22,6 +22,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from seeknal_core.contract.errors import ConfigError, EngineError, Interrupted, Problem
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import Cancellation, Scan, Snapshot
 from seeknal_core.engine import (
     audits,
     failures,
@@ -35,17 +38,14 @@ from seeknal_core.engine import (
 )
 from seeknal_core.engine.columns import is_declared, projection, stored_columns
 from seeknal_core.engine.disk import disk_guard
-from seeknal_core.engine.files import ResolvedFiles
+from seeknal_core.engine.files.find import ResolvedFiles
 from seeknal_core.engine.names import name_nodes, short_names
 from seeknal_core.engine.protocol import AuditOutcome, NodeVariables, Output
 from seeknal_core.engine.snapshots import Staging
-from seeknal_core.engine.sources.read import Translated, read_files
+from seeknal_core.engine.sources.load import Translated, read_files
 from seeknal_core.engine.walled import Walls
-from seeknal_core.errors import ConfigError, EngineError, Interrupted, Problem
-from seeknal_core.own import make_folder
-from seeknal_core.specs import AnyNode, EngineSettings, PythonNode, SourceNode
-from seeknal_core.structure import nearest
-from seeknal_core.types import Cancellation, Scan, Snapshot
+from seeknal_core.files.own import make_folder
+from seeknal_core.project.specs import AnyNode, EngineSettings, PythonNode, SourceNode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH_ROWS = 65_536

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import duckdb
 
+from seeknal_core.contract.errors import EngineError, Interrupted, SeeknalError, exhausted
 from seeknal_core.engine.disk import disk_full, is_disk_full
-from seeknal_core.errors import EngineError, Interrupted, SeeknalError, exhausted
 
 _LINE = re.compile(r"^LINE (\d+): (.*)\n([ ]*)(\^+)", re.MULTILINE)
 _SUGGESTION = re.compile(r"\s*Did you mean \"(pg_|sqlite_|duckdb_|information_schema)[^\n]*")

@@ -2,7 +2,7 @@
 
 Pieces are digested in two threads, since hashlib releases the interpreter's lock:
 about 2.5 GB/s on two cores, where one SHA-256 over a whole file takes 1.4 GB/s. A reader
-can check the pieces that it reads (`seeknal_core.verified`).
+can check the pieces that it reads (`seeknal_core.contract.verified`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from seeknal_core.verified import piece_digests, root_of
+from seeknal_core.contract.verified import piece_digests, root_of
 
 
 def pieces(path: Path) -> tuple[int, tuple[str, ...]]:

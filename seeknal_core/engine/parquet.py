@@ -14,13 +14,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.types import Cancellation, read_schema
 from seeknal_core.engine import quoting, statements
 from seeknal_core.engine.columns import projection, storable_schema, stored_columns
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.snapshots import Staging
-from seeknal_core.errors import EngineError
-from seeknal_core.types import Cancellation, read_schema
 
 _OPTIONS = "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
 _VIEW = "_seeknal_output"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from seeknal_core.specs import AnyNode, Audit, PythonNode, SourceNode
-from seeknal_core.types import Scan, Snapshot
+from seeknal_core.contract.types import Scan, Snapshot
+from seeknal_core.project.specs import AnyNode, Audit, PythonNode, SourceNode
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from seeknal_core.engine.files import ResolvedFiles
+    from seeknal_core.engine.files.find import ResolvedFiles
     from seeknal_core.engine.snapshots import Staging
 
 

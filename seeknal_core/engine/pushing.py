@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from seeknal_core.contract.types import Condition
 from seeknal_core.engine import statements
-from seeknal_core.types import Condition
 
 if TYPE_CHECKING:
     from sqlglot import exp

@@ -20,15 +20,15 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from seeknal_core.contract.errors import EngineError, Interrupted, SeeknalError
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import Cancellation
 from seeknal_core.engine import parquet, quoting, statements
 from seeknal_core.engine.disk import disk_guard, is_disk_full
 from seeknal_core.engine.names import name_nodes, short_names
 from seeknal_core.engine.protocol import NodeVariables, Output
 from seeknal_core.engine.snapshots import Staging
-from seeknal_core.errors import EngineError, Interrupted, SeeknalError
-from seeknal_core.specs import PythonNode
-from seeknal_core.structure import nearest
-from seeknal_core.types import Cancellation
+from seeknal_core.project.specs import PythonNode
 
 _RETURNS = (
     "return a DuckDB relation, a pyarrow Table or RecordBatchReader, a pandas or polars"

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.options import nearest
 from seeknal_core.engine import parquet, quoting, statements
 from seeknal_core.engine.columns import projection, stored_columns
 from seeknal_core.engine.pushing import Pushed, pushed
-from seeknal_core.errors import EngineError
-from seeknal_core.structure import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seeknal_core.types import Scan
+    from seeknal_core.contract.types import Scan
 
 _BATCH_ROWS = 65_536
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from seeknal_core.contract.types import read_schema
 from seeknal_core.engine import quoting
 from seeknal_core.engine.protocol import ROWS_FORM
-from seeknal_core.types import read_schema
 
 _ORDER = "'ASC NULLS FIRST'"
 #: Hexadecimal digits of one SHA-256.

@@ -17,9 +17,9 @@ from typing import Any
 
 import attrs
 
+from seeknal_core.contract.verified import PIECE, FileSums, root_of
 from seeknal_core.engine import filedigest
-from seeknal_core.regular import read_regular
-from seeknal_core.verified import PIECE, FileSums, root_of
+from seeknal_core.files.regular import read_regular
 
 #: Version of the document. Those of version 3 lack the snapshot's key and the pieces' digests.
 VERSION = 4

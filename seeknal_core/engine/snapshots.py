@@ -25,14 +25,14 @@ from typing import Protocol
 
 import attrs
 
+from seeknal_core.contract.errors import DamagedOutput, EngineError, StateError
+from seeknal_core.contract.types import Snapshot
+from seeknal_core.contract.verified import check, root_of, stamp_at
 from seeknal_core.engine import filedigest, snapshotdoc
 from seeknal_core.engine.aliases import Aliases
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.engine.snapshotdoc import Document
-from seeknal_core.errors import DamagedOutput, EngineError, StateError
-from seeknal_core.own import FOLDER_MODE, STORED_MODE, make_folder, open_own
-from seeknal_core.types import Snapshot
-from seeknal_core.verified import check, root_of, stamp_at
+from seeknal_core.files.own import FOLDER_MODE, STORED_MODE, make_folder, open_own
 
 _KEY = re.compile(r"[0-9A-Za-z_-]{4,}")
 _MAGIC = b"PAR1"

@@ -1,7 +1,7 @@
 """Which SQL a node may hold: it reads its inputs and gives rows, nothing else.
 
 This keeps the graph true (what a node reads is what it declares), and a stranger's
-SQL away from files, settings and other nodes' rows. `seeknal_core.engine.reading`
+SQL away from files, settings and other nodes' rows. `seeknal_core.engine.allowed_sql`
 decides by the tree of DuckDB's own parser. The instance's settings close the files
 outside the snapshot store once more.
 """
@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 import duckdb
 
+from seeknal_core.contract.errors import EngineError
 from seeknal_core.engine import failures
-from seeknal_core.engine.reading.cut import ambiguous_blank
-from seeknal_core.engine.reading.cut import tokens as tokens
-from seeknal_core.engine.reading.definitions import checked
-from seeknal_core.engine.reading.functions import SOURCE_HINT
-from seeknal_core.engine.reading.queries import check_query, kind_of
-from seeknal_core.engine.reading.tree import Names, Refused, folded
-from seeknal_core.errors import EngineError
+from seeknal_core.engine.allowed_sql.cut import ambiguous_blank
+from seeknal_core.engine.allowed_sql.cut import tokens as tokens
+from seeknal_core.engine.allowed_sql.definitions import checked
+from seeknal_core.engine.allowed_sql.functions import SOURCE_HINT
+from seeknal_core.engine.allowed_sql.queries import check_query, kind_of
+from seeknal_core.engine.allowed_sql.tree import Names, Refused, folded
 
 _HINTS = {
     "COPY": "give the node a target (materialization:) instead",

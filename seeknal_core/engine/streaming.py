@@ -9,8 +9,8 @@ from typing import Any
 
 import duckdb
 
+from seeknal_core.contract.types import Snapshot
 from seeknal_core.engine import statements
-from seeknal_core.types import Snapshot
 
 #: Bytes of stored input from which little memory is tried: as rows they are several times as much.
 LARGE = 32_000_000

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from seeknal_core.contract.errors import ConfigError, EngineError, Interrupted
+from seeknal_core.contract.types import Cancellation, Location, Snapshot
 from seeknal_core.engine import landlock
 from seeknal_core.engine.protocol import AuditOutcome, Output
-from seeknal_core.errors import ConfigError, EngineError, Interrupted
-from seeknal_core.specs import Audit, EngineSettings, Severity, SqlNode
-from seeknal_core.types import Cancellation, Location, Snapshot
+from seeknal_core.project.specs import Audit, EngineSettings, Severity, SqlNode
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import Staging
@@ -80,7 +80,7 @@ class Walls:
         """See `Engine`."""
         import pyarrow.parquet as pq
 
-        from seeknal_core.types import read_schema
+        from seeknal_core.contract.types import read_schema
 
         job = {"do": "sql", "node": node, "statements": list(statements)}
         found = self._run(job, inputs, staging)
@@ -245,8 +245,8 @@ def answer(job: Mapping[str, Any]) -> None:
     # After that: importing pyarrow starts threads, and those would not be held.
     import duckdb
 
+    from seeknal_core.contract.errors import SeeknalError
     from seeknal_core.engine.duckdb import DuckDBEngine
-    from seeknal_core.errors import SeeknalError
 
     answer: dict[str, Any]
     try:

@@ -8,19 +8,19 @@ from datetime import date
 
 import attrs
 
-from seeknal_core.errors import GraphError, Problem
+from seeknal_core.contract.errors import GraphError, Problem
+from seeknal_core.contract.types import Location
 from seeknal_core.graph import templates
 from seeknal_core.graph.cycles import cycles
 from seeknal_core.graph.fingerprints import definition
+from seeknal_core.graph.graph import Graph
 from seeknal_core.graph.lookup import Lookup
-from seeknal_core.graph.manifest import Graph
 from seeknal_core.graph.references import Reference
 from seeknal_core.graph.texts import texts
 from seeknal_core.graph.tokens import tokenize
 from seeknal_core.graph.volatility import volatile_parts
-from seeknal_core.listed import ListedVariables
-from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
-from seeknal_core.types import Location
+from seeknal_core.project.allowed_variables import ListedVariables
+from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 
 #: What templates give while only names are looked for. A name must not depend on them.
 _STAND_INS = templates.Variables(today=date(2000, 1, 1), run_id="run", env_name="env")

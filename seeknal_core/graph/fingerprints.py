@@ -11,12 +11,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+from seeknal_core.contract.types import Mode, TargetSpec
 from seeknal_core.graph import templates
 from seeknal_core.graph.texts import texts
 from seeknal_core.graph.tokens import TOKENIZER_VERSION
 from seeknal_core.hints import canonical_type
-from seeknal_core.specs import AnyNode, PythonNode, SourceNode, SqlNode
-from seeknal_core.types import Mode, TargetSpec
+from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 
 #: Raised when a definition is made of other things than before.
 DEFINITION_VERSION = 1

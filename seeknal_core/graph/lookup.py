@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from seeknal_core.contract.options import nearest
 from seeknal_core.graph.references import KINDS
-from seeknal_core.structure import nearest
 
 
 class Lookup:

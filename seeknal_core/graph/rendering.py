@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import attrs
 
-from seeknal_core.errors import GraphError, Problem
+from seeknal_core.contract.errors import GraphError, Problem
 from seeknal_core.graph import templates
 from seeknal_core.graph.lookup import Lookup
 from seeknal_core.graph.references import Reference
 from seeknal_core.graph.texts import texts
-from seeknal_core.specs import SqlNode
+from seeknal_core.project.specs import SqlNode
 
 
 @attrs.frozen(kw_only=True)

@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from seeknal_core.errors import ConfigError, Problem
-from seeknal_core.graph.manifest import Graph
-from seeknal_core.structure import nearest
+from seeknal_core.contract.errors import ConfigError, Problem
+from seeknal_core.contract.options import nearest
+from seeknal_core.graph.graph import Graph
 
 _TERM = re.compile(r"(?P<up>\d*\+)?(?P<body>.*?)(?P<down>\+\d*)?", re.S)
 _WILD = re.compile(r"[*?\[]")

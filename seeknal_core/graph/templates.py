@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import attrs
 
-from seeknal_core.errors import ConfigError, Problem
+from seeknal_core.contract.errors import ConfigError, Problem
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import Location
 from seeknal_core.graph.tokens import Kind, templates_in, tokenize
-from seeknal_core.listed import ListedVariables
-from seeknal_core.structure import nearest
-from seeknal_core.types import Location
+from seeknal_core.project.allowed_variables import ListedVariables
 
 _NAMES = ("today", "yesterday", "env_name", "run_id")
 _CALLS = ("var", "env_var")

@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 
 import attrs
 
-from seeknal_core.errors import StateError
-from seeknal_core.own import make_folder, open_own
-from seeknal_core.regular import read_regular, refuse_irregular
-from seeknal_core.state.files import (
+from seeknal_core.contract.errors import StateError
+from seeknal_core.files.own import make_folder, open_own
+from seeknal_core.files.regular import read_regular, refuse_irregular
+from seeknal_core.state.documents import (
     damaged,
     exclusive_lock,
     fields_of,

@@ -9,7 +9,7 @@ import importlib.metadata
 
 import attrs
 
-from seeknal_core.plugins import BACKENDS, PluginHost, PluginInfo
+from seeknal_core.plugins.host import BACKENDS, PluginHost, PluginInfo
 
 
 @attrs.frozen(kw_only=True)

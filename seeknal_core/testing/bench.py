@@ -19,9 +19,7 @@ import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seeknal_core.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
-from seeknal_core.testing.backend import Backend
-from seeknal_core.types import (
+from seeknal_core.contract.types import (
     Batch,
     Cancellation,
     Checksum,
@@ -43,6 +41,8 @@ from seeknal_core.types import (
     TargetState,
     WriteResult,
 )
+from seeknal_core.plugins.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
+from seeknal_core.testing.backend import Backend
 
 CONNECTION = "store"
 

@@ -14,26 +14,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from seeknal_core.checksums import checksum_of
-from seeknal_core.errors import BackendError, StaleStage, WriteRefused
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.naming import fit
-from seeknal_core.structure import structure
-from seeknal_core.testing import memory_rows
-from seeknal_core.testing.memory_connection import (
-    MemoryConnection,
-    MemoryOptions,
-    connection_of,
-    is_ours,
-    named,
-    opened,
-    place_of,
-    quoted,
-    roll_back,
-    translated,
-)
-from seeknal_core.testing.memory_store import Stage, Store, Table, Transaction, load
-from seeknal_core.types import (
+from seeknal_core.contract.checksums import checksum_of
+from seeknal_core.contract.errors import BackendError, StaleStage, WriteRefused
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.names import fit
+from seeknal_core.contract.options import structure
+from seeknal_core.contract.types import (
     BackendOptions,
     Batch,
     Checksum,
@@ -59,10 +45,24 @@ from seeknal_core.types import (
     TargetState,
     WriteResult,
 )
+from seeknal_core.testing import memory_rows
+from seeknal_core.testing.memory_connection import (
+    MemoryConnection,
+    MemoryOptions,
+    connection_of,
+    is_ours,
+    named,
+    opened,
+    place_of,
+    quoted,
+    roll_back,
+    translated,
+)
+from seeknal_core.testing.memory_store import Stage, Store, Table, Transaction, load
 
 
 class MemoryBackend:
-    """The hooks; see `seeknal_core.hookspecs` for what each must do."""
+    """The hooks; see `seeknal_core.contract.hooks` for what each must do."""
 
     SEEKNAL_HOOK_API = 1
 

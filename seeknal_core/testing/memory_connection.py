@@ -8,9 +8,9 @@ from pathlib import Path
 
 import attrs
 
-from seeknal_core.errors import BackendError, Unreachable
+from seeknal_core.contract.errors import BackendError, Unreachable
+from seeknal_core.contract.types import Connection, ExecutionContext, QualifiedName, Secret
 from seeknal_core.testing.memory_store import Busy, Place, Table, Transaction, WrongPassword
-from seeknal_core.types import Connection, ExecutionContext, QualifiedName, Secret
 
 
 @attrs.frozen(kw_only=True)

@@ -8,9 +8,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seeknal_core import rules
-from seeknal_core.errors import BackendError, WriteRefused
-from seeknal_core.types import Interval, Mode, SchemaChange, Target
+from seeknal_core.contract import rules
+from seeknal_core.contract.errors import BackendError, WriteRefused
+from seeknal_core.contract.types import Interval, Mode, SchemaChange, Target
 
 if TYPE_CHECKING:
     from seeknal_core.testing.memory_store import Store

@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 import pyarrow as pa
 
-from seeknal_core.types import Ownership
+from seeknal_core.contract.types import Ownership
 
 #: The parts of a name: namespaces, and the table's at the end.
 Name = tuple[str, ...]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seeknal_core.errors import PluginError
+from seeknal_core.contract.errors import PluginError
 
 if TYPE_CHECKING:
     from seeknal_core.testing.bench import Bench

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from seeknal_core import __version__
-from seeknal_core.hookspecs import HOOK_API
+from seeknal_core.contract.hooks import HOOK_API
 
 SCHEMA_VERSION = 1
 

@@ -21,9 +21,9 @@ from typing import IO, Any
 
 import attrs
 
+from seeknal_core.contract.types import Snapshot, TargetSpec
 from seeknal_core.testing.backend import Backend
 from seeknal_core.testing.bench import Bench, Command, Promotion
-from seeknal_core.types import Snapshot, TargetSpec
 
 #: The events of `sys.setprofile` that are steps.
 _EVENTS = frozenset({"call", "return", "c_call"})

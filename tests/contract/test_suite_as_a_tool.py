@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from seeknal_core import __version__
-from seeknal_core.hookspecs import HOOK_API
+from seeknal_core.contract.hooks import HOOK_API
 
 TESTS = Path(__file__).parents[1]
 MODULE = """

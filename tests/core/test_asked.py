@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from seeknal_core.run import keys
-from seeknal_core.types import Source
+from seeknal_core.contract.types import Source
+from seeknal_core.plan import keys
 
 
 def test_an_option_that_came_later_is_no_part_of_keys_while_it_is_not_used() -> None:

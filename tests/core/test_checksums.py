@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from seeknal_core.checksums import checksum_of
-from seeknal_core.types import Checksum
+from seeknal_core.contract.checksums import checksum_of
+from seeknal_core.contract.types import Checksum
 
 EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - a time stamp without zone is meant
 

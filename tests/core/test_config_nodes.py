@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import pytest
 
-from seeknal_core.config import LoadedProject, load_project
-from seeknal_core.errors import ConfigError
-from seeknal_core.specs import (
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.contract.types import Mode, SchemaChange, TargetSpec
+from seeknal_core.project import LoadedProject, load_project
+from seeknal_core.project.specs import (
     Audit,
     ChangePolicy,
     ColumnSpec,
@@ -19,7 +20,6 @@ from seeknal_core.specs import (
     SourceNode,
     SqlNode,
 )
-from seeknal_core.types import Mode, SchemaChange, TargetSpec
 
 N = TypeVar("N")
 

@@ -9,13 +9,13 @@ from typing import Any
 import attrs
 import pytest
 
-from seeknal_core import config
-from seeknal_core.cache import Cache
-from seeknal_core.config import parsed
-from seeknal_core.errors import ConfigError
-from seeknal_core.sealed import write_sealed
-from seeknal_core.specs import AnyNode
-from seeknal_core.state.files import write_atomically
+from seeknal_core import project as config
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.files.cache import Cache
+from seeknal_core.files.sealed import write_sealed
+from seeknal_core.project import parsed
+from seeknal_core.project.specs import AnyNode
+from seeknal_core.state.documents import write_atomically
 from support.cli import Cli, write
 
 FILES = {
@@ -96,7 +96,7 @@ def test_what_is_remembered_is_what_was_read(root: Path, monkeypatch: pytest.Mon
         raise AssertionError("parsed again")
 
     # The project file is read by another name.
-    monkeypatch.setattr("seeknal_core.config.files.parse", parse)
+    monkeypatch.setattr("seeknal_core.project.documents.parse", parse)
     second, _ = load(root)
     assert whole(second.nodes) == whole(first.nodes)
     assert [node.id for node in second.nodes] == [node.id for node in first.nodes]
@@ -111,7 +111,7 @@ def test_one_changed_file_parses_one_file(root: Path, monkeypatch: pytest.Monkey
         asked.append(file)
         return parse(text, file, **options)
 
-    monkeypatch.setattr("seeknal_core.config.files.parse", noted)
+    monkeypatch.setattr("seeknal_core.project.documents.parse", noted)
     write(root, {"seeknal/listed.yml": FILES["seeknal/listed.yml"].replace("1 AS", "3 AS") + "\n"})
     load(root)
     assert asked == ["seeknal/listed.yml"]

@@ -8,7 +8,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from seeknal_core.config import (
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.contract.options import Filled, structure
+from seeknal_core.contract.types import Mode, Profile, redact
+from seeknal_core.project import (
     ProfileChoice,
     choose_profile,
     environment_for,
@@ -16,10 +19,7 @@ from seeknal_core.config import (
     parse_environment_name,
     seeknal_home,
 )
-from seeknal_core.errors import ConfigError
-from seeknal_core.specs import ProjectSettings
-from seeknal_core.structure import Filled, structure
-from seeknal_core.types import Mode, Profile, redact
+from seeknal_core.project.specs import ProjectSettings
 
 
 def settings_of(root: Path, production: str = "prod") -> ProjectSettings:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.config import find_root, load_env_file, load_project, load_settings
-from seeknal_core.config.collect import Collector
-from seeknal_core.config.files import find_files
-from seeknal_core.errors import ConfigError
-from seeknal_core.specs import EngineSettings
-from seeknal_core.types import redact
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.contract.types import redact
+from seeknal_core.project import find_root, load_env_file, load_project, load_settings
+from seeknal_core.project.documents import find_files
+from seeknal_core.project.mistakes import Collector
+from seeknal_core.project.specs import EngineSettings
 
 SOURCE = "kind: source\nname: {}\nsource: csv\ntable: a.csv\n"
 
@@ -188,7 +188,7 @@ def test_three_hundred_nodes_load_fast(tmp_path: Path) -> None:
             f"materialization: {{table: a.n{number}, mode: upsert, unique_keys: [a]}}\n"
         )
     script = (
-        "import sys, time; from pathlib import Path; from seeknal_core.config import load_project;"
+        "import sys, time; from pathlib import Path; from seeknal_core.project import load_project;"
         "start = time.process_time(); count = len(load_project(Path(sys.argv[1])).nodes);"
         "print(count, time.process_time() - start)"
     )
@@ -203,7 +203,7 @@ def test_three_hundred_nodes_load_fast(tmp_path: Path) -> None:
 
 def test_importing_the_configuration_loads_nothing_heavy() -> None:
     script = (
-        "import sys, seeknal_core.config;"
+        "import sys, seeknal_core.project;"
         "print([name for name in ('cattrs', 'duckdb', 'pyarrow', 'sqlglot', 'rich', 'stevedore',"
         " 'dotenv') if name in sys.modules])"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.config.yaml import parse, parse_one, read_text, resolve_plain
-from seeknal_core.errors import ConfigError
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.project.yaml import parse, parse_one, read_text, resolve_plain
 
 
 def refusal(text: str) -> list[str]:

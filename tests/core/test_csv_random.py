@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.engine.files import ResolvedFiles
-from seeknal_core.formats import declared
+from seeknal_core.engine.files.find import ResolvedFiles
+from seeknal_core.project.formats import declared
 from support.engines import Lab, file_source, open_lab, rows
 
 _TABLES = int(os.environ.get("SEEKNAL_RANDOM_TABLES", "40"))

@@ -7,10 +7,10 @@ from pathlib import Path
 import attrs
 import pytest
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.types import Snapshot
 from seeknal_core.engine import AuditOutcome
-from seeknal_core.errors import EngineError
-from seeknal_core.specs import Audit, ColumnSpec, SqlNode
-from seeknal_core.types import Snapshot
+from seeknal_core.project.specs import Audit, ColumnSpec, SqlNode
 from support.engines import HERE, Lab, open_lab
 
 NODE = SqlNode(name="orders", location=HERE, sql="", sql_location=HERE)

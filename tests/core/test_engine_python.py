@@ -12,9 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import EngineError, Interrupted
-from seeknal_core.specs import PythonNode
-from seeknal_core.types import Snapshot
+from seeknal_core.contract.errors import EngineError, Interrupted
+from seeknal_core.contract.types import Snapshot
+from seeknal_core.project.specs import PythonNode
 from support.engines import HERE, Lab, open_lab, rows
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from seeknal_core.contract.errors import ConfigError, EngineError, Interrupted
 from seeknal_core.engine import check_statements
-from seeknal_core.errors import ConfigError, EngineError, Interrupted
-from seeknal_core.specs import EngineSettings
+from seeknal_core.project.specs import EngineSettings
 from support.engines import Lab, open_lab, rows
 
 
@@ -315,7 +315,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from support.engines import open_lab
-from seeknal_core.errors import EngineError
+from seeknal_core.contract.errors import EngineError
 with open_lab(Path({str(tmp_path)!r})) as lab:
     try:
         lab.sql("SELECT random() AS a FROM range(3000000)")

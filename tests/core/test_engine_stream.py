@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import BackendError, EngineError, Interrupted
+from seeknal_core.contract.errors import BackendError, EngineError, Interrupted
 from support.engines import Lab, open_lab, rows
 
 

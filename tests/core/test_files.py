@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seeknal_core.engine.files import FileDigests, resolve_files
-from seeknal_core.errors import ConfigError, EngineError
-from seeknal_core.places import Places
-from seeknal_core.specs import SourceNode
+from seeknal_core.contract.errors import ConfigError, EngineError
+from seeknal_core.engine.files.find import FileDigests, resolve_files
+from seeknal_core.project.places import Places
+from seeknal_core.project.specs import SourceNode
 from support.engines import HERE, Lab, file_source, open_lab, rows
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def test_an_old_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Monke
     path = write(tmp_path / "a.csv", "one")
     cache = tmp_path / "cache.json"
     later = os.stat(path).st_ctime_ns + 3_000_000_000
-    monkeypatch.setattr("seeknal_core.engine.files.time.time_ns", lambda: later)
+    monkeypatch.setattr("seeknal_core.engine.files.find.time.time_ns", lambda: later)
     digests = FileDigests(cache)
     first = digests.digest(path)
     digests.save()
     again = FileDigests(cache)
-    monkeypatch.setattr("seeknal_core.engine.files._sha256", lambda *_: "read again")
+    monkeypatch.setattr("seeknal_core.engine.files.find._sha256", lambda *_: "read again")
     assert again.digest(path) == first
     write(path, "six")  # the same size and time, another time of change
     assert again.digest(path) == "read again"
@@ -240,7 +240,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again_and_then_given_up(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(lab.root / "a.csv", "a\n1\n")
-    from seeknal_core.engine.sources import read
+    from seeknal_core.engine.sources import load as read
 
     store = read._READERS["csv"]
     changes = [1]
@@ -274,7 +274,7 @@ def test_files_on_s3_are_downloaded_and_globbed(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", str(options["s3.access-key-id"]))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", str(options["s3.secret-access-key"]))
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    from seeknal_core.engine.s3 import _file_system
+    from seeknal_core.engine.files.s3 import _file_system
 
     system = _file_system()
     for name in ("raw/2.csv", "raw/1.csv", "raw/deep/3.csv", "raw/no.txt"):

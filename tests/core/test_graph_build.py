@@ -9,10 +9,10 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from seeknal_core.errors import GraphError
+from seeknal_core.contract.errors import GraphError
+from seeknal_core.contract.types import Location, Mode, SchemaChange, TargetSpec
 from seeknal_core.graph import audits_fingerprint, build_graph, render, target_fingerprint
-from seeknal_core.specs import AnyNode, Audit, ColumnSpec, PythonNode, Severity, SqlNode
-from seeknal_core.types import Location, Mode, SchemaChange, TargetSpec
+from seeknal_core.project.specs import AnyNode, Audit, ColumnSpec, PythonNode, Severity, SqlNode
 from support.nodes import VARIABLES, graph_of, source, sql
 
 

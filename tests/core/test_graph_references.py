@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from seeknal_core.errors import GraphError
+from seeknal_core.contract.errors import GraphError
 from seeknal_core.graph.references import _created, _with_aliases, analyze
 from seeknal_core.graph.scanning import scan
 from seeknal_core.graph.tokens import split, tokenize

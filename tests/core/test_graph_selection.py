@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from seeknal_core.errors import ConfigError
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.contract.types import Location
 from seeknal_core.graph import select
-from seeknal_core.types import Location
 from support.nodes import graph_of, source, sql
 
 PLACE = Location(file="seeknal/gold/all.yml", line=1)

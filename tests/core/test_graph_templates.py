@@ -5,11 +5,11 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from seeknal_core.errors import ConfigError
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.contract.types import Location
 from seeknal_core.graph import templates
 from seeknal_core.graph.templates import expand, expand_value, fill_vars
-from seeknal_core.listed import ListedVariables
-from seeknal_core.types import Location
+from seeknal_core.project.allowed_variables import ListedVariables
 from support.nodes import VARIABLES
 
 WITH_VARS = attrs.evolve(VARIABLES, vars={"n": 3, "on": True, "name": "a b", "list": [1]})

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.errors import StateError
+from seeknal_core.contract.errors import StateError
+from seeknal_core.files.sealed import write_sealed
 from seeknal_core.graph.references import analyze
 from seeknal_core.graph.texts import Texts
-from seeknal_core.sealed import write_sealed
-from seeknal_core.state.files import write_atomically
+from seeknal_core.state.documents import write_atomically
 from support.cli import Cli, write
 
 SQL = """-- a comment

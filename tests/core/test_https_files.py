@@ -11,9 +11,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from seeknal_core.engine import https
-from seeknal_core.engine.files import resolve_files
-from seeknal_core.errors import EngineError
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.engine.files import https
+from seeknal_core.engine.files.find import resolve_files
 from support.cli import Cli
 from support.engines import file_source
 from support.https import Answer, HttpsServer, https_server
@@ -90,7 +90,7 @@ def test_the_pause_is_the_one_that_the_server_wants(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("seeknal_core.engine.https.time.sleep", slept.append)
+    monkeypatch.setattr("seeknal_core.engine.files.https.time.sleep", slept.append)
     wants = {"Retry-After": "7"}
     answers["/b.csv"] = lambda n: Answer(code=429, headers=wants) if n == 1 else Answer(body=BODY)
     fetch(tmp_path, f"{server.url}/b.csv")

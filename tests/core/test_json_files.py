@@ -17,8 +17,8 @@ import attrs
 import pyarrow as pa
 import pytest
 
-from seeknal_core.engine.files import ResolvedFiles
-from seeknal_core.errors import EngineError
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.engine.files.find import ResolvedFiles
 from support.engines import Lab, file_source, open_lab, rows
 
 #: DuckDB's sample, and one more.

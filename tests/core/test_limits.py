@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.errors import exhausted
+from seeknal_core.contract.errors import exhausted
 from support.cli import Cli
 
 

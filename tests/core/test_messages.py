@@ -145,7 +145,7 @@ def test_a_project_without_nodes_is_told_what_to_do(seeknal: Cli, tmp_path: Path
 
 NOTING = """\
 import attrs
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.hooks import hookimpl
 
 
 @hookimpl(wrapper=True)
@@ -185,8 +185,8 @@ def test_the_first_line_tells_the_prefix_that_a_profile_asks_for(
 
 BLURTING = """\
 import os
-from seeknal_core.errors import BackendError
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.hooks import hookimpl
 
 
 def blurt(hook, said):
@@ -213,7 +213,7 @@ def read_source(context, source):
 """
 
 FAULTY = """\
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.hooks import hookimpl
 
 
 @hookimpl(wrapper=True)

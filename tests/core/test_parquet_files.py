@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seeknal_core.errors import EngineError
+from seeknal_core.contract.errors import EngineError
 from support.engines import Lab, file_source, open_lab, rows
 
 BIG = 2**64 - 1

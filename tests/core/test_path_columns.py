@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seeknal_core.engine.files import resolve_files
-from seeknal_core.errors import ConfigError, EngineError
-from seeknal_core.specs import SourceNode
+from seeknal_core.contract.errors import ConfigError, EngineError
+from seeknal_core.engine.files.find import resolve_files
+from seeknal_core.project.specs import SourceNode
 from support.cli import Cli, write
 from support.engines import Lab, file_source, open_lab, rows
 
@@ -139,7 +139,7 @@ def test_the_same_files_on_s3_give_the_same_columns(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", str(options["s3.access-key-id"]))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", str(options["s3.secret-access-key"]))
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    from seeknal_core.engine.s3 import _file_system
+    from seeknal_core.engine.files.s3 import _file_system
 
     system = _file_system()
     for day in ("2024-01-01", "2024-01-02"):

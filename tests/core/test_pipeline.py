@@ -10,13 +10,13 @@ from textwrap import dedent
 import attrs
 import pytest
 
-from seeknal_core.config.python import PythonLoad, load_python_nodes
-from seeknal_core.errors import EngineError
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.types import Mode, Secret
 from seeknal_core.graph.fingerprints import definition
 from seeknal_core.pipeline import materialize, transform
-from seeknal_core.specs import PythonNode
-from seeknal_core.trust import Trust
-from seeknal_core.types import Mode, Secret
+from seeknal_core.project.python.nodes import PythonLoad, load_python_nodes
+from seeknal_core.project.specs import PythonNode
+from seeknal_core.project.trust import Trust
 
 HEAD = "from seeknal_core.pipeline import source, transform, materialize\n"
 

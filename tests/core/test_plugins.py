@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core import hookspecs
-from seeknal_core.calls import HookCalls
-from seeknal_core.errors import (
+from seeknal_core.contract import hooks as hookspecs
+from seeknal_core.contract.errors import (
     BackendBroken,
     BackendNotInstalled,
     HookContractError,
     PluginError,
 )
-from seeknal_core.plugins import BACKENDS, HOOKS, WRAPPERS, PluginHost
+from seeknal_core.plugins.calls import HookCalls
+from seeknal_core.plugins.host import BACKENDS, HOOKS, WRAPPERS, PluginHost
 from support.distributions import install
 
 FOUR = """
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.types import Connection, QualifiedName
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import Connection, QualifiedName
 
 @hookimpl
 def resolve_profile(context, connection):
@@ -163,7 +163,8 @@ def test_an_unknown_argument_is_refused(site: Path) -> None:
         "hook count_rows has no argument 'tgt'; did you mean 'target'?"
     )
     assert (
-        "seeknal-alpha" in raised.value.hint and "pydoc seeknal_core.hookspecs" in raised.value.hint
+        "seeknal-alpha" in raised.value.hint
+        and "pydoc seeknal_core.contract.hooks" in raised.value.hint
     )
 
 
@@ -181,7 +182,7 @@ def test_every_hook_may_lack_its_trailing_arguments(site: Path) -> None:
         for name in HOOKS
         if (arguments := list(inspect.signature(getattr(hookspecs, name)).parameters))
     ]
-    backend(site, "alpha", "from seeknal_core.hookspecs import hookimpl\n" + "".join(hooks))
+    backend(site, "alpha", "from seeknal_core.contract.hooks import hookimpl\n" + "".join(hooks))
     host = PluginHost()
     host.load_backends(["alpha"])
     for name in HOOKS:
@@ -214,7 +215,7 @@ def test_a_wrapper_sees_the_calls_of_every_backend(site: Path) -> None:
         distribution="seeknal-audit",
         module="toy_audit",
         source=(
-            "from seeknal_core.hookspecs import hookimpl\nseen = []\n"
+            "from seeknal_core.contract.hooks import hookimpl\nseen = []\n"
             "@hookimpl(wrapper=True)\ndef count_rows(context, target):\n"
             "    result = yield\n    seen.append(result)\n    return result + 1\n"
         ),
@@ -233,7 +234,7 @@ def test_a_wrapper_plugin_that_wraps_nothing_hurts_no_backend(site: Path) -> Non
         site,
         distribution="seeknal-hijack",
         module="toy_hijack",
-        source="from seeknal_core.hookspecs import hookimpl\n@hookimpl\ndef count_rows(context, target): return 0\n",
+        source="from seeknal_core.contract.hooks import hookimpl\n@hookimpl\ndef count_rows(context, target): return 0\n",
         entry_points={WRAPPERS: {"hijack": "toy_hijack"}},
     )
     host = PluginHost()
@@ -287,7 +288,7 @@ def test_a_wrapper_that_knows_one_target_at_a_time_gets_to_see_each(site: Path) 
             site,
             distribution=f"seeknal-{name}",
             module=f"toy_{name}",
-            source=f"from seeknal_core.hookspecs import hookimpl\n{source}",
+            source=f"from seeknal_core.contract.hooks import hookimpl\n{source}",
             entry_points={WRAPPERS: {name: f"toy_{name}"}},
         )
     host = PluginHost()

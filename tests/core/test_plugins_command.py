@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from seeknal_core.hookspecs import HOOK_API
+from seeknal_core.contract.hooks import HOOK_API
 from support.cli import Cli
 from support.distributions import install
 
 WRAPPER = """
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.hooks import hookimpl
 @hookimpl(wrapper=True)
 def count_rows(context, target):
     return (yield)
@@ -143,7 +143,7 @@ def test_a_backend_that_answers_wrongly_is_named(
 ) -> None:
     plugin(
         folder_site,
-        "import seeknal_folder\nfrom seeknal_core.hookspecs import hookimpl\n"
+        "import seeknal_folder\nfrom seeknal_core.contract.hooks import hookimpl\n"
         f"globals().update(vars(seeknal_folder))\n@hookimpl\n{source}\n",
         group="seeknal.backends",
         name="odd",

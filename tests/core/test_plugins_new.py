@@ -9,9 +9,9 @@ import pytest
 
 from seeknal_core import __version__
 from seeknal_core.cli.new_backend import NewBackend
-from seeknal_core.errors import ConfigError
-from seeknal_core.hookspecs import HOOK_API
-from seeknal_core.plugins import PluginHost
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.contract.hooks import HOOK_API
+from seeknal_core.plugins.host import PluginHost
 from support.cli import Cli
 from support.distributions import install
 

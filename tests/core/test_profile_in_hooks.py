@@ -15,7 +15,7 @@ WITNESS = '''
 """Writes down what every hook call sees."""
 import json, os, threading
 from seeknal_core import hookspecs
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.hooks import hookimpl
 
 def note(hook, context):
     line = json.dumps([hook, context.profile.path, context.environment.name,

@@ -10,14 +10,14 @@ from textwrap import dedent
 
 import pytest
 
-from seeknal_core.config import load_project
-from seeknal_core.config.python import load_python_nodes
-from seeknal_core.config.python_code import Modules
-from seeknal_core.config.python_import import activate, import_file
-from seeknal_core.config.python_written import Computed, Written, plain, read_written
-from seeknal_core.errors import Problem
+from seeknal_core.contract.errors import Problem
 from seeknal_core.graph import build_graph
-from seeknal_core.trust import Trust
+from seeknal_core.project import load_project
+from seeknal_core.project.python.code import Modules
+from seeknal_core.project.python.importing import activate, import_file
+from seeknal_core.project.python.nodes import load_python_nodes
+from seeknal_core.project.python.written import Computed, Written, plain, read_written
+from seeknal_core.project.trust import Trust
 
 HEAD = "from seeknal_core.pipeline import source, transform, materialize\n"
 FILES = {
@@ -219,7 +219,7 @@ def test_a_file_that_cannot_be_asked_is_named(tmp_path: Path, code: str, said: s
 def test_a_file_that_takes_too_long_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seeknal_core.config.python_asked.LIMIT", 1.0)
+    monkeypatch.setattr("seeknal_core.project.python.asked.LIMIT", 1.0)
     text = (
         "import subprocess, sys\nfrom seeknal_core.pipeline import transform\ntransform\n"
         "subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])\n"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.engine.files import FileDigests
+from seeknal_core.apply.node import Computed, Computer
+from seeknal_core.contract.errors import Interrupted, Unreachable
+from seeknal_core.engine.files.find import FileDigests
 from seeknal_core.engine.snapshots import SnapshotStore
-from seeknal_core.errors import Interrupted, Unreachable
-from seeknal_core.run.compute import Computed, Computer
-from seeknal_core.run.reuse import Prover
-from seeknal_core.run.session import Request, open_session
-from seeknal_core.specs import SourceNode
+from seeknal_core.plan.proofs import Prover
+from seeknal_core.project.specs import SourceNode
+from seeknal_core.workspace.session import Request, open_session
 from support.cli import Cli, write
 from support.distributions import install
 
@@ -24,8 +24,8 @@ import os
 import time
 from pathlib import Path
 
-from seeknal_core.errors import Unreachable
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.errors import Unreachable
+from seeknal_core.contract.hooks import hookimpl
 
 
 @hookimpl(wrapper=True)

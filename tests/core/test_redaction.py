@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seeknal_core import redaction
-from seeknal_core.redaction import MASK, redact
+from seeknal_core.contract import redaction
+from seeknal_core.contract.redaction import MASK, redact
 
 #: A secret with everything that some encoder changes.
 ODD = "p4 s\t\ts%w&'\"\\<é/π🔑+=|x"

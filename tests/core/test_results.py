@@ -7,9 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from seeknal_core import results, types
-from seeknal_core.results import wrong
-from seeknal_core.types import (
+from seeknal_core.contract import types
+from seeknal_core.contract.types import (
     Binding,
     Checksum,
     Owned,
@@ -26,6 +25,8 @@ from seeknal_core.types import (
     WritePreview,
     WriteResult,
 )
+from seeknal_core.plugins import results
+from seeknal_core.plugins.results import wrong
 
 # To mypy these are of any type: that they are not is what is tested.
 evolve: Any = attrs.evolve

@@ -15,10 +15,10 @@ import attrs
 import pyarrow as pa
 import pytest
 
-from seeknal_core import rules
-from seeknal_core.errors import BackendError, Interrupted, StaleStage, WriteRefused
-from seeknal_core.rules import Name, Record, Write
-from seeknal_core.types import (
+from seeknal_core.contract import rules
+from seeknal_core.contract.errors import BackendError, Interrupted, StaleStage, WriteRefused
+from seeknal_core.contract.rules import Name, Record, Write
+from seeknal_core.contract.types import (
     Batch,
     Connection,
     ExecutionContext,
@@ -769,5 +769,5 @@ def test_pyarrow_is_not_imported_before_it_is_needed(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    program = "import sys, seeknal_core.rules; sys.exit('pyarrow' in sys.modules)"
+    program = "import sys, seeknal_core.contract.rules; sys.exit('pyarrow' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)

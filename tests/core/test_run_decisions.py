@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seeknal_core.errors import EngineError
-from seeknal_core.run.session import Request, open_session
-from seeknal_core.types import ConnectionSpec, SourceSpec
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.types import ConnectionSpec, SourceSpec
+from seeknal_core.workspace.session import Request, open_session
 from support.cli import Cli, write
 
 SOURCE = (
@@ -178,7 +178,7 @@ def test_a_plugin_that_breaks_in_mid_stream_fails_its_source_alone(
 
 def test_a_stop_that_nobody_asked_for_is_a_failure(seeknal: Cli, project: Path) -> None:
     code = (
-        "from seeknal_core.errors import Interrupted\nfrom seeknal_core.pipeline import transform\n"
+        "from seeknal_core.contract.errors import Interrupted\nfrom seeknal_core.pipeline import transform\n"
         "@transform(name='odd', inputs=['source.orders'])\ndef odd(ctx):\n"
         "    raise Interrupted('the server was told to stop')\n"
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from seeknal_core.environments import shapes
-from seeknal_core.types import read_schema
+from seeknal_core.contract.types import read_schema
+from seeknal_core.plan import shapes
 
 DECIMALS = ["DECIMAL(1,0)", "DECIMAL(4,1)", "DECIMAL(9,9)", "DECIMAL(18,3)", "DECIMAL(38,10)"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from seeknal_core.contract.errors import EngineError, StateError
 from seeknal_core.engine.snapshots import SnapshotStore
-from seeknal_core.errors import EngineError, StateError
 from support.engines import Lab, open_lab, rows
 
 KEY = "ab" + "0" * 62

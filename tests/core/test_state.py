@@ -12,8 +12,13 @@ from pathlib import Path
 import attrs
 import pytest
 
-from seeknal_core.errors import StateError
-from seeknal_core.state.files import exclusive_lock, read_document, write_atomically, write_document
+from seeknal_core.contract.errors import StateError
+from seeknal_core.state.documents import (
+    exclusive_lock,
+    read_document,
+    write_atomically,
+    write_document,
+)
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, StateStore, TargetRecord
 
 NODE = NodeRecord(definition="d", content_key="key1", rows=3)
@@ -182,7 +187,7 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     path = tmp_path / "dev.lock"
     code = (
         "import sys, time; from pathlib import Path; "
-        "from seeknal_core.state.files import exclusive_lock\n"
+        "from seeknal_core.state.documents import exclusive_lock\n"
         "with exclusive_lock(Path(sys.argv[1]), 'x'):\n"
         "    print('held', flush=True); time.sleep(60)"
     )

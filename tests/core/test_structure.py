@@ -9,9 +9,9 @@ from typing import Literal
 import attrs
 import pytest
 
-from seeknal_core.errors import OptionError
-from seeknal_core.structure import Filled, Mistake, duration, nearest, structure
-from seeknal_core.types import Mode, Secret
+from seeknal_core.contract.errors import OptionError
+from seeknal_core.contract.options import Filled, Mistake, duration, nearest, structure
+from seeknal_core.contract.types import Mode, Secret
 
 
 @attrs.frozen(kw_only=True)

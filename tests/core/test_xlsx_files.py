@@ -14,8 +14,8 @@ import attrs
 import openpyxl
 import pytest
 
+from seeknal_core.contract.errors import EngineError
 from seeknal_core.engine.sources import xlsx
-from seeknal_core.errors import EngineError
 from support.engines import Lab, file_source, open_lab, rows
 
 

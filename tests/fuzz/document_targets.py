@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.target import Run, Target
-from seeknal_core.cache import Cache
-from seeknal_core.config.parsed import unpack
 from seeknal_core.engine import snapshotdoc
 from seeknal_core.engine.aliases import Aliases
-from seeknal_core.environments import promotion
-from seeknal_core.environments.plan import as_document, load_plan
+from seeknal_core.files.cache import Cache
+from seeknal_core.files.sealed import read_sealed, write_sealed
 from seeknal_core.graph.texts import Texts
-from seeknal_core.sealed import read_sealed, write_sealed
-from seeknal_core.state.files import fields_of, to_json, write_atomically
+from seeknal_core.plan.document import as_document, load_plan
+from seeknal_core.project.parsed import unpack
+from seeknal_core.promote import documents as promotion
+from seeknal_core.state.documents import fields_of, to_json, write_atomically
 from seeknal_core.state.manifest import load_manifest
 from seeknal_core.state.records import StateStore
 

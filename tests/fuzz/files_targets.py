@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzz.target import Run, Target, environment_kept, parts
-from seeknal_core.cache import Cache
-from seeknal_core.config import load_env_file, load_profile, load_project, load_settings
-from seeknal_core.config.collect import Collector
-from seeknal_core.config.files import NodeFiles, NodeReader
-from seeknal_core.config.parsed import Unpackable, pack, unpack
-from seeknal_core.config.profiles import ProfileChoice
-from seeknal_core.config.python import load_python_nodes
-from seeknal_core.run.check import check_project
-from seeknal_core.run.session import Request, open_session
-from seeknal_core.specs import ProjectSettings, SqlNode
-from seeknal_core.trust import Trust
+from seeknal_core.files.cache import Cache
+from seeknal_core.plan.check import check_project
+from seeknal_core.project import load_env_file, load_profile, load_project, load_settings
+from seeknal_core.project.documents import NodeFiles, NodeReader
+from seeknal_core.project.mistakes import Collector
+from seeknal_core.project.parsed import Unpackable, pack, unpack
+from seeknal_core.project.profiles import ProfileChoice
+from seeknal_core.project.python.nodes import load_python_nodes
+from seeknal_core.project.specs import ProjectSettings, SqlNode
+from seeknal_core.project.trust import Trust
+from seeknal_core.workspace.session import Request, open_session
 from support.cli import write
 
 _YAML = (

@@ -10,8 +10,8 @@ import urllib.parse
 from collections.abc import Callable
 
 from fuzz.target import Target, argument, parts, plain, text
-from seeknal_core import types
-from seeknal_core.shown import shown, shown_json, shown_line
+from seeknal_core.contract import types
+from seeknal_core.contract.shown import shown, shown_json, shown_line
 
 
 def _given(data: bytes) -> tuple[str, str, str]:
@@ -31,7 +31,7 @@ ENCODERS: dict[str, Callable[[str], str]] = {
     "base64": lambda secret: base64.b64encode(secret.encode()).decode(),
     "hex": lambda secret: secret.encode().hex(),
 }
-_ALL = importlib.util.find_spec("seeknal_core.redaction") is not None
+_ALL = importlib.util.find_spec("seeknal_core.contract.redaction") is not None
 
 
 def _redactor(data: bytes) -> None:

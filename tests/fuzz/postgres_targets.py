@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from fuzz.target import Target, plain
-from seeknal_core.types import Since
+from seeknal_core.contract.types import Since
 from seeknal_postgres import wire
 from seeknal_postgres.marks import change_between, is_counted
 

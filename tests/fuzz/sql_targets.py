@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from fuzz.target import Run, Target, text
-from seeknal_core.engine.reading.functions import functions
+from seeknal_core.engine.allowed_sql.functions import functions
 from seeknal_core.engine.statements import check
 
 #: Stands in inputs for the file that must be neither read nor written.

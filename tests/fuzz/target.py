@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import click
 
-from seeknal_core.errors import SeeknalError
+from seeknal_core.contract.errors import SeeknalError
 
 CORPUS = Path(__file__).parent / "corpus"
 

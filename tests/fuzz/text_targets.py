@@ -12,9 +12,10 @@ import click
 
 from fuzz.target import Target, argument, parts, plain, text
 from seeknal_core.cli.options import shared_options
-from seeknal_core.config.environment import conventional_prefix, parse_environment_name
+from seeknal_core.contract.names import fit
+from seeknal_core.contract.types import Location
 from seeknal_core.graph import build_graph
-from seeknal_core.graph.manifest import Graph
+from seeknal_core.graph.graph import Graph
 from seeknal_core.graph.references import analyze
 from seeknal_core.graph.selection import select
 from seeknal_core.graph.templates import (
@@ -26,9 +27,8 @@ from seeknal_core.graph.templates import (
     find,
 )
 from seeknal_core.graph.tokens import Token, canonical, split, tokenize
-from seeknal_core.naming import fit
-from seeknal_core.specs import ProjectSettings, SqlNode
-from seeknal_core.types import Location
+from seeknal_core.project.environment_names import conventional_prefix, parse_environment_name
+from seeknal_core.project.specs import ProjectSettings, SqlNode
 
 _SQL = (
     "SELECT ", " FROM ", "source.a", "ref('source.a')", "{{ today }}", "{{ var('a', 'b') }}", "{{", "}}",

@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from seeknal_core.config.checkout import refuse_brought_target
-from seeknal_core.errors import ConfigError
-from seeknal_core.trust import Trust
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.project.checkout import refuse_brought_target
+from seeknal_core.project.trust import Trust
 from support.cli import Cli, write
 
 

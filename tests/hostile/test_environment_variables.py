@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.config import load_env_file
-from seeknal_core.errors import ConfigError
-from seeknal_core.listed import is_secret_name
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.project import load_env_file
+from seeknal_core.project.allowed_variables import is_secret_name
 from support.cli import Cli, write
 
 

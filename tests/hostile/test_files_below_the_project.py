@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.engine.files import resolve_files
-from seeknal_core.errors import ConfigError, EngineError
-from seeknal_core.places import Closed, Places
-from seeknal_core.specs import SourceNode
+from seeknal_core.contract.errors import ConfigError, EngineError
+from seeknal_core.engine.files.find import resolve_files
+from seeknal_core.project.places import Closed, Places
+from seeknal_core.project.specs import SourceNode
 from support.cli import Cli, write
 from support.engines import HERE, Lab, open_lab, rows
 
@@ -180,7 +180,7 @@ def test_a_link_put_in_place_of_a_checked_file_is_not_read(
     if moment == "before it is opened":
         swap()
     else:
-        monkeypatch.setattr("seeknal_core.engine.sources.read._check_space", swap)
+        monkeypatch.setattr("seeknal_core.engine.sources.load._check_space", swap)
     with lab.store.staging() as staging:
         if moment == "before it is opened":
             with pytest.raises(EngineError, match=r"data\.csv: lies outside of the project"):

@@ -7,10 +7,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from seeknal_core.contract.errors import EngineError
 from seeknal_core.engine import statements
-from seeknal_core.engine.reading import functions as module
-from seeknal_core.engine.reading.functions import functions
-from seeknal_core.errors import EngineError
+from seeknal_core.engine.allowed_sql import functions as module
+from seeknal_core.engine.allowed_sql.functions import functions
 
 
 def installed(*kinds: str) -> set[str]:
@@ -61,7 +61,7 @@ def test_a_function_that_is_on_no_list_is_refused(monkeypatch: pytest.MonkeyPatc
         refused=functions().refused,
     )
     for place in ("functions", "tree"):
-        monkeypatch.setattr(f"seeknal_core.engine.reading.{place}.functions", lambda: fewer)
+        monkeypatch.setattr(f"seeknal_core.engine.allowed_sql.{place}.functions", lambda: fewer)
     statements._checked_once.cache_clear()
     with pytest.raises(EngineError, match=r"upper\(\)"):
         statements.check("transform.t", ["SELECT upper('a')"])

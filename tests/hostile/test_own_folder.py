@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.config.readable import rights_warning
+from seeknal_core.contract.errors import StateError
 from seeknal_core.engine.snapshots import SnapshotStore
-from seeknal_core.errors import StateError
-from seeknal_core.own import check_target
-from seeknal_core.state.files import exclusive_lock, remove_unfinished
+from seeknal_core.files.own import check_target
+from seeknal_core.project.readable import rights_warning
+from seeknal_core.state.documents import exclusive_lock, remove_unfinished
 from support.cli import Cli, write
 
 PROJECT = {

@@ -22,7 +22,7 @@ RAISES = (
 AT_IMPORT = [code for code in RAISES if "KeyboardInterrupt" not in code]
 WRAPPER = """\
 import sys
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.hooks import hookimpl
 
 
 @hookimpl(%s=True)

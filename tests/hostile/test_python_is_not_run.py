@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.config.python_code import Modules
-from seeknal_core.errors import ConfigError
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.project.python.code import Modules
 from support.cli import Cli, write
 from support.shop import PROJECT
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from seeknal_core.errors import ConfigError
+from seeknal_core.contract.errors import ConfigError
 from seeknal_core.graph.references import analyze
 from seeknal_core.graph.templates import find
 from seeknal_core.graph.tokens import canonical, tokenize

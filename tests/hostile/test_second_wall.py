@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from seeknal_core.contract.errors import EngineError, Interrupted
 from seeknal_core.engine import landlock, walled
 from seeknal_core.engine.duckdb import DuckDBEngine
-from seeknal_core.errors import EngineError, Interrupted
 from support.cli import Cli, write
 from support.engines import open_lab, rows
 from support.shop import PROJECT

@@ -15,8 +15,8 @@ from support.shop import PROJECT
 UNDESCRIBED = """\
 from pathlib import Path
 
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.types import Connection, QualifiedName, WriteResult
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import Connection, QualifiedName, WriteResult
 
 
 @hookimpl

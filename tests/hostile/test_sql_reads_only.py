@@ -10,13 +10,13 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.types import Snapshot
 from seeknal_core.engine import statements
 from seeknal_core.engine.binding import Binder
 from seeknal_core.engine.duckdb import DuckDBEngine
 from seeknal_core.engine.protocol import NodeVariables
-from seeknal_core.errors import EngineError
-from seeknal_core.specs import Audit, EngineSettings, PythonNode, SqlNode
-from seeknal_core.types import Snapshot
+from seeknal_core.project.specs import Audit, EngineSettings, PythonNode, SqlNode
 from support.cli import Cli, write
 from support.engines import HERE, Lab, open_lab, rows
 

@@ -13,12 +13,12 @@ import attrs
 import pyarrow.parquet as pq
 import pytest
 
+from seeknal_core.contract.errors import DamagedOutput
+from seeknal_core.contract.types import Snapshot
+from seeknal_core.contract.verified import PIECE
 from seeknal_core.engine import snapshotdoc
 from seeknal_core.engine.snapshots import SnapshotStore
-from seeknal_core.errors import DamagedOutput
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, StateStore
-from seeknal_core.types import Snapshot
-from seeknal_core.verified import PIECE
 from support.engines import Lab, open_lab, rows
 
 #: Numbers with equal sums of both hashes; `test_chosen_rows` has them, too.

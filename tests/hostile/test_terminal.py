@@ -14,7 +14,7 @@ import pytest
 
 import seeknal_core
 from seeknal_core.cli.output import say_below, without_input
-from seeknal_core.shown import shown, shown_json, shown_line
+from seeknal_core.contract.shown import shown, shown_json, shown_line
 from support.cli import Cli, write
 
 #: Clear the screen, set the title, set the clipboard; a C1 control; right to left; a space
@@ -192,11 +192,11 @@ def test_no_other_module_prints() -> None:
     allowed = {
         "seeknal_core/cli/output.py",
         # Flushes what the project's Python printed in a process of its own.
-        "seeknal_core/config/python_asked.py",
+        "seeknal_core/project/python/asked.py",
         # A worker's answer to the command that started it.
         "seeknal_core/engine/walled.py",
         # The lines of SEEKNAL_TRACE_HOOKS.
-        "seeknal_core/shown.py",
+        "seeknal_core/contract/shown.py",
         # Exits.
         "seeknal_core/cli/__init__.py",
     }

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.errors import ConfigError
-from seeknal_core.trust import Trust, switch
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.project.trust import Trust, switch
 from support.cli import Cli, write
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from seeknal_core.cli.main import cli
-from seeknal_core.config.untrusted import checkout_of
+from seeknal_core.contract.errors import SeeknalError
 from seeknal_core.engine.duckdb import DuckDBEngine
-from seeknal_core.errors import SeeknalError
+from seeknal_core.project.untrusted import checkout_of
 from support.cli import Cli, Result, write
 from support.distributions import install
 from support.shop import PROJECT
@@ -311,7 +311,7 @@ def test_the_example_of_an_untrusted_pull_request_works(
 
 
 def test_refusals_are_configuration_errors() -> None:
-    from seeknal_core.config.untrusted import refuse_inside
+    from seeknal_core.project.untrusted import refuse_inside
 
     with pytest.raises(SeeknalError) as raised:
         refuse_inside(Path(os.getcwd(), "x.yml"), Path(os.getcwd()), "--profile")

@@ -16,7 +16,7 @@ import pytest
 from seeknal_core.engine.duckdb import DuckDBEngine
 from seeknal_core.engine.pushing import pushed
 from seeknal_core.errors import BackendError, EngineError
-from seeknal_core.specs import EngineSettings
+from seeknal_core.project.specs import EngineSettings
 from seeknal_core.types import Cancellation, Condition, Scan, Source, Target
 from seeknal_iceberg import plugin
 from seeknal_iceberg.connection import IcebergSourceOptions

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import attrs
 
-from seeknal_core import hookspecs, types
-from seeknal_core.plugins import HOOKS
+from seeknal_core.contract import hooks as hookspecs
+from seeknal_core.contract import types
+from seeknal_core.plugins.host import HOOKS
 
 GOLDEN = Path(__file__).with_name("hook_signatures.txt")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from seeknal_core import hookspecs
-from seeknal_core.plugins import HOOKS
+from seeknal_core.contract import hooks as hookspecs
+from seeknal_core.plugins.host import HOOKS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hooks.md"
 
@@ -22,8 +22,8 @@ clickhouse = "seeknal_clickhouse.plugin"
 ```
 
 ```python
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.types import ExecutionContext, QualifiedName, TargetSpec
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import ExecutionContext, QualifiedName, TargetSpec
 
 
 @hookimpl
@@ -37,8 +37,10 @@ call of every backend. `SEEKNAL_TRACE_HOOKS=1` prints each call; `SEEKNAL_DISABL
 leaves plugins out. This is hook API {hookspecs.HOOK_API}; a plugin may state the one it was
 written for as `SEEKNAL_HOOK_API`. New arguments come at the end, so an older plugin keeps working.
 
-A backend imports `seeknal_core.hookspecs`, `.types`, `.errors`, `.structure`, `.rules`, `.naming` and
-`.checksums`, and nothing else of the core. This page is made from `seeknal_core/hookspecs.py`.
+A backend imports `seeknal_core.contract` and its modules: `.hooks`, `.types`, `.modes`, `.errors`,
+`.options`, `.rules`, `.names` and `.checksums`, and nothing else of the core. Their older names
+(`seeknal_core.hookspecs`, `.types`, `.errors`, `.structure`, `.naming`, `.rules`, `.checksums`) stay
+until 1.0. This page is made from `seeknal_core/contract/hooks.py`.
 """
 
 

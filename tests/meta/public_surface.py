@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import ast
 
-#: For plugins; their tests may import `TESTING`, too.
-PUBLIC = frozenset(
+CONTRACT = "seeknal_core.contract"
+MODULES = frozenset(
+    f"{CONTRACT}.{name}"
+    for name in ("checksums", "errors", "hooks", "modes", "names", "options", "rules", "types")
+)
+#: What the modules were called before: these stay until 1.0, since backends import them.
+OLDER = frozenset(
     f"seeknal_core.{name}"
     for name in ("checksums", "errors", "hookspecs", "naming", "rules", "structure", "types")
 )
+#: For plugins; their tests may import `TESTING`, too.
+PUBLIC = frozenset({CONTRACT}) | MODULES | OLDER
 TESTING = "seeknal_core.testing"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from meta import compatibility_page
-from seeknal_core.plugins import HOOKS
+from seeknal_core.plugins.host import HOOKS
 from seeknal_core.testing import contracts
 
 

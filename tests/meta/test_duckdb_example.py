@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.testing import Backend, Bench
 from seeknal_core.testing.bench import Command
 from support.cli import Cli, write

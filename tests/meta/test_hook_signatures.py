@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meta import hook_signatures
-from seeknal_core.plugins import HOOKS
+from seeknal_core.plugins.host import HOOKS
 
 _HELP = """\
 the hook contract is not what tests/meta/hook_signatures.txt says.
@@ -11,7 +11,7 @@ Plugins that are installed somewhere were written for what it says. If this is m
   a new hook, or a new argument at the end of one: write it down with
     python tests/meta/hook_signatures.py
   an argument that goes, moves or is renamed, or a value that loses a field: such plugins
-  break; raise HOOK_API in seeknal_core/hookspecs.py first, and say so in CHANGELOG.md.
+  break; raise HOOK_API in seeknal_core/contract/hooks.py first, and say so in CHANGELOG.md.
 """
 
 

@@ -161,7 +161,7 @@ def test_a_failed_call_tells_why_without_a_secret(seeknal: Cli, collector: Colle
     spans = collector.spans()
     failed = by_target(spans, "seeknal.materialize")["transform.big"]
     assert failed["failed"] and failed["message"].endswith("is told to fail ***")
-    assert failed["attributes"]["error.type"] == "seeknal_core.errors.WriteRefused"
+    assert failed["attributes"]["error.type"] == "seeknal_core.contract.errors.WriteRefused"
     ((event, exception),) = failed["events"]
     assert event == "exception"
     assert exception.keys() == {"exception.type", "exception.message"}

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from seeknal_core.errors import BackendError, PluginError
-from seeknal_core.own import check_target
+from seeknal_core.files.own import check_target
 from seeknal_postgres import binaries, embedded, keeper
 from support import embedded_user
 

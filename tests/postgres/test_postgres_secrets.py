@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from seeknal_core.inline import node_keys
+from seeknal_core.project.inline import node_keys
 from seeknal_core.structure import keys_of
 from seeknal_postgres.connection import PostgresOptions
 from support.cli import Cli, write

@@ -14,7 +14,7 @@ _CHANGER = """
 import os
 from pathlib import Path
 
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.hooks import hookimpl
 
 
 def _change(snapshot):

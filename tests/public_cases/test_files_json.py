@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from seeknal_core.engine.files import resolve_files
+from seeknal_core.engine.files.find import resolve_files
 from support.engines import Lab, file_source, open_lab, rows
 
 PAST_SAMPLE = 20_481

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seeknal_core.errors import Unreachable
-from seeknal_core.types import Mode, Target
+from seeknal_core.contract.errors import Unreachable
+from seeknal_core.contract.types import Mode, Target
 from seeknal_iceberg import pending
 from support.catalog_proxy import (
     Action,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.types import StringType
 
-from seeknal_core.types import Mode, Source
+from seeknal_core.contract.types import Mode, Source
 from seeknal_iceberg import plugin
 from seeknal_iceberg.connection import IcebergSourceOptions
 from support.contexts import snapshot_of

@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from seeknal_core.errors import BackendError
-from seeknal_core.types import Resources, Source
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import Resources, Source
 from seeknal_postgres import plugin
 from support.postgres_hooks import Database
 from support.processes import ServerProcess, free_port

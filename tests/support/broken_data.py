@@ -8,11 +8,11 @@ import attrs
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seeknal_core.checksums import checksum_of
-from seeknal_core.errors import WriteRefused
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.checksums import checksum_of
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import Checksum, ExecutionContext, Snapshot, Target, WriteResult
 from seeknal_core.testing.memory import MemoryBackend
-from seeknal_core.types import Checksum, ExecutionContext, Snapshot, Target, WriteResult
 from support.broken import breaks
 
 VALUES = "values_come_back_exactly_or_are_refused"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import attrs
 import pyarrow as pa
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.testing.memory import MemoryBackend
-from seeknal_core.testing.memory_store import Table
-from seeknal_core.types import (
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import (
     Batch,
     ExecutionContext,
     Published,
@@ -19,6 +17,8 @@ from seeknal_core.types import (
     Target,
     WriteResult,
 )
+from seeknal_core.testing.memory import MemoryBackend
+from seeknal_core.testing.memory_store import Table
 from support.broken import breaks
 
 

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import attrs
 
-from seeknal_core.errors import BackendError, OptionError, Problem
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.testing.memory import MemoryBackend
-from seeknal_core.testing.memory_connection import MemoryConnection
-from seeknal_core.testing.memory_store import WrongPassword, load
-from seeknal_core.types import (
+from seeknal_core.contract.errors import BackendError, OptionError, Problem
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import (
     BackendOptions,
     Connection,
     ConnectionSpec,
@@ -26,6 +23,9 @@ from seeknal_core.types import (
     TargetState,
     WriteResult,
 )
+from seeknal_core.testing.memory import MemoryBackend
+from seeknal_core.testing.memory_connection import MemoryConnection
+from seeknal_core.testing.memory_store import WrongPassword, load
 from support.broken import breaks
 
 _numbers = itertools.count()

@@ -10,10 +10,10 @@ import attrs
 import duckdb
 import pyarrow as pa
 
-from seeknal_core.errors import BackendError, WriteRefused
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.errors import BackendError, WriteRefused
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import ExecutionContext, Owned, OwnedKind, Source, SourceStream
 from seeknal_core.testing.memory import MemoryBackend
-from seeknal_core.types import ExecutionContext, Owned, OwnedKind, Source, SourceStream
 from support.broken import breaks
 
 _numbers = itertools.count()

@@ -7,11 +7,9 @@ import time
 import attrs
 import pyarrow as pa
 
-from seeknal_core.errors import BackendError, StaleStage, WriteRefused
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.testing.memory import MemoryBackend
-from seeknal_core.testing.memory_store import Stage, Store, Table
-from seeknal_core.types import (
+from seeknal_core.contract.errors import BackendError, StaleStage, WriteRefused
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import (
     Batch,
     Checksum,
     ExecutionContext,
@@ -27,6 +25,8 @@ from seeknal_core.types import (
     Target,
     TargetState,
 )
+from seeknal_core.testing.memory import MemoryBackend
+from seeknal_core.testing.memory_store import Stage, Store, Table
 from support.broken import breaks
 from support.broken_looking import password
 

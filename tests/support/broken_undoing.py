@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from seeknal_core.errors import BackendError, StaleStage
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.errors import BackendError, StaleStage
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import Batch, ExecutionContext, Snapshot, Staged, Target
 from seeknal_core.testing.memory import MemoryBackend
 from seeknal_core.testing.memory_store import Stage, Store
-from seeknal_core.types import Batch, ExecutionContext, Snapshot, Staged, Target
 from support.broken import breaks
 
 

@@ -10,11 +10,9 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
-from seeknal_core.errors import BackendError, Unreachable, WriteRefused
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.testing.memory import MemoryBackend
-from seeknal_core.testing.memory_store import Table, Transaction
-from seeknal_core.types import (
+from seeknal_core.contract.errors import BackendError, Unreachable, WriteRefused
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import (
     ExecutionContext,
     Interval,
     Mode,
@@ -23,6 +21,8 @@ from seeknal_core.types import (
     Target,
     WriteResult,
 )
+from seeknal_core.testing.memory import MemoryBackend
+from seeknal_core.testing.memory_store import Table, Transaction
 from support.broken import breaks
 
 FULL, APPEND, UPSERT, BY_TIME = (

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NoSuchTableError
 
-from seeknal_core.types import Mode, Target
+from seeknal_core.contract.types import Mode, Target
 from seeknal_iceberg import plugin
 from support.cli import Cli, Result, write
 from support.iceberg import Bench

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seeknal_core.types import (
+from seeknal_core.contract.types import (
     Cancellation,
     Connection,
     ConnectionSpec,

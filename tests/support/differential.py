@@ -10,9 +10,9 @@ import attrs
 import duckdb
 import pyarrow as pa
 
+from seeknal_core.contract.types import Cancellation, Mode, Snapshot, Target
 from seeknal_core.engine.parquet import copy_query, write_stream
 from seeknal_core.engine.snapshots import Staging
-from seeknal_core.types import Cancellation, Mode, Snapshot, Target
 from support.contexts import snapshot_of
 from support.iceberg import Bench
 from support.random_tables import KINDS, random_table, sorted_rows

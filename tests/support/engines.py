@@ -12,11 +12,11 @@ from pathlib import Path
 import attrs
 import pyarrow as pa
 
+from seeknal_core.contract.types import Cancellation, Location, Snapshot
 from seeknal_core.engine import Engine, open_engine
-from seeknal_core.engine.files import ResolvedFiles
+from seeknal_core.engine.files.find import ResolvedFiles
 from seeknal_core.engine.snapshots import SnapshotStore, Staging
-from seeknal_core.specs import ColumnSpec, EngineSettings, PythonNode, SourceNode
-from seeknal_core.types import Cancellation, Location, Snapshot
+from seeknal_core.project.specs import ColumnSpec, EngineSettings, PythonNode, SourceNode
 
 HERE = Location(file="seeknal/node.yml", line=3, column=1)
 

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
-from seeknal_core.types import (
+from seeknal_core.contract.types import (
     Batch,
     ConnectionSpec,
     ExecutionContext,

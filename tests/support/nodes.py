@@ -6,9 +6,9 @@ from datetime import date
 
 import attrs
 
+from seeknal_core.contract.types import Location
 from seeknal_core.graph import Graph, Variables, build_graph, render
-from seeknal_core.specs import AnyNode, SourceNode, SqlNode
-from seeknal_core.types import Location
+from seeknal_core.project.specs import AnyNode, SourceNode, SqlNode
 
 VARIABLES = Variables(today=date(2026, 1, 2), run_id="run-7", env_name="dev", vars={})
 

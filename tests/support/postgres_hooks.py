@@ -12,7 +12,7 @@ import attrs
 import psycopg
 import pyarrow as pa
 
-from seeknal_core.types import (
+from seeknal_core.contract.types import (
     ConnectionSpec,
     ExecutionContext,
     Mode,

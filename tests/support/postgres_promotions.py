@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
-from seeknal_core.checksums import checksum_of
-from seeknal_core.types import (
+from seeknal_core.contract.checksums import checksum_of
+from seeknal_core.contract.types import (
     Batch,
     ExecutionContext,
     Published,

@@ -10,7 +10,7 @@ import pyarrow.fs as fs
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import NoSuchTableError
 
-from seeknal_core.types import Target
+from seeknal_core.contract.types import Target
 from seeknal_iceberg import pending, plugin
 from support.catalog_proxy import CatalogProxy
 from support.iceberg import Bench

@@ -15,7 +15,7 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-from seeknal_core.hookspecs import hookimpl
+from seeknal_core.contract.hooks import hookimpl
 
 _lock = threading.Lock()
 _count = 0

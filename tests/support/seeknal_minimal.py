@@ -11,10 +11,10 @@ import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seeknal_core.errors import BackendError, WriteRefused
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.structure import structure
-from seeknal_core.types import (
+from seeknal_core.contract.errors import BackendError, WriteRefused
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.options import structure
+from seeknal_core.contract.types import (
     Connection,
     ConnectionSpec,
     ExecutionContext,

@@ -17,9 +17,9 @@ import attrs
 import duckdb
 import pyarrow as pa
 
-from seeknal_core.errors import BackendError, Unreachable, WriteRefused
-from seeknal_core.rules import patiently, plain
-from seeknal_core.types import Connection, ExecutionContext
+from seeknal_core.contract.errors import BackendError, Unreachable, WriteRefused
+from seeknal_core.contract.rules import patiently, plain
+from seeknal_core.contract.types import Connection, ExecutionContext
 
 CHECK = "seeknal check --connections"
 T = TypeVar("T")

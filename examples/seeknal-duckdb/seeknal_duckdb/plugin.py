@@ -1,4 +1,4 @@
-"""The hooks; `seeknal_core.hookspecs` says what each must do."""
+"""The hooks; `seeknal_core.contract.hooks` says what each must do."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 
 import duckdb
 
-from seeknal_core import rules, types
-from seeknal_core.checksums import checksum_of
-from seeknal_core.errors import BackendError, OptionError, Problem
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.structure import structure
-from seeknal_core.types import Batch, QualifiedName, Snapshot, Source, Staged, Target
-from seeknal_core.types import ExecutionContext as Context
+from seeknal_core.contract import rules, types
+from seeknal_core.contract.checksums import checksum_of
+from seeknal_core.contract.errors import BackendError, OptionError, Problem
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.options import structure
+from seeknal_core.contract.types import Batch, QualifiedName, Snapshot, Source, Staged, Target
+from seeknal_core.contract.types import ExecutionContext as Context
 from seeknal_duckdb.connection import DuckDBConnection, DuckDBOptions, connection_of
 from seeknal_duckdb.store import OWN, Store, kept, named, quote
 

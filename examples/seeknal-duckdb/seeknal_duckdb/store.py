@@ -14,10 +14,10 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
-from seeknal_core import rules, types
-from seeknal_core.errors import WriteRefused
-from seeknal_core.rules import Name, Write
-from seeknal_core.types import OwnedKind, PublishedTarget, QualifiedName, Snapshot, Target
+from seeknal_core.contract import rules, types
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import Name, Write
+from seeknal_core.contract.types import OwnedKind, PublishedTarget, QualifiedName, Snapshot, Target
 from seeknal_duckdb.connection import File
 
 OWN = "_seeknal"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_openlineage.delivery import Delivery
 from seeknal_openlineage.facts import DatasetName, Outcome, Write
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from seeknal_core.types import Connection, ExecutionContext, Snapshot, Source, Target
+from seeknal_core.contract.types import Connection, ExecutionContext, Snapshot, Source, Target
 from seeknal_openlineage.facts import DatasetName
 
 #: The scheme of a store's namespace where it isn't the connection's type.

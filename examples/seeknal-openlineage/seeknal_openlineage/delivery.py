@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from seeknal_core.types import redact
+from seeknal_core.contract.types import redact
 from seeknal_openlineage.facts import Outcome, Write
 
 if TYPE_CHECKING:

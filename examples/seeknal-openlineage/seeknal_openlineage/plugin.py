@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from datetime import UTC, datetime
 
-from seeknal_core.errors import Interrupted
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.types import (
+from seeknal_core.contract.errors import Interrupted
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import (
     Batch,
     ExecutionContext,
     Published,

@@ -11,8 +11,8 @@ import attrs
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import BackendError
-from seeknal_core.types import (
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import (
     Cancellation,
     Connection,
     Environment,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from opentelemetry.trace import Span
 
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.types import (
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import (
     Batch,
     Binding,
     Checksum,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from seeknal_core.types import redact
+from seeknal_core.contract.types import redact
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

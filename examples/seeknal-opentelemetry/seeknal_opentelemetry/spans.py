@@ -15,8 +15,8 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode
 
-from seeknal_core.errors import Interrupted
-from seeknal_core.types import Batch, ExecutionContext, Target, redact
+from seeknal_core.contract.errors import Interrupted
+from seeknal_core.contract.types import Batch, ExecutionContext, Target, redact
 from seeknal_opentelemetry import __version__
 from seeknal_opentelemetry.setup import flush, set_up
 

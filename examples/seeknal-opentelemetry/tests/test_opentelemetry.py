@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seeknal_core import hookspecs
+from seeknal_core.contract import hooks as hookspecs
 from seeknal_opentelemetry import plugin
 
 

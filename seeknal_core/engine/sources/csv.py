@@ -15,18 +15,18 @@ from collections.abc import Sequence
 import attrs
 import duckdb
 
+from seeknal_core.contract.errors import EngineError
 from seeknal_core.engine import quoting
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.sources import csv_errors, guess
+from seeknal_core.engine.sources.common import Reading, check_formats
 from seeknal_core.engine.sources.csv_look import Look, check_agreement, look
 from seeknal_core.engine.sources.csv_records import UnclosedQuote
 from seeknal_core.engine.sources.csv_table import Part, Table, as_it_is, copied, make_table
 from seeknal_core.engine.sources.exact import Forms, checked, convert, has_offset, is_bad
 from seeknal_core.engine.sources.guessing import Guessed, SeenIn, settle
-from seeknal_core.engine.sources.reading import Reading, check_formats
-from seeknal_core.errors import EngineError
-from seeknal_core.formats import CsvParams, OnBadRows
-from seeknal_core.formats.declared import DeclaredType, parse, plain
+from seeknal_core.project.formats import CsvParams, OnBadRows
+from seeknal_core.project.formats.declared import DeclaredType, parse, plain
 
 #: What a guess is made of; the rest is checked.
 _SAMPLE_ROWS = 8_192

@@ -8,14 +8,14 @@ from typing import Protocol
 import attrs
 import duckdb
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.engine.sources.common import Reading, bad_rows_note
 from seeknal_core.engine.sources.csv_look import Look, not_encoded, unclosed_quote
 from seeknal_core.engine.sources.csv_records import Splitter, open_bytes, open_text, rows
 from seeknal_core.engine.sources.csv_table import Part, Table, make_table
 from seeknal_core.engine.sources.exact import Forms, is_bad, reason
-from seeknal_core.engine.sources.reading import Reading, bad_rows_note
-from seeknal_core.errors import EngineError
-from seeknal_core.formats import CsvParams, OnBadRows
-from seeknal_core.formats.declared import DeclaredType
+from seeknal_core.project.formats import CsvParams, OnBadRows
+from seeknal_core.project.formats.declared import DeclaredType
 
 #: How many bad rows are shown.
 _SHOWN = 3

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import attrs
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.engine.sources.common import Reading, check_gzip
 from seeknal_core.engine.sources.csv_records import (
     Dialect,
     Splitter,
     encoding_of,
     open_bytes,
 )
-from seeknal_core.engine.sources.reading import Reading, check_gzip
-from seeknal_core.errors import EngineError
-from seeknal_core.formats import CsvParams
+from seeknal_core.project.formats import CsvParams
 
 #: What a CSV file may be delimited by if nobody says; the first wins a draw.
 _DELIMITERS = (",", ";", "\t", "|")

@@ -16,10 +16,10 @@ from pathlib import Path
 import attrs
 
 from seeknal_core.engine import quoting
+from seeknal_core.engine.sources.common import Reading
 from seeknal_core.engine.sources.csv_look import Look, not_encoded, unclosed_quote
 from seeknal_core.engine.sources.csv_records import Dialect, Splitter, UnclosedQuote, rewrite
-from seeknal_core.engine.sources.reading import Reading
-from seeknal_core.formats import CsvParams
+from seeknal_core.project.formats import CsvParams
 
 #: So many files of at most so many bytes are read as one.
 _MANY, _SMALL_BYTES = 64, 65_536

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import attrs
 
 from seeknal_core.engine.quoting import text as quoted
-from seeknal_core.formats.declared import DeclaredType
+from seeknal_core.project.formats.declared import DeclaredType
 
 _DAY = r"\d{4}-\d\d-\d\d"
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6}0*)?)?"

@@ -14,7 +14,7 @@ import attrs
 
 from seeknal_core.engine.quoting import text as quoted
 from seeknal_core.engine.sources.exact import Forms, double_keeps, plain_number
-from seeknal_core.formats.declared import DeclaredType, decimal, plain
+from seeknal_core.project.formats.declared import DeclaredType, decimal, plain
 
 #: Dates that begin or end with a year of four digits. `03/04/2024` fits the first two.
 DATE_FORMATS = (

@@ -10,7 +10,7 @@ import attrs
 
 from seeknal_core.engine.sources.exact import Forms, has_offset
 from seeknal_core.engine.sources.guess import NUMERIC, Class, Seen, combine, decide
-from seeknal_core.formats.declared import DeclaredType, plain
+from seeknal_core.project.formats.declared import DeclaredType, plain
 
 
 class Looked(Protocol):

@@ -14,12 +14,12 @@ from urllib.parse import unquote_to_bytes
 import attrs
 import duckdb
 
-from seeknal_core.engine.files import ResolvedFiles
+from seeknal_core.contract.errors import ConfigError, EngineError, Problem
+from seeknal_core.engine.files.find import ResolvedFiles
 from seeknal_core.engine.quoting import text
 from seeknal_core.engine.sources import exact
-from seeknal_core.errors import ConfigError, EngineError, Problem
-from seeknal_core.formats.declared import parse
-from seeknal_core.specs import SourceNode
+from seeknal_core.project.formats.declared import parse
+from seeknal_core.project.specs import SourceNode
 
 #: What Hive writes for NULL (``hive.exec.default.partition.name``).
 _NULL = "__HIVE_DEFAULT_PARTITION__"

@@ -19,25 +19,25 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 import duckdb
 
+from seeknal_core.contract.errors import EngineError
 from seeknal_core.engine import quoting
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.sources import exact
 from seeknal_core.engine.sources import json_numbers as numbers
 from seeknal_core.engine.sources import json_places as places
 from seeknal_core.engine.sources import json_shapes as shapes
-from seeknal_core.engine.sources.json_shapes import Items, Leaf, Members, Scalar, Shape
-from seeknal_core.engine.sources.json_shapes import Path as Place
-from seeknal_core.engine.sources.merged import merged
-from seeknal_core.engine.sources.reading import (
+from seeknal_core.engine.sources.common import (
     Reading,
     bad_rows_note,
     check_formats,
     check_gzip,
     struct,
 )
-from seeknal_core.errors import EngineError
-from seeknal_core.formats import JsonParams, OnBadRows
-from seeknal_core.formats.declared import DeclaredType, parse, plain
+from seeknal_core.engine.sources.json_shapes import Items, Leaf, Members, Scalar, Shape
+from seeknal_core.engine.sources.json_shapes import Path as Place
+from seeknal_core.engine.sources.merged import merged
+from seeknal_core.project.formats import JsonParams, OnBadRows
+from seeknal_core.project.formats.declared import DeclaredType, parse, plain
 
 #: The longest record, in bytes, as it mostly is and as it may be. DuckDB reads two of them
 #: at a time into memory, for each thread.

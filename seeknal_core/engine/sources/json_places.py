@@ -13,12 +13,12 @@ from pathlib import Path
 
 import duckdb
 
+from seeknal_core.contract.errors import EngineError
 from seeknal_core.engine.sources import exact
+from seeknal_core.engine.sources.common import Reading
 from seeknal_core.engine.sources.json_shapes import Path as Place
 from seeknal_core.engine.sources.json_shapes import place as written
-from seeknal_core.engine.sources.reading import Reading
-from seeknal_core.errors import EngineError
-from seeknal_core.formats.declared import DeclaredType
+from seeknal_core.project.formats.declared import DeclaredType
 
 #: A file that is larger is not searched for the line of an error.
 _LARGEST = 500_000_000

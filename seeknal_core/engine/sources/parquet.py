@@ -15,16 +15,16 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.options import nearest
 from seeknal_core.engine import quoting
 from seeknal_core.engine.columns import is_declared
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.sources import exact
+from seeknal_core.engine.sources.common import Reading
 from seeknal_core.engine.sources.parquet_types import agree, lost
-from seeknal_core.engine.sources.reading import Reading
-from seeknal_core.errors import EngineError
-from seeknal_core.formats import ParquetParams
-from seeknal_core.formats.declared import DeclaredType, parse
-from seeknal_core.structure import nearest
+from seeknal_core.project.formats import ParquetParams
+from seeknal_core.project.formats.declared import DeclaredType, parse
 
 _UNFIT = "seeknal-unfit-value:"
 

@@ -21,15 +21,15 @@ import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.options import nearest
 from seeknal_core.engine import quoting
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.sources import exact
-from seeknal_core.engine.sources.reading import Reading
+from seeknal_core.engine.sources.common import Reading
 from seeknal_core.engine.sources.xlsx_sheet import oddities
-from seeknal_core.errors import EngineError
-from seeknal_core.formats import XlsxParams
-from seeknal_core.formats.declared import DeclaredType, parse
-from seeknal_core.structure import nearest
+from seeknal_core.project.formats import XlsxParams
+from seeknal_core.project.formats.declared import DeclaredType, parse
 
 #: Integers that a number of a sheet, a double, keeps.
 _EXACT = 2**53

@@ -10,14 +10,14 @@ import attrs
 import pyarrow as pa
 import pytest
 
-from seeknal_core.dispatch import ResolvedTarget
-from seeknal_core.errors import ConfigError, WriteRefused
+from seeknal_core.contract.errors import ConfigError, WriteRefused
+from seeknal_core.contract.types import Mode, Snapshot
+from seeknal_core.plugins.dispatch import ResolvedTarget
 from seeknal_core.testing.backend import Backend
 from seeknal_core.testing.bench import Bench, Command
 from seeknal_core.testing.outsider import Outsider
 from seeknal_core.testing.plugin import REFUSED
 from seeknal_core.testing.rows import difference
-from seeknal_core.types import Mode, Snapshot
 
 #: Rows of no particular interest, before a write and after it.
 OLD = pa.table({"id": [1, 2, 3], "name": ["a", "b", None]})

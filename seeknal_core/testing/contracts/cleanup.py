@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import pytest
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Owned, OwnedKind
 from seeknal_core.testing.bench import Bench
 from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, Contract, Trial, needs
-from seeknal_core.types import Owned, OwnedKind
 
 
 class CleanupTests(Contract):

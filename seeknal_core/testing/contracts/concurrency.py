@@ -9,10 +9,10 @@ from functools import partial
 
 import pyarrow as pa
 
-from seeknal_core.dispatch import ResolvedTarget
-from seeknal_core.errors import BackendError
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import Mode
+from seeknal_core.plugins.dispatch import ResolvedTarget
 from seeknal_core.testing.contracts.base import OLD, BackendTests, Trial
-from seeknal_core.types import Mode
 
 _ROWS = 500
 

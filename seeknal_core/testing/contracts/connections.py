@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import attrs
 import pytest
 
-from seeknal_core.errors import ConfigError
-from seeknal_core.structure import keys_of
+from seeknal_core.contract.errors import ConfigError
+from seeknal_core.contract.options import keys_of
+from seeknal_core.contract.types import Connection
 from seeknal_core.testing.bench import Bench
 from seeknal_core.testing.contracts.base import BackendTests, Trial, needs
-from seeknal_core.types import Connection
 
 _watched: dict[int, list[str]] = {}
 _TOUCHES = ("open", "socket.", "sqlite3.", "subprocess.", "shutil.", "os.listdir", "os.scandir")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.testing.contracts.base import OLD, BackendTests, Rows, Trial, needs
 from seeknal_core.testing.plugin import REFUSED
 from seeknal_core.testing.values import awkward
@@ -66,7 +66,7 @@ class ShapeTests(BackendTests):
     @needs("checksum")
     def test_a_checksum_is_that_of_the_rows_in_the_store(self, trial: Trial) -> None:
         """`checksum` sums up what is there, also what others wrote."""
-        from seeknal_core.checksums import checksum_of
+        from seeknal_core.contract.checksums import checksum_of
 
         target = trial.write(OLD)
         assert trial.bench.checksum(target) == checksum_of(OLD.to_reader())

@@ -13,6 +13,7 @@ import attrs
 import pyarrow as pa
 import pytest
 
+from seeknal_core.contract.types import Mode
 from seeknal_core.testing.bench import Bench, Promotion
 from seeknal_core.testing.contracts.base import (
     NEW,
@@ -24,7 +25,6 @@ from seeknal_core.testing.contracts.base import (
 )
 from seeknal_core.testing.rows import difference
 from seeknal_core.testing.victims import Call, Victims
-from seeknal_core.types import Mode
 
 #: At how many steps of a hook a process is killed.
 DEATHS = 5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from seeknal_core.errors import BackendError, SeeknalError
+from seeknal_core.contract.errors import BackendError, SeeknalError
 from seeknal_core.testing.bench import Bench
 from seeknal_core.testing.contracts.base import FOREIGN, OLD, BackendTests, Trial, needs
 

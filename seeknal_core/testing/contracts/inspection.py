@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 import pytest
 
-from seeknal_core.errors import BackendError
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import Ownership
 from seeknal_core.testing.contracts.base import NEW, OLD, BackendTests, Trial, needs
-from seeknal_core.types import Ownership
 
 
 class InspectionTests(BackendTests):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from seeknal_core.dispatch import ResolvedTarget
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Drift, Origin, OwnedKind, Since, TargetChange
+from seeknal_core.plugins.dispatch import ResolvedTarget
 from seeknal_core.testing.bench import Bench
 from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, BackendTests, Trial, needs
-from seeknal_core.types import Drift, Origin, OwnedKind, Since, TargetChange
 
 
 def origin_of(bench: Bench, target: ResolvedTarget) -> Origin:

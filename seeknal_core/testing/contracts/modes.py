@@ -7,9 +7,9 @@ import datetime as dt
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Mode
 from seeknal_core.testing.contracts.base import NEW, OLD, BackendTests, Trial, with_rows
-from seeknal_core.types import Mode
 
 
 def days(*times: str) -> pa.Table:

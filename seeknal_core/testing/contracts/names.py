@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seeknal_core.errors import BackendError, ConfigError
+from seeknal_core.contract.errors import BackendError, ConfigError
 from seeknal_core.testing.bench import Bench
 from seeknal_core.testing.contracts.base import NEW, OLD, BackendTests, Trial
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, BackendTests, Trial, needs
 
 

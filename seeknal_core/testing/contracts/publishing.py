@@ -11,7 +11,8 @@ import attrs
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import BackendError, StaleStage
+from seeknal_core.contract.errors import BackendError, StaleStage
+from seeknal_core.contract.types import Mode
 from seeknal_core.testing.contracts.base import (
     FOREIGN,
     NEW,
@@ -24,7 +25,6 @@ from seeknal_core.testing.contracts.base import (
 from seeknal_core.testing.contracts.concurrency import Polling, at_once, version
 from seeknal_core.testing.contracts.modes import days
 from seeknal_core.testing.values import awkward
-from seeknal_core.types import Mode
 
 _MODES: dict[str, tuple[Mode, dict[str, Any], pa.Table, pa.Table, list[int]]] = {
     # Of each mode: its fields, the rows before, the snapshot, and which old rows stay.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import StaleStage
+from seeknal_core.contract.errors import StaleStage
 from seeknal_core.testing.bench import Promotion
 from seeknal_core.testing.contracts.base import (
     FOREIGN,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Mode, SchemaChange
 from seeknal_core.testing.contracts.base import OLD, BackendTests, Trial, with_rows
-from seeknal_core.types import Mode, SchemaChange
 
 _WIDER = pa.table({"id": [4], "name": ["d"], "extra": [1.5]})
 

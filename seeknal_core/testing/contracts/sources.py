@@ -7,7 +7,7 @@ from typing import ClassVar
 import pyarrow as pa
 import pytest
 
-from seeknal_core.errors import BackendError, ConfigError, WriteRefused
+from seeknal_core.contract.errors import BackendError, ConfigError, WriteRefused
 from seeknal_core.testing.contracts.base import NEW, OLD, Contract, Trial, needs, with_rows
 from seeknal_core.testing.rows import difference
 from seeknal_core.testing.values import awkward

@@ -8,13 +8,13 @@ import attrs
 import pyarrow as pa
 import pytest
 
-from seeknal_core.checksums import checksum_of
-from seeknal_core.dispatch import ResolvedTarget
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.checksums import checksum_of
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Mode, SchemaChange
+from seeknal_core.plugins.dispatch import ResolvedTarget
 from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, StagingTests, Trial, needs
 from seeknal_core.testing.plugin import REFUSED
 from seeknal_core.testing.values import awkward
-from seeknal_core.types import Mode, SchemaChange
 
 #: Columns of which a checksum must not change on the way through a store.
 _SUMMED = ("int64", "float64", "decimal(38,9)", "text", "bytes", "date", "timestamp", "moment")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from seeknal_core.errors import SeeknalError
+from seeknal_core.contract.errors import SeeknalError
+from seeknal_core.contract.types import Mode
 from seeknal_core.testing.contracts.base import (
     FOREIGN,
     NEW,
@@ -15,7 +16,6 @@ from seeknal_core.testing.contracts.base import (
     needs,
     with_rows,
 )
-from seeknal_core.types import Mode
 
 
 class TogetherTests(BackendTests):

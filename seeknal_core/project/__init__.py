@@ -1,0 +1,42 @@
+"""What the user's files say: the project, its nodes, its profiles, its environments' names."""
+
+from __future__ import annotations
+
+from seeknal_core.project.allowed_files import places_of
+from seeknal_core.project.checkout import refuse_brought_target
+from seeknal_core.project.dotenv_file import load_env_file
+from seeknal_core.project.environment_names import environment_for, parse_environment_name
+from seeknal_core.project.interpolation import remember_variables
+from seeknal_core.project.parsed import open_parsed
+from seeknal_core.project.profiles import (
+    ProfileChoice,
+    choose_profile,
+    load_profile,
+    seeknal_home,
+)
+from seeknal_core.project.project_file import (
+    PROJECT_FILE,
+    LoadedProject,
+    find_root,
+    load_project,
+    load_settings,
+)
+
+__all__ = [
+    "PROJECT_FILE",
+    "LoadedProject",
+    "ProfileChoice",
+    "choose_profile",
+    "environment_for",
+    "find_root",
+    "load_env_file",
+    "load_profile",
+    "load_project",
+    "load_settings",
+    "open_parsed",
+    "parse_environment_name",
+    "places_of",
+    "refuse_brought_target",
+    "remember_variables",
+    "seeknal_home",
+]

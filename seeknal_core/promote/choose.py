@@ -1,0 +1,236 @@
+"""Which nodes a promotion takes, and whose rows: shipped, or rebuilt over there."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from seeknal_core.contract.types import Mode
+from seeknal_core.plan import keys
+from seeknal_core.plan.describe import own_definition, target_fingerprints
+from seeknal_core.plan.targets import is_bound_alike, source_binding
+from seeknal_core.plugins.dispatch import target_mode
+from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
+from seeknal_core.state.manifest import Manifest
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.workspace.session import Bindings, Session, enabled_targets
+
+if TYPE_CHECKING:
+    from seeknal_core.engine.snapshots import SnapshotStore
+
+
+class Rows(enum.Enum):
+    """Whose rows a promoted node has. The value is said to the user."""
+
+    SHIPPED = "shipped"
+    REBUILT = "rebuilt"
+    KEPT = "same rows"
+
+
+class Policy(enum.Enum):
+    """``--ship``, ``--rebuild``, or what the content keys say."""
+
+    AUTO = "auto"
+    SHIP = "ship"
+    REBUILD = "rebuild"
+
+
+@attrs.frozen(kw_only=True)
+class Choice:
+    """The nodes of a promotion.
+
+    ``promoted`` says whose rows each has. ``nodes`` are the destination's records
+    as far as they are known: all but those to be rebuilt. ``removed`` are the
+    destination's nodes that the project lacks.
+    """
+
+    promoted: Mapping[str, Rows]
+    nodes: Mapping[str, NodeRecord]
+    removed: tuple[str, ...]
+
+    @property
+    def rebuilt(self) -> tuple[str, ...]:
+        """The nodes to be run over there, in graph order."""
+        return tuple(id for id, rows in self.promoted.items() if rows is Rows.REBUILT)
+
+
+@attrs.frozen(kw_only=True)
+class Side:
+    """One of the two environments: what it holds, and how its sources are bound."""
+
+    session: Session
+    record: EnvironmentRecord
+    manifest: Manifest
+    bindings: Bindings
+
+
+def choose(source: Side, destination: Side, store: SnapshotStore, policy: Policy) -> Choice:
+    """Choose the nodes whose definition, targets or audits differ, and what they affect.
+
+    A node is shipped exactly when the content key that it would get over the
+    destination's references is the source environment's.
+    """
+    chooser = _Chooser(source, destination, store, policy)
+    for id in destination.session.graph.order:
+        chooser.look(id)
+    return Choice(
+        promoted=chooser.promoted,
+        nodes=chooser.nodes,
+        removed=tuple(
+            sorted(destination.record.nodes.keys() - destination.session.graph.nodes.keys())
+        ),
+    )
+
+
+class _Chooser:
+    def __init__(
+        self, source: Side, destination: Side, store: SnapshotStore, policy: Policy
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._store = store
+        self._policy = policy
+        self._graph = destination.session.graph
+        self.promoted: dict[str, Rows] = {}
+        self.nodes: dict[str, NodeRecord] = {}
+
+    def look(self, id: str) -> None:
+        """Decide one node; its inputs came before it."""
+        held = self._destination.record.nodes.get(id)
+        reads = self._reads(id)
+        changed = self._differs(id, held)
+        if held is not None and not changed and not self._is_affected(id, held, reads):
+            self.nodes[id] = held
+            return
+        if held is not None and self._has_same_rows(id, held, reads):
+            # Audits or targets differ: the rows are the ones that are there.
+            self.promoted[id] = Rows.KEPT
+            self.nodes[id] = attrs.evolve(held, definition=self._graph.definitions[id])
+            return
+        theirs = self._source.record.nodes[id]
+        same = self._ships(id, theirs, reads)
+        if same:
+            self.nodes[id] = theirs
+        if same and (self._policy is Policy.SHIP or not self._is_incremental(id)):
+            self.promoted[id] = Rows.SHIPPED
+        else:
+            self.promoted[id] = Rows.REBUILT
+
+    def _is_incremental(self, id: str) -> bool:
+        """Tell whether a target of the node keeps rows that the snapshot lacks.
+
+        Such a node's rows are what it gives over there, unless ``--ship`` says otherwise.
+        """
+        session = self._destination.session
+        return any(
+            target_mode(spec, session.context) is not Mode.FULL
+            for spec in enabled_targets(session, [self._graph.nodes[id]])
+        )
+
+    def _reads(self, id: str) -> dict[str, str] | None:
+        """Return the content keys of a node's inputs over there; None where one is rebuilt."""
+        inputs = self._graph.inputs[id]
+        if any(input not in self.nodes for input in inputs):
+            return None
+        return {input: self.nodes[input].content_key for input in inputs}
+
+    def _differs(self, id: str, held: NodeRecord | None) -> bool:
+        """Tell whether definition, targets or audits are others than over there."""
+        from seeknal_core.graph import audits_fingerprint
+
+        if held is None or held.definition != self._graph.definitions[id]:
+            return True
+        told = self._destination.manifest.get(id)
+        if told is None:
+            return True
+        audits = audits_fingerprint(self._graph.nodes[id])
+        targets = target_fingerprints(self._destination.session, id)
+        return told.audits != audits or dict(told.targets) != targets
+
+    @staticmethod
+    def _is_affected(id: str, held: NodeRecord, reads: Mapping[str, str] | None) -> bool:
+        return reads is None or dict(held.inputs) != dict(reads)
+
+    def _has_same_rows(self, id: str, held: NodeRecord, reads: Mapping[str, str] | None) -> bool:
+        """Tell whether what is stored over there is what the node would give."""
+        if reads is None or self._policy is Policy.REBUILD:
+            return False
+        if not self._store.contains(held.content_key):
+            return False
+        if self._is_source(id):
+            return held.definition == self._graph.definitions[id]
+        if held.definition == self._graph.definitions[id]:
+            return dict(held.inputs) == dict(reads)
+        key = self._key(id, reads)
+        return self._store.contains(key) and self._store.resolve(key) == held.content_key
+
+    def _ships(self, id: str, theirs: NodeRecord, reads: Mapping[str, str] | None) -> bool:
+        if not self._store.contains(theirs.content_key):
+            return False
+        if self._policy is Policy.SHIP:
+            return True
+        if self._policy is Policy.REBUILD or self._graph.volatile.get(id) or reads is None:
+            return False
+        if self._is_source(id):
+            held = self._destination.record.nodes.get(id)
+            return is_bound_alike(
+                theirs.binding, self._binding(id), held.binding if held is not None else ""
+            )
+        return self._store.resolve(self._key(id, reads)) == theirs.content_key
+
+    def _is_source(self, id: str) -> bool:
+        return self._graph.nodes[id].kind == "source"
+
+    def _binding(self, id: str) -> str:
+        """Return where a source leads by the destination's profile."""
+        resolved = self._destination.bindings.sources.get(id)
+        if resolved is not None:
+            return source_binding(resolved)
+        node = self._graph.nodes[id]
+        assert isinstance(node, (SourceNode, PythonNode))
+        return keys.local_binding(self._destination.session, node)
+
+    def _key(self, id: str, reads: Mapping[str, str]) -> str:
+        """Return the content key that a transform would get over there."""
+        return transform_key(self._destination.session, self._graph.nodes[id], reads)
+
+
+def transform_key(session: Session, node: AnyNode, reads: Mapping[str, str]) -> str:
+    """Return the content key of a transform over given inputs, in their order."""
+    read = [reads[input] for input in session.graph.inputs[node.id]]
+    if isinstance(node, PythonNode):
+        return keys.python_key(session, node, read)
+    from seeknal_core.graph import render
+
+    assert isinstance(node, SqlNode)
+    rendered = render(node, session.graph.inputs[node.id], session.variables)
+    return keys.sql_key(session, node, rendered.tokens, read)
+
+
+def differing(session: Session, record: EnvironmentRecord, manifest: Manifest) -> list[str]:
+    """Return the nodes of which an environment holds another form than the folder's.
+
+    Its definition, its own text, its audits or its targets are others, or it is
+    missing on one of the two sides.
+    """
+    from seeknal_core.graph import audits_fingerprint
+
+    found = sorted(session.graph.nodes.keys() ^ record.nodes.keys())
+    for id, node in session.graph.nodes.items():
+        held, told = record.nodes.get(id), manifest.get(id)
+        if held is None:
+            continue
+        same = held.definition == session.graph.definitions[id] and (
+            told is None
+            or (
+                told.own == own_definition(session, id)
+                and told.audits == audits_fingerprint(node)
+                and dict(told.targets) == target_fingerprints(session, id)
+            )
+        )
+        if not same:
+            found.append(id)
+    return found

@@ -1,0 +1,178 @@
+"""What a promotion refuses before anything is staged: nothing here changes a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from seeknal_core.contract.errors import NotApplied, StalePlan, VerificationFailed
+from seeknal_core.contract.types import Drift
+from seeknal_core.plan.look import look
+from seeknal_core.plan.targets import TargetCheck, check_targets, guard
+from seeknal_core.promote.choose import Rows, Side, differing
+from seeknal_core.promote.publish import in_parallel
+from seeknal_core.promote.report import PromotionReport
+from seeknal_core.state.digests import moved_digest
+from seeknal_core.state.records import NodeRecord
+from seeknal_core.workspace.opening import other_records
+
+
+@attrs.frozen(kw_only=True)
+class Preflight:
+    """The checks of one promotion. ``force`` goes on where the destination moved."""
+
+    source: Side
+    destination: Side
+    force: bool = False
+
+    @property
+    def again(self) -> str:
+        """The command that promotes."""
+        return f"seeknal env promote {self.source.record.name} {self.destination.record.name}"
+
+    def refuse_not_applied(self) -> None:
+        """Refuse an environment that is not applied wholly, by the folder's definitions.
+
+        Raises:
+            NotApplied: naming what is missing or differs.
+        """
+        name, record = self.source.record.name, self.source.record
+        mend = f"seeknal env plan {name} && seeknal env apply {name}"
+        if record.status != "applied":
+            found = f"its last command ended {record.status!r}" if record.status else "it never ran"
+            raise NotApplied(f"environment {name!r} is not applied wholly: {found}", mend)
+        others = differing(self.source.session, record, self.source.manifest)
+        if others:
+            raise NotApplied(
+                f"the folder's definitions are not the ones that {name!r} was applied with: "
+                f"{shown(others)}",
+                mend,
+            )
+
+    def refuse_moved(self) -> None:
+        """Refuse where the destination's definitions or generation moved since the plan.
+
+        Raises:
+            StalePlan: unless ``force``.
+        """
+        record, destination = self.source.record, self.destination.record
+        is_base = record.base == destination.name or (
+            not record.base and destination.name == self.destination.session.settings.production
+        )
+        moved = moved_digest(destination)
+        if is_base and record.base_state != moved and not self.force:
+            raise StalePlan(
+                f"{destination.name!r} has moved since {record.name!r} was planned upon it",
+                f"seeknal env plan {record.name} && seeknal env apply {record.name}, "
+                f"then: {self.again} (or --force)",
+            )
+
+    def check_drift(self) -> dict[str, TargetCheck]:
+        """Look at all of the destination's targets; refuse what somebody else touched.
+
+        Raises:
+            CollisionRefused: a target is another environment's.
+            StalePlan: a target is missing or was rewritten, unless ``force``.
+        """
+        session, record = self.destination.session, self.destination.record
+        checks = check_targets(session, self.destination.bindings.targets.values(), versions=True)
+        guard(session, checks, other_records(session), allow_production=False)
+        checks = look(session, checks, record, exact=True)
+        drifted = []
+        for key, held in record.targets.items():
+            state = checks[key].state if key in checks else None
+            if state is None or checks[key].identity != held.identity:
+                continue
+            if not state.exists:
+                drifted.append(f"{held.name} is missing in its store")
+            elif checks[key].drift is not Drift.NONE:
+                drifted.append(_drifted(held.name, checks[key]))
+        if drifted and not self.force:
+            elsewhere = any(check.drift is Drift.ELSEWHERE for check in checks.values())
+            again = session.command(*(("state", "recover") if elsewhere else ("run",)))
+            then = (
+                "takes over what the ledger says, then plan and apply"
+                if elsewhere
+                else "writes it again, or says what it leaves to you"
+            )
+            raise StalePlan(
+                f"{record.name!r} is not as it was written: {shown(drifted)}",
+                f"{again} {then}; promote over it: {self.again} --force",
+            )
+        return checks
+
+    def refuse_row_change(self, report: PromotionReport, gate: float) -> None:
+        """Refuse a node whose rows changed by more than a fraction of those before.
+
+        Raises:
+            VerificationFailed: naming both counts.
+        """
+        beyond = [
+            f"{node.id}: {node.count:,} rows, {node.before_count:,} before"
+            for node in report.nodes
+            if node.count is not None
+            and node.before_count is not None
+            and abs(node.count - node.before_count) > gate * node.before_count
+        ]
+        if beyond:
+            raise VerificationFailed(
+                f"more rows changed than {gate:.0%} allows, nothing was published: {shown(beyond)}",
+                f"look at them: seeknal env diff {self.source.record.name}; "
+                f"then: {self.again} with a wider --max-row-change",
+            )
+
+    def count_source(self, promoted: Mapping[str, Rows], records: Mapping[str, NodeRecord]) -> None:
+        """Refuse rows that the source environment's own tables do not hold any more.
+
+        Asked are the tables of nodes whose very rows are promoted, under whatever name.
+
+        Raises:
+            VerificationFailed: naming tables and both counts.
+        """
+        session, record = self.source.session, self.source.record
+        wanted = {}
+        for key, held in record.targets.items():
+            resolved = self.source.bindings.targets.get(key)
+            theirs, new = record.nodes.get(held.node), records.get(held.node)
+            if held.link:
+                # Production's own rows: this environment wrote none.
+                continue
+            if resolved is None or held.node not in promoted or theirs is None or new is None:
+                continue
+            if theirs.content_key == new.content_key:
+                wanted[key] = resolved
+        checks = check_targets(session, wanted.values(), versions=True)
+
+        def look(key: str) -> str | None:
+            held, check = record.targets[key], checks[key]
+            if check.state is not None and not check.state.exists:
+                return f"{held.name} is missing; {held.rows:,} rows were written"
+            count = check.state.rows if check.state is not None else None
+            if count is None:
+                count = session.dispatcher.count_rows(session.context, check.resolved)
+            if count != held.rows:
+                return f"{held.name} holds {count:,} rows; {held.rows:,} were written"
+            return None
+
+        wrong = [line for line in in_parallel(look, wanted) if line]
+        if wrong:
+            name = self.source.record.name
+            raise VerificationFailed(
+                f"tables of {name!r} are not what was verified, nothing was published: "
+                f"{shown(wrong)}",
+                f"seeknal run --env {name} --full-refresh writes them again, then: {self.again}",
+            )
+
+
+def _drifted(name: str, check: TargetCheck) -> str:
+    """Say what happened to a target of the destination."""
+    detail = check.change.detail if check.change is not None else ""
+    if check.drift in (Drift.REPLACED, Drift.ELSEWHERE):
+        return f"{name}: {detail or check.drift.value}"
+    return f"{name} was changed by somebody else" + (f" ({detail})" if detail else "")
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return at most five of some names, and how many more there are."""
+    return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
