@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
-from seeknal_core.project.allowed_files import places_of
-from seeknal_core.project.checkout import refuse_brought_target
-from seeknal_core.project.dotenv_file import load_env_file
-from seeknal_core.project.environment_names import environment_for, parse_environment_name
-from seeknal_core.project.interpolation import remember_variables
-from seeknal_core.project.parsed import open_parsed
-from seeknal_core.project.profiles import (
-    ProfileChoice,
-    choose_profile,
-    load_profile,
-    seeknal_home,
-)
-from seeknal_core.project.project_file import (
-    PROJECT_FILE,
-    LoadedProject,
-    find_root,
-    load_project,
-    load_settings,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seeknal_core.project.allowed_files import places_of
+    from seeknal_core.project.checkout import refuse_brought_target
+    from seeknal_core.project.dotenv_file import load_env_file
+    from seeknal_core.project.environment_names import environment_for, parse_environment_name
+    from seeknal_core.project.interpolation import remember_variables
+    from seeknal_core.project.parsed import open_parsed
+    from seeknal_core.project.profiles import (
+        ProfileChoice,
+        choose_profile,
+        load_profile,
+        seeknal_home,
+    )
+    from seeknal_core.project.project_file import (
+        PROJECT_FILE,
+        LoadedProject,
+        find_root,
+        load_project,
+        load_settings,
+    )
+
+# Imported when first used: a command that opens no project needs one or two of them.
+_HOME = {
+    "allowed_files": ("places_of",),
+    "checkout": ("refuse_brought_target",),
+    "dotenv_file": ("load_env_file",),
+    "environment_names": (
+        "environment_for",
+        "parse_environment_name",
+    ),
+    "interpolation": ("remember_variables",),
+    "parsed": ("open_parsed",),
+    "profiles": (
+        "ProfileChoice",
+        "choose_profile",
+        "load_profile",
+        "seeknal_home",
+    ),
+    "project_file": (
+        "PROJECT_FILE",
+        "LoadedProject",
+        "find_root",
+        "load_project",
+        "load_settings",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "PROJECT_FILE",
@@ -40,3 +71,12 @@ __all__ = [
     "remember_variables",
     "seeknal_home",
 ]
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value

@@ -23,8 +23,12 @@ def text() -> str:
     lines += [f"all or none {', '.join(group)}" for group in hookspecs.GROUPS]
     lines += [f"{hook} needs {needed}" for hook, needed in hookspecs.NEEDS]
     lines.append("")
-    for name, value in vars(types).items():
-        if inspect.isclass(value) and attrs.has(value) and value.__module__ == types.__name__:
+    for name, value in sorted(vars(types).items()):
+        if (
+            inspect.isclass(value)
+            and attrs.has(value)
+            and value.__module__.startswith(types.__name__)
+        ):
             fields = [
                 f"{field.name}{'' if field.default is attrs.NOTHING else '?'}: {field.type}"
                 for field in attrs.fields(value)
