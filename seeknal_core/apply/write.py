@@ -17,7 +17,7 @@ import attrs
 from seeknal_core.apply.link import Sharer
 from seeknal_core.apply.report import TargetOutcome, TargetStatus
 from seeknal_core.contract.errors import Interrupted, SeeknalError, WriteRefused
-from seeknal_core.contract.types import Drift, Mode, Snapshot, WriteResult, redact
+from seeknal_core.contract.types import Drift, Snapshot, WriteResult, redact
 from seeknal_core.plan.advice import consequence, refusal
 from seeknal_core.plan.as_production import Candidate, Decision, Way, decide, rows_of
 from seeknal_core.plan.targets import Need, Production, TargetCheck, need
@@ -173,7 +173,7 @@ class Writer:
         """Return a snapshot to be written: its bytes checked, with all names of its rows."""
         target = check.resolved.target
         found = self._checked(target.node, snapshot)
-        if target.mode is not Mode.APPEND:
+        if not target.mode.rule.once:
             return found
         return attrs.evolve(found, former_keys=self._former_keys(target.node, found))
 

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         hookimpl,
         hookspec,
     )
+    from seeknal_core.contract.modes import Field, Keeps, Mode, ModeRule, SchemaChange, rule_of
     from seeknal_core.contract.names import fit
     from seeknal_core.contract.options import (
         Filled,
@@ -86,7 +87,6 @@ if TYPE_CHECKING:
         Interval,
         Linked,
         Location,
-        Mode,
         Origin,
         Owned,
         OwnedKind,
@@ -98,7 +98,6 @@ if TYPE_CHECKING:
         QualifiedName,
         Resources,
         Scan,
-        SchemaChange,
         Secret,
         Since,
         Snapshot,
@@ -131,6 +130,14 @@ _HOME = {
         "hookimpl",
         "hookspec",
     ),
+    "modes": (
+        "Field",
+        "Keeps",
+        "Mode",
+        "ModeRule",
+        "SchemaChange",
+        "rule_of",
+    ),
     "types": (
         "BackendOptions",
         "Batch",
@@ -146,7 +153,6 @@ _HOME = {
         "Interval",
         "Linked",
         "Location",
-        "Mode",
         "Origin",
         "Owned",
         "OwnedKind",
@@ -158,7 +164,6 @@ _HOME = {
         "QualifiedName",
         "Resources",
         "Scan",
-        "SchemaChange",
         "Secret",
         "Since",
         "Snapshot",
@@ -254,15 +259,18 @@ __all__ = [
     "Environment",
     "EnvironmentStateError",
     "ExecutionContext",
+    "Field",
     "Filled",
     "GraphError",
     "HookContractError",
     "Interrupted",
     "Interval",
+    "Keeps",
     "Linked",
     "Location",
     "Mistake",
     "Mode",
+    "ModeRule",
     "NamespaceRefused",
     "NotApplied",
     "OptionError",
@@ -320,6 +328,7 @@ __all__ = [
     "problem_at",
     "read_schema",
     "redact",
+    "rule_of",
     "structure",
 ]
 

@@ -6,7 +6,7 @@ import enum
 
 import attrs
 
-from seeknal_core.contract.types import Drift, Mode
+from seeknal_core.contract.types import Drift
 from seeknal_core.plan.look import look
 from seeknal_core.plan.targets import TargetCheck, check_targets
 from seeknal_core.promote import documents as promotions
@@ -122,7 +122,7 @@ def _is_unrecorded(check: TargetCheck, held: TargetRecord) -> bool:
     """Tell whether a table holds what a command of ours wrote and did not record."""
     if not check.unrecorded:
         return False
-    if check.resolved.target.mode is not Mode.APPEND:
+    if not check.resolved.target.mode.rule.once:
         return True
     # The ledger names the last rows that were appended, the record what the node gives.
     return check.change is not None and check.change.version not in ("", held.version)

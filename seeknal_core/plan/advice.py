@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seeknal_core.contract.types import Drift, Mode
+from seeknal_core.contract.types import Drift
 from seeknal_core.plan.targets import Need, TargetCheck, keeps_rows
 from seeknal_core.state.records import TargetRecord
 from seeknal_core.workspace.session import Session
@@ -54,7 +54,7 @@ def consequence(check: TargetCheck, why: Need) -> str:
         return _detail(check)
     if keeps_rows(check) and why is not Need.REFRESH:
         return f"{_detail(check)}; it is taken as it is, and written"
-    if check.resolved.target.mode is Mode.UPSERT_BY_KEY and why is not Need.REFRESH:
+    if not check.resolved.target.mode.rule.replaces and why is not Need.REFRESH:
         return f"{_detail(check)}; it is applied again"
     rows = f"; {others:,} row{'' if others == 1 else 's'} of others went" if others else ""
     return f"{_detail(check)}; it is written again{rows}"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from seeknal_core.contract.types import Mode, Origin, QualifiedName
+from seeknal_core.contract.types import Origin, QualifiedName
 from seeknal_core.plan.targets import Production, TargetCheck
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
 from seeknal_core.workspace.session import Session
@@ -109,7 +109,7 @@ def _decide(
     mode = check.resolved.target.mode
     if why.startswith(_PRIVATE):
         reason = f"{said}, and is not copied"
-    elif mode is not Mode.FULL:
+    elif not mode.rule.replaces:
         reason = f"{said}; mode {mode.value} is not copied, its table has rows that no output has"
     elif size > left:
         reason = (

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from seeknal_core.contract.errors import BackendError
-from seeknal_core.contract.types import Mode
 from seeknal_core.plan.targets import TargetCheck, is_refused
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.session import Session
@@ -56,7 +55,7 @@ def replaced(
     for check in checks:
         target = check.resolved.target
         held = record.targets.get(target.key)
-        if target.mode is Mode.FULL or (held is not None and held.link):
+        if target.mode.rule.replaces or (held is not None and held.link):
             continue
         if check.state is not None and (not check.state.exists or check.state.linked):
             continue

@@ -17,7 +17,6 @@ from seeknal_core.contract.types import (
     Connection,
     Drift,
     ExecutionContext,
-    Mode,
     TargetChange,
     TargetState,
 )
@@ -435,8 +434,8 @@ def _need_of_rows(check: TargetCheck, content_key: str, held: TargetRecord) -> N
     if held_key != content_key:
         return Need.CONTENT
     # Rows that were appended stay; once they are there they are not appended again.
-    appends = check.resolved.target.mode is Mode.APPEND
-    if check.unrecorded and check.unrecorded != content_key and not appends:
+    once = check.resolved.target.mode.rule.once
+    if check.unrecorded and check.unrecorded != content_key and not once:
         return Need.UNRECORDED
     if check.drift is Drift.NONE:
         return Need.CURRENT
@@ -447,7 +446,7 @@ def _need_of_rows(check: TargetCheck, content_key: str, held: TargetRecord) -> N
 
 def keeps_rows(check: TargetCheck) -> bool:
     """Tell whether the target holds rows that no snapshot has: writing again can't restore them."""
-    return check.resolved.target.mode not in (Mode.FULL, Mode.UPSERT_BY_KEY)
+    return not check.resolved.target.mode.rule.repairs
 
 
 def is_refused(check: TargetCheck, held: TargetRecord, *, full_refresh: bool = True) -> bool:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import attrs
 
+from seeknal_core.contract.modes import Field
 from seeknal_core.contract.options import Mistake, join, keys_of, kind_of, nearest
 from seeknal_core.contract.types import Mode, SchemaChange, TargetSpec
 from seeknal_core.hints import canonical_type, hints
@@ -25,6 +26,11 @@ _NO_LOOKBACK = (
     "'lookback' has no effect: the days are replaced that the rows hold; "
     "where the node's rows are complete for a time, say so with covers: {from: ..., to: ...}"
 )
+_HOW_TO_WRITE = {
+    Field.UNIQUE_KEYS: "write unique_keys: [...]",
+    Field.TIME_COLUMN: "write time_column: ...",
+    Field.PARTITION_BY: "write partition_by: [...], or time_column: ... to replace days",
+}
 #: How alike an unknown field is to a known one to be a slip of the pen, not a backend's option.
 _SLIP = 0.75
 
@@ -111,19 +117,13 @@ def _read_target(
             collector.add(document, join(path, "mode"), error.message, error.hint)
     if not fields.table.strip():
         collector.add(document, join(path, "table"), "is empty")
-    if mode is Mode.UPSERT_BY_KEY and not fields.unique_keys:
-        hint = "write unique_keys: [...]"
-        collector.add(document, path, f"mode {fields.mode!r} needs 'unique_keys'", hint)
-    if mode is Mode.INSERT_OVERWRITE and not fields.partition_by:
-        if fields.time_column:
-            # What it means in projects that were written before it had a mode of its own.
-            mode = Mode.INCREMENTAL_BY_TIME
-        else:
-            hint = "write partition_by: [...], or time_column: ... to replace days"
-            collector.add(document, path, f"mode {fields.mode!r} needs 'partition_by'", hint)
-    if mode is Mode.INCREMENTAL_BY_TIME and not fields.time_column:
-        hint = "write time_column: ..."
-        collector.add(document, path, f"mode {fields.mode!r} needs 'time_column'", hint)
+    if mode is Mode.INSERT_OVERWRITE and not fields.partition_by and fields.time_column:
+        # What it means in projects that were written before it had a mode of its own.
+        mode = Mode.INCREMENTAL_BY_TIME
+    needs = mode.rule.needs if mode is not None else None
+    if needs is not None and not getattr(fields, needs.value):
+        message = f"mode {fields.mode!r} needs {needs.value!r}"
+        collector.add(document, path, message, _HOW_TO_WRITE[needs])
     return TargetSpec(
         node=id,
         type=canonical_type(fields.type or hints().legacy_target_type),

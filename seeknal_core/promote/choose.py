@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.contract.types import Mode
 from seeknal_core.plan import keys
 from seeknal_core.plan.describe import own_definition, target_fingerprints
 from seeknal_core.plan.targets import is_bound_alike, source_binding
@@ -126,7 +125,7 @@ class _Chooser:
         """
         session = self._destination.session
         return any(
-            target_mode(spec, session.context) is not Mode.FULL
+            not target_mode(spec, session.context).rule.replaces
             for spec in enabled_targets(session, [self._graph.nodes[id]])
         )
 

@@ -31,7 +31,6 @@ from seeknal_core.contract.types import (
     Cancellation,
     Checksum,
     Connection,
-    Mode,
     Published,
     Snapshot,
     redact,
@@ -175,8 +174,8 @@ def verify_all(
             if sums is not None
             else session.dispatcher.count_rows(session.context, resolved[write.key])
         )
-        mode = resolved[write.key].target.mode
-        if mode is Mode.APPEND and write.staged.rows == 0 == rows:
+        rule = resolved[write.key].target.mode.rule
+        if rule.once and write.staged.rows == 0 == rows:
             return []  # the ledger has these rows appended already
         if rows != snapshot.row_count:
             return [f"{write.name}: {rows:,} rows staged, {snapshot.row_count:,} in {write.node}"]

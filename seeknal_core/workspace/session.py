@@ -26,7 +26,6 @@ from seeknal_core.contract.types import (
     Environment,
     ExecutionContext,
     Location,
-    Mode,
     Profile,
     Resources,
     SourceSpec,
@@ -312,7 +311,7 @@ def _legacy_mode_warning(profile: Profile, nodes: Sequence[AnyNode]) -> tuple[Pr
         for spec in node.targets
         if spec.type == legacy and spec.mode is None
     ]
-    if profile.default_mode in (None, Mode.FULL) or not affected:
+    if profile.default_mode is None or profile.default_mode.rule.replaces or not affected:
         return ()
     return (
         Problem(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import attrs
 
 from seeknal_core.contract.errors import BackendError, StaleStage, WriteRefused
+from seeknal_core.contract.modes import Field
 from seeknal_core.contract.types import (
     Batch,
     ExecutionContext,
-    Mode,
     Owned,
     Ownership,
     SchemaChange,
@@ -140,13 +140,13 @@ def plan_write(
     owner = record.owner if record is not None else None
     if there:
         check_owner(context, target, owner)
-    replaces = not there or target.mode is Mode.FULL or context.full_refresh
+    replaces = not there or target.mode.rule.replaces or context.full_refresh
     known = record.appended if record is not None and not replaces else ()
     key = snapshot.content_key
     adopted = there and not (record is not None and record.made and is_ours(context, owner))
     return Write(
         replaces=replaces,
-        repeated=target.mode is Mode.APPEND and key in known,
+        repeated=target.mode.rule.once and key in known,
         record=Record(
             made=not adopted,
             appended=tuple(dict.fromkeys([*known, key])),
@@ -185,10 +185,10 @@ def check_snapshot(
         if name not in schema.names:
             hint = f"select it; the columns are {', '.join(schema.names)}"
             raise _refused(target, f"needs column {name!r} in mode {target.mode.value}", hint)
-    if target.mode is Mode.INSERT_OVERWRITE:
-        problem = "mode insert_overwrite replaces partitions, which this store does not have"
+    if target.mode.rule.needs is Field.PARTITION_BY:
+        problem = f"mode {target.mode.value} replaces partitions, which this store does not have"
         raise _refused(target, problem, "mode: incremental_by_time, or another store")
-    if target.mode is Mode.INCREMENTAL_BY_TIME:
+    if target.mode.rule.placing is Field.TIME_COLUMN:
         kind = schema.field(target.time_column).type
         if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
             problem = f"column {target.time_column!r} is {kind}, not a date or timestamp"
@@ -250,10 +250,10 @@ def check_rows(
     columns = _placing(target)
     listed = ", ".join(columns)
     if columns and (count := nulls(columns)):
-        what = "key" if target.mode is Mode.UPSERT_BY_KEY else "time column"
+        what = "key" if target.mode.rule.placing is Field.UNIQUE_KEYS else "time column"
         problem = f"{count} rows of the snapshot have NULL in the {what} ({listed})"
         raise _refused(target, problem, "filter them out in the node's SQL")
-    if target.mode is Mode.UPSERT_BY_KEY and (count := doubles(columns)):
+    if target.mode.rule.unique and (count := doubles(columns)):
         problem = f"{count} keys ({listed}) stand more than once in the snapshot"
         raise _refused(target, problem, "choose other unique_keys, or keep one row of each")
 
@@ -286,9 +286,17 @@ def check_rows_in_sql(
 
 def _placing(target: Target) -> tuple[str, ...]:
     """Return the columns by which a target's mode finds a row's place."""
-    if target.mode is Mode.UPSERT_BY_KEY:
-        return target.unique_keys
-    return (str(target.time_column),) if target.mode is Mode.INCREMENTAL_BY_TIME else ()
+    match target.mode.rule.placing:
+        case Field.UNIQUE_KEYS:
+            return target.unique_keys
+        case Field.TIME_COLUMN:
+            return (str(target.time_column),)
+        case Field.PARTITION_BY:
+            return target.partition_by
+        case None:
+            return ()
+        case _ as never:
+            assert_never(never)
 
 
 def check_generation(batch: Batch, found: int) -> None:
