@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from fuzz.target import Target, plain
 from seeknal_core.contract.types import Since
-from seeknal_postgres import wire
-from seeknal_postgres.marks import change_between, is_counted
+from seeknal_postgres.ledger.marks import change_between, is_counted
+from seeknal_postgres.types import wire
 
 _KINDS: tuple[pa.DataType, ...] = (
     pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.binary(),

@@ -21,7 +21,8 @@ import pytest
 
 from seeknal_core.errors import BackendError, PluginError
 from seeknal_core.files.own import check_target
-from seeknal_postgres import binaries, embedded, keeper
+from seeknal_postgres.connection.embedded import binaries, keeper
+from seeknal_postgres.connection.embedded import server as embedded
 from support import embedded_user
 
 
@@ -342,7 +343,7 @@ def test_without_the_wheel_the_error_names_the_extra(project: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from seeknal_core.errors import PluginError\n"
-        "from seeknal_postgres.embedded import ensure_server\n"
+        "from seeknal_postgres.connection.embedded.server import ensure_server\n"
         "try: ensure_server(sys.argv[2], 'p')\n"
         "except PluginError as error: print(error.hint)\n"
     )

@@ -13,7 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from seeknal_postgres import binaries, embedded, embedded_role
+from seeknal_postgres.connection.embedded import binaries
+from seeknal_postgres.connection.embedded import role as embedded_role
+from seeknal_postgres.connection.embedded import server as embedded
 from support.cli import Cli, write
 
 PROJECT = {

@@ -10,8 +10,8 @@ import pytest
 from seeknal_core.errors import BackendError
 from seeknal_core.types import ConnectionSpec, Source
 from seeknal_postgres import plugin
-from seeknal_postgres.connection import PostgresConnection, resolve
-from seeknal_postgres.session import parse_options
+from seeknal_postgres.connection.profile import PostgresConnection, resolve
+from seeknal_postgres.connection.session import parse_options
 from support.postgres_hooks import Database
 
 

@@ -451,7 +451,8 @@ sys.path.insert(0, {tests!r})
 import psycopg
 from pathlib import Path
 from seeknal_core.types import Resources
-from seeknal_postgres import cleanup, plugin
+from seeknal_postgres import plugin
+from seeknal_postgres.ledger import cleanup
 from support.postgres_hooks import Database
 
 db = Database(dsn={dsn!r}, admin=None, folder=Path({folder!r}), resources=Resources())

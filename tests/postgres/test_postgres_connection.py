@@ -11,7 +11,7 @@ import pytest
 from seeknal_core.errors import OptionError, Unreachable
 from seeknal_core.types import ConnectionSpec, Secret
 from seeknal_postgres import plugin
-from seeknal_postgres.connection import PostgresConnection
+from seeknal_postgres.connection.profile import PostgresConnection
 from support.contexts import make_context
 from support.postgres_hooks import Database
 from support.processes import free_port

@@ -10,7 +10,8 @@ import pytest
 
 from seeknal_core.errors import BackendError, NamespaceRefused, WriteRefused
 from seeknal_core.types import Mode, Ownership
-from seeknal_postgres import inspection, plugin
+from seeknal_postgres import plugin
+from seeknal_postgres.ledger import inspecting
 from support.postgres_hooks import Database
 
 ROWS = pa.table({"id": [1, 2], "name": ["a", "b"]})
@@ -205,7 +206,7 @@ def test_a_table_of_another_environment_is_known_as_its_own_by_its_ledger(db: Da
 def test_many_targets_are_told_of_as_each_alone(
     db: Database, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(inspection, "_AT_ONCE", at_once)
+    monkeypatch.setattr(inspecting, "_AT_ONCE", at_once)
     prod, dev = db.context(), db.context(environment="dev", prefix="dev_")
     for table in ("s.t", "s.u"):
         db.write(db.target(table), ROWS)

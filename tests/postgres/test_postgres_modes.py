@@ -12,7 +12,8 @@ import pytest
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Interval, Mode, Snapshot, Target
-from seeknal_postgres import modes, plugin
+from seeknal_postgres import plugin
+from seeknal_postgres.write.modes import rows as modes
 from support.postgres_hooks import Database
 from support.postgres_promotions import Promotion
 

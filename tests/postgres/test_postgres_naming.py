@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from seeknal_core.errors import NamespaceRefused, OptionError
 from seeknal_core.types import ConnectionSpec, SourceSpec, TargetSpec
-from seeknal_postgres import naming, plugin
-from seeknal_postgres.connection import PostgresConnection
+from seeknal_postgres import names, plugin
+from seeknal_postgres.connection.profile import PostgresConnection
 from support.contexts import make_context
 
 WAREHOUSE = ConnectionSpec(name="warehouse", type="postgresql", options={})
@@ -29,13 +29,13 @@ LAKE = ConnectionSpec(name="lake", type="iceberg", options={})
     ],
 )
 def test_a_table_splits_on_dots_outside_quotes(table: str, parts: tuple[str, ...]) -> None:
-    assert naming.split(table) == parts
+    assert names.split(table) == parts
 
 
 @pytest.mark.parametrize("table", ["", ".", "a.", ".b", "a.b.c", '"a', '"a"b', '""', "a\0b"])
 def test_a_table_that_is_no_name_is_refused(table: str) -> None:
     with pytest.raises(OptionError) as refused:
-        naming.split(table)
+        names.split(table)
     assert [problem.path for problem in refused.value.problems] == ["table"]
 
 
@@ -44,13 +44,13 @@ part = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 @given(st.lists(part, min_size=1, max_size=2))
 def test_quoted_parts_split_into_themselves(parts: list[str]) -> None:
-    assert naming.split(".".join(map(naming.quote, parts))) == tuple(parts)
+    assert names.split(".".join(map(names.quote, parts))) == tuple(parts)
 
 
 def named(table: str, prefix: str = "", schema: str = "public") -> str:
     connection = PostgresConnection(name="w", type="postgresql", default_schema=schema)
     context = make_context(connection, prefix=prefix)
-    spec = TargetSpec(node="transform.t", type="postgresql", table=table, parts=naming.split(table))
+    spec = TargetSpec(node="transform.t", type="postgresql", table=table, parts=names.split(table))
     return str(plugin.namespace_for(context, spec))
 
 
@@ -66,7 +66,7 @@ def test_names_past_the_limit_are_shortened_and_stay_distinct() -> None:
     found = {named(f"{schema}.{table}", "dev_") for schema in long for table in long}
     assert len(found) == 4
     for name in found:
-        assert all(len(part.encode()) <= 63 for part in naming.split(name))
+        assert all(len(part.encode()) <= 63 for part in names.split(name))
 
 
 def test_a_schema_that_the_server_reserves_is_refused() -> None:

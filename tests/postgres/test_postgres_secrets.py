@@ -11,7 +11,7 @@ import pytest
 
 from seeknal_core.project.inline import node_keys
 from seeknal_core.structure import keys_of
-from seeknal_postgres.connection import PostgresOptions
+from seeknal_postgres.connection.profile import PostgresOptions
 from support.cli import Cli, write
 
 PROFILE = """\

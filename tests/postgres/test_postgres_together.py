@@ -11,7 +11,8 @@ from psycopg import sql
 
 from seeknal_core.errors import BackendError
 from seeknal_core.types import Mode
-from seeknal_postgres import locks, plugin
+from seeknal_postgres import plugin
+from seeknal_postgres.connection import locks
 from support.postgres_hooks import Database
 
 ROWS = pa.table({"id": pa.array([1, 2], pa.int64()), "note": ["a", None]})

@@ -14,8 +14,8 @@ import os
 import pwd
 import sys
 
-from seeknal_postgres import keeper
-from seeknal_postgres.embedded import ensure_server
+from seeknal_postgres.connection.embedded import keeper
+from seeknal_postgres.connection.embedded.server import ensure_server
 
 
 def main(project: str, reachable: str | None = None) -> None:

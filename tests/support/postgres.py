@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg import conninfo, sql
 
-from seeknal_postgres import binaries
+from seeknal_postgres.connection.embedded import binaries
 from support.processes import ServerProcess, free_port
 
 _USER = "postgres"

@@ -12,8 +12,8 @@ from seeknal_core.errors import OptionError, Problem
 from seeknal_core.hookspecs import hookimpl
 from seeknal_core.structure import nearest
 from seeknal_core.types import BackendOptions, Binding
-from seeknal_postgres import naming
-from seeknal_postgres.connection import TYPE, PostgresConnection, PostgresOptions, resolve
+from seeknal_postgres import names
+from seeknal_postgres.connection.profile import TYPE, PostgresConnection, PostgresOptions, resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,14 +73,14 @@ def bind_target(context: ExecutionContext, target: TargetSpec) -> Binding:
             ]
         )
     return Binding(
-        connection=_connection(context, target.connection), parts=naming.split(target.table)
+        connection=_connection(context, target.connection), parts=names.split(target.table)
     )
 
 
 @hookimpl
 def bind_source(context: ExecutionContext, source: SourceSpec) -> Binding:
     """Find a source's connection and split its table, where it has one."""
-    parts = naming.split(source.table) if source.table else ()
+    parts = names.split(source.table) if source.table else ()
     if not parts and not source.params.get("query"):
         raise OptionError(
             [Problem("a source needs a table or a query", path="table", hint="table: schema.table")]
@@ -127,18 +127,18 @@ def _connection(context: ExecutionContext, name: str | None) -> str:
 def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName:
     """Put the environment's prefix before the schema."""
     connection = context.connection
-    schema, stem = "public", naming.STATE_SCHEMA
+    schema, stem = "public", names.STATE_SCHEMA
     if isinstance(connection, PostgresConnection):
         schema, stem = connection.default_schema, connection.state_schema
-    parts = target.parts or naming.split(target.table)
-    own = naming.ledger_schema(stem, context.environment.name)
-    return naming.final_name(parts, schema, context.environment.prefix, own)
+    parts = target.parts or names.split(target.table)
+    own = names.ledger_schema(stem, context.environment.name)
+    return names.final_name(parts, schema, context.environment.prefix, own)
 
 
 @hookimpl
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
     """Make the table hold the snapshot, in one transaction."""
-    from seeknal_postgres import write
+    from seeknal_postgres.write import materialize as write
 
     return write.materialize(context, target, snapshot)
 
@@ -148,7 +148,7 @@ def materialize_targets(
     context: ExecutionContext, targets: tuple[Target, ...], snapshots: tuple[Snapshot, ...]
 ) -> tuple[WriteResult, ...]:
     """Make tables hold their snapshots, those that can in one transaction."""
-    from seeknal_postgres import together
+    from seeknal_postgres.promotion import together
 
     return together.materialize_targets(context, targets, snapshots)
 
@@ -156,17 +156,17 @@ def materialize_targets(
 @hookimpl
 def count_rows(context: ExecutionContext, target: Target) -> int:
     """Count the table's rows, asked of the server."""
-    from seeknal_postgres import inspection
+    from seeknal_postgres.ledger import inspecting
 
-    return inspection.count_rows(context, target)
+    return inspecting.count_rows(context, target)
 
 
 @hookimpl
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
     """Tell what stands where the target is; reads the table once for its version."""
-    from seeknal_postgres import inspection
+    from seeknal_postgres.ledger import inspecting
 
-    return inspection.inspect_target(context, target)
+    return inspecting.inspect_target(context, target)
 
 
 @hookimpl
@@ -174,15 +174,15 @@ def inspect_targets(
     context: ExecutionContext, targets: tuple[Target, ...], versions: bool
 ) -> tuple[TargetState, ...]:
     """Tell what stands where many targets are, in a few statements for all of them."""
-    from seeknal_postgres import inspection
+    from seeknal_postgres.ledger import inspecting
 
-    return inspection.inspect_targets(context, targets, versions=versions)
+    return inspecting.inspect_targets(context, targets, versions=versions)
 
 
 @hookimpl
 def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
     """Compare columns with the table's, and look at what hangs on those that change."""
-    from seeknal_postgres import preview
+    from seeknal_postgres.write import preview
 
     return preview.preview_write(context, target, schema)
 
@@ -192,15 +192,15 @@ def changes_since(
     context: ExecutionContext, targets: tuple[Target, ...], since: tuple[Since, ...]
 ) -> tuple[TargetChange, ...]:
     """Look at tables' rows, and say what happened to them since they were written."""
-    from seeknal_postgres import inspection
+    from seeknal_postgres.ledger import inspecting
 
-    return inspection.changes_since(context, targets, since)
+    return inspecting.changes_since(context, targets, since)
 
 
 @hookimpl
 def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
     """Write into the ledger that a table, as it is, is the target's."""
-    from seeknal_postgres import write
+    from seeknal_postgres.write import materialize as write
 
     return write.adopt_target(context, target, content_key)
 
@@ -208,7 +208,7 @@ def adopt_target(context: ExecutionContext, target: Target, content_key: str) ->
 @hookimpl
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
     """Write the snapshot into a table of the ledger's schema."""
-    from seeknal_postgres import staging
+    from seeknal_postgres.promotion import staging
 
     return staging.stage(context, target, snapshot, promotion)
 
@@ -221,7 +221,7 @@ def stage_targets(
     promotion: str,
 ) -> tuple[Staged, ...]:
     """Write snapshots into tables of the ledger's schema, those that can in one transaction."""
-    from seeknal_postgres import together
+    from seeknal_postgres.promotion import together
 
     return together.stage_targets(context, targets, snapshots, promotion)
 
@@ -229,7 +229,7 @@ def stage_targets(
 @hookimpl
 def preview_publish(context: ExecutionContext, targets: tuple[Target, ...]) -> tuple[str, ...]:
     """Compare the locks that a publish takes with the server's room for them."""
-    from seeknal_postgres import room
+    from seeknal_postgres.promotion import room
 
     return room.preview_publish(context, targets)
 
@@ -237,7 +237,7 @@ def preview_publish(context: ExecutionContext, targets: tuple[Target, ...]) -> t
 @hookimpl
 def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
     """Do all of a publish but its commit, in one transaction that stays open."""
-    from seeknal_postgres import publishing
+    from seeknal_postgres.promotion import publishing
 
     return publishing.prepare_publish(context, batch)
 
@@ -245,7 +245,7 @@ def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
 @hookimpl
 def publish(context: ExecutionContext, batch: Batch) -> Published:
     """Make all tables of the batch hold what is staged, in one transaction."""
-    from seeknal_postgres import publishing
+    from seeknal_postgres.promotion import publishing
 
     return publishing.publish(context, batch)
 
@@ -253,7 +253,7 @@ def publish(context: ExecutionContext, batch: Batch) -> Published:
 @hookimpl
 def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
     """Bring all tables of the batch back, in one transaction."""
-    from seeknal_postgres import reverting
+    from seeknal_postgres.promotion import reverting
 
     return reverting.revert(context, batch, overwrite)
 
@@ -261,7 +261,7 @@ def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
 @hookimpl
 def discard(context: ExecutionContext, batch: Batch) -> None:
     """Drop the tables that hold what is staged, and what undoes the publish."""
-    from seeknal_postgres import reverting
+    from seeknal_postgres.promotion import reverting
 
     reverting.discard(context, batch)
 
@@ -269,7 +269,7 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
 @hookimpl
 def note_promotion(context: ExecutionContext, note: PromotionNote) -> bool:
     """Keep a promotion's document in the ledger's schema."""
-    from seeknal_postgres import notes
+    from seeknal_postgres.ledger import notes
 
     return notes.note_promotion(context, note)
 
@@ -277,7 +277,7 @@ def note_promotion(context: ExecutionContext, note: PromotionNote) -> bool:
 @hookimpl
 def list_promotions(context: ExecutionContext) -> tuple[PromotionNote, ...]:
     """List the documents that the ledger's schema keeps."""
-    from seeknal_postgres import notes
+    from seeknal_postgres.ledger import notes
 
     return notes.list_promotions(context)
 
@@ -285,7 +285,7 @@ def list_promotions(context: ExecutionContext) -> tuple[PromotionNote, ...]:
 @hookimpl
 def forget_promotion(context: ExecutionContext, promotion: str) -> bool:
     """Forget a promotion's document."""
-    from seeknal_postgres import notes
+    from seeknal_postgres.ledger import notes
 
     return notes.forget_promotion(context, promotion)
 
@@ -293,15 +293,16 @@ def forget_promotion(context: ExecutionContext, promotion: str) -> bool:
 @hookimpl
 def checksum(context: ExecutionContext, target: Target) -> Checksum:
     """Sum up the table's rows, or what is staged, read from the server."""
-    from seeknal_postgres import inspection, sums
+    from seeknal_postgres.ledger import inspecting
+    from seeknal_postgres.source import sums
 
-    return sums.checksum(context, target, inspection.staged_name(context, target))
+    return sums.checksum(context, target, inspecting.staged_name(context, target))
 
 
 @hookimpl
 def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
     """List the tables and schemas that the environment's ledger says were made here."""
-    from seeknal_postgres import cleanup
+    from seeknal_postgres.ledger import cleanup
 
     return cleanup.list_owned(context)
 
@@ -309,7 +310,7 @@ def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
 @hookimpl
 def drop_target(context: ExecutionContext, owned: Owned) -> bool:
     """Drop a table or schema that is still this environment's, without CASCADE."""
-    from seeknal_postgres import cleanup
+    from seeknal_postgres.ledger import cleanup
 
     return cleanup.drop_target(context, owned)
 
@@ -317,7 +318,7 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
 @hookimpl
 def drop_targets(context: ExecutionContext, owned: tuple[Owned, ...]) -> tuple[bool, ...]:
     """Drop many tables and links in one transaction."""
-    from seeknal_postgres import cleanup
+    from seeknal_postgres.ledger import cleanup
 
     return cleanup.drop_targets(context, owned)
 
@@ -325,7 +326,7 @@ def drop_targets(context: ExecutionContext, owned: tuple[Owned, ...]) -> tuple[b
 @hookimpl
 def can_link(context: ExecutionContext, target: Target, origin: Origin) -> str:
     """Say why a target can't be a view of another environment's table."""
-    from seeknal_postgres import links
+    from seeknal_postgres.ledger import links
 
     return links.can_link_targets(context, (target,), (origin,))[0]
 
@@ -335,7 +336,7 @@ def can_link_targets(
     context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
 ) -> tuple[str, ...]:
     """Say of many targets why they can't be views, by one query."""
-    from seeknal_postgres import links
+    from seeknal_postgres.ledger import links
 
     return links.can_link_targets(context, targets, origins)
 
@@ -343,7 +344,7 @@ def can_link_targets(
 @hookimpl
 def link_target(context: ExecutionContext, target: Target, origin: Origin) -> Linked:
     """Make a view of another environment's table."""
-    from seeknal_postgres import links
+    from seeknal_postgres.ledger import links
 
     return links.link_targets(context, (target,), (origin,))[0]
 
@@ -353,7 +354,7 @@ def link_targets(
     context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
 ) -> tuple[Linked, ...]:
     """Make many views in one transaction."""
-    from seeknal_postgres import links
+    from seeknal_postgres.ledger import links
 
     return links.link_targets(context, targets, origins)
 
@@ -361,7 +362,7 @@ def link_targets(
 @hookimpl
 def unlink_target(context: ExecutionContext, target: Target) -> bool:
     """Drop a view that is a link."""
-    from seeknal_postgres import links
+    from seeknal_postgres.ledger import links
 
     return links.unlink_target(context, target)
 
@@ -369,12 +370,12 @@ def unlink_target(context: ExecutionContext, target: Target) -> bool:
 @hookimpl
 def check_connection(context: ExecutionContext, write: bool = False) -> str:
     """Log in and say what answered; with `write`, also make a table and drop it."""
-    from seeknal_postgres import inspection
+    from seeknal_postgres.ledger import inspecting
 
-    found = inspection.check_connection(context)
+    found = inspecting.check_connection(context)
     if not write:
         return found
-    from seeknal_postgres import trial
+    from seeknal_postgres.connection import trial
 
     return f"{found}\n{trial.write(context)}"
 
@@ -382,6 +383,6 @@ def check_connection(context: ExecutionContext, write: bool = False) -> str:
 @hookimpl
 def read_source(context: ExecutionContext, source: Source) -> SourceStream:
     """Open one consistent view of a table or query."""
-    from seeknal_postgres import read
+    from seeknal_postgres.source import read
 
     return read.read_source(context, source)

@@ -1,0 +1,91 @@
+"""What hangs on a table and would act when its rows change: refuse it, or name it."""
+
+from __future__ import annotations
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import Mode, Target
+from seeknal_postgres.ledger.tables import Table
+
+#: The statements that a mode may run on its table.
+_EVENTS = {
+    Mode.APPEND: frozenset({"INSERT"}),
+    Mode.UPSERT_BY_KEY: frozenset({"INSERT", "UPDATE"}),
+}
+_ALL = frozenset({"INSERT", "UPDATE", "DELETE"})
+
+
+def refuse_attached(target: Target, table: Table, mode: Mode | None = None) -> None:
+    """Refuse a table that others' rows are written through, or whose rules do something else.
+
+    Args:
+        mode: the mode in force; None where the rows may have to be brought back too,
+            which takes every kind of statement.
+
+    Raises:
+        WriteRefused: naming what hangs on the table.
+    """
+    name = str(target.name)
+    if table.children:
+        child = table.children[0]
+        raise WriteRefused(
+            f"{name}: {_some(table.children)} inherits from it, so that its rows are read, "
+            f"changed and deleted as rows of {name}",
+            f"ALTER TABLE {child} NO INHERIT {name}, or write to another table",
+            target=name,
+        )
+    if table.foreign:
+        far = table.foreign[0]
+        raise WriteRefused(
+            f"{name}: its partition {_some(table.foreign)} is a foreign table, and another "
+            "server does not commit together with this one",
+            f"ALTER TABLE … DETACH PARTITION {far}, or write to another table",
+            target=name,
+        )
+    events = _EVENTS.get(mode, _ALL) if mode is not None else _ALL
+    for rule in table.reactions:
+        if rule.instead and events & set(rule.events):
+            raise WriteRefused(
+                f"{name}: {rule} replaces the statements that write the rows",
+                f"ALTER TABLE {name} DISABLE RULE {rule.name}, or write to another table",
+                target=name,
+            )
+
+
+def notes_of(table: Table) -> tuple[str, ...]:
+    """Return what a plan says of a table beside its columns: what may change its rows."""
+    found = [f"{each} may change what is written" for each in table.reactions]
+    if table.unlogged:
+        found.append("the table is unlogged: a crash of the server empties it")
+    return tuple(found)
+
+
+def unlike(target: Target, table: Table, event: str, wanted: int, done: int) -> WriteRefused:
+    """Return the error for a table that holds other rows than it was given.
+
+    Args:
+        event: the kind of statement whose count is not what it should be, empty where
+            it is the count of the table's rows.
+    """
+    rows = {"INSERT": "were inserted", "UPDATE": "were updated", "DELETE": "were deleted"}
+    what = f"{done} of {wanted} rows {rows[event]}" if event else (
+        f"{done} rows would be in the table, and {wanted} should be"
+    )  # fmt: skip
+    guilty = [r for r in table.reactions if not event or event in r.events] or table.reactions
+    if not guilty:
+        return WriteRefused(
+            f"{target.name}: {what}; nothing was written",
+            "look at the table's triggers, rules and foreign keys, then run again",
+            target=str(target.name),
+        )
+    first = guilty[0]
+    return WriteRefused(
+        f"{target.name}: {what}, by {_some([str(each) for each in guilty])}; nothing was written",
+        f"ALTER TABLE {first.table} DISABLE {first.kind.upper()} {first.name}, "
+        "or write to another table",
+        target=str(target.name),
+    )
+
+
+def _some(found: tuple[str, ...] | list[str]) -> str:
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more

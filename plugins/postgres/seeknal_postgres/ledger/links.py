@@ -1,0 +1,622 @@
+"""Links: views of one environment that read another one's tables, live.
+
+A link is made of one fixed form, so that it can be made again whenever production's DDL
+needs it out of the way. It names its columns, so that a column that comes to the table
+doesn't matter to it; it joins a table without columns, so that nobody can write through
+it; and it checks the reader's own rights (``security_invoker``, PostgreSQL 15). The
+ledger of its environment has an entry for it, with mode ``link``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+from psycopg import errors as pg
+from psycopg import sql
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import (
+    ExecutionContext,
+    Linked,
+    Origin,
+    QualifiedName,
+    Target,
+    TargetColumn,
+)
+from seeknal_postgres.connection.errors import said, translated
+from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
+from seeknal_postgres.connection.script import Script
+from seeknal_postgres.connection.settings import settle
+from seeknal_postgres.ledger import records
+from seeknal_postgres.ledger.records import LINK, Ledger, Written
+from seeknal_postgres.ledger.tables import identifier, names, store_identity
+from seeknal_postgres.names import qualified
+
+#: The version of a link whose definition is the one that we gave it.
+AS_MADE = "link"
+
+#: The first version whose views can check the reader's own rights.
+_INVOKER = 150_000
+#: The first version in which membership doesn't always mean SET ROLE.
+_SET_OPTION = 160_000
+
+
+@attrs.frozen(kw_only=True)
+class Link:
+    """A link as it stands. ``version`` is `AS_MADE`, or tells of another definition."""
+
+    oid: int
+    version: str
+    columns: tuple[TargetColumn, ...]
+
+
+_FIND = """
+SELECT w.place, c.oid::bigint, md5(pg_get_viewdef(c.oid)), t.version,
+  (SELECT json_agg(json_build_array(a.attname, format_type(a.atttypid, a.atttypmod))
+          ORDER BY a.attnum)
+   FROM pg_catalog.pg_attribute a
+   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w(schema_name, table_name, place)
+JOIN {schema}.targets t ON t.schema_name = w.schema_name AND t.table_name = w.table_name
+JOIN pg_catalog.pg_class c ON c.oid = t.table_oid AND c.relkind = 'v' AND c.relname = t.table_name
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = t.schema_name
+WHERE t.mode = 'link' AND (%s::text IS NULL OR t.project = %s)
+"""
+
+
+def find(
+    ledger: Ledger, wanted: Sequence[QualifiedName], project: str | None = None
+) -> dict[QualifiedName, Link]:
+    """Return those of the names that are links of the ledger's environment.
+
+    Args:
+        project: whose links, None for any project's.
+    """
+    rows = ledger.conn.execute(
+        ledger._sql(_FIND),
+        [[n.parts[0] for n in wanted], [n.parts[1] for n in wanted], project, project],
+    )
+    return {
+        wanted[place - 1]: Link(
+            oid=oid,
+            version=AS_MADE if digest == made else f"{AS_MADE}, altered {digest}",
+            columns=tuple(TargetColumn(name=name, type=kind) for name, kind in columns or ()),
+        )
+        for place, oid, digest, made, columns in rows
+    }
+
+
+_WHY_NOT = """
+SELECT w.place, o.oid IS NOT NULL AND o.relkind IN ('r', 'p'), o.relrowsecurity,
+  has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(o.oid, 'SELECT'),
+  pg_has_role(o.relowner, current_user::regrole::oid, %s), pg_get_userbyid(o.relowner)::text,
+  current_user::text, t.relkind::text, t.oid::bigint
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+  WITH ORDINALITY AS w(schema, name, origin_schema, origin_name, place)
+LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.origin_schema
+LEFT JOIN pg_catalog.pg_class o ON o.relnamespace = n.oid AND o.relname = w.origin_name
+LEFT JOIN pg_catalog.pg_namespace m ON m.nspname = w.schema
+LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = m.oid AND t.relname = w.name
+ORDER BY w.place
+"""
+
+
+def can_link_targets(
+    context: ExecutionContext, targets: Sequence[Target], origins: Sequence[Origin]
+) -> tuple[str, ...]:
+    """Carry out the hook of the same name: one query for all of them."""
+    with (
+        pool_of(context).take(context) as conn,
+        translated(context, connection_of(context).place),
+    ):
+        settle(conn)
+        if conn.info.server_version < _INVOKER:
+            return ("the server is older than PostgreSQL 15",) * len(targets)
+        store = store_identity(context, conn)
+        ledger = Ledger.of(context, conn)
+        ours = (
+            find(ledger, [target.name for target in targets], context.project)
+            if ledger.exists()
+            else {}
+        )
+        rows = _ask_why_not(conn, targets, origins)
+    return tuple(
+        _why_not(row, origin, f"{store}/{origin.name}", target.name in ours)
+        for row, target, origin in zip(rows, targets, origins, strict=True)
+    )
+
+
+def _ask_why_not(
+    conn: Conn, targets: Sequence[Target], origins: Sequence[Origin]
+) -> list[tuple[Any, ...]]:
+    right = "SET" if conn.info.server_version >= _SET_OPTION else "MEMBER"
+    return conn.execute(
+        _WHY_NOT,
+        [right, *_parts(targets, origins)],
+    ).fetchall()
+
+
+def _why_not(row: tuple[Any, ...], origin: Origin, here: str, ours: bool) -> str:
+    """Say why one target can't be a link, or nothing."""
+    _, there, policies, may_read, is_member, owner, role, kind, _ = row
+    if origin.identity != here:
+        return "production's table is in another database"
+    if not there:
+        return f"{origin.name} is not a table"
+    if policies:
+        return f"private: {origin.name} has row-level security"
+    if not may_read:
+        return f"private: role {role!r} may not read {origin.name}"
+    if not is_member:
+        return (
+            f"{owner!r}, who owns {origin.name}, is no member of {role!r}, "
+            "and could not move the link out of its way"
+        )
+    if kind is not None and not ours:
+        return "something else has its name"
+    return ""
+
+
+_COLUMNS = """
+SELECT w.place, json_agg(a.attname ORDER BY a.attnum)
+FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w(schema, name, place)
+JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+  AND c.relkind IN ('r', 'p')
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+GROUP BY w.place
+"""
+
+
+def link_targets(
+    context: ExecutionContext, targets: Sequence[Target], origins: Sequence[Origin]
+) -> tuple[Linked, ...]:
+    """Carry out the hook of the same name: one transaction for all of them."""
+    pool = pool_of(context)
+    place = connection_of(context).place
+    with pool.take(context) as conn, translated(context, place, writing=True):
+        for target in targets:
+            ledger = records.ensure(context, pool, conn, target)
+        with conn.transaction():
+            settle(conn)
+            columns = _columns_of(conn, [origin.name for origin in origins])
+            for origin in origins:
+                if origin.name not in columns:
+                    raise WriteRefused(
+                        f"{origin.name} is gone, and can't be linked",
+                        "look again: seeknal run",
+                        target=str(origin.name),
+                    )
+            standing = find(ledger, [target.name for target in targets], context.project)
+            script = Script(conn)
+            for target, origin in zip(targets, origins, strict=True):
+                if target.name not in standing:
+                    script.add(creation(target.name, origin.name, columns[origin.name]))
+            try:
+                script.flush()
+            except pg.DuplicateTable as error:
+                raise WriteRefused(
+                    f"{place}: {said(error)}, and is not a link of ours",
+                    "drop or rename it, or take it over with --all-targets --adopt",
+                    target=place,
+                ) from error
+            for target, origin in zip(targets, origins, strict=True):
+                if target.name in standing:
+                    _renew(context, ledger, target.name, origin.name, columns[origin.name])
+            _record(context, ledger, targets, origins)
+            denied = _denied(conn, targets, origins)
+    return tuple(
+        Linked(
+            version=AS_MADE,
+            notes=tuple(
+                f"role {role!r} may read it but not {origin.name}, and is denied"
+                for role in denied.get(target.name, ())
+            ),
+        )
+        for target, origin in zip(targets, origins, strict=True)
+    )
+
+
+_DENIED = """
+SELECT w.place, pg_get_userbyid(a.grantee)::text
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+  WITH ORDINALITY AS w(schema, name, origin_schema, origin_name, place)
+JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+JOIN pg_catalog.pg_namespace m ON m.nspname = w.origin_schema
+JOIN pg_catalog.pg_class o ON o.relnamespace = m.oid AND o.relname = w.origin_name
+CROSS JOIN LATERAL aclexplode(c.relacl) a
+WHERE a.privilege_type = 'SELECT' AND a.grantee <> 0 AND a.grantee <> c.relowner
+  AND NOT (has_schema_privilege(a.grantee, m.oid, 'USAGE')
+           AND has_table_privilege(a.grantee, o.oid, 'SELECT'))
+ORDER BY 1, 2
+"""
+
+
+def _denied(
+    conn: Conn, targets: Sequence[Target], origins: Sequence[Origin]
+) -> dict[QualifiedName, list[str]]:
+    """Return the roles that were given a link, and may not read what it shows."""
+    found: dict[QualifiedName, list[str]] = {}
+    for place, role in conn.execute(_DENIED, _parts(targets, origins)):
+        found.setdefault(targets[place - 1].name, []).append(role)
+    return found
+
+
+def _parts(targets: Sequence[Target], origins: Sequence[Origin]) -> list[list[str]]:
+    return [
+        *([one.name.parts[place] for one in targets] for place in (0, 1)),
+        *([one.name.parts[place] for one in origins] for place in (0, 1)),
+    ]
+
+
+def _renew(
+    context: ExecutionContext,
+    ledger: Ledger,
+    name: QualifiedName,
+    origin: QualifiedName,
+    columns: Sequence[str],
+) -> None:
+    """Give a link the definition that it has to have; what hangs on it stays if it can."""
+    try:
+        with ledger.conn.transaction():
+            ledger.conn.execute(creation(name, origin, columns, replace=True))
+    except (pg.InvalidTableDefinition, pg.DatatypeMismatch):
+        # Columns went, or changed their order.
+        for rights in make_way(context, ledger, [name]).values():
+            ledger.conn.execute(creation(name, origin, columns))
+            give(ledger.conn, name, rights, view=True)
+
+
+def _columns_of(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, list[str]]:
+    rows = conn.execute(_COLUMNS, [[n.parts[0] for n in wanted], [n.parts[1] for n in wanted]])
+    return {wanted[place - 1]: list(columns) for place, columns in rows}
+
+
+def creation(
+    name: QualifiedName, origin: QualifiedName, columns: Sequence[str], *, replace: bool = False
+) -> sql.Composed:
+    """Return the statement that makes a link."""
+    return sql.SQL(
+        "CREATE {}VIEW {} ({}) WITH (security_invoker = true) AS"
+        " SELECT {} FROM {} AS t CROSS JOIN (SELECT) AS ro"
+    ).format(
+        sql.SQL("OR REPLACE " if replace else ""),
+        identifier(name),
+        names(columns),
+        names(columns, "t"),
+        identifier(origin),
+    )
+
+
+def _record(
+    context: ExecutionContext,
+    ledger: Ledger,
+    targets: Sequence[Target],
+    origins: Sequence[Origin],
+) -> None:
+    """Write the links down, in the transaction that makes them."""
+    rows = ledger.conn.execute(
+        "SELECT w.place, c.oid::bigint, md5(pg_get_viewdef(c.oid))"
+        " FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w(schema, name, place)"
+        " JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema"
+        " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name",
+        [[t.name.parts[0] for t in targets], [t.name.parts[1] for t in targets]],
+    ).fetchall()
+    found = {targets[place - 1].name: (oid, digest) for place, oid, digest in rows}
+    ledger.record_writes(
+        context,
+        [
+            Written(
+                target=target,
+                content_key=origin.content_key,
+                oid=found[target.name][0],
+                rows=0,
+                created=True,
+                version=found[target.name][1],
+                mode=LINK,
+            )
+            for target, origin in zip(targets, origins, strict=True)
+        ],
+    )
+
+
+def unlink_target(context: ExecutionContext, target: Target) -> bool:
+    """Carry out the hook of the same name."""
+    with (
+        pool_of(context).take(context) as conn,
+        translated(context, str(target.name), writing=True),
+        conn.transaction(),
+    ):
+        settle(conn)
+        ledger = Ledger.of(context, conn)
+        return ledger.exists() and bool(make_way(context, ledger, [target.name]))
+
+
+@attrs.frozen(kw_only=True)
+class Rights:
+    """What people gave and wrote onto a link: its owner, grants and comment."""
+
+    owner: str
+    grants: tuple[tuple[str, bool, str | None], ...]
+    comment: str | None
+
+
+def make_way(
+    context: ExecutionContext, ledger: Ledger, wanted: Sequence[QualifiedName]
+) -> dict[QualifiedName, Rights]:
+    """Drop the environment's own links of those names, in the open transaction.
+
+    Returns:
+        The rights that they had: what takes their place gets them.
+
+    Raises:
+        WriteRefused: something of somebody's hangs on a link; it is named.
+    """
+    ours = find(ledger, wanted, context.project)
+    if not ours:
+        return {}
+    rights = _rights_of(ledger.conn, {name: link.oid for name, link in ours.items()})
+    drop(ledger, list(ours))
+    return rights
+
+
+def drop(ledger: Ledger, wanted: Sequence[QualifiedName], *, forget: bool = True) -> None:
+    """Drop links that are the ledger's, and their entries unless they are made again.
+
+    Raises:
+        WriteRefused: something of somebody's hangs on one.
+    """
+    listed = sql.SQL(", ").join(identifier(name) for name in wanted)
+    try:
+        with ledger.conn.transaction():
+            ledger.conn.execute(sql.SQL("DROP VIEW {} RESTRICT").format(listed))
+    except pg.DependentObjectsStillExist as error:
+        raise _hanging(", ".join(map(str, wanted[:5])), said(error)) from error
+    if not forget:
+        return
+    ledger.conn.execute(
+        ledger._sql(
+            "DELETE FROM {schema}.targets t USING unnest(%s::text[], %s::text[]) AS w(schema, name)"
+            " WHERE t.schema_name = w.schema AND t.table_name = w.name AND t.mode = 'link'"
+        ),
+        [[n.parts[0] for n in wanted], [n.parts[1] for n in wanted]],
+    )
+
+
+def _rights_of(conn: Conn, oids: Mapping[QualifiedName, int]) -> dict[QualifiedName, Rights]:
+    listed = list(oids)
+    rows = conn.execute(
+        "SELECT w.place, pg_get_userbyid(c.relowner)::text,"
+        " (SELECT json_agg(json_build_array(a.privilege_type, a.is_grantable,"
+        "    CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee)::text END))"
+        "  FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner),"
+        " obj_description(c.oid, 'pg_class')"
+        " FROM unnest(%s::oid[]) WITH ORDINALITY AS w(oid, place)"
+        " JOIN pg_catalog.pg_class c ON c.oid = w.oid",
+        [list(oids.values())],
+    )
+    return {
+        listed[place - 1]: Rights(
+            owner=owner,
+            grants=tuple((kind, option, grantee) for kind, option, grantee in grants or ()),
+            comment=comment,
+        )
+        for place, owner, grants, comment in rows
+    }
+
+
+def give(conn: Conn, name: QualifiedName, rights: Rights, *, view: bool = False) -> None:
+    """Give a link, or the table in its place, the rights that the link had."""
+    what = sql.SQL("VIEW" if view else "TABLE")
+    if rights.comment is not None:
+        conn.execute(
+            sql.SQL("COMMENT ON {} {} IS {}").format(
+                what, identifier(name), sql.Literal(rights.comment)
+            )
+        )
+    for privilege, grantable, grantee in rights.grants:
+        conn.execute(
+            sql.SQL("GRANT {} ON {} TO {}{}").format(
+                sql.SQL(privilege),
+                identifier(name),
+                sql.Identifier(grantee) if grantee else sql.SQL("PUBLIC"),
+                sql.SQL(" WITH GRANT OPTION" if grantable and grantee else ""),
+            )
+        )
+
+
+@attrs.frozen(kw_only=True)
+class _Aside:
+    """A link that was moved out of the way of its table's DDL."""
+
+    name: QualifiedName
+    origin: int
+    columns: tuple[str, ...]
+    rights: Rights
+    ledger: str
+
+
+_ON_TABLES = """
+SELECT DISTINCT c.oid::bigint, n.nspname::text, c.relname::text, d.refobjid::bigint,
+  pg_get_userbyid(c.relowner)::text,
+  ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
+FROM pg_catalog.pg_depend d
+JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
+JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind = 'v'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass
+  AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = ANY(%s::oid[])
+  AND c.oid <> d.refobjid
+ORDER BY 2, 3
+"""
+
+
+@contextmanager
+def aside(context: ExecutionContext, conn: Conn, oids: Sequence[int]) -> Iterator[None]:
+    """Drop all links on tables, and make them again when the block is done.
+
+    All of it in the open transaction: nobody else sees that they were gone. A column
+    that the block took from a table is taken from the link, too; a table that it
+    dropped has no link any more.
+
+    Raises:
+        WriteRefused: something of somebody's hangs on a link; it is named.
+    """
+    moved = put_aside(context, conn, oids)
+    yield
+    for one in moved:
+        _put_back(conn, one)
+
+
+def put_aside(context: ExecutionContext, conn: Conn, oids: Sequence[int]) -> list[_Aside]:
+    """Drop all links on tables; what is no link of ours stays, and the DDL names it."""
+    moved: list[_Aside] = []
+    for one in _standing(context, conn, oids):
+        with _as_owner(conn, one.owner):
+            rights = _rights_of(conn, {one.name: one.oid})[one.name]
+            drop(one.book, [one.name], forget=False)
+        moved.append(
+            _Aside(
+                name=one.name,
+                origin=one.origin,
+                columns=one.columns,
+                rights=rights,
+                ledger=one.book.schema,
+            )
+        )
+    return moved
+
+
+@attrs.frozen(kw_only=True)
+class _Standing:
+    """A link on a table, and the ledger that has it."""
+
+    oid: int
+    name: QualifiedName
+    origin: int
+    owner: str
+    columns: tuple[str, ...]
+    book: Ledger
+
+
+def _standing(context: ExecutionContext, conn: Conn, oids: Sequence[int]) -> Iterator[_Standing]:
+    """Find the links on tables, of all environments, that this role may move."""
+    if not oids or conn.info.server_version < _INVOKER:
+        return
+    found = conn.execute(_ON_TABLES, [list(oids)]).fetchall()
+    for oid, schema, table, origin, owner, columns in found:
+        name = qualified(schema, table)
+        with _as_owner(conn, owner) as allowed:
+            book = _book_of(context, conn, name, oid) if allowed else None
+        if book is not None:
+            yield _Standing(
+                oid=oid, name=name, origin=origin, owner=owner, columns=tuple(columns), book=book
+            )
+
+
+_ON_LINKS = """
+SELECT DISTINCT v.oid::bigint, pg_describe_object(o.classid, o.objid, 0)
+FROM pg_catalog.pg_class v
+JOIN pg_catalog.pg_depend d ON (d.refclassid, d.refobjid) IN (
+  ('pg_catalog.pg_class'::regclass, v.oid), ('pg_catalog.pg_type'::regclass, v.reltype))
+LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::regclass
+  AND r.oid = d.objid
+CROSS JOIN LATERAL (SELECT
+  CASE WHEN r.oid IS NOT NULL THEN 'pg_catalog.pg_class'::regclass::oid ELSE d.classid END,
+  coalesce(r.ev_class, d.objid)) AS o(classid, objid)
+WHERE v.oid = ANY(%s::oid[]) AND d.deptype = 'n' AND o.objid <> v.oid
+ORDER BY 1, 2
+"""
+
+
+def movable(context: ExecutionContext, conn: Conn, oid: int) -> list[int]:
+    """Return the links on a table that a change of its columns moves aside, moving none.
+
+    Raises:
+        WriteRefused: something of somebody's hangs on one; it is named.
+    """
+    links = {one.oid: one.name for one in _standing(context, conn, [oid])}
+    if links:
+        for link, user in conn.execute(_ON_LINKS, [list(links)]):
+            raise _hanging(str(links[link]), f"{user} uses it")
+    return list(links)
+
+
+def _hanging(which: str, what: str) -> WriteRefused:
+    return WriteRefused(
+        f"link {which} has to make way, and something hangs on it: {what}",
+        "drop what hangs on the link, or let it read the table itself, then run again",
+        target=which,
+    )
+
+
+@contextmanager
+def _as_owner(conn: Conn, owner: str) -> Iterator[bool]:
+    """Act as a link's owner; give False where this role may not."""
+    row: Any = conn.execute("SELECT current_user::text").fetchone()
+    if row[0] == owner:
+        yield True
+        return
+    try:
+        with conn.transaction():
+            conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
+    except pg.InsufficientPrivilege:
+        yield False
+        return
+    yield True
+    conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(row[0])))
+
+
+def _book_of(context: ExecutionContext, conn: Conn, name: QualifiedName, oid: int) -> Ledger | None:
+    """Return the ledger that has a view as a link, None where none has."""
+    own = Ledger.of(context, conn)
+    # The link's owner need not be a role that may use this environment's ledger.
+    row = conn.execute(
+        "SELECT coalesce(bool_or(has_schema_privilege(oid, 'USAGE')), false)"
+        " FROM pg_catalog.pg_namespace WHERE nspname = %s",
+        [own.schema],
+    ).fetchone()
+    usable = bool(row and row[0]) and own.exists()
+    books = [*([own] if usable else []), *own.siblings(connection_of(context).state_schema)]
+    for book in books:
+        link = find(book, [name]).get(name)
+        if link is not None and link.oid == oid:
+            return book
+    return None
+
+
+def _put_back(conn: Conn, one: _Aside) -> None:
+    row: Any = conn.execute(
+        "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s",
+        [one.origin],
+    ).fetchone()
+    entry = [*one.name.parts]
+    with _as_owner(conn, one.rights.owner):
+        if row is None:
+            conn.execute(
+                sql.SQL("DELETE FROM {}.targets WHERE schema_name = %s AND table_name = %s").format(
+                    sql.Identifier(one.ledger)
+                ),
+                entry,
+            )
+            return
+        origin = qualified(row[0], row[1])
+        there = set(_columns_of(conn, [origin])[origin])
+        conn.execute(creation(one.name, origin, [c for c in one.columns if c in there]))
+        give(conn, one.name, one.rights, view=True)
+        conn.execute(
+            sql.SQL(
+                "UPDATE {}.targets t SET table_oid = c.oid::bigint,"
+                " version = md5(pg_get_viewdef(c.oid))"
+                " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
+                " ON n.oid = c.relnamespace WHERE n.nspname = t.schema_name"
+                " AND c.relname = t.table_name AND t.schema_name = %s AND t.table_name = %s"
+            ).format(sql.Identifier(one.ledger)),
+            entry,
+        )

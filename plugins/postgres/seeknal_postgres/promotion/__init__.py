@@ -1,0 +1,3 @@
+"""Promotion: stage, publish, revert, discard."""
+
+from __future__ import annotations

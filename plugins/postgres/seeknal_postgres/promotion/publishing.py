@@ -1,0 +1,491 @@
+"""Making a batch visible: one transaction, which may be held open before its commit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import attrs
+import psycopg
+from psycopg import errors as pg
+from psycopg import sql
+
+from seeknal_core.errors import StaleStage
+from seeknal_core.types import (
+    Batch,
+    ExecutionContext,
+    Mode,
+    Published,
+    PublishedTarget,
+    QualifiedName,
+)
+from seeknal_postgres.connection import fate, locks
+from seeknal_postgres.connection.errors import translated
+from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
+from seeknal_postgres.connection.script import Script
+from seeknal_postgres.connection.settings import refuse_hidden, settle, users_own
+from seeknal_postgres.ledger import links
+from seeknal_postgres.ledger.places import Places, drop, portions
+from seeknal_postgres.ledger.promotions import Book
+from seeknal_postgres.ledger.records import Claim, Ledger, Written, make_schema
+from seeknal_postgres.ledger.tables import Table, identifier, versions_of
+from seeknal_postgres.promotion import room, undo
+from seeknal_postgres.promotion.batches import (
+    PUBLISH_WAIT,
+    Part,
+    grant_defaults,
+    key_of,
+    lock,
+    moved,
+    parts_of,
+    patiently,
+    tables_of,
+)
+from seeknal_postgres.promotion.staging import durable, shape_of
+from seeknal_postgres.promotion.undo import Kind, Undo
+from seeknal_postgres.write.evolve import apply_change
+from seeknal_postgres.write.modes.rows import SWAPPED, Rows, by_index
+from seeknal_postgres.write.references import by_reference, refuse_orphans
+from seeknal_postgres.write.transit import replace, rewrite
+
+#: Tables that are filled by one call, within one savepoint.
+_AT_ONCE = 25
+
+
+@attrs.frozen(kw_only=True)
+class _Publish:
+    """One publish within its transaction."""
+
+    context: ExecutionContext
+    batch: Batch
+    conn: Conn
+    ledger: Ledger
+    book: Book
+
+
+def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
+    """Carry out the hook of the same name."""
+    pool, key = pool_of(context), key_of(context, batch)
+    held = pool.held(key)
+    if held is not None:
+        if _is_open(held):
+            return True
+        pool.let_go(key)
+    conn = pool.hold(context, key)
+    try:
+        with translated(context, connection_of(context).place, writing=True):
+            tables = tables_of(context, conn, batch)
+            try:
+                open = patiently(
+                    context, conn, tables, lambda: _prepare(context, conn, batch), PUBLISH_WAIT
+                )
+            except pg.OutOfMemory as error:
+                raise room.no_room(conn, batch.targets) from error
+    except BaseException:
+        pool.let_go(key)
+        raise
+    if not open:
+        pool.let_go(key)
+    return open
+
+
+def _is_open(conn: Conn) -> bool:
+    """Whether a held transaction still waits for its commit."""
+    try:
+        conn.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
+
+
+def publish(context: ExecutionContext, batch: Batch) -> Published:
+    """Carry out the hook of the same name."""
+    pool, key = pool_of(context), key_of(context, batch)
+    if pool.held(key) is None and not prepare_publish(context, batch):
+        with pool.take(context) as conn, translated(context, connection_of(context).place):
+            settle(conn)
+            book = Book(context=context, ledger=Ledger.of(context, conn), promotion=batch.promotion)
+            return _published(batch, book)
+    held = pool.held(key)
+    assert held is not None
+    try:
+        # Whether a commit without an answer happened, the next call's INSERT tells.
+        with translated(context, connection_of(context).place):
+            book = Book(context=context, ledger=Ledger.of(context, held), promotion=batch.promotion)
+            found = _published(batch, book)
+            _commit(context, held)
+        _drop_stages(context, held, batch)
+    finally:
+        pool.let_go(key)
+    return found
+
+
+def _commit(context: ExecutionContext, held: Conn) -> None:
+    xid = fate.number(held)
+    try:
+        held.commit()
+    except psycopg.OperationalError:
+        if not held.closed or not fate.is_finished(
+            context, xid, connection_of(context).place, fate.pid_of(held)
+        ):
+            raise
+
+
+def _drop_stages(context: ExecutionContext, conn: Conn, batch: Batch) -> None:
+    """Drop what was staged, some tables at a time.
+
+    In the publish itself each would hold several locks until its end, and the server has
+    room for some thousands. What stays, `discard` drops.
+    """
+    schema = Ledger.of(context, conn).schema
+    places = [Places.of(context, schema, batch.promotion, t.key).stage for t in batch.targets]
+    with contextlib.suppress(psycopg.Error):
+        for some in portions(places):
+            with conn.transaction():
+                settle(conn)
+                drop(conn, some)
+
+
+def _published(batch: Batch, book: Book) -> Published:
+    results = book.results()
+    return Published(targets=tuple(results[target.key] for target in batch.targets))
+
+
+def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
+    """Do all but the commit. The transaction is open afterwards."""
+    settle(conn)
+    durable(conn)
+    _keep_open(conn)
+    ledger = Ledger.of(context, conn)
+    if not ledger.complete():
+        raise _unstaged(context, batch)
+    book = Book(context=context, ledger=ledger, promotion=batch.promotion)
+    if not book.publish(batch.generation):
+        return False
+    work = _Publish(context=context, batch=batch, conn=conn, ledger=ledger, book=book)
+    parts, before = _locked(work)
+    rows = {
+        part.target.key: _rows(conn, part, part.table) for part in parts if part.table is not None
+    }
+    plans = _keep_undo(work, parts, rows)
+    _apply(work, parts, _compared(conn, parts, rows, plans))
+    # What a deferred constraint would say at the commit, it says now.
+    with users_own(conn):
+        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    after = _record(work, parts)
+    for part in parts:
+        if part.table is not None and not part.known:
+            name = part.target.name
+            rows[part.target.key].check_after(after[name], before[name])
+    _keep_keys(conn, parts, plans)
+    context.cancellation.check()
+    return True
+
+
+def _keep_open(conn: Conn) -> None:
+    """Let the transaction wait for other stores, whatever the role's limits are."""
+    conn.execute(
+        "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings"
+        " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+    )
+
+
+def _unstaged(context: ExecutionContext, batch: Batch) -> StaleStage:
+    return StaleStage(
+        f"what promotion {batch.promotion} staged in {connection_of(context).place} is gone",
+        "promote again: its rows have to be staged anew",
+        target=connection_of(context).place,
+    )
+
+
+def _locked(work: _Publish) -> tuple[list[Part], dict[QualifiedName, int]]:
+    """Lock the tables and see that each is as it was staged upon.
+
+    Returns:
+        The targets, and how many rows each table has.
+    """
+    conn, batch = work.conn, work.batch
+    lock(
+        conn,
+        {
+            part.target.name: locks.EVERYBODY if part.change else locks.WRITERS
+            for part in parts_of(work.context, work.ledger, batch)
+            if part.table is not None
+        },
+        "staged",
+    )
+    parts = parts_of(work.context, work.ledger, batch)
+    there = {part.target.name: part.table.oid for part in parts if part.table is not None}
+    refuse_hidden(conn, there)
+    versions = versions_of(conn, there)
+    for part in parts:
+        staged, found = part.target.staged, versions.get(part.target.name)
+        if staged is None or part.staged is None:
+            raise _unstaged(work.context, batch)
+        now = found[1] if found is not None else None
+        if now != staged.base:
+            raise moved(part.target, staged.base, now, "staged")
+        if shape_of(part.table) != part.data.get("shape"):
+            raise StaleStage(
+                f"{part.target.name}: its columns, keys, foreign keys, triggers or rules were "
+                f"changed since it was staged (its rows were not: version {now})",
+                "promote again",
+                target=str(part.target.name),
+            )
+    return parts, {name: rows for name, (rows, _) in versions.items()}
+
+
+def _rows(conn: Conn, part: Part, table: Table) -> Rows:
+    rows = Rows.of(part.target, table, part.columns, part.mode, part.places.rows, part.change.left)
+    assert part.target.staged is not None
+    return attrs.evolve(rows, count=part.target.staged.rows).decided(conn)
+
+
+def _compared(
+    conn: Conn, parts: list[Part], rows: dict[str, Rows], plans: dict[str, Undo]
+) -> dict[str, Rows]:
+    """Let what is kept for undoing say which rows differ, where that is all to know."""
+    found = dict(rows)
+    # These may lose rows on the way, by a deletion in a table that they point at.
+    pointing = {key.oid for each in rows.values() for key in each.table.referenced_by if key.acts}
+    for part in parts:
+        key = part.target.key
+        if plans[key].kind is not Kind.KEYED or part.change or rows[key].table.oid in pointing:
+            continue
+        if rows[key].is_looked_up(conn):
+            continue
+        if part.mode is Mode.UPSERT_BY_KEY or not rows[key].lacks_keys(conn):
+            places = identifier(part.places.undo), identifier(part.places.keys)
+            found[key] = attrs.evolve(rows[key], differences=places)
+    return found
+
+
+def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> dict[str, Undo]:
+    plans: list[tuple[Part, Undo]] = []
+    script = Script(work.conn)
+    missing = _missing_schemas(work.conn, parts)
+    made: set[str] = set()
+    for part in parts:
+        staged = part.target.staged
+        assert staged is not None
+        assert part.staged is not None
+        if part.table is None:
+            schema = part.target.name.parts[0]
+            if schema in missing - made and make_schema(work.context, work.ledger, schema):
+                made.add(schema)
+            found = Undo(kind=Kind.CREATED, oid=part.staged.oid, schema_made=schema in made)
+        elif part.known:
+            found = Undo(kind=Kind.NOTHING, oid=part.table.oid, base=staged.base)
+        else:
+            found = _captured(work.conn, script, part, rows[part.target.key], staged.base)
+        plans.append((part, found))
+    script.flush()
+    work.book.keep([(part.target, found.document()) for part, found in plans])
+    return {part.target.key: found for part, found in plans}
+
+
+def _captured(conn: Conn, script: Script, part: Part, rows: Rows, base: str | None) -> Undo:
+    made = bool(part.data.get("undo"))
+    if not rows.is_looked_up(conn):
+        return undo.capture(
+            conn, script, part.places, rows, part.change, base, _dropping(part), made=made
+        )
+    script.flush()
+    with by_index(conn):
+        found = undo.capture(
+            conn, script, part.places, rows, part.change, base, _dropping(part), made=made
+        )
+        script.flush()
+    return found
+
+
+def _dropping(part: Part) -> tuple[str, ...]:
+    """Return the columns that go once the promotion cannot be undone any more."""
+    found = part.data.get("drop")
+    return tuple(found) if isinstance(found, list | tuple) else ()
+
+
+def _missing_schemas(conn: Conn, parts: list[Part]) -> set[str]:
+    wanted = {part.target.name.parts[0] for part in parts if part.table is None}
+    rows = conn.execute(
+        "SELECT nspname::text FROM pg_catalog.pg_namespace WHERE nspname = ANY(%s)", [list(wanted)]
+    )
+    return wanted - {row[0] for row in rows}
+
+
+def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
+    """Change columns, then rows: those that point at others go first and come last."""
+    conn = work.conn
+    by_key = {part.target.key: part for part in parts}
+    with links.aside(work.context, conn, _linked(parts)):
+        for part in parts:
+            if part.table is None:
+                _make(conn, part)
+            elif _is_moved(part):
+                replace(
+                    work.context,
+                    conn,
+                    part.target,
+                    part.table,
+                    part.change,
+                    part.places.rows,
+                    part.columns,
+                )
+            elif part.change and not part.known:
+                if part.change.rewrites or part.change.retype:
+                    rewrite(work.context, conn, part.target, part.table, part.change)
+                else:
+                    apply_change(conn, part.target, part.change)
+    changed = {
+        part.target.key: part.table
+        for part in parts
+        if part.table is not None and not part.known and not _is_moved(part)
+    }
+    # Whose rows are all kept or written anew may lose some on the way.
+    ours = {table.oid for key, table in changed.items() if by_key[key].mode is Mode.FULL}
+    order = by_reference(changed)
+    script = Script(conn, users_own=True)
+    for key in order:
+        gone = rows[key].gone(conn)
+        if gone is None:
+            continue
+        if changed[key].referenced_by:
+            script.flush()
+            refuse_orphans(conn, by_key[key].target, changed[key], gone, ours)
+        if rows[key].removes_last:
+            continue
+        if rows[key].is_watched:
+            script.flush()
+            rows[key].delete(conn, gone)
+        else:
+            script.add(rows[key].deletion(gone))
+    _fill_all(conn, script, [(rows[key], changed[key]) for key in reversed(order)])
+
+
+def _fill_all(conn: Conn, script: Script, tables: Sequence[tuple[Rows, Table]]) -> None:
+    """Fill tables in their order, as many as go together by one call."""
+    waiting: list[Rows] = []
+
+    def fill_waiting() -> None:
+        if waiting:
+            script.flush()
+            _fill(conn, waiting)
+            waiting.clear()
+
+    for rows, table in tables:
+        if not table.referenced_by and rows.filling() is not None:
+            waiting.append(rows)
+            if len(waiting) == _AT_ONCE:
+                fill_waiting()
+            continue
+        fill_waiting()
+        if rows.is_refilled and not rows.is_watched:
+            # In no savepoint: undoing finds added rows by the transaction's number.
+            script.add(rows.insertion(sql.SQL("TRUE")))
+            continue
+        script.flush()
+        rows.refuse_forgotten(conn)
+        rows.fill(conn)
+    fill_waiting()
+    script.flush()
+
+
+def _fill(conn: Conn, some: Sequence[Rows]) -> None:
+    """Fill tables that need nothing looked at in between, together where that succeeds."""
+    try:
+        with conn.transaction():
+            script = Script(conn, users_own=True)
+            for rows in some:
+                for statement in rows.filling() or ():
+                    script.add(statement)
+            script.flush()
+    except SWAPPED:
+        for rows in some:
+            rows.fill(conn)
+
+
+def _is_moved(part: Part) -> bool:
+    """Whether all rows are replaced while types are changed by casting."""
+    return bool(part.change.retype) and part.mode is Mode.FULL and not part.known
+
+
+def _linked(parts: list[Part]) -> list[int]:
+    """Return the tables whose links would be in the way of what is done to their columns."""
+    return [
+        part.table.oid
+        for part in parts
+        if part.table is not None and not part.known and part.change.moves_links
+    ]
+
+
+def _keep_keys(conn: Conn, parts: list[Part], plans: dict[str, Undo]) -> None:
+    """Keep the keys of added rows, which undoing asks for, of what was staged."""
+    for part in parts:
+        plan = plans[part.target.key]
+        if plan.kind is Kind.ADDED and plan.key:
+            conn.execute(
+                sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+                    part.places.rows, sql.Identifier(part.places.keys.parts[1])
+                )
+            )
+
+
+def _make(conn: Conn, part: Part) -> None:
+    """Move a stage table to where the target is to be."""
+    schema, table = part.target.name.parts
+    stage = part.places.stage.parts
+    moved_to = sql.Identifier(schema, stage[1])
+    try:
+        conn.execute(
+            sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(
+                sql.Identifier(*stage), sql.Identifier(schema)
+            )
+        )
+        conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved_to, sql.Identifier(table)))
+    except (pg.DuplicateTable, pg.UniqueViolation) as error:
+        raise moved(part.target, None, "(made by somebody else)", "staged") from error
+    grant_defaults(conn, part.target.name)
+
+
+def _record(work: _Publish, parts: list[Part]) -> dict[QualifiedName, int]:
+    """Write down who wrote what, and what each target is from now on; return its rows."""
+    oids: dict[QualifiedName, int] = {}
+    for part in parts:
+        table = part.table or part.staged
+        assert table is not None
+        oids[part.target.name] = table.oid
+    versions = versions_of(work.conn, oids)
+    replaced, claims, written, results = [], [], [], []
+    for part in parts:
+        target, oid = part.target, oids[part.target.name]
+        rows, version = versions[target.name]
+        created = part.table is None
+        results.append(
+            PublishedTarget(key=target.key, version=version, rows_after=rows, created=created)
+        )
+        staged = target.staged
+        assert staged is not None
+        content_key = work.batch.content_keys[target.key]
+        if not part.known:
+            if part.mode is Mode.FULL or created:
+                replaced.append(target)
+            if part.mode in (Mode.FULL, Mode.APPEND):
+                claims.append(
+                    Claim(target=target, content_key=content_key, rows=staged.rows, oid=oid)
+                )
+        written.append(
+            Written(
+                target=target,
+                content_key=content_key,
+                oid=oid,
+                rows=rows,
+                created=created,
+                version=version,
+                columns=part.columns if created else tuple(name for name, _ in part.change.add),
+            )
+        )
+    work.ledger.forget_appends(replaced)
+    work.ledger.claim_appends(work.context, claims)
+    work.ledger.record_writes(work.context, written)
+    work.book.save_results(results)
+    return {name: rows for name, (rows, _) in versions.items()}

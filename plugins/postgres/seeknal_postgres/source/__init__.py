@@ -1,0 +1,3 @@
+"""Reading: sources, and tables for their checksums."""
+
+from __future__ import annotations

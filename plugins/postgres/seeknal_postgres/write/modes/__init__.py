@@ -1,0 +1,3 @@
+"""What each mode does to a table's rows."""
+
+from __future__ import annotations
