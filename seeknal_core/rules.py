@@ -16,6 +16,7 @@ from seeknal_core.contract.rules import (
     check_days,
     check_drop,
     check_generation,
+    check_named_columns,
     check_owner,
     check_published,
     check_rows,
@@ -35,6 +36,7 @@ from seeknal_core.contract.rules import (
     prepare_publish,
     projection,
     publish,
+    refusals,
     revert,
     stage,
 )
@@ -53,6 +55,7 @@ __all__ = [
     "check_days",
     "check_drop",
     "check_generation",
+    "check_named_columns",
     "check_owner",
     "check_published",
     "check_rows",
@@ -72,6 +75,7 @@ __all__ = [
     "prepare_publish",
     "projection",
     "publish",
+    "refusals",
     "revert",
     "stage",
 ]

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from seeknal_core.contract import rules
 from seeknal_core.contract.checksums import checksum_of
-from seeknal_core.contract.errors import BackendError, StaleStage, WriteRefused
+from seeknal_core.contract.errors import BackendError, WriteRefused
 from seeknal_core.contract.hooks import hookimpl
 from seeknal_core.contract.names import fit
 from seeknal_core.contract.options import structure
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import (
     BackendOptions,
     Batch,
@@ -129,12 +131,8 @@ class MemoryBackend:
         self, context: ExecutionContext, target: Target, snapshot: Snapshot, there: Table | None
     ) -> tuple[Table, pa.Table]:
         """Return the table as it will be and the rows that arrive; refuse what is against a rule."""
-        if there is not None and not context.adopt and not is_ours(context, there):
-            raise WriteRefused(
-                f"{target.name} exists and is not this project's {context.environment.name}",
-                "take it over with: seeknal run --adopt",
-                target=str(target.name),
-            )
+        if there is not None:
+            rules.check_owner(context, target, there.owner)
         arrived = self.arriving(snapshot)
         memory_rows.check(target, arrived, there.rows if there else None, context.full_refresh)
         replaces = there is None or target.mode is Mode.FULL or context.full_refresh
@@ -337,14 +335,11 @@ class MemoryBackend:
     def apply(self, context: ExecutionContext, store: Store, batch: Batch) -> None:
         """Put what is staged in its place, in memory."""
         generation = store.generations.get(place_of(context), 0)
-        if generation != batch.generation - 1:
-            raise StaleStage(f"generation {generation} is there, not {batch.generation - 1}")
+        rules.check_generation(batch, generation)
         for target in batch.targets:
             stage = self.staged(store, batch.promotion, target)
             there = store.tables.get(target.name.parts)
-            base, found = target.staged and target.staged.base, there and there.version
-            if found != base:
-                raise StaleStage(f"{target.name} was {base} when it was staged, and is {found}")
+            rules.check_base(target, there.version if there is not None else None)
             stage.published, stage.before = True, there
             stage.made = store.make_namespaces(target.name.parts, place_of(context))
             store.tables[target.name.parts] = stage.table
@@ -363,10 +358,8 @@ class MemoryBackend:
             for target, stage in done:
                 there = store.tables.get(target.name.parts)
                 found = there.version if there else None
-                if found != stage.table.version and not overwrite:
-                    raise StaleStage(
-                        f"{target.name} was published as {stage.table.version}, and is {found}"
-                    )
+                if not overwrite:
+                    rules.check_published(target, stage.table.version, found)
             for target, stage in done:
                 store.tables.pop(target.name.parts, None)
                 if stage.before is not None:
@@ -432,13 +425,13 @@ class MemoryBackend:
                 if name not in store.tables:
                     return False
                 if not (store.tables[name].made and is_ours(context, store.tables[name])):
-                    raise WriteRefused(f"{owned.name} is not this environment's any more")
+                    raise refusals.stays(owned.name)
                 del store.tables[name]
             else:
                 if name not in store.namespaces:
                     return False
                 if not store.is_empty(name) or store.namespaces[name] != place_of(context):
-                    raise WriteRefused(f"{owned.name} holds what is not this environment's")
+                    raise refusals.stays(owned.name, "holds what is not this environment's")
                 del store.namespaces[name]
         if not self.list_owned(context):
             with self.changing(context) as store:

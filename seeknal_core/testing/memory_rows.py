@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -10,6 +12,7 @@ import pyarrow.compute as pc
 
 from seeknal_core.contract import rules
 from seeknal_core.contract.errors import BackendError, WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Interval, Mode, SchemaChange, Target
 
 if TYPE_CHECKING:
@@ -23,11 +26,12 @@ def check(target: Target, rows: pa.Table, there: pa.Table | None, full_refresh: 
         WriteRefused: naming the column, where it is one column's fault.
     """
     if not rows.column_names:
-        raise WriteRefused(f"{target.name} would have no columns", "select at least one column")
+        raise refusals.no_columns(target.name)
     for field in rows.schema:
         if pa.types.is_null(field.type):
             hint = f"give it one: CAST({field.name} AS VARCHAR)"
-            raise WriteRefused(f"column {field.name!r} has no type", hint)
+            raise WriteRefused(f"{target.name}: column {field.name!r} has no type", hint)
+    rules.check_named_columns(target, rows.column_names)
     if target.mode is Mode.INSERT_OVERWRITE:
         lacking = [name for name in target.partition_by if name not in rows.column_names]
         if lacking or not target.partition_by:
@@ -37,20 +41,21 @@ def check(target: Target, rows: pa.Table, there: pa.Table | None, full_refresh: 
         return
     lacks = [name for name in there.column_names if name not in rows.column_names]
     if target.on_schema_change is SchemaChange.FAIL and there.schema != rows.schema:
-        raise WriteRefused(f"the columns of {target.name} have changed", "on_schema_change: evolve")
+        changed = sorted({*there.column_names} ^ {*rows.column_names}) or ["their types"]
+        raise refusals.columns_differ(target.name, changed)
     if lacks and target.mode is not Mode.FULL and not full_refresh:
         raise WriteRefused(f"column {lacks[0]!r} of {target.name} is missing", "select it")
 
 
 def _check_keys(target: Target, rows: pa.Table) -> None:
-    if target.mode is Mode.UPSERT_BY_KEY:
-        keys = _keys(rows, target.unique_keys)
-        if any(value is None for key in keys for value in key):
-            raise WriteRefused(f"a key {target.unique_keys} of {target.name} is NULL")
-        if len(set(keys)) < len(keys):
-            raise WriteRefused(f"a key {target.unique_keys} of {target.name} is there twice")
-    if target.mode is Mode.INCREMENTAL_BY_TIME and rows[str(target.time_column)].null_count:
-        raise WriteRefused(f"column {target.time_column!r} holds NULL, which is in no interval")
+    def nulls(columns: Sequence[str]) -> int:
+        return sum(any(value is None for value in key) for key in _keys(rows, tuple(columns)))
+
+    def doubles(columns: Sequence[str]) -> int:
+        counts = Counter(_keys(rows, tuple(columns)))
+        return sum(count > 1 for count in counts.values())
+
+    rules.check_rows(target, nulls, doubles)
 
 
 def merged(target: Target, rows: pa.Table, there: pa.Table) -> pa.Table:

@@ -17,6 +17,7 @@ import pytest
 
 from seeknal_core.contract import rules
 from seeknal_core.contract.errors import BackendError, Interrupted, StaleStage, WriteRefused
+from seeknal_core.contract.modes import Field
 from seeknal_core.contract.rules import Name, Record, Write
 from seeknal_core.contract.types import (
     Batch,
@@ -97,6 +98,47 @@ class TestOwnership:
         assert "nothing staged" in str(rules.absent(target(staged=staged)))
 
 
+REFUSALS = [
+    rules.refusals.not_ours("s.t", OURS),
+    rules.refusals.stays("s.t"),
+    rules.refusals.needs_option("s.t", Mode.UPSERT_BY_KEY, Field.UNIQUE_KEYS, "[id]"),
+    rules.refusals.no_such_column("s.t", "time_column", "at", ["a", "b"]),
+    rules.refusals.no_partitions("s.t", Mode.INSERT_OVERWRITE),
+    rules.refusals.null_keys("s.t", 2, ["a", "b"]),
+    rules.refusals.duplicated_keys("s.t", 2, ["a", "b"], "1 / x"),
+    rules.refusals.no_key("s.t", ["a"], "json has no equality"),
+    rules.refusals.not_a_time("s.t", "a", "text"),
+    rules.refusals.null_times("s.t", 2, "a"),
+    rules.refusals.outside_calendar("s.t", "a"),
+    rules.refusals.losing_days("s.t", {date(9999, 12, 31): (2, 1)}, "transform.n"),
+    rules.refusals.no_columns("s.t"),
+    rules.refusals.columns_differ("s.t", ["column 'a' is new"]),
+    rules.refusals.moved("s.t", "staged", None, "2"),
+    rules.refusals.nothing_staged("s.t", "p-1"),
+    rules.refusals.stage_is_gone("s.t", "p-1", "s3://b/t"),
+    rules.refusals.undone("s.t", "p-1"),
+    rules.refusals.past_undoing("s.t", "p-1"),
+    rules.refusals.another_promotion(3, 2, "s.t"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
+def test_a_refusal_names_its_target_and_what_to_do(refusal: BackendError) -> None:
+    assert "s.t" in refusal.message and refusal.target == "s.t"
+    assert refusal.hint and refusal.hint != refusal.message
+
+
+def test_a_missing_option_and_a_wrong_name_are_refused_by_the_option() -> None:
+    for mode, option in ((Mode.UPSERT_BY_KEY, "unique_keys"), (Mode.INCREMENTAL_BY_TIME, "time_")):
+        with pytest.raises(WriteRefused, match=f"needs {option}") as raised:
+            rules.check_named_columns(target(mode), ["a"])
+        assert f"{option}" in raised.value.hint
+    with pytest.raises(WriteRefused, match="unique_keys names 'ida'") as raised:
+        rules.check_named_columns(target(unique_keys=("ida",)), ["idb", "x"])
+    assert "idb" in raised.value.hint
+    rules.check_named_columns(target(unique_keys=("id",), time_column="gone"), ["id"])
+
+
 class TestPlans:
     def plan(
         self, record: Record | None, mode: Mode = Mode.APPEND, there: bool = True, **context: Any
@@ -170,7 +212,7 @@ class TestSnapshots:
     @pytest.mark.parametrize(("of", "lacking"), [(UPSERT, "b"), (BY_TIME, "t")])
     def test_the_modes_columns_are_needed(self, of: Target, lacking: str) -> None:
         rows = snapshot(a=pa.int64(), x=pa.int64())
-        with pytest.raises(WriteRefused, match=f"needs column '{lacking}'") as raised:
+        with pytest.raises(WriteRefused, match=f"names '{lacking}', which the node") as raised:
             rules.check_snapshot(of, rows)
         assert "a, x" in raised.value.hint
         rules.check_snapshot(target(), rows)
@@ -203,7 +245,7 @@ class TestColumns:
         self, new: dict[str, str], replaces: bool
     ) -> None:
         strict = target(on_schema_change=SchemaChange.FAIL)
-        with pytest.raises(WriteRefused, match=r"have changed \((name|x)\)"):
+        with pytest.raises(WriteRefused, match=r"columns differ: (name|x)$"):
             rules.check_columns(strict, OLD, new, replaces=replaces)
         turned = dict(reversed(OLD.items()))
         assert rules.check_columns(strict, OLD, turned, replaces=replaces) == {}
@@ -249,7 +291,7 @@ class TestRows:
         ("of", "counts", "words"),
         [
             (UPSERT, {"nulls": 3}, r"3 rows of the snapshot have NULL in the key \(a, b\)"),
-            (UPSERT, {"doubles": 2}, r"2 keys \(a, b\) stand more than once"),
+            (UPSERT, {"doubles": 2}, r"2 keys \(a, b\) are duplicated in the snapshot"),
             (BY_TIME, {"nulls": 1}, r"1 rows of the snapshot have NULL in the time column \(t\)"),
         ],
     )

@@ -3,7 +3,8 @@
 A backend may use any of this, or none. Nothing here opens a store or knows one:
 
 - whose a table is: `is_ours`, `check_owner`, `check_drop`;
-- rules of a write: `plan_write`, `check_snapshot`, `check_columns`, `check_rows`;
+- rules of a write: `plan_write`, `check_snapshot`, `check_named_columns`, `check_columns`,
+  `check_rows`, and `check_rows_in_sql` for a store that answers in SQL;
 - the time that a write replaces: `day_of`, `intervals`, `check_covers`, `check_days`,
   and for rows in Arrow `count_days` and `inside`;
 - rules of a promotion: `check_generation`, `check_base`, `check_published`;
@@ -11,11 +12,14 @@ A backend may use any of this, or none. Nothing here opens a store or knows one:
   `materialize`, `stage`, `prepare_publish`, `publish`, `revert`, `discard`, `drop_target`;
 - sources, waiting and Arrow types: `projection`, `patiently`, `plain`.
 
-A refusal names the target as the store does, and its hint says what to do.
+A refusal names the target as the store does, and its hint says what to do. All of them are
+written in `refusals`: a backend that finds out by itself that a key is duplicated raises
+``refusals.duplicated_keys(…)``, and the user reads the same sentence for every store.
 """
 
 from __future__ import annotations
 
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.rules.checks import (
     Name,
     Record,
@@ -25,6 +29,7 @@ from seeknal_core.contract.rules.checks import (
     check_columns,
     check_drop,
     check_generation,
+    check_named_columns,
     check_owner,
     check_published,
     check_rows,
@@ -73,6 +78,7 @@ __all__ = [
     "check_days",
     "check_drop",
     "check_generation",
+    "check_named_columns",
     "check_owner",
     "check_published",
     "check_rows",
@@ -92,6 +98,7 @@ __all__ = [
     "prepare_publish",
     "projection",
     "publish",
+    "refusals",
     "revert",
     "stage",
 ]

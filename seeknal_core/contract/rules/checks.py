@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from seeknal_core.contract.errors import BackendError, StaleStage, WriteRefused
+from seeknal_core.contract.errors import BackendError, WriteRefused
 from seeknal_core.contract.modes import Field
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import (
     Batch,
     ExecutionContext,
@@ -47,10 +48,7 @@ def check_owner(context: ExecutionContext, target: Target, owner: Ownership | No
     """
     if context.adopt or is_ours(context, owner):
         return
-    whose = "exists and was not made by Seeknal"
-    if owner is not None:
-        whose = f"belongs to project {owner.project!r}, environment {owner.environment!r}"
-    raise _refused(target, whose, "take it over with: seeknal run --adopt, or write another table")
+    raise refusals.not_ours(target.name, owner)
 
 
 def check_drop(context: ExecutionContext, owned: Owned, record: Record | None) -> None:
@@ -63,8 +61,7 @@ def check_drop(context: ExecutionContext, owned: Owned, record: Record | None) -
         WriteRefused: it stays.
     """
     if record is None or not record.made or not is_ours(context, record.owner):
-        message = f"{owned.name} is not this environment's any more, so it stays"
-        raise WriteRefused(message, "drop it yourself if it has to go", target=str(owned.name))
+        raise refusals.stays(owned.name)
 
 
 def absent(target: Target) -> BackendError:
@@ -180,23 +177,39 @@ def check_snapshot(
 
     schema = snapshot.schema
     if not schema.names:
-        raise _refused(target, "would have no columns", "select at least one column")
-    for name in _placing(target):
-        if name not in schema.names:
-            hint = f"select it; the columns are {', '.join(schema.names)}"
-            raise _refused(target, f"needs column {name!r} in mode {target.mode.value}", hint)
+        raise refusals.no_columns(target.name)
+    check_named_columns(target, schema.names)
     if target.mode.rule.needs is Field.PARTITION_BY:
-        problem = f"mode {target.mode.value} replaces partitions, which this store does not have"
-        raise _refused(target, problem, "mode: incremental_by_time, or another store")
-    if target.mode.rule.placing is Field.TIME_COLUMN:
+        raise refusals.no_partitions(target.name, target.mode)
+    if target.mode.rule.placing is Field.TIME_COLUMN and target.time_column is not None:
         kind = schema.field(target.time_column).type
         if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
-            problem = f"column {target.time_column!r} is {kind}, not a date or timestamp"
-            raise _refused(target, problem, f"CAST({target.time_column} AS TIMESTAMP)")
+            raise refusals.not_a_time(target.name, target.time_column, kind)
     for field in schema:
         if reason := unfit(field.type):
             hint = f"give it another type: CAST({field.name} AS ...)"
             raise _refused(target, f"column {field.name!r} {reason}", hint)
+
+
+def check_named_columns(target: Target, known: Sequence[str]) -> None:
+    """Refuse a mode whose columns are not named, and names that the rows do not have.
+
+    Args:
+        known: the columns of the rows that arrive.
+
+    Raises:
+        WriteRefused: naming the option, or the column.
+    """
+    rule = target.mode.rule
+    examples = {Field.UNIQUE_KEYS: "[id]", Field.TIME_COLUMN: "updated_at"}
+    if rule.needs in examples and not _named(target, rule.needs):
+        raise refusals.needs_option(target.name, target.mode, rule.needs, examples[rule.needs])
+    for field in {Field.UNIQUE_KEYS: None, rule.placing: None}:
+        for column in _named(target, field):
+            if column not in known:
+                raise refusals.no_such_column(
+                    target.name, str(field and field.value), column, known
+                )
 
 
 def check_columns(
@@ -220,8 +233,7 @@ def check_columns(
     """
     if old and target.on_schema_change is SchemaChange.FAIL and dict(old) != dict(new):
         changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-        problem = f"columns have changed ({', '.join(changed)}), and on_schema_change is fail"
-        raise _refused(target, problem, "set on_schema_change: evolve, or mend the node")
+        raise refusals.columns_differ(target.name, changed)
     if replaces:
         return {}
     for name, kind in old.items():
@@ -241,21 +253,19 @@ def check_rows(
 
     Args:
         nulls: counts the rows that have NULL in one of some columns, or more of them.
-        doubles: counts the keys, made of some columns, that stand in more than one row.
+        doubles: counts the keys, made of some columns, that more than one row has.
 
     Raises:
-        WriteRefused: a key of mode ``upsert_by_key`` is NULL or stands twice; a time of mode
+        WriteRefused: a key of mode ``upsert_by_key`` is NULL or duplicated; a time of mode
             ``incremental_by_time`` is NULL.
     """
     columns = _placing(target)
-    listed = ", ".join(columns)
     if columns and (count := nulls(columns)):
-        what = "key" if target.mode.rule.placing is Field.UNIQUE_KEYS else "time column"
-        problem = f"{count} rows of the snapshot have NULL in the {what} ({listed})"
-        raise _refused(target, problem, "filter them out in the node's SQL")
+        if target.mode.rule.placing is Field.UNIQUE_KEYS:
+            raise refusals.null_keys(target.name, count, columns)
+        raise refusals.null_times(target.name, count, columns[0])
     if target.mode.rule.unique and (count := doubles(columns)):
-        problem = f"{count} keys ({listed}) stand more than once in the snapshot"
-        raise _refused(target, problem, "choose other unique_keys, or keep one row of each")
+        raise refusals.duplicated_keys(target.name, count, columns)
 
 
 def check_rows_in_sql(
@@ -286,17 +296,20 @@ def check_rows_in_sql(
 
 def _placing(target: Target) -> tuple[str, ...]:
     """Return the columns by which a target's mode finds a row's place."""
-    match target.mode.rule.placing:
+    return _named(target, target.mode.rule.placing)
+
+
+def _named(target: Target, field: Field | None) -> tuple[str, ...]:
+    """Return the columns that a field of a target names."""
+    match field:
         case Field.UNIQUE_KEYS:
             return target.unique_keys
         case Field.TIME_COLUMN:
-            return (str(target.time_column),)
+            return (target.time_column,) if target.time_column is not None else ()
         case Field.PARTITION_BY:
             return target.partition_by
         case None:
             return ()
-        case _ as never:
-            assert_never(never)
 
 
 def check_generation(batch: Batch, found: int) -> None:
@@ -312,11 +325,7 @@ def check_generation(batch: Batch, found: int) -> None:
         StaleStage: the batch would not be the next one.
     """
     if found != batch.generation - 1:
-        raise StaleStage(
-            f"another promotion was published meanwhile: generation {found} is there, and "
-            f"{batch.generation} was to come",
-            "look at what it brought, then promote again",
-        )
+        raise refusals.another_promotion(found, batch.generation)
 
 
 def check_base(target: Target, found: str | None) -> None:
@@ -347,12 +356,7 @@ def check_published(target: Target, published: str, found: str | None) -> None:
 
 def _check_unmoved(target: Target, when: str, then: str | None, now: str | None) -> None:
     if then != now:
-        raise StaleStage(
-            f"{target.name} was changed by somebody else since it was {when}: version "
-            f"{then or '(no table)'} then, {now or '(no table)'} now",
-            "look at who writes it, then promote again",
-            target=str(target.name),
-        )
+        raise refusals.moved(target.name, when, then, now)
 
 
 def _refused(target: Target, problem: str, hint: str) -> WriteRefused:

@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Interval, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _DAY = timedelta(days=1)
-#: Days that a message lists before it counts the rest.
-_LISTED = 5
 
 
 def day_of(moment: date) -> date:
@@ -43,12 +41,7 @@ def count_days(target: Target, times: Any) -> dict[date, int]:
             continue
         number = epoch + counted["values"] // 86_400_000_000
         if not 1 <= number <= date.max.toordinal():
-            raise WriteRefused(
-                f"{target.name}: column {target.time_column!r} holds a time outside of the years "
-                "1 to 9999",
-                "filter it out in the node's SQL",
-                target=str(target.name),
-            )
+            raise refusals.outside_calendar(target.name, target.time_column)
         found[date.fromordinal(number)] = counted["counts"]
     return found
 
@@ -114,11 +107,8 @@ def check_covers(target: Target, outside: Callable[[Interval], int]) -> None:
         return
     count = outside(target.covers)
     if count:
-        raise WriteRefused(
-            f"{target.name}: {count} rows of the snapshot have a {target.time_column} outside of "
-            f"{target.covers}, which {target.node} covers",
-            "select only what is covered, or correct 'covers' of the node",
-            target=str(target.name),
+        raise refusals.outside_covers(
+            target.name, count, target.time_column, target.covers, target.node
         )
 
 
@@ -143,16 +133,13 @@ def check_days(
     """
     if target.covers is not None or not arriving:
         return ()
-    losing = [day for day in sorted(arriving) if there.get(day, 0) > arriving[day]]
+    losing = {
+        day: (there[day], count)
+        for day, count in sorted(arriving.items())
+        if there.get(day, 0) > count
+    }
     if losing:
-        shown = [f"{day} has {there[day]} rows there and {arriving[day]} here" for day in losing]
-        raise WriteRefused(
-            f"{target.name}: days would lose rows: {_listed(shown)}",
-            "read whole days; or say what the rows are complete for: covers: {from: "
-            f"{losing[0]}, to: {_next(losing[-1])}}} on {target.node}; "
-            "or replace the table: seeknal run --full-refresh",
-            target=str(target.name),
-        )
+        raise refusals.losing_days(target.name, losing, target.node)
     first, last = min(arriving), max(arriving)
     only = [day for day in sorted(there) if first < day < last and day not in arriving]
     kept = [day for day in only if there[day]]
@@ -161,14 +148,5 @@ def check_days(
     rows = sum(there[day] for day in kept)
     return (
         f"{target.name}: {rows} rows of days that the snapshot does not have are kept: "
-        f"{_listed([str(day) for day in kept])}",
+        f"{refusals.listed(kept)}",
     )
-
-
-def _next(day: date) -> date:
-    return day + _DAY if day < date.max else day
-
-
-def _listed(words: list[str]) -> str:
-    more = f", and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
-    return ", ".join(words[:_LISTED]) + more

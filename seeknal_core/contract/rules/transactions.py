@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import attrs
 
-from seeknal_core.contract.errors import BackendError, StaleStage
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.rules.checks import (
     Name,
     Record,
@@ -346,9 +346,7 @@ def _apply(store: Transaction, batch: Batch) -> bool:
     check_generation(batch, store.generation())
     for target, stage in stages:
         if stage.reverted:
-            message = f"promotion {batch.promotion} was undone, so {target.name} has nothing staged"
-            hint = "promote again: its rows have to be staged anew"
-            raise StaleStage(message, hint, target=str(target.name))
+            raise refusals.undone(target.name, batch.promotion)
         check_base(target, store.version(target))
     for target, stage in stages:
         before = store.record(target.name.parts)
@@ -361,9 +359,7 @@ def _apply(store: Transaction, batch: Batch) -> bool:
 def _stage(store: Transaction, batch: Batch, target: Target) -> Stage:
     stage = store.stage(batch.promotion, target)
     if stage is None:
-        message = f"nothing is staged for {target.name} in promotion {batch.promotion}"
-        hint = "promote again: its rows have to be staged anew"
-        raise BackendError(message, hint, target=str(target.name))
+        raise refusals.nothing_staged(target.name, batch.promotion)
     return stage
 
 
