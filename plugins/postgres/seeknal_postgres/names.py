@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from seeknal_core.errors import NamespaceRefused, OptionError, Problem
-from seeknal_core.naming import fit
-from seeknal_core.types import QualifiedName
+from seeknal_core.contract.errors import NamespaceRefused, OptionError, Problem
+from seeknal_core.contract.names import fit
+from seeknal_core.contract.types import QualifiedName
 
 #: Bytes that the server keeps of an identifier (``NAMEDATALEN - 1``).
 LIMIT = 63

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seeknal_core.errors import OptionError, Problem
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.structure import nearest
-from seeknal_core.types import BackendOptions, Binding
+from seeknal_core.contract.errors import OptionError, Problem
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import BackendOptions, Binding
 from seeknal_postgres import names
 from seeknal_postgres.connection.profile import TYPE, PostgresConnection, PostgresOptions, resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from seeknal_core.types import (
+    from seeknal_core.contract.types import (
         Batch,
         Checksum,
         ConnectionSpec,

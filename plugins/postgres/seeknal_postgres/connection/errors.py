@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors as pg
 
-from seeknal_core.errors import (
+from seeknal_core.contract.errors import (
     BackendError,
     Interrupted,
     Unreachable,
     WriteRefused,
 )
-from seeknal_core.types import ExecutionContext, redact
+from seeknal_core.contract.types import ExecutionContext, redact
 from seeknal_postgres.connection.profile import PostgresConnection
 
 CHECK = "seeknal check --connections"

@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 
-from seeknal_core.errors import Unreachable
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.errors import Unreachable
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_postgres.connection.errors import CHECK
 from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
 from seeknal_postgres.connection.watch import END, Watched

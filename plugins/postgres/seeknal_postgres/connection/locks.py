@@ -15,8 +15,8 @@ import tenacity
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, QualifiedName, redact
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, QualifiedName, redact
 from seeknal_postgres.connection.pool import Conn, connection_of
 
 log = logging.getLogger("seeknal.postgres")

@@ -16,8 +16,8 @@ from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
-from seeknal_core.errors import PluginError
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.errors import PluginError
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_postgres.connection.errors import connect_failure
 from seeknal_postgres.connection.profile import PostgresConnection
 from seeknal_postgres.connection.watch import END, Watch, Watched

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 import attrs
 
-from seeknal_core.errors import OptionError, Problem
-from seeknal_core.structure import structure
-from seeknal_core.types import Connection, ConnectionSpec, Secret
+from seeknal_core.contract.errors import OptionError, Problem
+from seeknal_core.contract.options import structure
+from seeknal_core.contract.types import Connection, ConnectionSpec, Secret
 from seeknal_postgres.connection.session import decides, parse_options, service_of
 
 #: The type of this backend, as users write it.

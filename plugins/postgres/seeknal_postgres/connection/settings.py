@@ -14,8 +14,8 @@ from typing import Any
 
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import QualifiedName
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import QualifiedName
 from seeknal_postgres.connection.pool import Conn
 
 #: How values are printed and parsed, whatever the role's or database's settings are.

@@ -8,8 +8,8 @@ from typing import Any
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import BackendError, WriteRefused
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.errors import BackendError, WriteRefused
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_postgres.connection.errors import said, translated
 from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
 from seeknal_postgres.names import ledger_schema, quote

@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import psycopg
 
-from seeknal_core.types import redact
+from seeknal_core.contract.types import redact
 
 log = logging.getLogger("seeknal.postgres")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Mode, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Mode, Target
 from seeknal_postgres.ledger.tables import Table
 
 #: The statements that a mode may run on its table.

@@ -16,8 +16,8 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Owned, OwnedKind, QualifiedName, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Owned, OwnedKind, QualifiedName, Target
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import said, translated
 from seeknal_postgres.connection.pool import Conn, Pool, connection_of, pool_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from psycopg import errors as pg
 
-from seeknal_core.errors import BackendError
-from seeknal_core.types import (
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import (
     Drift,
     ExecutionContext,
     Ownership,

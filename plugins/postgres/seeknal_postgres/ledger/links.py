@@ -17,8 +17,8 @@ import attrs
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import (
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import (
     ExecutionContext,
     Linked,
     Origin,

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seeknal_core.types import Drift, QualifiedName, Since, TargetChange
+from seeknal_core.contract.types import Drift, QualifiedName, Since, TargetChange
 from seeknal_postgres.connection.pool import Conn
 
 #: The first version that hands counters in at the end of a transaction if asked.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import LiteralString
 
-from seeknal_core.types import ExecutionContext, PromotionNote
+from seeknal_core.contract.types import ExecutionContext, PromotionNote
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import connection_of, pool_of
 from seeknal_postgres.connection.settings import settle

@@ -9,7 +9,7 @@ from typing import TypeVar
 import attrs
 from psycopg import sql
 
-from seeknal_core.types import ExecutionContext, QualifiedName
+from seeknal_core.contract.types import ExecutionContext, QualifiedName
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.ledger.tables import identifier
 from seeknal_postgres.names import qualified

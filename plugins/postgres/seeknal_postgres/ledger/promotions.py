@@ -15,8 +15,8 @@ import attrs
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 
-from seeknal_core.errors import StaleStage
-from seeknal_core.types import ExecutionContext, PublishedTarget, Target
+from seeknal_core.contract.errors import StaleStage
+from seeknal_core.contract.types import ExecutionContext, PublishedTarget, Target
 from seeknal_postgres.connection.pool import connection_of
 from seeknal_postgres.ledger.records import Ledger
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_postgres.connection.pool import Conn, connection_of
 
 

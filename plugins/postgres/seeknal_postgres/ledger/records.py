@@ -14,8 +14,8 @@ import attrs
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import NamespaceRefused
-from seeknal_core.types import ExecutionContext, Ownership, QualifiedName, Target
+from seeknal_core.contract.errors import NamespaceRefused
+from seeknal_core.contract.types import ExecutionContext, Ownership, QualifiedName, Target
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.connection.pool import Conn, Pool, connection_of
 from seeknal_postgres.ledger import publications

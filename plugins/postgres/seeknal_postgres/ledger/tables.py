@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 from psycopg import sql
 
-from seeknal_core.errors import BackendError, WriteRefused
-from seeknal_core.types import ExecutionContext, QualifiedName
+from seeknal_core.contract.errors import BackendError, WriteRefused
+from seeknal_core.contract.types import ExecutionContext, QualifiedName
 from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
 from seeknal_postgres.types.pgtypes import PgType
 

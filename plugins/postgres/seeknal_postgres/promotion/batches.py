@@ -11,8 +11,8 @@ import tenacity
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import StaleStage, WriteRefused
-from seeknal_core.types import Batch, ExecutionContext, Mode, QualifiedName, Target
+from seeknal_core.contract.errors import StaleStage, WriteRefused
+from seeknal_core.contract.types import Batch, ExecutionContext, Mode, QualifiedName, Target
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.connection.pool import Conn, connection_of

@@ -10,8 +10,8 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import StaleStage
-from seeknal_core.types import (
+from seeknal_core.contract.errors import StaleStage
+from seeknal_core.contract.types import (
     Batch,
     ExecutionContext,
     Mode,

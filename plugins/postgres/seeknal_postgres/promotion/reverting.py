@@ -10,8 +10,8 @@ import attrs
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import StaleStage, WriteRefused
-from seeknal_core.types import Batch, ExecutionContext, QualifiedName, Target
+from seeknal_core.contract.errors import StaleStage, WriteRefused
+from seeknal_core.contract.types import Batch, ExecutionContext, QualifiedName, Target
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import said, translated
 from seeknal_postgres.connection.fate import transaction

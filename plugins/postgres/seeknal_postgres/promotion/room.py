@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Mode, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Mode, Target
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
 

@@ -15,8 +15,8 @@ import attrs
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import NamespaceRefused, WriteRefused
-from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
+from seeknal_core.contract.errors import NamespaceRefused, WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import Conn, Pool, pool_of
 from seeknal_postgres.connection.script import Script

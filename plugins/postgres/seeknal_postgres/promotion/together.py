@@ -14,8 +14,15 @@ from functools import partial
 import attrs
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target, WriteResult
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import (
+    ExecutionContext,
+    Mode,
+    Snapshot,
+    Staged,
+    Target,
+    WriteResult,
+)
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.fate import transaction

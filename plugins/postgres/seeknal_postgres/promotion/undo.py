@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Interval, Mode, QualifiedName, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Interval, Mode, QualifiedName, Target
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.connection.script import Script
 from seeknal_postgres.ledger.places import Places

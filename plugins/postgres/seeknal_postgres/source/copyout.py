@@ -14,7 +14,7 @@ from psycopg import errors as pg
 from psycopg.pq import ExecStatus
 from psycopg.waiting import Ready, Wait
 
-from seeknal_core.errors import BackendError
+from seeknal_core.contract.errors import BackendError
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.types.wire import HEADER_BYTES, SIGNATURE, Chunk
 

@@ -18,9 +18,9 @@ import pyarrow as pa
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import BackendError, Interrupted
-from seeknal_core.structure import nearest
-from seeknal_core.types import ExecutionContext, Source, SourceStream
+from seeknal_core.contract.errors import BackendError, Interrupted
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import ExecutionContext, Source, SourceStream
 from seeknal_postgres import names
 from seeknal_postgres.connection.errors import said, translate
 from seeknal_postgres.connection.pool import Conn, connection_of, pool_of

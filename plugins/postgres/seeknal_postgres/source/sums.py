@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 from psycopg import sql
 
-from seeknal_core.checksums import checksum_of
-from seeknal_core.errors import BackendError
-from seeknal_core.types import Checksum, ExecutionContext, QualifiedName, Source, Target
+from seeknal_core.contract.checksums import checksum_of
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import Checksum, ExecutionContext, QualifiedName, Source, Target
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import pool_of
 from seeknal_postgres.ledger.tables import Table, identifier, missing

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import attrs
 import pyarrow as pa
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
 from seeknal_postgres.names import LIMIT
 from seeknal_postgres.types.pgtypes import PgType
 

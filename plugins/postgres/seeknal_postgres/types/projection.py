@@ -16,7 +16,7 @@ import attrs
 import pyarrow as pa
 from psycopg import sql
 
-from seeknal_core.errors import BackendError
+from seeknal_core.contract.errors import BackendError
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.names import quote
 

@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 import pyarrow as pa
 
-from seeknal_core.errors import BackendError
+from seeknal_core.contract.errors import BackendError
 from seeknal_postgres.types.wire_numeric import Inexact, decimals
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]

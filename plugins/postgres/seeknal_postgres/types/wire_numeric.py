@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from seeknal_core.errors import BackendError
+from seeknal_core.contract.errors import BackendError
 
 _BASE = 10_000
 _NEGATIVE = 0x4000

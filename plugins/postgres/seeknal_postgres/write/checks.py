@@ -8,8 +8,8 @@ from typing import Any
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Target
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.ledger.tables import names

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.ledger.tables import TableColumn

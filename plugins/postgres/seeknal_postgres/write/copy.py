@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Snapshot
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Snapshot
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.types.columns import Column
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import attrs
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Mode, SchemaChange, Snapshot, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Mode, SchemaChange, Snapshot, Target
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.ledger.tables import Table, TableColumn, identifier
 from seeknal_postgres.types.columns import Column

@@ -13,9 +13,9 @@ import attrs
 import tenacity
 from psycopg import errors as pg
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.structure import nearest
-from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.fate import transaction

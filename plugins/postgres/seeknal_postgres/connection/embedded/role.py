@@ -21,7 +21,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from seeknal_core.errors import BackendError
+from seeknal_core.contract.errors import BackendError
 from seeknal_postgres.connection.embedded import binaries
 
 OWNER = "seeknal_owner"

@@ -36,8 +36,8 @@ from pathlib import Path
 
 import attrs
 
-from seeknal_core.errors import BackendError, PluginError
-from seeknal_core.types import Secret
+from seeknal_core.contract.errors import BackendError, PluginError
+from seeknal_core.contract.types import Secret
 from seeknal_postgres.connection.embedded import binaries, keeper, role
 
 _SECONDS = 120

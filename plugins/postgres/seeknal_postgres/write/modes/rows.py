@@ -11,8 +11,8 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Interval, Mode, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Interval, Mode, Target
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.connection.settings import users_own
