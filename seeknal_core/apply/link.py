@@ -14,6 +14,7 @@ import attrs
 
 from seeknal_core.apply.report import TargetOutcome, TargetStatus
 from seeknal_core.contract.errors import SeeknalError
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Linked, WriteResult
 from seeknal_core.plan.as_production import Decision, Way, left_out, rows_of
 from seeknal_core.plan.targets import Production, TargetCheck
@@ -69,7 +70,7 @@ class Sharer:
         """Link targets of a connection by one call; None for each where that isn't done."""
         dispatcher, context = self.session.dispatcher, self.session.context
         type = decisions[0].check.resolved.target.type
-        if len(decisions) > 1 and dispatcher.together(type, "link_targets"):
+        if len(decisions) > 1 and dispatcher.together(type, Hook.LINK_TARGETS):
             try:
                 context.cancellation.check()
                 return dispatcher.link_targets(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Connection, Owned, redact
 from seeknal_core.workspace.session import Session
 
@@ -33,7 +34,7 @@ def owned_things(session: Session) -> list[OwnedThing]:
     things: list[OwnedThing] = []
     seen: set[tuple[str, tuple[str, ...]]] = set()
     for spec in session.profile.connections.values():
-        if not session.dispatcher.supports(spec.type, "list_owned"):
+        if not session.dispatcher.supports(spec.type, Hook.LIST_OWNED):
             continue
         connection = session.dispatcher.resolve_profile(session.context, spec)
         for owned in session.dispatcher.list_owned(session.context, connection):

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from seeknal_core.contract.errors import DamagedOutput, DamagedSource, Interrupted
+from seeknal_core.contract.errors import DamagedOutput, DamagedSource, ExitCode
 
 
 class NodeStatus(enum.Enum):
@@ -89,16 +89,16 @@ class RunReport:
     interrupted: bool = False
 
     @property
-    def exit_code(self) -> int:
+    def exit_code(self) -> ExitCode:
         """The exit code of the command (``environments.md`` 8)."""
         if self.interrupted:
-            return Interrupted.exit_code
+            return ExitCode.INTERRUPTED
         errors = [*(node.error for node in self.nodes), *(each.error for each in self.targets)]
         if {DamagedOutput.__name__, DamagedSource.__name__} & set(errors):
-            return DamagedSource.exit_code
+            return ExitCode.UNVERIFIED
         if self.failed:
-            return 1
-        return 3 if self.refused else 0
+            return ExitCode.FAILED
+        return ExitCode.STALE if self.refused else ExitCode.DONE
 
     @property
     def failed(self) -> bool:

@@ -17,6 +17,7 @@ import attrs
 from seeknal_core.apply.link import Sharer
 from seeknal_core.apply.report import TargetOutcome, TargetStatus
 from seeknal_core.contract.errors import Interrupted, SeeknalError, WriteRefused
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Drift, Snapshot, WriteResult, redact
 from seeknal_core.plan.advice import consequence, refusal
 from seeknal_core.plan.as_production import Candidate, Decision, Way, decide, rows_of
@@ -137,7 +138,7 @@ class Writer:
     def is_small(self, check: TargetCheck, snapshot: Snapshot) -> bool:
         """Tell whether a write may go together with others of its connection."""
         return snapshot.bytes <= SMALL and self._session.dispatcher.together(
-            check.resolved.target.type, "materialize_targets"
+            check.resolved.target.type, Hook.MATERIALIZE_TARGETS
         )
 
     def write(self, writes: Writes) -> list[TargetOutcome]:
@@ -305,7 +306,7 @@ class Writer:
             key = held.content_key
         elif owner is not None:
             key = owner.content_key
-        if not dispatcher.supports(target.type, "adopt_target"):
+        if not dispatcher.supports(target.type, Hook.ADOPT_TARGET):
             raise WriteRefused(
                 f"its backend can't take over {target.name} as it is",
                 f"{self._session.rerun(target.node)} --adopt --full-refresh writes it anew",

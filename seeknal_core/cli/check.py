@@ -10,6 +10,7 @@ import click
 from seeknal_core.cli.options import environment_options, request_from
 from seeknal_core.cli.output import indented, output_for, say, say_below, say_json
 from seeknal_core.cli.render import counted, profile_line
+from seeknal_core.contract.errors import ExitCode
 from seeknal_core.contract.types import redact
 from seeknal_core.plan.check import (
     ConnectionCheck,
@@ -80,7 +81,7 @@ def check(
                 say(wall)
             counts = f"{counted(result.nodes, 'node')}, {counted(result.targets, 'target')}"
             say(f"{counts}: no mistakes{_failed(tried)}")
-    return 1 if any(not one.answered for one in tried) else 0
+    return ExitCode.FAILED if any(not one.answered for one in tried) else ExitCode.DONE
 
 
 def _failed(tried: Sequence[ConnectionCheck]) -> str:

@@ -15,6 +15,7 @@ from seeknal_core.cli.plan import apply, plan
 from seeknal_core.cli.promote import promote, rollback
 from seeknal_core.cli.reading import diff, project
 from seeknal_core.cli.render import counted, print_table, profile_line
+from seeknal_core.contract.errors import ExitCode
 
 
 @click.group()
@@ -45,10 +46,10 @@ def list_environments(context: click.Context, as_json: bool) -> int:
     found = summaries(settings, state, datetime.now(UTC))
     if as_json:
         _echo_json([_seconds(attrs.asdict(one)) for one in found])
-        return 0
+        return ExitCode.DONE
     if not found:
         say("no environment yet\nNext: seeknal run --env dev")
-        return 0
+        return ExitCode.DONE
     print_table(
         ("environment", "state", "profile", "created", "last applied", "against production"),
         [
@@ -63,7 +64,7 @@ def list_environments(context: click.Context, as_json: bool) -> int:
             for one in found
         ],
     )
-    return 0
+    return ExitCode.DONE
 
 
 @env.command()
@@ -79,7 +80,7 @@ def show(context: click.Context, name: str, as_json: bool) -> int:
     record = recorded(state, parse_environment_name(name, settings))
     if as_json:
         _echo_json(attrs.asdict(record))
-        return 0
+        return ExitCode.DONE
     say(f"environment {record.name}: {record.status}, last run {record.last_run_at}")
     print_table(
         ("node", "rows", "content"),
@@ -95,7 +96,7 @@ def show(context: click.Context, name: str, as_json: bool) -> int:
             for _, target in sorted(record.targets.items())
         ],
     )
-    return 0
+    return ExitCode.DONE
 
 
 @env.command()
@@ -169,8 +170,8 @@ def status(
                 "or says what it leaves to you"
             )
     if unfinished:
-        return PromotionInterrupted.exit_code
-    return 3 if drifted and exit_code else 0
+        return ExitCode.UNFINISHED
+    return ExitCode.STALE if drifted and exit_code else ExitCode.DONE
 
 
 @env.command()
@@ -198,7 +199,7 @@ def delete(
     result = _delete(context, name, profile, yes=yes, keep_targets=keep_targets, quiet=as_json)
     if as_json:
         _echo_json(result)
-    return 1 if result["refused"] else 0
+    return ExitCode.FAILED if result["refused"] else ExitCode.DONE
 
 
 @env.command()
@@ -234,7 +235,11 @@ def prune(context: click.Context, yes: bool, as_json: bool) -> int:
         results.append(result)
     if as_json:
         _echo_json({"expired": [one.name for one in expired], "deleted": results})
-    return 1 if any(one.get("error") or one["refused"] for one in results) else 0
+    return (
+        ExitCode.FAILED
+        if any(one.get("error") or one["refused"] for one in results)
+        else ExitCode.DONE
+    )
 
 
 def _delete(

@@ -10,6 +10,7 @@ import attrs
 import click
 
 from seeknal_core.cli.output import say, say_json
+from seeknal_core.contract.errors import ExitCode
 
 
 @click.command()
@@ -50,7 +51,7 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
     )
     if as_json:
         say_json({**attrs.asdict(result), "dry_run": dry_run})
-        return 0
+        return ExitCode.DONE
     verb = "would remove" if dry_run else "removed"
     say(
         f"{verb} {result.removed} stored outputs ({result.removed_bytes / 1e6:.1f} MB), "
@@ -65,4 +66,4 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
         say(f"stays: {line}")
     for line in stores.skipped:
         say(f"not looked at: {line}", err=True)
-    return 0
+    return ExitCode.DONE

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from seeknal_core.cli.output import say
-from seeknal_core.contract.errors import ConfigError, StateError
+from seeknal_core.contract.errors import ConfigError, ExitCode, StateError
 
 _IGNORED = "profiles*.yml\n.env\ntarget/\nwarehouse*/\n"
 
@@ -58,7 +58,7 @@ def init(directory: str, example: bool) -> int:
             f"Next: put a source into {root / 'seeknal' / 'sources'}, connections into "
             f"{root / 'profiles.yml'}, then: {where}seeknal check"
         )
-    return 0
+    return ExitCode.DONE
 
 
 def _write(path: Path, text: str) -> None:

@@ -28,6 +28,7 @@ from seeknal_core.cli.output import (
 )
 from seeknal_core.contract.errors import (
     ConfigError,
+    ExitCode,
     Interrupted,
     OptionError,
     SeeknalError,
@@ -56,7 +57,7 @@ COMMANDS = {
 }
 
 
-_INTERRUPTED = Interrupted.exit_code
+_INTERRUPTED = ExitCode.INTERRUPTED
 
 #: Set by a shell that asks click for completions, which ends the process by itself.
 _COMPLETING = "_SEEKNAL_COMPLETE"
@@ -234,7 +235,7 @@ def _run(args: list[str]) -> int:
         say_usage(error)
         if as_json:
             _print_failure(ConfigError(error.format_message()))
-        return 2
+        return ExitCode.USAGE
     except SeeknalError as error:
         return _fail(error, debug=debug, as_json=as_json)
     # The outermost frame: whatever comes here the user gets one sentence and no secret.

@@ -17,6 +17,7 @@ from seeknal_core.cli.render import (
     profile_line,
     render_report,
 )
+from seeknal_core.contract.errors import ExitCode
 from seeknal_core.contract.types import Cancellation, redact
 from seeknal_core.plan.document import Action, Change, NodeStep, Plan, TargetStep, Writing
 from seeknal_core.promote.notes import refuse_publishing
@@ -111,7 +112,7 @@ def plan(
             _render(made, session.again("env", "apply", made.environment))
             for id, statements in _statements(session, made).items() if show_sql else ():
                 say(f"\n-- {id}\n{statements.rstrip()}")
-    return 3 if exit_code and made.has_changes else 0
+    return ExitCode.STALE if exit_code and made.has_changes else ExitCode.DONE
 
 
 def _statements(session: object, made: Plan) -> dict[str, str]:

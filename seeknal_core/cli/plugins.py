@@ -9,7 +9,7 @@ import attrs
 import click
 
 from seeknal_core.cli.output import say, say_json
-from seeknal_core.contract.errors import PluginError
+from seeknal_core.contract.errors import ExitCode, PluginError
 from seeknal_core.contract.hooks import HOOK_API
 from seeknal_core.hints import canonical_type
 from seeknal_core.plugins.dispatch import Dispatcher
@@ -36,14 +36,14 @@ def list_plugins(as_json: bool) -> int:
         ]
         document = {"hook_api": HOOK_API, "plugins": rows}
         say_json(document)
-        return 0
+        return ExitCode.DONE
     for info, claimed in zip(found, twice, strict=True):
         kind = "backend" if info.group == BACKENDS else "plugin"
         conflict = "  (claimed twice: uninstall one of the two)" if claimed else ""
         say(f"{kind} {info.name}: {info}{conflict}")
     if not host.installed(BACKENDS):
         say("no backends installed; pip install seeknal-NAME adds one")
-    return 0
+    return ExitCode.DONE
 
 
 @plugins.command("show")
@@ -59,7 +59,7 @@ def show_plugin(name: str, as_json: bool) -> int:
     document = _describe(host, type)
     if as_json:
         say_json(document)
-        return 0
+        return ExitCode.DONE
     say(f"{type}: {document['distribution']} {document['version']}")
     for line in document["guarantees"]:
         say(f"  {line}")
@@ -75,7 +75,7 @@ def show_plugin(name: str, as_json: bool) -> int:
                 notes += f", default {option['default']}"
             doc = f": {option['doc']}" if option["doc"] else ""
             say(f"  {option['name']} ({notes}){doc}")
-    return 0
+    return ExitCode.DONE
 
 
 @plugins.command("new")
@@ -99,7 +99,7 @@ def new_plugin(name: str, directory: str | None) -> int:
     say(f"Next: cd {shlex.quote(str(folder))}")
     say('      pip install -e ".[test]"')
     say("      pytest    # or, in an environment of its own: tox run")
-    return 0
+    return ExitCode.DONE
 
 
 def _is_wrapper(host: PluginHost, name: str) -> bool:
@@ -119,7 +119,7 @@ def _show_wrapper(host: PluginHost, name: str, *, as_json: bool) -> int:
     else:
         say(f"plugin {name}: {loaded.info}")
         say("wraps hooks: " + ", ".join(document["hooks"]))
-    return 0
+    return ExitCode.DONE
 
 
 def _describe(host: PluginHost, type: str) -> dict[str, Any]:

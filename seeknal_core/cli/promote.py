@@ -18,6 +18,7 @@ from seeknal_core.cli.render import (
     print_table,
     profile_line,
 )
+from seeknal_core.contract.errors import ExitCode
 from seeknal_core.contract.types import Cancellation, redact
 from seeknal_core.plan.replacing import Replaced
 
@@ -123,7 +124,7 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
             say_json(_as_mapping(report), file=output)
         else:
             _render(report)
-    return 1 if report.failed else 0
+    return ExitCode.FAILED if report.failed else ExitCode.DONE
 
 
 def _request(given: dict[str, Any], default: str) -> Any:
@@ -282,4 +283,4 @@ def rollback(
                 f"promotion of {found.source} into {found.destination} is undone, "
                 f"{counted(len(found.writes), 'target')}"
             )
-    return 0
+    return ExitCode.DONE

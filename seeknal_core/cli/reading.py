@@ -14,6 +14,7 @@ import click
 
 from seeknal_core.cli.output import output_for, say, say_json
 from seeknal_core.cli.render import counted, print_table
+from seeknal_core.contract.errors import ExitCode
 from seeknal_core.contract.types import Cancellation
 
 
@@ -57,11 +58,11 @@ def query(
         document = {"environment": record.name, "columns": names, "rows": rows, "more": more}
         text = json.dumps(document, ensure_ascii=False, indent=2, default=_plain)
         say_json(text, file=output, redacted=False)
-        return 0
+        return ExitCode.DONE
     shown = [["" if v is None else str(_plain(v)) for v in row.values()] for row in rows]
     print_table(names, shown, redacted=False)
     say(counted(len(rows), "row") + (", there are more: --limit 0" if more else ""))
-    return 0
+    return ExitCode.DONE
 
 
 def _first(reader: Any, limit: int) -> tuple[list[str], list[dict[str, Any]], bool]:
@@ -140,7 +141,7 @@ def diff(
             say_json(document, file=output)
         else:
             _render(found, here.record.name, there.record.name)
-    return 3 if exit_code and found else 0
+    return ExitCode.STALE if exit_code and found else ExitCode.DONE
 
 
 def project(context: click.Context) -> tuple[Any, Any]:

@@ -27,6 +27,7 @@ from seeknal_core.cli.render import (
     render_report,
     status_of,
 )
+from seeknal_core.contract.errors import ExitCode
 from seeknal_core.contract.types import Cancellation, redact
 from seeknal_core.plan.replacing import Replaced
 from seeknal_core.promote.notes import refuse_publishing
@@ -155,7 +156,7 @@ def _preview(session: Session, wanted: RunRequest, json_output: TextIO | None) -
         say_json(document, file=json_output)
     else:
         render_preview(result)
-    return 0
+    return ExitCode.DONE
 
 
 def report_as_mapping(report: RunReport) -> dict[str, Any]:
@@ -209,7 +210,7 @@ def signals(cancellation: Cancellation) -> Iterator[None]:
     def stop(_number: int, _frame: object) -> None:
         nonlocal asked
         if asked:
-            os._exit(130)
+            os._exit(ExitCode.INTERRUPTED)
         asked = True
         os.write(2, b"stopping; press Ctrl-C again to stop at once\n")
         # Waking what waits in a driver may itself wait: not in a signal handler.

@@ -8,7 +8,7 @@ import click
 from seeknal_core.cli.options import environment_options, request_from
 from seeknal_core.cli.output import output_for, say, say_below, say_json
 from seeknal_core.cli.render import counted, profile_line
-from seeknal_core.contract.errors import PromotionInterrupted
+from seeknal_core.contract.errors import ExitCode
 
 
 @click.group()
@@ -48,7 +48,7 @@ def recover(
         found = rebuild(session)
         if as_json:
             say_json(attrs.asdict(found), file=output)
-            return PromotionInterrupted.exit_code if found.unfinished else 0
+            return ExitCode.UNFINISHED if found.unfinished else ExitCode.DONE
         for name in found.targets:
             say(f"found {name}")
         for name in found.foreign:
@@ -59,6 +59,6 @@ def recover(
         if found.unfinished:
             say(found.unfinished)
             say(f"Next: {found.command}")
-            return PromotionInterrupted.exit_code
+            return ExitCode.UNFINISHED
         say(f"Next: {session.command('run')}")
-    return 0
+    return ExitCode.DONE

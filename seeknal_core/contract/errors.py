@@ -7,10 +7,39 @@ another module of the project, so that every layer may raise them.
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended, for scripts and schedulers. `meaning` is the sentence in the docs."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    STALE = 3
+    UNVERIFIED = 4
+    UNFINISHED = 5
+    INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """What the code says to whoever called the command."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ExitCode.DONE: "done",
+    ExitCode.FAILED: "something failed",
+    ExitCode.USAGE: "wrong usage or configuration; nothing was begun",
+    ExitCode.STALE: "out of date, moved, locked, or (`--exit-code`) changed",
+    ExitCode.UNVERIFIED: "verification failed; nothing was published",
+    ExitCode.UNFINISHED: "stopped in the middle of publishing; run the command again",
+    ExitCode.INTERRUPTED: "stopped by Ctrl-C",
+}
 
 
 class Problem(NamedTuple):
@@ -47,7 +76,7 @@ class SeeknalError(Exception):
     """
 
     #: Exit code of a command that ends with this error (``environments.md`` 8).
-    exit_code = 1
+    exit_code: ExitCode = ExitCode.FAILED
     #: The profile of the command that ended with this error and why it was chosen,
     #: where a command had come as far as choosing one.
     profile: tuple[str | None, str] | None = None
@@ -67,7 +96,7 @@ class ConfigError(SeeknalError):
     ``problems`` lists all of them; the message is their text, one a line.
     """
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
     def __init__(self, problems: Sequence[Problem] | str, hint: str = "") -> None:
         if isinstance(problems, str):
@@ -84,7 +113,7 @@ class OptionError(SeeknalError):
     raises `ConfigError`. Each of ``problems`` has ``path`` filled in.
     """
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
     def __init__(self, problems: Sequence[Problem], hint: str = "") -> None:
         self.problems = tuple(problems)
@@ -98,7 +127,7 @@ class GraphError(ConfigError):
 class PluginError(SeeknalError):
     """A plugin cannot be used."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class BackendNotInstalled(PluginError):
@@ -112,19 +141,19 @@ class BackendBroken(PluginError):
 class HookContractError(PluginError):
     """A plugin breaks the hook contract: a missing hook, a wrong result type."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
 
 class EnvironmentStateError(SeeknalError):
     """An environment is not in the state that the command needs."""
 
-    exit_code = 3
+    exit_code = ExitCode.STALE
 
 
 class UnknownEnvironment(EnvironmentStateError):
     """No environment of that name is recorded."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class NotApplied(EnvironmentStateError):
@@ -138,25 +167,25 @@ class StalePlan(EnvironmentStateError):
 class PromotionFailed(EnvironmentStateError):
     """Something failed before anything was published."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
 
 class VerificationFailed(EnvironmentStateError):
     """What was staged is not what it should be; nothing was published."""
 
-    exit_code = 4
+    exit_code = ExitCode.UNVERIFIED
 
 
 class PromotionInterrupted(EnvironmentStateError):
     """A promotion stopped between the stores; the same command goes on with it."""
 
-    exit_code = 5
+    exit_code = ExitCode.UNFINISHED
 
 
 class CollisionRefused(EnvironmentStateError):
     """Two targets share one physical table, or a target is another environment's."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class ProtectedEnvironment(EnvironmentStateError):
@@ -194,7 +223,7 @@ class EngineError(SeeknalError):
 class DamagedSource(EngineError):
     """A source's stored rows were damaged on the disk, and reading it again may bring others."""
 
-    exit_code = 4
+    exit_code = ExitCode.UNVERIFIED
 
 
 class DamagedOutput(EngineError):
@@ -204,7 +233,7 @@ class DamagedOutput(EngineError):
         node: whose output it is.
     """
 
-    exit_code = 4
+    exit_code = ExitCode.UNVERIFIED
 
     def __init__(self, message: str, hint: str = "", *, node: str = "") -> None:
         super().__init__(message, hint)
@@ -218,7 +247,7 @@ class AuditFailed(SeeknalError):
 class Interrupted(SeeknalError):
     """The user asked to stop (Ctrl-C)."""
 
-    exit_code = 130
+    exit_code = ExitCode.INTERRUPTED
 
 
 class BackendError(SeeknalError):
@@ -246,7 +275,7 @@ class WriteRefused(BackendError):
 class StaleStage(BackendError):
     """The target moved since it was staged; somebody else wrote it."""
 
-    exit_code = 3
+    exit_code = ExitCode.STALE
 
 
 class NamespaceRefused(BackendError):

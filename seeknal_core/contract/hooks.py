@@ -16,6 +16,7 @@ threads at once.
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -671,38 +672,78 @@ def check_connection(context: ExecutionContext, write: bool) -> str:
     raise NotImplementedError
 
 
+class Hook(enum.StrEnum):
+    """The hooks by name, so that a slip in a name is a mistake that mypy sees."""
+
+    RESOLVE_PROFILE = "resolve_profile"
+    BIND_TARGET = "bind_target"
+    BIND_SOURCE = "bind_source"
+    DESCRIBE_OPTIONS = "describe_options"
+    NAMESPACE_FOR = "namespace_for"
+    MATERIALIZE = "materialize"
+    MATERIALIZE_TARGETS = "materialize_targets"
+    COUNT_ROWS = "count_rows"
+    READ_SOURCE = "read_source"
+    INSPECT_TARGET = "inspect_target"
+    INSPECT_TARGETS = "inspect_targets"
+    PREVIEW_WRITE = "preview_write"
+    CHANGES_SINCE = "changes_since"
+    ADOPT_TARGET = "adopt_target"
+    STAGE = "stage"
+    STAGE_TARGETS = "stage_targets"
+    PREVIEW_PUBLISH = "preview_publish"
+    PREPARE_PUBLISH = "prepare_publish"
+    PUBLISH = "publish"
+    REVERT = "revert"
+    DISCARD = "discard"
+    CHECKSUM = "checksum"
+    CAN_LINK = "can_link"
+    CAN_LINK_TARGETS = "can_link_targets"
+    LINK_TARGET = "link_target"
+    LINK_TARGETS = "link_targets"
+    UNLINK_TARGET = "unlink_target"
+    LIST_OWNED = "list_owned"
+    DROP_TARGET = "drop_target"
+    DROP_TARGETS = "drop_targets"
+    SWEEP = "sweep"
+    NOTE_PROMOTION = "note_promotion"
+    LIST_PROMOTIONS = "list_promotions"
+    FORGET_PROMOTION = "forget_promotion"
+    CHECK_CONNECTION = "check_connection"
+
+
 #: Hooks that a backend implements all or none of.
 GROUPS = (
-    ("list_owned", "drop_target"),
-    ("can_link", "link_target", "unlink_target"),
-    ("stage", "publish", "revert", "discard"),
-    ("note_promotion", "list_promotions", "forget_promotion"),
+    (Hook.LIST_OWNED, Hook.DROP_TARGET),
+    (Hook.CAN_LINK, Hook.LINK_TARGET, Hook.UNLINK_TARGET),
+    (Hook.STAGE, Hook.PUBLISH, Hook.REVERT, Hook.DISCARD),
+    (Hook.NOTE_PROMOTION, Hook.LIST_PROMOTIONS, Hook.FORGET_PROMOTION),
 )
 
 #: Hooks that make no sense without another one.
 NEEDS = (
-    ("stage", "inspect_target"),
-    ("prepare_publish", "publish"),
-    ("inspect_targets", "inspect_target"),
-    ("changes_since", "inspect_target"),
-    ("adopt_target", "inspect_target"),
-    ("stage_targets", "stage"),
-    ("note_promotion", "stage"),
-    ("can_link", "inspect_target"),
-    ("can_link_targets", "can_link"),
-    ("link_targets", "link_target"),
-    ("drop_targets", "drop_target"),
-    ("preview_publish", "publish"),
+    (Hook.STAGE, Hook.INSPECT_TARGET),
+    (Hook.PREPARE_PUBLISH, Hook.PUBLISH),
+    (Hook.INSPECT_TARGETS, Hook.INSPECT_TARGET),
+    (Hook.CHANGES_SINCE, Hook.INSPECT_TARGET),
+    (Hook.ADOPT_TARGET, Hook.INSPECT_TARGET),
+    (Hook.STAGE_TARGETS, Hook.STAGE),
+    (Hook.NOTE_PROMOTION, Hook.STAGE),
+    (Hook.CAN_LINK, Hook.INSPECT_TARGET),
+    (Hook.CAN_LINK_TARGETS, Hook.CAN_LINK),
+    (Hook.LINK_TARGETS, Hook.LINK_TARGET),
+    (Hook.DROP_TARGETS, Hook.DROP_TARGET),
+    (Hook.PREVIEW_PUBLISH, Hook.PUBLISH),
 )
 
 #: Hooks for several targets, and the one for each that they stand for.
 TOGETHER = {
-    "can_link_targets": "can_link",
-    "drop_targets": "drop_target",
-    "inspect_targets": "inspect_target",
-    "link_targets": "link_target",
-    "materialize_targets": "materialize",
-    "stage_targets": "stage",
+    Hook.CAN_LINK_TARGETS: Hook.CAN_LINK,
+    Hook.DROP_TARGETS: Hook.DROP_TARGET,
+    Hook.INSPECT_TARGETS: Hook.INSPECT_TARGET,
+    Hook.LINK_TARGETS: Hook.LINK_TARGET,
+    Hook.MATERIALIZE_TARGETS: Hook.MATERIALIZE,
+    Hook.STAGE_TARGETS: Hook.STAGE,
 }
 
-REQUIRED = ("resolve_profile", "namespace_for", "materialize", "count_rows")
+REQUIRED = (Hook.RESOLVE_PROFILE, Hook.NAMESPACE_FOR, Hook.MATERIALIZE, Hook.COUNT_ROWS)

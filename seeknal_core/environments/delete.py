@@ -10,6 +10,7 @@ import attrs
 
 from seeknal_core.apply.prune import OwnedThing, owned_things
 from seeknal_core.contract.errors import BackendError, ConfigError, Unreachable, WriteRefused
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import OwnedKind, redact
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.session import Session
@@ -124,7 +125,7 @@ def _portions(session: Session, things: Sequence[OwnedThing]) -> Iterator[Sequen
         is_table = thing.owned.kind is OwnedKind.TABLE
         return (
             connection.name,
-            is_table and session.dispatcher.together(connection.type, "drop_targets"),
+            is_table and session.dispatcher.together(connection.type, Hook.DROP_TARGETS),
         )
 
     for (_, together), found in itertools.groupby(things, form):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import attrs
 
 from seeknal_core.contract.errors import SeeknalError
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Swept, redact
 from seeknal_core.plugins.dispatch import ResolvedTarget
 from seeknal_core.promote import documents as promotions
@@ -84,7 +85,7 @@ def _sweep(
     targets = _targets(session, skipped)
     for spec in session.profile.connections.values():
         try:
-            if not session.dispatcher.supports(spec.type, "sweep"):
+            if not session.dispatcher.supports(spec.type, Hook.SWEEP):
                 continue
             connection = session.dispatcher.resolve_profile(session.context, spec)
             place = f"{spec.type} {sorted(connection.bindings().items())}"

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from seeknal_core.contract.errors import StateError
+from seeknal_core.contract.errors import ExitCode, StateError
 from seeknal_core.files.regular import NotAFile, refuse_irregular, refuse_not_regular
 from seeknal_core.hints import hints
 
@@ -200,5 +200,5 @@ def _quoted(path: Path) -> str:
 
 def _refusal(path: Path, what: str, hint: str) -> StateError:
     error = StateError(f"{path} {what}; Seeknal follows no links there", hint)
-    error.exit_code = 2
+    error.exit_code = ExitCode.USAGE
     return error

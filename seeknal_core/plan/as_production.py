@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Origin, QualifiedName
 from seeknal_core.plan.targets import Production, TargetCheck
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
@@ -159,7 +160,7 @@ def _why_not(
         origin = origins[target.key]
         if production.unchanged == "copy":
             whys[target.key] = "environments: {unchanged: copy}"
-        elif not session.dispatcher.supports(target.type, "can_link"):
+        elif not session.dispatcher.supports(target.type, Hook.CAN_LINK):
             whys[target.key] = f"{target.type} has no links"
         elif origin is None:
             whys[target.key] = "production's record is of an older version; a run of it renews that"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seeknal_core.contract.errors import SeeknalError
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Drift
 from seeknal_core.graph.fingerprints import target_fingerprint
 from seeknal_core.plan import keys
@@ -564,7 +565,7 @@ class Planner:
     def _foreseen(self, step: TargetStep, resolved: ResolvedTarget) -> TargetStep:
         """Say what a write does to the columns of a table that is there, or what refuses it."""
         id = resolved.spec.node
-        if not self._session.dispatcher.supports(resolved.target.type, "preview_write"):
+        if not self._session.dispatcher.supports(resolved.target.type, Hook.PREVIEW_WRITE):
             return step
         record = self._record.targets.get(resolved.target.key)
         fingerprint = target_fingerprint(resolved.spec, resolved.target.mode)
@@ -604,7 +605,7 @@ class Planner:
             mode=target.mode.value,
             writing=writing,
             reason=reason,
-            staged=self._session.dispatcher.supports(target.type, "stage"),
+            staged=self._session.dispatcher.supports(target.type, Hook.STAGE),
             exists=state.exists if state is not None else None,
             notes=state.notes if state is not None else (),
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Drift, Ownership, Since, TargetChange
 from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
@@ -119,7 +120,7 @@ def _look_exactly(
     dispatcher = session.dispatcher
     resolved = [checks[key].resolved for key in keys]
     records = [record.targets[key] for key in keys]
-    if dispatcher.supports(resolved[0].target.type, "changes_since"):
+    if dispatcher.supports(resolved[0].target.type, Hook.CHANGES_SINCE):
         since = [Since(version=h.version, rows=h.rows, mark=h.mark) for h in records]
         return dict(
             zip(keys, dispatcher.changes_since(session.context, resolved, since), strict=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from seeknal_core.contract.errors import HookContractError, PluginError, SeeknalError, exhausted
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import ExecutionContext, Scan, SourceStream, Target, redact
 from seeknal_core.plugins.host import PluginHost, ended, is_users_stop
 from seeknal_core.plugins.results import wrong
@@ -74,7 +75,7 @@ class HookCalls:
     def __init__(self, host: PluginHost) -> None:
         self._host = host
 
-    def call(self, type: str, hook: str, result_type: type[T], **arguments: object) -> T:
+    def call(self, type: str, hook: Hook, result_type: type[T], **arguments: object) -> T:
         """Call a hook of the backend of `type` and check the type of its result.
 
         Raises:
@@ -101,7 +102,7 @@ class HookCalls:
     def _translated(
         self,
         type: str,
-        hook: str,
+        hook: Hook,
         context: ExecutionContext | None = None,
         arguments: Mapping[str, object] | None = None,
     ) -> Iterator[None]:
@@ -134,11 +135,11 @@ class HookCalls:
         def held(opener: Callable[[], object]) -> pa.RecordBatchReader:
             import pyarrow as pa
 
-            with self._translated(type, "read_source", context):
+            with self._translated(type, Hook.READ_SOURCE, context):
                 reader = opener()
             if not isinstance(reader, pa.RecordBatchReader):
                 what = f"opened a {reader.__class__.__name__}, not a RecordBatchReader"
-                raise self.broken(type, "read_source", what)
+                raise self.broken(type, Hook.READ_SOURCE, what)
             return pa.RecordBatchReader.from_batches(reader.schema, batches(reader))
 
         def scanned(scan: Scan) -> Scan:
@@ -148,7 +149,7 @@ class HookCalls:
 
         def batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
             while True:
-                with self._translated(type, "read_source", context):
+                with self._translated(type, Hook.READ_SOURCE, context):
                     try:
                         batch = reader.read_next_batch()
                     except StopIteration:
@@ -156,7 +157,7 @@ class HookCalls:
                 yield batch
 
         def close() -> None:
-            with self._translated(type, "read_source", context):
+            with self._translated(type, Hook.READ_SOURCE, context):
                 stream.close()
 
         return SourceStream(
@@ -168,7 +169,7 @@ class HookCalls:
             scan=scanned(stream.scan) if stream.scan is not None else None,
         )
 
-    def broken(self, type: str, hook: str, what: str) -> HookContractError:
+    def broken(self, type: str, hook: Hook, what: str) -> HookContractError:
         """Return the error of a plugin that breaks the contract of a hook."""
         info = self._host.loaded(type).info
         around = ", ".join(map(str, self._host.around(hook)))

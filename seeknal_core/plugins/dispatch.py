@@ -19,6 +19,7 @@ from seeknal_core.contract.errors import (
     OptionError,
     Problem,
 )
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.options import Mistake, nearest, structure
 from seeknal_core.contract.types import (
     BackendOptions,
@@ -117,11 +118,11 @@ class Dispatcher:
         self._options: dict[str, BackendOptions | None] = {}
         self._resolved: dict[int, tuple[ConnectionSpec, Connection]] = {}
 
-    def supports(self, type: str, hook: str) -> bool:
+    def supports(self, type: str, hook: Hook) -> bool:
         """Tell whether the backend of `type` implements an optional hook."""
         return self.host.implements(type, hook)
 
-    def together(self, type: str, hook: str) -> bool:
+    def together(self, type: str, hook: Hook) -> bool:
         """Tell whether a hook for several targets serves those of `type`."""
         return self.host.together(type, hook)
 
@@ -129,8 +130,8 @@ class Dispatcher:
         """Return the backend's option classes, or None where it describes none."""
         if type not in self._options:
             self._options[type] = (
-                self._calls.call(type, "describe_options", BackendOptions)
-                if self.supports(type, "describe_options")
+                self._calls.call(type, Hook.DESCRIBE_OPTIONS, BackendOptions)
+                if self.supports(type, Hook.DESCRIBE_OPTIONS)
                 else None
             )
         return self._options[type]
@@ -142,7 +143,7 @@ class Dispatcher:
         try:
             resolved = self._calls.call(
                 connection.type,
-                "resolve_profile",
+                Hook.RESOLVE_PROFILE,
                 Connection,
                 context=context,
                 connection=connection,
@@ -153,17 +154,17 @@ class Dispatcher:
             ) from error
         if (resolved.name, resolved.type) != (connection.name, connection.type):
             raise self._calls.broken(
-                connection.type, "resolve_profile", "did not copy the connection's name and type"
+                connection.type, Hook.RESOLVE_PROFILE, "did not copy the connection's name and type"
             )
         self._resolved[id(connection)] = (connection, resolved)
         return resolved
 
     def bind_target(self, context: ExecutionContext, spec: TargetSpec) -> Binding:
         """Say which connection the target means; by default the one it names."""
-        if self.supports(spec.type, "bind_target"):
+        if self.supports(spec.type, Hook.BIND_TARGET):
             try:
                 return self._calls.call(
-                    spec.type, "bind_target", Binding, context=context, target=spec
+                    spec.type, Hook.BIND_TARGET, Binding, context=context, target=spec
                 )
             except OptionError as error:
                 raise located(error, spec.location, prefix=spec.node) from error
@@ -172,10 +173,10 @@ class Dispatcher:
 
     def bind_source(self, context: ExecutionContext, spec: SourceSpec) -> Binding:
         """Say which connection the source means; by default the one it names."""
-        if self.supports(spec.type, "bind_source"):
+        if self.supports(spec.type, Hook.BIND_SOURCE):
             try:
                 return self._calls.call(
-                    spec.type, "bind_source", Binding, context=context, source=spec
+                    spec.type, Hook.BIND_SOURCE, Binding, context=context, source=spec
                 )
             except OptionError as error:
                 raise located(error, spec.location, prefix=spec.node) from error
@@ -247,7 +248,7 @@ class Dispatcher:
         """Give the target's final name in the context's environment."""
         try:
             return self._calls.call(
-                spec.type, "namespace_for", QualifiedName, context=context, target=spec
+                spec.type, Hook.NAMESPACE_FOR, QualifiedName, context=context, target=spec
             )
         except OptionError as error:
             raise located(error, spec.location, prefix=spec.node) from error
@@ -258,7 +259,7 @@ class Dispatcher:
         """Make the target hold the snapshot."""
         return self._calls.call(
             resolved.target.type,
-            "materialize",
+            Hook.MATERIALIZE,
             WriteResult,
             context=context.connected(resolved.connection),
             target=resolved.target,
@@ -273,14 +274,14 @@ class Dispatcher:
     ) -> list[WriteResult]:
         """Make targets of one connection hold their snapshots, by one call."""
         return self._together(
-            "materialize_targets", WriteResult, context, resolved, snapshots=tuple(snapshots)
+            Hook.MATERIALIZE_TARGETS, WriteResult, context, resolved, snapshots=tuple(snapshots)
         )
 
     def count_rows(self, context: ExecutionContext, resolved: ResolvedTarget) -> int:
         """Count a target's rows in its store."""
         return self._calls.call(
             resolved.target.type,
-            "count_rows",
+            Hook.COUNT_ROWS,
             int,
             context=context.connected(resolved.connection),
             target=resolved.target,
@@ -290,11 +291,11 @@ class Dispatcher:
         self, context: ExecutionContext, resolved: ResolvedTarget
     ) -> TargetState | None:
         """Tell what stands where the target is; None where the backend cannot tell."""
-        if not self.supports(resolved.target.type, "inspect_target"):
+        if not self.supports(resolved.target.type, Hook.INSPECT_TARGET):
             return None
         return self._calls.call(
             resolved.target.type,
-            "inspect_target",
+            Hook.INSPECT_TARGET,
             TargetState,
             context=context.connected(resolved.connection),
             target=resolved.target,
@@ -316,10 +317,10 @@ class Dispatcher:
             return []
         first = resolved[0]
         alone = len(resolved) == 1 and versions
-        if alone or not self.together(first.target.type, "inspect_targets"):
+        if alone or not self.together(first.target.type, Hook.INSPECT_TARGETS):
             return [self.inspect_target(context, one) for one in resolved]
         return [
-            *self._together("inspect_targets", TargetState, context, resolved, versions=versions)
+            *self._together(Hook.INSPECT_TARGETS, TargetState, context, resolved, versions=versions)
         ]
 
     def changes_since(
@@ -329,7 +330,9 @@ class Dispatcher:
         since: Sequence[Since],
     ) -> list[TargetChange]:
         """Look exactly at what happened to targets of one connection, in their order."""
-        return self._together("changes_since", TargetChange, context, resolved, since=tuple(since))
+        return self._together(
+            Hook.CHANGES_SINCE, TargetChange, context, resolved, since=tuple(since)
+        )
 
     def adopt_target(
         self, context: ExecutionContext, resolved: ResolvedTarget, content_key: str
@@ -337,7 +340,7 @@ class Dispatcher:
         """Write into the store's ledger that a table, as it is, is this target's."""
         return self._calls.call(
             resolved.target.type,
-            "adopt_target",
+            Hook.ADOPT_TARGET,
             WriteResult,
             context=context.connected(resolved.connection),
             target=resolved.target,
@@ -352,14 +355,14 @@ class Dispatcher:
     ) -> list[str]:
         """Say of targets of one connection why they can't be links; empty where they can."""
         type = resolved[0].target.type
-        if self.together(type, "can_link_targets"):
+        if self.together(type, Hook.CAN_LINK_TARGETS):
             return self._together(
-                "can_link_targets", str, context, resolved, origins=tuple(origins)
+                Hook.CAN_LINK_TARGETS, str, context, resolved, origins=tuple(origins)
             )
         return [
             self._calls.call(
                 type,
-                "can_link",
+                Hook.CAN_LINK,
                 str,
                 context=context.connected(one.connection),
                 target=one.target,
@@ -374,7 +377,7 @@ class Dispatcher:
         """Make a target a link to another environment's table."""
         return self._calls.call(
             resolved.target.type,
-            "link_target",
+            Hook.LINK_TARGET,
             Linked,
             context=context.connected(resolved.connection),
             target=resolved.target,
@@ -388,13 +391,13 @@ class Dispatcher:
         origins: Sequence[Origin],
     ) -> list[Linked]:
         """Make targets of one connection links, by one call."""
-        return self._together("link_targets", Linked, context, resolved, origins=tuple(origins))
+        return self._together(Hook.LINK_TARGETS, Linked, context, resolved, origins=tuple(origins))
 
     def unlink_target(self, context: ExecutionContext, resolved: ResolvedTarget) -> bool:
         """Drop a link; tell whether one was there."""
         return self._calls.call(
             resolved.target.type,
-            "unlink_target",
+            Hook.UNLINK_TARGET,
             bool,
             context=context.connected(resolved.connection),
             target=resolved.target,
@@ -402,7 +405,7 @@ class Dispatcher:
 
     def _together(
         self,
-        hook: str,
+        hook: Hook,
         result_type: type[T],
         context: ExecutionContext,
         resolved: Sequence[ResolvedTarget],
@@ -431,11 +434,11 @@ class Dispatcher:
         self, context: ExecutionContext, resolved: ResolvedTarget, schema: pa.Schema
     ) -> WritePreview | None:
         """Say what a write would do to a target's columns; None where its backend cannot."""
-        if not self.supports(resolved.target.type, "preview_write"):
+        if not self.supports(resolved.target.type, Hook.PREVIEW_WRITE):
             return None
         found = self._calls.call(
             resolved.target.type,
-            "preview_write",
+            Hook.PREVIEW_WRITE,
             WritePreview,
             context=context.connected(resolved.connection),
             target=resolved.target,
@@ -454,7 +457,7 @@ class Dispatcher:
         """Write a snapshot unseen into the target's own store."""
         return self._calls.call(
             resolved.target.type,
-            "stage",
+            Hook.STAGE,
             Staged,
             context=context.connected(resolved.connection),
             target=resolved.target,
@@ -471,7 +474,7 @@ class Dispatcher:
     ) -> list[Staged]:
         """Write snapshots unseen into the store of targets of one connection, by one call."""
         return self._together(
-            "stage_targets",
+            Hook.STAGE_TARGETS,
             Staged,
             context,
             resolved,
@@ -484,18 +487,18 @@ class Dispatcher:
     ) -> tuple[str, ...]:
         """Say what may go wrong when targets of one connection are published together."""
         first = resolved[0]
-        if not self.supports(first.target.type, "preview_publish"):
+        if not self.supports(first.target.type, Hook.PREVIEW_PUBLISH):
             return ()
         found = self._calls.call(
             first.target.type,
-            "preview_publish",
+            Hook.PREVIEW_PUBLISH,
             tuple,
             context=context.connected(first.connection),
             targets=tuple(one.target for one in resolved),
         )
         if not all(isinstance(one, str) for one in found):
             raise self._calls.broken(
-                first.target.type, "preview_publish", "returned things that are no text"
+                first.target.type, Hook.PREVIEW_PUBLISH, "returned things that are no text"
             )
         return found
 
@@ -505,7 +508,7 @@ class Dispatcher:
         """Do all fallible work of a publish; tell whether there is something to commit."""
         return self._calls.call(
             connection.type,
-            "prepare_publish",
+            Hook.PREPARE_PUBLISH,
             bool,
             context=context.connected(connection),
             batch=batch,
@@ -515,14 +518,16 @@ class Dispatcher:
         """Make a batch visible."""
         published = self._calls.call(
             connection.type,
-            "publish",
+            Hook.PUBLISH,
             Published,
             context=context.connected(connection),
             batch=batch,
         )
         if [one.key for one in published.targets] != [target.key for target in batch.targets]:
             raise self._calls.broken(
-                connection.type, "publish", "did not answer for each target of the batch, in order"
+                connection.type,
+                Hook.PUBLISH,
+                "did not answer for each target of the batch, in order",
             )
         return published
 
@@ -532,7 +537,7 @@ class Dispatcher:
         """Undo a publish; tell whether there was something to undo."""
         return self._calls.call(
             connection.type,
-            "revert",
+            Hook.REVERT,
             bool,
             context=context.connected(connection),
             batch=batch,
@@ -543,7 +548,7 @@ class Dispatcher:
         """Throw away what is kept for a batch."""
         self._calls.call(
             connection.type,
-            "discard",
+            Hook.DISCARD,
             type(None),
             context=context.connected(connection),
             batch=batch,
@@ -551,11 +556,11 @@ class Dispatcher:
 
     def checksum(self, context: ExecutionContext, resolved: ResolvedTarget) -> Checksum | None:
         """Sum up a target's rows; None where its backend cannot."""
-        if not self.supports(resolved.target.type, "checksum"):
+        if not self.supports(resolved.target.type, Hook.CHECKSUM):
             return None
         return self._calls.call(
             resolved.target.type,
-            "checksum",
+            Hook.CHECKSUM,
             Checksum,
             context=context.connected(resolved.connection),
             target=resolved.target,
@@ -563,12 +568,12 @@ class Dispatcher:
 
     def read_source(self, context: ExecutionContext, resolved: ResolvedSource) -> SourceStream:
         """Open a view of a source."""
-        if not self.supports(resolved.source.type, "read_source"):
+        if not self.supports(resolved.source.type, Hook.READ_SOURCE):
             info = self.host.loaded(resolved.source.type).info
             raise _mistake(resolved.spec, "source", f"{info} writes targets and has no sources")
         stream = self._calls.call(
             resolved.source.type,
-            "read_source",
+            Hook.READ_SOURCE,
             SourceStream,
             context=context.connected(resolved.connection),
             source=resolved.source,
@@ -578,11 +583,11 @@ class Dispatcher:
     def list_owned(self, context: ExecutionContext, connection: Connection) -> tuple[Owned, ...]:
         """List what this project made in this environment on a connection."""
         found = self._calls.call(
-            connection.type, "list_owned", tuple, context=context.connected(connection)
+            connection.type, Hook.LIST_OWNED, tuple, context=context.connected(connection)
         )
         if not all(isinstance(owned, Owned) for owned in found):
             raise self._calls.broken(
-                connection.type, "list_owned", "returned things that are no Owned"
+                connection.type, Hook.LIST_OWNED, "returned things that are no Owned"
             )
         return found
 
@@ -590,7 +595,7 @@ class Dispatcher:
         """Drop one of them; tell whether it was there."""
         return self._calls.call(
             connection.type,
-            "drop_target",
+            Hook.DROP_TARGET,
             bool,
             context=context.connected(connection),
             owned=owned,
@@ -602,14 +607,14 @@ class Dispatcher:
         """Drop several tables of a connection by one call; tell of each whether it was there."""
         found = self._calls.call(
             connection.type,
-            "drop_targets",
+            Hook.DROP_TARGETS,
             tuple,
             context=context.connected(connection),
             owned=tuple(owned),
         )
         if len(found) != len(owned) or not all(isinstance(one, bool) for one in found):
             raise self._calls.broken(
-                connection.type, "drop_targets", "did not answer with a bool for each, in order"
+                connection.type, Hook.DROP_TARGETS, "did not answer with a bool for each, in order"
             )
         return found
 
@@ -619,7 +624,7 @@ class Dispatcher:
         """Keep a promotion's document in a store."""
         self._calls.call(
             connection.type,
-            "note_promotion",
+            Hook.NOTE_PROMOTION,
             bool,
             context=context.connected(connection),
             note=note,
@@ -630,11 +635,11 @@ class Dispatcher:
     ) -> tuple[PromotionNote, ...]:
         """List the promotions' documents that a store keeps."""
         found = self._calls.call(
-            connection.type, "list_promotions", tuple, context=context.connected(connection)
+            connection.type, Hook.LIST_PROMOTIONS, tuple, context=context.connected(connection)
         )
         if not all(isinstance(note, PromotionNote) for note in found):
             raise self._calls.broken(
-                connection.type, "list_promotions", "returned things that are no PromotionNote"
+                connection.type, Hook.LIST_PROMOTIONS, "returned things that are no PromotionNote"
             )
         return found
 
@@ -644,7 +649,7 @@ class Dispatcher:
         """Remove a promotion's document from a store."""
         self._calls.call(
             connection.type,
-            "forget_promotion",
+            Hook.FORGET_PROMOTION,
             bool,
             context=context.connected(connection),
             promotion=promotion,
@@ -662,7 +667,7 @@ class Dispatcher:
         """Delete what commands that died left on a connection, and keep its targets' tables."""
         return self._calls.call(
             connection.type,
-            "sweep",
+            Hook.SWEEP,
             Swept,
             context=context.connected(connection),
             promotions=promotions,
@@ -674,11 +679,11 @@ class Dispatcher:
         self, context: ExecutionContext, connection: Connection, write: bool = False
     ) -> str:
         """Try a connection, also by writing to it where that is wished; say what answered."""
-        if not self.supports(connection.type, "check_connection"):
+        if not self.supports(connection.type, Hook.CHECK_CONNECTION):
             return "not tried: the backend has no check"
         return self._calls.call(
             connection.type,
-            "check_connection",
+            Hook.CHECK_CONNECTION,
             str,
             context=context.connected(connection),
             write=write,

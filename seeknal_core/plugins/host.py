@@ -30,6 +30,7 @@ from seeknal_core.contract.errors import (
     SeeknalError,
     exhausted,
 )
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.options import nearest
 from seeknal_core.contract.shown import trace
 from seeknal_core.hints import canonical_type, hints
@@ -41,10 +42,8 @@ if TYPE_CHECKING:
 BACKENDS = "seeknal.backends"
 WRAPPERS = "seeknal.plugins"
 
-#: Every hook of the contract, in the order of ``hookspecs``.
-HOOKS: tuple[str, ...] = tuple(
-    name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")
-)
+#: Every hook of the contract, in the order of `seeknal_core.contract.hooks`.
+HOOKS: tuple[Hook, ...] = tuple(Hook)
 
 
 @attrs.frozen(kw_only=True)
@@ -263,11 +262,11 @@ class PluginHost:
         except KeyError:
             raise self._not_installed(type) from None
 
-    def implements(self, type: str, hook: str) -> bool:
+    def implements(self, type: str, hook: Hook) -> bool:
         """Tell whether a loaded backend implements a hook."""
         return hook in self.loaded(type).hooks
 
-    def together(self, type: str, hook: str) -> bool:
+    def together(self, type: str, hook: Hook) -> bool:
         """Tell whether a hook for several targets may be called in place of the single one.
 
         Not where a wrapper plugin knows the single one alone: it means to see each target.
@@ -278,7 +277,7 @@ class PluginHost:
             for wrapper in self._wrappers.values()
         )
 
-    def around(self, hook: str) -> tuple[PluginInfo, ...]:
+    def around(self, hook: Hook) -> tuple[PluginInfo, ...]:
         """Return the loaded wrapper plugins that take part in a hook."""
         return tuple(each.info for each in self._wrappers.values() if hook in each.hooks)
 
@@ -304,7 +303,7 @@ class PluginHost:
                 return each.info
         return self.loaded(type).info
 
-    def caller(self, type: str, hook: str) -> HookCaller:
+    def caller(self, type: str, hook: Hook) -> HookCaller:
         """Return the caller that reaches the one backend of `type` and all wrappers."""
         key = (type, hook)
         caller = self._callers.get(key)

@@ -22,6 +22,7 @@ from seeknal_core.contract.errors import (
     SeeknalError,
     StateError,
 )
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Connection, PromotionNote
 from seeknal_core.plugins.dispatch import ResolvedTarget
 from seeknal_core.promote import documents as promotions
@@ -32,7 +33,6 @@ from seeknal_core.workspace.session import Session, bind
 _VERSION = 2
 #: How long another folder's staging is left alone.
 _ANOTHERS = timedelta(hours=24)
-_HOOK = "note_promotion"
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +101,7 @@ def forget(session: Session, promotion: Promotion) -> None:
 def _keepers_of(session: Session, promotion: Promotion) -> Iterator[Connection]:
     for part in promotion.parts:
         connection, _ = promotions.batch_of(session, part)
-        if session.dispatcher.supports(connection.type, _HOOK):
+        if session.dispatcher.supports(connection.type, Hook.NOTE_PROMOTION):
             yield connection
 
 
@@ -148,7 +148,7 @@ def _keepers(session: Session) -> Iterator[Connection]:
     """Yield the connections of the environment's targets whose stores can keep documents."""
     bound = bind(session, list(session.graph.nodes.values())).targets
     for connection in {each.connection.name: each.connection for each in bound.values()}.values():
-        if session.dispatcher.supports(connection.type, _HOOK):
+        if session.dispatcher.supports(connection.type, Hook.NOTE_PROMOTION):
             yield connection
 
 
@@ -205,7 +205,7 @@ def refuse_publishing(session: Session, targets: Sequence[ResolvedTarget]) -> No
     if targets and (record is None or not record.targets):
         keepers |= {each.name: each for each in _keepers(session)}
     for connection in keepers.values():
-        if not session.dispatcher.supports(connection.type, _HOOK):
+        if not session.dispatcher.supports(connection.type, Hook.NOTE_PROMOTION):
             continue
         try:
             found = unknown(session, [connection])

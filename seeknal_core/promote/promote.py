@@ -24,6 +24,7 @@ from seeknal_core.contract.errors import (
     StalePlan,
     VerificationFailed,
 )
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Snapshot
 from seeknal_core.plan.proofs import references
 from seeknal_core.plan.replacing import Confirm, Replaced, replaced
@@ -371,7 +372,7 @@ class _Promoter:
         """Return the targets that are staged, by connection."""
         together: dict[str, list[TargetCheck]] = {}
         for check in wanted:
-            if self._session.dispatcher.supports(check.resolved.target.type, "stage"):
+            if self._session.dispatcher.supports(check.resolved.target.type, Hook.STAGE):
                 together.setdefault(check.resolved.connection.name, []).append(check)
         return together
 
@@ -554,7 +555,9 @@ class _Promoter:
                     name=str(check.resolved.target.name),
                     mode=check.resolved.target.mode.value,
                     rows=None,
-                    staged=self._session.dispatcher.supports(check.resolved.target.type, "stage"),
+                    staged=self._session.dispatcher.supports(
+                        check.resolved.target.type, Hook.STAGE
+                    ),
                 )
                 for check in wanted
             ),

@@ -26,6 +26,7 @@ from seeknal_core.contract.errors import (
     Unreachable,
     VerificationFailed,
 )
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import (
     Batch,
     Cancellation,
@@ -113,7 +114,7 @@ def stage_all(
 
     def is_small(write: Write) -> bool:
         type = resolved[write.key].target.type
-        together = session.dispatcher.together(type, "stage_targets")
+        together = session.dispatcher.together(type, Hook.STAGE_TARGETS)
         return together and snapshots[write.content_key].bytes <= SMALL
 
     groups = [
@@ -227,7 +228,7 @@ def _opened(session: Session, promotion: Promotion, *, publishing: bool = False)
     found = []
     for part in promotion.parts:
         connection, batch = promotions.batch_of(session, part, publishing=publishing)
-        prepares = session.dispatcher.supports(connection.type, "prepare_publish")
+        prepares = session.dispatcher.supports(connection.type, Hook.PREPARE_PUBLISH)
         found.append(_Open(part=part, connection=connection, batch=batch, prepares=prepares))
     return found
 

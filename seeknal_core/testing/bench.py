@@ -19,6 +19,7 @@ import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import (
     Batch,
     Cancellation,
@@ -359,7 +360,7 @@ class Promotion:
     def publish(self) -> Published:
         """Publish, as the core does: prepared first, where the backend can."""
         bench = self.bench
-        if bench.dispatcher.supports(bench.backend.type, "prepare_publish"):
+        if bench.dispatcher.supports(bench.backend.type, Hook.PREPARE_PUBLISH):
             self.prepare()
         return bench.dispatcher.publish(bench.context, bench.connection, self.batch)
 

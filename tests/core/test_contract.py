@@ -10,6 +10,8 @@ import sys
 import pytest
 
 from seeknal_core import contract
+from seeknal_core.contract import hooks
+from seeknal_core.contract.hooks import Hook
 
 OLDER = {
     "checksums": "checksums",
@@ -54,3 +56,11 @@ def test_importing_the_contract_imports_no_engine() -> None:
         "sys.exit(any(name in sys.modules for name in ('duckdb', 'pyarrow', 'cattrs')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_every_hook_has_its_name_in_the_enum_in_the_order_of_the_specifications() -> None:
+    specified = [
+        name for name, value in vars(hooks).items() if hasattr(value, f"{hooks.PROJECT}_spec")
+    ]
+    assert [hook.value for hook in Hook] == specified
+    assert [hook.name.lower() for hook in Hook] == specified

@@ -17,6 +17,7 @@ from seeknal_core.contract.errors import (
     HookContractError,
     PluginError,
 )
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.plugins.calls import HookCalls
 from seeknal_core.plugins.host import BACKENDS, HOOKS, WRAPPERS, PluginHost
 from support.distributions import install
@@ -172,7 +173,7 @@ def test_an_older_plugin_with_fewer_arguments_works(site: Path) -> None:
     backend(site, "alpha", FOUR.replace("count_rows(context, target)", "count_rows(context)"))
     host = PluginHost()
     host.load_backends(["alpha"])
-    assert host.caller("alpha", "count_rows")(context=None, target=None) == 7
+    assert host.caller("alpha", Hook.COUNT_ROWS)(context=None, target=None) == 7
 
 
 def test_every_hook_may_lack_its_trailing_arguments(site: Path) -> None:
@@ -204,8 +205,8 @@ def test_calls_reach_the_backend_of_their_type_alone(site: Path) -> None:
     backend(site, "beta", FOUR.replace("return 7", "return 8"))
     host = PluginHost()
     host.load_backends(["alpha", "beta"])
-    assert host.caller("alpha", "count_rows")(context=None, target=None) == 7
-    assert host.caller("beta", "count_rows")(context=None, target=None) == 8
+    assert host.caller("alpha", Hook.COUNT_ROWS)(context=None, target=None) == 7
+    assert host.caller("beta", Hook.COUNT_ROWS)(context=None, target=None) == 8
 
 
 def test_a_wrapper_sees_the_calls_of_every_backend(site: Path) -> None:
@@ -224,7 +225,7 @@ def test_a_wrapper_sees_the_calls_of_every_backend(site: Path) -> None:
     host = PluginHost()
     host.load_backends(["alpha"])
     assert host.load_wrappers() == ()
-    assert host.caller("alpha", "count_rows")(context=None, target=None) == 8
+    assert host.caller("alpha", Hook.COUNT_ROWS)(context=None, target=None) == 8
     assert sys.modules["toy_audit"].seen == [7]
 
 
@@ -241,7 +242,7 @@ def test_a_wrapper_plugin_that_wraps_nothing_hurts_no_backend(site: Path) -> Non
     host.load_backends(["alpha"])
     (failure,) = host.load_wrappers()
     assert "implements count_rows without being a wrapper" in failure.message
-    assert host.caller("alpha", "count_rows")(context=None, target=None) == 7
+    assert host.caller("alpha", Hook.COUNT_ROWS)(context=None, target=None) == 7
 
 
 def test_a_disabled_plugin_is_left_out(site: Path) -> None:
@@ -257,7 +258,7 @@ def test_tracing_prints_calls_and_results(site: Path) -> None:
     lines: list[str] = []
     host = PluginHost(trace=lines.append)
     host.load_backends(["alpha"])
-    host.caller("alpha", "count_rows")(context=None, target="t")
+    host.caller("alpha", Hook.COUNT_ROWS)(context=None, target="t")
     assert lines == ["hook count_rows(target='t')", "hook count_rows -> 7"]
 
 
@@ -267,7 +268,7 @@ def test_a_wrong_result_type_names_plugin_and_hook(site: Path, returned: str) ->
     host = PluginHost()
     host.load_backends(["alpha"])
     with pytest.raises(HookContractError, match=r"seeknal-alpha 3\.1: count_rows returned"):
-        HookCalls(host).call("alpha", "count_rows", int, context=None, target=None)
+        HookCalls(host).call("alpha", Hook.COUNT_ROWS, int, context=None, target=None)
 
 
 def test_a_foreign_exception_is_wrapped_with_the_plugins_name(site: Path) -> None:
@@ -275,7 +276,7 @@ def test_a_foreign_exception_is_wrapped_with_the_plugins_name(site: Path) -> Non
     host = PluginHost()
     host.load_backends(["alpha"])
     with pytest.raises(PluginError, match=r"seeknal-alpha 3\.1 failed in count_rows: KeyError"):
-        HookCalls(host).call("alpha", "count_rows", int, context=None, target=None)
+        HookCalls(host).call("alpha", Hook.COUNT_ROWS, int, context=None, target=None)
 
 
 def test_a_wrapper_that_knows_one_target_at_a_time_gets_to_see_each(site: Path) -> None:
@@ -293,8 +294,8 @@ def test_a_wrapper_that_knows_one_target_at_a_time_gets_to_see_each(site: Path) 
         )
     host = PluginHost()
     host.load_backends(["alpha"])
-    assert host.together("alpha", "materialize_targets")
+    assert host.together("alpha", Hook.MATERIALIZE_TARGETS)
     host.load_wrapper("both")
-    assert host.together("alpha", "materialize_targets")
+    assert host.together("alpha", Hook.MATERIALIZE_TARGETS)
     host.load_wrapper("one")
-    assert not host.together("alpha", "materialize_targets")
+    assert not host.together("alpha", Hook.MATERIALIZE_TARGETS)

@@ -7,6 +7,7 @@ from typing import ClassVar
 import pytest
 
 from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Owned, OwnedKind
 from seeknal_core.testing.bench import Bench
 from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, Contract, Trial, needs
@@ -28,7 +29,7 @@ class CleanupTests(Contract):
         """Tables are listed first, with their identities, then the namespaces."""
         target = trial.write(OLD)
         identity = None
-        if trial.bench.dispatcher.supports(trial.bench.backend.type, "inspect_target"):
+        if trial.bench.dispatcher.supports(trial.bench.backend.type, Hook.INSPECT_TARGET):
             identity = trial.bench.inspect(target).identity
         owned = trial.bench.command(state_id="state-2").owned()
         kinds = [one.kind for one in owned]

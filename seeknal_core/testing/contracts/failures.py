@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from seeknal_core.contract.errors import BackendError, SeeknalError
+from seeknal_core.contract.hooks import Hook
 from seeknal_core.testing.bench import Bench
 from seeknal_core.testing.contracts.base import FOREIGN, OLD, BackendTests, Trial, needs
 
@@ -61,7 +62,7 @@ def _fails_with_a_hint(bench: Bench) -> str:
         lambda: bench.count(target),
         lambda: bench.write(target, OLD),
     ]
-    if bench.dispatcher.supports(bench.backend.type, "check_connection"):
+    if bench.dispatcher.supports(bench.backend.type, Hook.CHECK_CONNECTION):
         calls.append(lambda: bench.dispatcher.check_connection(bench.context, bench.connection))
     told = ""
     for call in calls:
