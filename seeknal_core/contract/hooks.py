@@ -711,6 +711,10 @@ class Hook(enum.StrEnum):
     FORGET_PROMOTION = "forget_promotion"
     CHECK_CONNECTION = "check_connection"
 
+    def __repr__(self) -> str:
+        # As text in a message, like the name that it is.
+        return repr(self.value)
+
 
 #: Hooks that a backend implements all or none of.
 GROUPS = (
