@@ -126,12 +126,9 @@ def carry_out(
     Raises:
         SeeknalError: what the work's check refuses.
     """
-    from seeknal_core.engine.files.find import FileDigests
-    from seeknal_core.engine.snapshots import SnapshotStore
-
     warnings: SimpleQueue[str] = SimpleQueue()
-    store = SnapshotStore(session.target_folder / "snapshots", session.state)
-    digests = FileDigests(session.target_folder / "state" / "file-digests.json")
+    store = session.snapshot_store()
+    digests = session.file_digests()
     if known is None:
         known = references(session, work.record, work.base)
     with store.shared_lock():

@@ -112,7 +112,7 @@ class Computer:
         It is the environment's, whose lock is held: what is there already, a
         command that was killed has left.
         """
-        return self._session.target_folder / "tmp" / self._session.environment.name
+        return self._session.layout.scratch_of(self._session.environment.name)
 
     def engine(self) -> Engine:
         """Open the engine when the first node needs it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import attrs
 
@@ -149,16 +148,14 @@ class _Predictor:
         record: EnvironmentRecord | None,
         base: EnvironmentRecord | None,
     ) -> None:
-        from seeknal_core.engine.files.find import FileDigests
-        from seeknal_core.engine.snapshots import SnapshotStore
 
         self._session = session
         self._bindings = bindings
         self._scope = scope
         self._record = record
         self._base = base
-        self._store = SnapshotStore(session.target_folder / "snapshots", session.state)
-        self._digests = FileDigests(session.target_folder / "state" / "file-digests.json")
+        self._store = session.snapshot_store()
+        self._digests = session.file_digests()
         self.known: dict[str, str] = {}
 
     def step(self, id: str) -> NodeStep:
@@ -175,7 +172,7 @@ class _Predictor:
             case SourceNode() if id in self._bindings.sources or keys.is_remote(node):
                 return NodeStep(id=id, action=Action.READ, reason=f"from {node.type}")
             case SourceNode():
-                scratch = Path(self._session.context.target_dir) / "tmp"
+                scratch = self._session.layout.scratch
                 key = keys.file_read(self._session, node, self._digests, scratch).content_key
             case PythonNode() if node.kind == "source":
                 return self._python_source(node)

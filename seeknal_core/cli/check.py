@@ -55,7 +55,7 @@ def check(
     )
     with output_for(as_json) as output, open_session(request) as session:
         result = check_project(session)
-        if session.target_folder.exists():
+        if session.layout.target.exists():
             session.save_caches()
         tried = check_connections(session, write) if connections else ()
         wall = second_wall() if connections else ""

@@ -34,14 +34,16 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
     from seeknal_core import project as config
     from seeknal_core.environments.gc import collect
     from seeknal_core.environments.sweep import sweep
+    from seeknal_core.files.layout import Layout
     from seeknal_core.state.records import StateStore
     from seeknal_core.workspace.session import Request
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
     config.refuse_brought_target(root, context.obj["trust"])
+    layout = Layout.of_project(root)
     result = collect(
-        root / "target" / "snapshots",
-        StateStore(root / "target" / "state"),
+        layout.snapshots,
+        StateStore(layout.state),
         datetime.now(UTC),
         keep_for=timedelta(hours=keep_hours),
         dry_run=dry_run,

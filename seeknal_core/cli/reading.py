@@ -147,12 +147,13 @@ def diff(
 def project(context: click.Context) -> tuple[Any, Any]:
     """Read the project file and find the state, without nodes or plugins."""
     from seeknal_core import project as config
+    from seeknal_core.files.layout import Layout
     from seeknal_core.state.records import StateStore
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
     config.refuse_brought_target(root, context.obj["trust"])
     settings, _warnings = config.load_settings(root, context.obj["trust"])
-    return settings, StateStore(root / "target" / "state")
+    return settings, StateStore(Layout.of_project(root).state)
 
 
 def _name(text: str | None, settings: Any) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from seeknal_core.contract.errors import EngineError
 from seeknal_core.contract.options import nearest
 from seeknal_core.contract.types import Cancellation, Snapshot
+from seeknal_core.files.layout import Layout
 from seeknal_core.files.own import make_folder
 from seeknal_core.project.specs import ProjectSettings
 from seeknal_core.project.trust import Trust
@@ -38,9 +39,9 @@ def opened(
     from seeknal_core.engine import open_engine
     from seeknal_core.engine.snapshots import SnapshotStore
 
-    target = Path(settings.root) / "target"
-    store = SnapshotStore(target / "snapshots", StateStore(target / "state"))
-    with store.shared_lock(), _scratch(target / "tmp") as scratch:
+    layout = Layout.of_project(Path(settings.root))
+    store = SnapshotStore(layout.snapshots, StateStore(layout.state))
+    with store.shared_lock(), _scratch(layout.scratch) as scratch:
         engine = open_engine(
             settings.engine,
             project_root=Path(settings.root),

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seeknal_core.contract.errors import ExitCode, StateError
+from seeknal_core.files.layout import OURS
 from seeknal_core.files.regular import NotAFile, refuse_irregular, refuse_not_regular
 from seeknal_core.hints import hints
 
@@ -27,8 +28,6 @@ _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 #: How deep folders are looked through for links; stored outputs are looked at when they are read.
 _DEPTHS = {"state": 9, "cache": 9, "snapshots": 1}
 _DEPTH = 2
-#: What ``target/`` holds beside backends' folders.
-_OURS = frozenset({"state", "cache", "plans", "logs", "tmp", "snapshots", ".gitignore"})
 
 
 def make_folder(path: Path) -> None:
@@ -118,7 +117,7 @@ def _check_linked(target: Path, *, untrusted: bool) -> None:
     root = target.parent.resolve()
     backends = tuple(hints().own_folders)
     found_there = os.listdir(real)
-    others = [n for n in found_there if n not in _OURS and not n.startswith(backends)]
+    others = [n for n in found_there if n not in OURS and not n.startswith(backends)]
     if others or root.is_relative_to(real):
         raise _refusal(
             target,

@@ -153,8 +153,6 @@ class Planner:
         base: EnvironmentRecord | None,
         request: PlanRequest,
     ) -> None:
-        from seeknal_core.engine.files.find import FileDigests
-        from seeknal_core.engine.snapshots import SnapshotStore
 
         self._session = session
         self._bindings = bindings
@@ -167,10 +165,8 @@ class Planner:
             all_targets=request.all_targets,
             only_changed=request.only_changed,
         )
-        self._store: SnapshotStore = SnapshotStore(
-            session.target_folder / "snapshots", session.state
-        )
-        self._digests = FileDigests(session.target_folder / "state" / "file-digests.json")
+        self._store: SnapshotStore = session.snapshot_store()
+        self._digests = session.file_digests()
         self._known = references(session, record, base)
         self._prover = Prover(session, self._known)
         self._compared = self._known[0] if self._known else None
@@ -253,7 +249,7 @@ class Planner:
         local = isinstance(node, SourceNode) and node.id not in self._bindings.sources
         if self._request.for_apply or not local or keys.is_remote(node):  # type: ignore[arg-type]
             return
-        scratch = self._session.target_folder / "tmp"
+        scratch = self._session.layout.scratch
         found = keys.file_read(self._session, node, self._digests, scratch)  # type: ignore[arg-type]
         if self._store.resolve(found.content_key) != held.content_key:
             self.warnings.append(
@@ -268,7 +264,7 @@ class Planner:
         """
         if node.type != "csv":
             return
-        scratch = self._session.target_folder / "tmp"
+        scratch = self._session.layout.scratch
         try:
             read = keys.file_read(self._session, node, self._digests, scratch)
             if self._store.contains(read.content_key):
@@ -284,7 +280,7 @@ class Planner:
         self.warnings += [f"{node.id}: {note}" for note in notes]
 
     def _predict_file(self, node: SourceNode) -> None:
-        scratch = self._session.target_folder / "tmp"
+        scratch = self._session.layout.scratch
         found = keys.file_read(self._session, node, self._digests, scratch)
         self._keys[node.id] = self._store.resolve(found.content_key)
 

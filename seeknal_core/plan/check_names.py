@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from seeknal_core.contract.errors import ConfigError, EngineError, Problem, SeeknalError
 from seeknal_core.contract.options import nearest
 from seeknal_core.contract.types import Location, problem_at
+from seeknal_core.files.layout import Layout
 from seeknal_core.plan import keys
 from seeknal_core.plan.keys import expanded_source, is_remote
 from seeknal_core.project.places import Places
@@ -205,9 +206,9 @@ class _Stored:
         from seeknal_core.state.records import StateStore
 
         self._session = session
-        target = Path(session.settings.root) / "target"
-        state = StateStore(target / "state")
-        self._store = SnapshotStore(target / "snapshots", state)
+        self._layout = Layout.of_project(Path(session.settings.root))
+        state = StateStore(self._layout.state)
+        self._store = SnapshotStore(self._layout.snapshots, state)
         try:
             self._record = state.load(session.environment.name)
         except SeeknalError:
@@ -220,10 +221,9 @@ class _Stored:
         record = self._record.nodes.get(node.id) if self._record is not None else None
         if record is None or keys.is_remote(node):
             return False
-        target = Path(self._session.settings.root) / "target"
-        digests = FileDigests(target / "state" / "file-digests.json")
+        digests = FileDigests(self._layout.file_digests)
         try:
-            read = keys.file_read(self._session, node, digests, target / "tmp")
+            read = keys.file_read(self._session, node, digests, self._layout.scratch)
         except SeeknalError:
             return False
         return self._store.resolve(read.content_key) == record.content_key

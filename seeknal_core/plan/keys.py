@@ -234,7 +234,7 @@ def _written(source: SourceNode) -> str:
 
 
 def _seen_files(session: Session) -> Path:
-    return session.target_folder / "state" / "https-files.json"
+    return session.layout.https_seen
 
 
 def _unchanged(

@@ -40,8 +40,6 @@ def audit_promoted(
     Raises:
         VerificationFailed: an audit of severity ``error`` failed; nothing was staged.
     """
-    from seeknal_core.engine.files.find import FileDigests
-
     session = destination.session
     found = dict(records)
     due: dict[str, str] = {}
@@ -63,7 +61,7 @@ def audit_promoted(
         return snapshot
 
     warnings: SimpleQueue[str] = SimpleQueue()
-    digests = FileDigests(session.target_folder / "state" / "file-digests.json")
+    digests = session.file_digests()
     computer = Computer(
         session, store, digests, destination.bindings.sources, warnings.put, Prover(session, [])
     )

@@ -30,11 +30,9 @@ def write_direct(session: Session, promotion: Promotion) -> tuple[Promotion, dic
     Returns:
         The promotion with their versions, and what failed, by key.
     """
-    from seeknal_core.engine.snapshots import SnapshotStore
-
     if not promotion.direct:
         return promotion, {}
-    store = SnapshotStore(session.target_folder / "snapshots", session.state)
+    store = session.snapshot_store()
     published: dict[str, Mapping[str, Any]] = dict(promotion.published)
     errors: dict[str, str] = {}
     with store.shared_lock():

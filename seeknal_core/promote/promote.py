@@ -211,12 +211,11 @@ class _Promoter:
         request: PromoteRequest,
         reporter: Reporter,
     ) -> None:
-        from seeknal_core.engine.snapshots import SnapshotStore
 
         self._session = session
         self._request = request
         self._reporter = reporter
-        self._store = SnapshotStore(session.target_folder / "snapshots", session.state)
+        self._store = session.snapshot_store()
         self._source = _source_side(session, source_name, request.source_profile)
         self._destination = _side(session)
 

@@ -19,7 +19,7 @@ def is_stored(session: Session) -> Callable[[str], bool]:
     """Return what tells whether a content key is in the snapshot store."""
     from seeknal_core.engine.snapshots import SnapshotStore
 
-    return SnapshotStore(session.target_folder / "snapshots").contains
+    return SnapshotStore(session.layout.snapshots).contains
 
 
 def production_record(session: Session) -> EnvironmentRecord | None:

@@ -34,6 +34,7 @@ from seeknal_core.contract.types import (
     redact,
 )
 from seeknal_core.files.cache import Cache
+from seeknal_core.files.layout import Layout
 from seeknal_core.hints import canonical_type, hints
 from seeknal_core.plugins.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
 from seeknal_core.plugins.host import PluginHost
@@ -45,6 +46,8 @@ from seeknal_core.state.documents import write_atomically
 from seeknal_core.state.records import StateStore
 
 if TYPE_CHECKING:
+    from seeknal_core.engine.files.find import FileDigests
+    from seeknal_core.engine.snapshots import SnapshotStore
     from seeknal_core.graph import Graph
     from seeknal_core.graph.templates import Variables
 
@@ -92,9 +95,21 @@ class Session:
     places: Places
 
     @property
-    def target_folder(self) -> Path:
-        """The folder for everything the tool writes."""
-        return Path(self.context.target_dir)
+    def layout(self) -> Layout:
+        """Where everything lies that the tool writes."""
+        return Layout(Path(self.context.target_dir))
+
+    def snapshot_store(self) -> SnapshotStore:
+        """Open the stored outputs of nodes."""
+        from seeknal_core.engine.snapshots import SnapshotStore
+
+        return SnapshotStore(self.layout.snapshots, self.state)
+
+    def file_digests(self) -> FileDigests:
+        """Open the known digests of files that sources name."""
+        from seeknal_core.engine.files.find import FileDigests
+
+        return FileDigests(self.layout.file_digests)
 
     def save_caches(self) -> None:
         """Leave to the next command what this one parsed."""
@@ -213,8 +228,8 @@ def _open(
     from seeknal_core.graph.templates import Variables
     from seeknal_core.graph.texts import texts
 
-    caches = root / "target" / "cache"
-    parsed = config.open_parsed(caches / "nodes.json")
+    layout = Layout.of_project(root)
+    parsed = config.open_parsed(layout.parsed)
     project = config.load_project(
         root,
         ignore_unsupported=request.ignore_unsupported,
@@ -234,7 +249,7 @@ def _open(
     )
     profile = config.load_profile(choice, settings)
     environment = config.environment_for(settings, name, profile)
-    texts.open(caches / "sql.json")
+    texts.open(layout.sql)
     listed = ListedVariables.of(
         settings.env_vars, filter(request.trust.allows_variable, settings.env_vars)
     )
@@ -244,12 +259,11 @@ def _open(
 
     started_at = datetime.now(UTC)
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-    target_folder = root / "target"
-    state = StateStore(target_folder / "state")
+    state = StateStore(layout.state)
     context = ExecutionContext(
         project=settings.name,
         project_root=str(root),
-        target_dir=str(target_folder),
+        target_dir=str(layout.target),
         state_id=state.state_id(create=False),
         environment=environment,
         run_id=run_id,

@@ -88,7 +88,7 @@ def computer(project: Path, folder_site: Path, monkeypatch: pytest.MonkeyPatch) 
     with open_session(Request(project_dir=str(project))) as session:
         return Computer(
             session,
-            SnapshotStore(session.target_folder / "snapshots"),
+            SnapshotStore(session.layout.snapshots),
             FileDigests(project / "digests.json"),
             {},
             print,
