@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _DURATION = re.compile(r"(\d+)\s*([smhdw])", re.ASCII)
+#: Characters of a wrong word that a message shows.
+_SHOWN = 40
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -68,13 +70,20 @@ class Mistake(ValueError):
         message: what is wrong, without the value: ``is a string, not a list``.
         hint: what to write instead.
         path: below the value that is being structured, for a part of it.
+        value: the text as written, shown only where it can't be a secret.
     """
 
-    def __init__(self, message: str, hint: str = "", path: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", path: str = "", value: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.path = path
+        self.value = value
+
+    @property
+    def quoted(self) -> str:
+        """The message with the text that it is about: ``'fulll' is not one of full``."""
+        return f"{quoted(self.value)} {self.message}" if self.value else self.message
 
 
 class _Mistakes(Exception):
@@ -93,6 +102,11 @@ def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"did you mean {found[0]!r}?" if found else ""
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotes, shortened where it is long."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 def join(path: str, key: str | int) -> str:
@@ -133,20 +147,24 @@ def duration(text: str) -> timedelta:
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise Mistake("is not a duration", "write a number and one of s, m, h, d, w, as in 24h")
+        hint = "write a number and one of s, m, h, d, w, as in 24h"
+        raise Mistake("is not a duration", hint, value=text)
     try:
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
     except (OverflowError, ValueError):
         raise Mistake("is too long a duration", "write a shorter one, as in 365d") from None
 
 
-def structure(mapping: Mapping[str, object], cls: type[T], *, path: str = "") -> T:
+def structure(
+    mapping: Mapping[str, object], cls: type[T], *, path: str = "", public: bool = False
+) -> T:
     """Make an instance of the attrs class `cls` from a mapping.
 
     Args:
         mapping: as it was parsed, keys as written.
         cls: an attrs class; see the module for what its fields may be.
         path: where the mapping stands in its document, put before every path.
+        public: the mapping holds no secret, so messages may show a wrong word.
 
     Raises:
         OptionError: the mapping has mistakes; all of them are in ``problems``,
@@ -158,7 +176,11 @@ def structure(mapping: Mapping[str, object], cls: type[T], *, path: str = "") ->
         mistakes = error.mistakes if isinstance(error, _Mistakes) else (error,)
     raise OptionError(
         [
-            Problem(each.message, path=join(path, each.path) if each.path else path, hint=each.hint)
+            Problem(
+                each.quoted if public else each.message,
+                path=join(path, each.path) if each.path else path,
+                hint=each.hint,
+            )
             for each in mistakes
         ]
     )
@@ -254,7 +276,8 @@ def _one_of(value: object, known: Mapping[object, Any]) -> Any:
             return result
     words = [str(word) for word in known]
     hint = nearest(value, words) if isinstance(value, str) else ""
-    raise Mistake(f"is not one of {', '.join(words)}", hint)
+    written = value if isinstance(value, str) else ""
+    raise Mistake(f"is not one of {', '.join(words)}", hint, value=written)
 
 
 def _enum_hook(cls: Any, converter: Converter) -> Callable[[object, object], Any]:
@@ -298,7 +321,7 @@ def _collect(
 def _below(key: str, error: Mistake | _Mistakes) -> list[Mistake]:
     found = error.mistakes if isinstance(error, _Mistakes) else (error,)
     return [
-        Mistake(each.message, each.hint, join(key, each.path) if each.path else key)
+        Mistake(each.message, each.hint, join(key, each.path) if each.path else key, each.value)
         for each in found
     ]
 

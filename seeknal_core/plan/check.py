@@ -48,6 +48,7 @@ def check_project(session: Session) -> CheckResult:
     nodes = list(session.graph.nodes.values())
     warnings = [str(warning) for warning in session.warnings]
     warnings += [str(failure) for failure in load_plugins(session, nodes)]
+    warnings += _unknown_types(session)
     problems: list[Problem] = []
     hint = ""
     targets = 0
@@ -65,6 +66,17 @@ def check_project(session: Session) -> CheckResult:
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)), hint)
     return CheckResult(nodes=len(nodes), targets=targets, warnings=tuple(warnings))
+
+
+def _unknown_types(session: Session) -> list[str]:
+    """Name the profile's connections of types that no installed backend provides."""
+    found: list[str] = []
+    for name, spec in session.profile.connections.items():
+        missing = session.dispatcher.host.missing(spec.type)
+        if missing is not None:
+            path = f"connections.{name}.type"
+            found.append(str(problem_at(spec.locations.get("type"), missing.message, path=path)))
+    return found
 
 
 def _statement_problems(session: Session) -> list[Problem]:
@@ -190,7 +202,7 @@ def check_connections(session: Session, write: bool = False) -> tuple[Connection
             # The usual hint of an unreachable store is this very command.
             hint = error.hint
             if "check --connections" in hint:
-                hint = f"mend connections.{name} in {session.profile.path}, or start the server"
+                hint = f"fix connections.{name} in {session.profile.path}, or start the server"
             results.append(
                 ConnectionCheck(
                     name=name, type=spec.type, answered=False, said=str(error), hint=hint

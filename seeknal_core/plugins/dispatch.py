@@ -708,9 +708,10 @@ class Dispatcher:
                 spec, "connection", f"no connection {name!r} in {_profile_name(context)}", hint
             )
         if found.type != type:
-            raise _mistake(
-                spec, "connection", f"connection {name!r} is of type {found.type!r}, not {type!r}"
-            )
+            fitting = context.profile.of_type(type)
+            hint = f"of that type: {', '.join(fitting)}" if fitting else ""
+            what = f"connection {name!r} is of type {found.type!r}, not {type!r}"
+            raise _mistake(spec, "connection", what, hint)
         return found
 
     def _source_connection(

@@ -163,6 +163,16 @@ class PluginHost:
             raise self._not_installed(name)
         return claims[0]
 
+    def missing(self, type: str) -> BackendNotInstalled | None:
+        """Return the error of a (canonical) type that no installed backend provides."""
+        claimed = any(info.name == type for info in self.installed(BACKENDS))
+        return None if claimed else self._not_installed(type)
+
+    def unknown(self, type: str) -> bool:
+        """Tell whether nobody has heard of a type: no installed backend, no hint."""
+        known = type in self._disabled or type in hints().distributions
+        return not known and self.missing(type) is not None
+
     def _not_installed(self, name: str) -> BackendNotInstalled:
         if name in self._disabled:
             return BackendNotInstalled(
@@ -180,7 +190,7 @@ class PluginHost:
         return BackendNotInstalled(
             f"no installed backend provides type {name!r}"
             + (f"; {suggestion}" if suggestion else f"; installed: {', '.join(known) or 'none'}"),
-            "mend the type, or install the plugin that provides it",
+            "fix the type, or install the plugin that provides it",
         )
 
     def load_backends(self, types: Iterable[str]) -> None:

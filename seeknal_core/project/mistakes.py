@@ -36,7 +36,7 @@ class Collector:
         """Structure a value of `document`; note its mistakes and return None if it has any."""
         try:
             # A value that is no mapping at all is one of the mistakes.
-            return structure(value, cls, path=path)  # type: ignore[arg-type]
+            return structure(value, cls, path=path, public=True)  # type: ignore[arg-type]
         except OptionError as error:
             self.problems += document.problems(error)
             return None

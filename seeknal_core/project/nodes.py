@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from seeknal_core.contract.options import Mistake, duration, join, keys_of, nearest
+from seeknal_core.contract.options import Mistake, duration, join, keys_of, kind_of, nearest, quoted
 from seeknal_core.contract.types import Location
 from seeknal_core.hints import canonical_type
 from seeknal_core.project.covers import read_covers, with_covers
@@ -158,15 +158,25 @@ def _read_other(
             collector.add(document, "", "'kind' is missing", hint)
     else:
         known = nearest(str(kind), KINDS) or nearest(str(kind), UNSUPPORTED_KINDS)
-        collector.add(document, "kind", f"is not one of {', '.join(KINDS)}", known)
+        written = quoted(kind) if isinstance(kind, str) else kind_of(kind)
+        message = f"{written} is not one of {', '.join(KINDS)}"
+        collector.add(document, "kind", message, known or _kind_meant(value))
     return None
+
+
+def _kind_meant(value: Mapping[str, object]) -> str:
+    """Return what to write for a kind that is like none, by the other fields of the node."""
+    for field, kind in (("source", "source"), ("transform", "transform")):
+        if field in value:
+            return f"a node with {field}: is of kind: {kind}"
+    return ""
 
 
 def check_name(document: Document, name: str, collector: Collector) -> None:
     """Collect a mistake where a name cannot be a node's."""
     if not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH:
         hint = f"write letters, digits, '_', '-' or '.', at most {_NAME_LENGTH}"
-        collector.add(document, "name", "is not a node's name", hint)
+        collector.add(document, "name", f"{quoted(name)} is not a node's name", hint)
 
 
 def _read_source(
@@ -215,8 +225,11 @@ def _check_file(document: Document, fields: _SourceDocument, collector: Collecto
     path = fields.params.get("path")
     if fields.table and path:
         collector.add(document, "params.path", "stands beside 'table'", "keep one of the two")
-    elif not fields.table and not path:
-        hint = "write table: and a path or glob relative to the project"
+    elif not fields.table and not path and "path" not in (document.value or ()):
+        hint = (
+            "write table: and a path or glob below the project, s3://bucket/key or "
+            "https://host/path"
+        )
         collector.add(document, "source", f"a source of type {fields.source} names no file", hint)
 
 
@@ -230,7 +243,8 @@ def _read_changes(
     policy = words.get(word)
     try:
         if policy is None:
-            raise Mistake(f"is not one of {', '.join(words)}", nearest(word, words))
+            message = f"{quoted(word)} is not one of {', '.join(words)}"
+            raise Mistake(message, nearest(word, words))
         if policy is ChangePolicy.ASSUME_UNCHANGED:
             return policy, duration(period)
         if period:
@@ -238,7 +252,7 @@ def _read_changes(
         return policy, None
     except Mistake as error:
         hint = error.hint or "write always-read, never, or assume-unchanged 10m"
-        collector.add(document, "changes", error.message, hint)
+        collector.add(document, "changes", error.quoted, hint)
         return ChangePolicy.ALWAYS_READ, None
 
 

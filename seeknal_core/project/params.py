@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from seeknal_core.contract.errors import OptionError
-from seeknal_core.contract.options import Mistake, join, kind_of, nearest
+from seeknal_core.contract.options import Mistake, join, kind_of, nearest, quoted
 from seeknal_core.project.formats import declared, read_params
 from seeknal_core.project.mistakes import Collector
 from seeknal_core.project.specs import Audit, ColumnSpec, Severity
@@ -124,7 +124,7 @@ def _dtype(document: Document, word: str | None, path: str, collector: Collector
     try:
         return declared.parse(word).text
     except Mistake as mistake:
-        collector.add(document, path, mistake.message, mistake.hint)
+        collector.add(document, path, mistake.quoted, mistake.hint)
         return None
 
 
@@ -152,7 +152,7 @@ def _read_audit(document: Document, value: object, path: str, collector: Collect
         return None
     uses = _AUDIT_FIELDS.get(fields.type)
     if uses is None:
-        message = f"is not one of {', '.join(_AUDIT_FIELDS)}"
+        message = f"{quoted(fields.type)} is not one of {', '.join(_AUDIT_FIELDS)}"
         collector.add(document, join(path, "type"), message, nearest(fields.type, _AUDIT_FIELDS))
         return None
     before = len(collector.problems)

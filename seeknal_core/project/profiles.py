@@ -365,9 +365,11 @@ class _Reader:
         mode = None
         if (word := section.get("default_mode")) is not None:
             try:
-                mode = read_mode(word if isinstance(word, str) else kind_of(word))
+                if not isinstance(word, str):
+                    raise Mistake(f"is {kind_of(word)}, not a mode's name")
+                mode = read_mode(word)
             except Mistake as error:
-                self._add(join(path, "default_mode"), error.message, error.hint)
+                self._add(join(path, "default_mode"), error.quoted, error.hint)
         catalog = section.get("catalog")
         if catalog is None:
             return enabled is not False, mode, None

@@ -12,7 +12,7 @@ from typing import Literal
 import attrs
 
 from seeknal_core.contract.errors import ConfigError, Problem
-from seeknal_core.contract.options import nearest
+from seeknal_core.contract.options import nearest, quoted
 from seeknal_core.contract.types import Location
 from seeknal_core.files.cache import Cache
 from seeknal_core.project.allowed_files import allowed, places_of, wrong_place
@@ -223,7 +223,8 @@ def _read_settings(
     if not fields.name.strip() or _CONTROL.search(fields.name):
         collector.add(document, "name", "is not a project's name", "write one line of text")
     if not is_environment_name(fields.production):
-        collector.add(document, "production", "is not an environment's name", NAME_RULE)
+        message = f"{quoted(fields.production)} is not an environment's name"
+        collector.add(document, "production", message, NAME_RULE)
     if fields.environments.ttl <= timedelta(0):
         collector.add(document, "environments.ttl", "is not longer than nothing")
     settings = ProjectSettings(
@@ -265,9 +266,8 @@ def _copy_limit(document: Document, written: str | int, collector: Collector) ->
     """Return a size in bytes."""
     found = _SIZE.fullmatch(str(written).strip())
     if found is None:
-        collector.add(
-            document, "environments.copy_limit", "is not a size", "write e.g. 1GB, 500MB or 0"
-        )
+        message = f"{quoted(str(written))} is not a size"
+        collector.add(document, "environments.copy_limit", message, "write e.g. 1GB, 500MB or 0")
         return 0
     step = 1024 if found[3] else 1000
     return int(float(found[1]) * step ** " KMGT".index((found[2] or " ").upper()))
@@ -281,9 +281,11 @@ def _engine(
         path, engine = "engine", EngineSettings(name=engine)
     if engine.name not in ENGINES:
         hint = nearest(engine.name, ENGINES) or f"write engine: {ENGINES[0]}"
-        collector.add(document, path, f"is not one of {', '.join(ENGINES)}", hint)
+        message = f"{quoted(engine.name)} is not one of {', '.join(ENGINES)}"
+        collector.add(document, path, message, hint)
     if engine.memory_limit is not None and not _MEMORY.fullmatch(engine.memory_limit):
-        collector.add(document, "engine.memory_limit", "is not a size", "write e.g. 4GB or 512MiB")
+        message = f"{quoted(engine.memory_limit)} is not a size"
+        collector.add(document, "engine.memory_limit", message, "write e.g. 4GB or 512MiB")
     if engine.threads is not None and engine.threads < 1:
         collector.add(document, "engine.threads", "is less than 1")
     return engine

@@ -43,7 +43,8 @@ def read_mode(word: str) -> Mode:
     """
     mode = MODES.get(word)
     if mode is None:
-        raise Mistake(f"is not one of {', '.join(MODES)}", nearest(word, MODES))
+        message = f"is not one of {', '.join(MODES)}"
+        raise Mistake(message, nearest(word, MODES), value=word)
     return mode
 
 
@@ -114,7 +115,7 @@ def _read_target(
         try:
             mode = read_mode(fields.mode)
         except Mistake as error:
-            collector.add(document, join(path, "mode"), error.message, error.hint)
+            collector.add(document, join(path, "mode"), error.quoted, error.hint)
     if not fields.table.strip():
         collector.add(document, join(path, "table"), "is empty")
     if mode is Mode.INSERT_OVERWRITE and not fields.partition_by and fields.time_column:

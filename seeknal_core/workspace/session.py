@@ -21,8 +21,10 @@ import attrs
 
 from seeknal_core import project as config
 from seeknal_core.contract.errors import ConfigError, PluginError, Problem, SeeknalError
+from seeknal_core.contract.options import nearest
 from seeknal_core.contract.types import (
     Cancellation,
+    ConnectionSpec,
     Environment,
     ExecutionContext,
     Location,
@@ -37,7 +39,7 @@ from seeknal_core.files.cache import Cache
 from seeknal_core.files.layout import Layout
 from seeknal_core.hints import canonical_type, hints
 from seeknal_core.plugins.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
-from seeknal_core.plugins.host import PluginHost
+from seeknal_core.plugins.host import BACKENDS, PluginHost
 from seeknal_core.project.allowed_variables import ListedVariables
 from seeknal_core.project.places import Places
 from seeknal_core.project.specs import FILE_TYPES, AnyNode, ProjectSettings, PythonNode, SourceNode
@@ -460,10 +462,40 @@ def load_plugins(session: Session, nodes: Sequence[AnyNode]) -> tuple[PluginErro
             except PluginError as error:
                 failures[type] = error
         if type in failures:
-            problems.append(problem_at(spec.location, failures[type].message))
+            message = _unknown_type(host, spec) or failures[type].message
+            problems.append(problem_at(spec.location, message))
+        for found in _unknown_connection(session, spec):
+            failures.setdefault(found.type, host.missing(found.type) or failures[type])
+            path = f"connections.{found.name}.type"
+            place = found.locations.get("type")
+            problems.append(problem_at(place, failures[found.type].message, path=path))
     if problems:
-        raise ConfigError(problems, next(iter(failures.values())).hint)
+        hint = "; ".join(dict.fromkeys(failure.hint for failure in failures.values()))
+        raise ConfigError(list(dict.fromkeys(problems)), hint)
     return host.load_wrappers()
+
+
+def _unknown_type(host: PluginHost, spec: TargetSpec | SourceNode) -> str:
+    """Say what a source or a target of a type that nobody has heard of may mean."""
+    if not host.unknown(spec.type):
+        return ""
+    if not isinstance(spec, SourceNode):
+        return f"targets can't be of type {spec.type!r}" if spec.type in FILE_TYPES else ""
+    installed = [info.name for info in host.installed(BACKENDS)]
+    near = nearest(spec.type, [*FILE_TYPES, *installed, *hints().distributions, *hints().aliases])
+    types = ", ".join(sorted([*FILE_TYPES, *installed]))
+    return f"no source is of type {spec.type!r}; {near or f'the types are {types}'}"
+
+
+def _unknown_connection(
+    session: Session, spec: TargetSpec | SourceNode
+) -> tuple[ConnectionSpec, ...]:
+    """Return the connection that a node names, where no installed backend has its type."""
+    named = spec.params.get("connection") if isinstance(spec, SourceNode) else spec.connection
+    found = session.profile.connections.get(named) if isinstance(named, str) else None
+    if found is None or session.dispatcher.host.missing(found.type) is None:
+        return ()
+    return (found,)
 
 
 def bind(session: Session, nodes: Sequence[AnyNode]) -> Bindings:

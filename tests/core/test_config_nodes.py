@@ -188,18 +188,30 @@ def test_all_mistakes_of_all_files_come_at_once_in_order(root: Path) -> None:
     [
         ("name: x\n", "1:1: 'kind' is missing; write kind: source or kind: transform"),
         ("knd: source\nname: x\n", "1:1: knd: unknown field; did you mean 'kind'?"),
-        ("kind: sorce\nname: x\n", "1:1: kind: is not one of source, transform; did you mean"),
+        ("kind: zzz\nname: x\ntransform: x\n", "1:1: kind: 'zzz' is not one of source, transf"),
+        (
+            "kind: zz\nname: x\nsource: x\n",
+            "1:1: kind: 'zz' is not one of source, transform; a node",
+        ),
+        ("kind: [a]\nname: x\n", "1:1: kind: a list is not one of source, transform"),
+        ("kind: sorce\nname: x\n", "1:1: kind: 'sorce' is not one of source, transform; did you"),
         ("- a\n", "1:1: is not a node"),
         ("# nothing\n", " holds no node"),
         ("", " is empty"),
         ("kind: source\nsource: csv\ntable: x\n", "1:1: name: is missing"),
         ("kind: source\nname: 7\nsource: csv\ntable: x\n", "2:1: name: is a number, not a string"),
-        ("kind: source\nname: a/b\nsource: csv\ntable: x\n", "2:1: name: is not a node's name"),
+        (
+            "kind: source\nname: a/b\nsource: csv\ntable: x\n",
+            "2:1: name: 'a/b' is not a node's name",
+        ),
         ("kind: source\nname: x\nsource: csv\n", "3:1: source: a source of type csv names no file"),
         ("kind: source\nname: x\nsource: csv\ntable: a\nparams: {path: b}\n", "5:10: params.path:"),
         ("kind: source\nname: x\nsource: y\nconnection: w\n", "4:1: connection: is not a field"),
         ("kind: source\nname: x\nsource: y\nmax_rows: 0\n", "4:1: max_rows: is less than 1"),
-        ("kind: source\nname: x\nsource: y\nchanges: often\n", "4:1: changes: is not one of"),
+        (
+            "kind: source\nname: x\nsource: y\nchanges: often\n",
+            "4:1: changes: 'often' is not one of",
+        ),
         ("kind: source\nname: x\nsource: y\nchanges: assume-unchanged\n", "4:1: changes: is not a"),
         ("kind: source\nname: x\nsource: y\nchanges: never 3m\n", "4:1: changes: 'never' takes no"),
         (
@@ -285,11 +297,11 @@ def test_declared_types_have_other_words(root: Path) -> None:
     ("field", "message"),
     [
         ("columns: [a]", "5:1: columns: is a list, not a mapping; write name: description"),
-        ("columns: {a: {dtype: strng}}", "5:15: columns.a.dtype: is not one of integer,"),
+        ("columns: {a: {dtype: strng}}", "5:15: columns.a.dtype: 'strng' is not one of integer,"),
         ("columns: {a: 1}", "5:11: columns.a: is a number, not a mapping"),
         ("columns: {a: {descr: x}}", "5:15: columns.a.descr: unknown field"),
         ("schema: {a: integer}", "5:1: schema: is a mapping, not a list"),
-        ("schema: [{name: a, data_type: x}]", "5:20: schema[0].data_type: is not one of"),
+        ("schema: [{name: a, data_type: x}]", "5:20: schema[0].data_type: 'x' is not one of"),
         ("schema: [{name: a}, {name: a}]", "5:21: schema[1]: column 'a' is declared twice"),
         ("schema: [{data_type: integer}]", "5:10: schema[0].name: is missing"),
         (
@@ -300,7 +312,7 @@ def test_declared_types_have_other_words(root: Path) -> None:
         ),
         ("audits: {type: unique}", "5:1: audits: is a mapping, not a list"),
         ("audits: [{columns: [a]}]", "5:10: audits[0].type: is missing"),
-        ("audits: [{type: uniq, columns: [a]}]", "5:11: audits[0].type: is not one of"),
+        ("audits: [{type: uniq, columns: [a]}]", "5:11: audits[0].type: 'uniq' is not one of"),
         ("audits: [{type: unique}]", "5:10: audits[0]: a unique audit needs 'columns'"),
         ("audits: [{type: unique, columns: a}]", "5:25: audits[0].columns: is a string, not a"),
         ("audits: [{type: unique, columns: [a], min: 1}]", "5:39: audits[0].min: no field of a u"),
@@ -309,7 +321,10 @@ def test_declared_types_have_other_words(root: Path) -> None:
         ("audits: [{type: row_count, min: 2, max: 1}]", "5:28: audits[0].min: is greater than"),
         ("audits: [{type: row_count, min: -1}]", "5:28: audits[0].min: is negative"),
         ("audits: [{type: custom_sql}]", "5:10: audits[0]: a custom_sql audit needs 'sql'"),
-        ("audits: [{type: custom_sql, sql: x, severity: hm}]", "5:37: audits[0].severity: is not "),
+        (
+            "audits: [{type: custom_sql, sql: x, severity: hm}]",
+            "5:37: audits[0].severity: 'hm' is not ",
+        ),
         (
             "audits: [{type: relationships, column: a, to: b, field: c}]",
             "5:43: audits[0].to: is not a node",
@@ -431,17 +446,20 @@ def test_a_disabled_target_needs_no_table(root: Path) -> None:
     ("fields", "message"),
     [
         ("mode: append", ".table: is missing"),
-        ("table: t, mode: fulll", ".mode: is not one of full, append, upsert_by_key, incremental_"),
+        ("table: t, mode: fulll", ".mode: 'fulll' is not one of full, append, upsert_by_key"),
         ("table: t, mode: upsert_by_key", ": mode 'upsert_by_key' needs 'unique_keys'; write uniq"),
         ("table: t, mode: incremental_by_time", ": mode 'incremental_by_time' needs 'time_column'"),
         ("table: t, unique_keys: k", ".unique_keys: is a string, not a list"),
         ("table: t, unique_key: [k]", ".unique_key: unknown field; did you mean 'unique_keys'?"),
         ("table: t, partition_by: {range: x}", ".partition_by: is a mapping, not a list"),
-        ("table: t, lookback: 7 years", ".lookback: is not a duration; write a number and one of"),
+        (
+            "table: t, lookback: 7 years",
+            ".lookback: '7 years' is not a duration; write a number and one of",
+        ),
         ("table: t, lookback: [7]", ".lookback: is a list, not a whole number or a duration"),
         ("table: t, lookback: -1", ".lookback: is negative"),
         ("table: t, lookback: 99999999999", ".lookback: is too long a duration"),
-        ("table: t, on_schema_change: ignore", ".on_schema_change: is not one of evolve, fail"),
+        ("table: t, on_schema_change: ignore", ".on_schema_change: 'ignore' is not one of evolve"),
         ("table: ''", ".table: is empty"),
         ("table: t, enabled: 'no'", ".enabled: is a string, not true or false"),
     ],
@@ -540,7 +558,7 @@ def test_mistakes_of_every_kind_are_told_at_once(root: Path) -> None:
         "3:1: name: is written twice, first on line 2",
         "4:9: source: a tag that is not allowed; put quotes around a value that starts with !",
         "6:1: tagz: unknown field; did you mean 'tags'?",
-        "8:1: kind: is not one of source, transform; did you mean 'source'?",
+        "8:1: kind: 'sorce' is not one of source, transform; did you mean 'source'?",
     ]
 
 

@@ -308,7 +308,7 @@ source_defaults: {postgres: {connection: nowhere}, postgresql: {}, iceberg: 1}
         "write true, false, or letters, digits and '_', as in alice_",
         "profiles.yml:7:28: namespace.prefx: unknown field; did you mean 'prefix'?",
         "profiles.yml:8:1: protected: is a string, not true or false",
-        "profiles.yml:9:19: materialization.default_mode: is not one of full, append, "
+        "profiles.yml:9:19: materialization.default_mode: 'apend' is not one of full, append, "
         "upsert_by_key, incremental_by_time, insert_overwrite, overwrite, upsert; "
         "did you mean 'append'?",
         "profiles.yml:9:40: materialization.enabled: is a number, not true or false",

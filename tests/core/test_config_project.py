@@ -70,19 +70,22 @@ def test_a_project_file_of_2x_loads_with_warnings(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("producton: x", "producton: unknown field; did you mean 'production'?"),
-        ("production: a b", "production: is not an environment's name; write a letter"),
+        ("production: a b", "production: 'a b' is not an environment's name; write a letter"),
         ("engine: {threads: 0}", "engine.threads: is less than 1"),
         ("engine: {memory: 1}", "engine.memory: unknown field"),
-        ("engine: duckdbb", "engine: is not one of duckdb; did you mean 'duckdb'?"),
-        ("engine: {name: spark}", "engine.name: is not one of duckdb; write engine: duckdb"),
+        ("engine: duckdbb", "engine: 'duckdbb' is not one of duckdb; did you mean 'duckdb'?"),
+        (
+            "engine: {name: spark}",
+            "engine.name: 'spark' is not one of duckdb; write engine: duckdb",
+        ),
         (
             "engine: {memory_limit: 3XB}",
-            "engine.memory_limit: is not a size; write e.g. 4GB or 512MiB",
+            "engine.memory_limit: '3XB' is not a size; write e.g. 4GB or 512MiB",
         ),
         ("engine: 3", "engine: is a number, not a string or a mapping"),
         ("environments: {ttl: 3}", "environments.ttl: is a number, not a duration"),
         ("environments: {ttl: 0d}", "environments.ttl: is not longer than nothing"),
-        ("environments: {promote: maybe}", "environments.promote: is not one of auto, ship, rebu"),
+        ("environments: {promote: maybe}", "environments.promote: 'maybe' is not one of auto,"),
     ],
 )
 def test_mistakes_in_the_project_file(tmp_path: Path, line: str, message: str) -> None:

@@ -92,6 +92,54 @@ def test_a_folder_or_nothing_is_no_file(tmp_path: Path) -> None:
 # --- digests
 
 
+@pytest.mark.parametrize(
+    ("names", "glob"),
+    [
+        (["h/day=1/a.csv", "h/day=2/b.csv", "h/_SUCCESS"], "h/day=*/*.csv"),
+        (["h/y=1/m=2/a.csv.gz"], "h/y=*/m=*/*.csv.gz"),
+        (["h/2024/x=1/a.csv"], "h/**/*.csv"),
+        (["h/.hidden/a.csv", "h/b.csv"], "h/*.csv"),
+        (["h/part-0"], "h/*.csv"),
+    ],
+)
+def test_a_folder_is_refused_with_the_glob_of_its_files(
+    tmp_path: Path, names: list[str], glob: str
+) -> None:
+    for name in names:
+        write(tmp_path / name, "a\n1\n")
+    with pytest.raises(EngineError) as caught:
+        resolve_files(source("h"), tmp_path, tmp_path)
+    assert caught.value.hint == f"write {glob}"
+    if names[0].endswith((".csv", ".gz")):
+        assert resolve_files(source(glob), tmp_path, tmp_path).files
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("HTTPS://host/a.csv", "write https:// in lower case"),
+        ("S3://bucket/a.csv", "write s3:// in lower case"),
+        ("ftp://host/a.csv", "write a path, s3://bucket/key or https://host/path"),
+        ("https:/host/a.csv", "write the whole address: https://host/path"),
+        ("www.example.com/a.csv", "write the whole address: https://host/path"),
+        ("s3:/bucket/a.csv", "write the whole address: s3://bucket/key"),
+    ],
+)
+def test_an_address_is_not_called_relative(tmp_path: Path, written: str, hint: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        resolve_files(source(written), tmp_path, tmp_path)
+    assert caught.value.hint == hint
+
+
+def test_what_is_no_file_is_named_as_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    os.symlink("gone.csv", tmp_path / "link.csv")
+    with pytest.raises(EngineError, match=r"s: pipe\.csv: it is a pipe, not a file"):
+        resolve_files(source("pipe.csv"), tmp_path, tmp_path)
+    with pytest.raises(EngineError, match=r"s: link\.csv is a link to gone\.csv, which is missing"):
+        resolve_files(source("link.csv"), tmp_path, tmp_path)
+
+
 def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "one")
     cache = tmp_path / "state" / "cache.json"

@@ -274,3 +274,41 @@ def test_debug_shows_where_a_hook_failed_that_did_not_end_the_command(
     assert running.returncode == 1
     assert "Traceback" in shown and "seeknal_faulty.py" in shown
     assert "KeyError: '***'" in shown and "s3cret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ("source: cvs\ntable: a.csv\n", "no source is of type 'cvs'; did you mean 'csv'?"),
+        ("source: jsonn\ntable: a.json\n", "no source is of type 'jsonn'; did you mean 'json'?"),
+        ("source: foldr\ntable: a\n", "no source is of type 'foldr'; did you mean 'folder'?"),
+        ("source: zz\ntable: a\n", "no source is of type 'zz'; the types are csv, folder, "),
+    ],
+)
+def test_a_source_of_an_unknown_type_suggests_files_and_stores(
+    seeknal: Cli, project: Path, node: str, said: str
+) -> None:
+    write(project, {"seeknal/wrong.yml": f"kind: source\nname: wrong\n{node}"})
+    for command in ("check", "run"):
+        assert f"seeknal/wrong.yml:1:1: {said}" in seeknal(command, code=2).err
+
+
+def test_files_are_no_targets(seeknal: Cli, project: Path) -> None:
+    text = "kind: transform\nname: w\ntransform: SELECT 1\nmaterialization: {type: csv, table: a}\n"
+    write(project, {"seeknal/wrong.yml": text})
+    assert "wrong.yml:4:1: targets can't be of type 'csv'" in seeknal("check", code=2).err
+
+
+def test_an_unknown_type_of_a_connection_is_placed_in_the_profile(
+    seeknal: Cli, project: Path
+) -> None:
+    profile = (project / "profiles.yml").read_text()
+    write(project, {"profiles.yml": f"{profile}  other: {{type: foldr}}\n"})
+    wrong = "profiles.yml:3:11: connections.other.type: no installed backend provides type 'foldr'"
+    # Nothing uses it: `check` says so, and a run has nothing to do with it.
+    assert f"warning: {wrong}; did you mean 'folder'?" in seeknal("check").err
+    assert "foldr" not in seeknal("run").said
+    path = project / "seeknal" / "big.yml"
+    path.write_text(path.read_text().replace("{type: folder,", "{type: folder, connection: other,"))
+    for command in ("check", "run"):
+        assert wrong in seeknal(command, code=2).err

@@ -128,7 +128,7 @@ def test_mistakes_are_those_of_yaml_at_the_decorators_lines(tmp_path: Path) -> N
     text = "\n".join(found)
     assert "seeknal/nodes.py:3:1: nmae: unknown field; did you mean 'name'?" in text
     assert "seeknal/nodes.py:3:1: tags: is a string, not a list" in text
-    assert "seeknal/nodes.py:4:1: materializations[0].mode: is not one of" in text
+    assert "seeknal/nodes.py:4:1: materializations[0].mode: 'overwriet' is not one of" in text
     assert "seeknal/nodes.py:7: alone has @materialize alone" in text
     assert "both is a node twice" in text
 

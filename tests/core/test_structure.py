@@ -147,6 +147,15 @@ def test_no_message_holds_a_value() -> None:
     assert "31337" not in "".join(mistakes(mapping))
 
 
+def test_a_wrong_word_is_shown_where_nothing_can_be_secret() -> None:
+    wrong = {"host": "x", "mode": "apend", "keys": [], "lookback": "7 years" + 40 * "!"}
+    with pytest.raises(OptionError) as caught:
+        structure(wrong, Options, public=True)
+    mode, lookback = (str(problem) for problem in caught.value.problems)
+    assert mode.startswith("mode: 'apend' is not one of full")
+    assert lookback.startswith(f"lookback: '7 years{33 * '!'}…' is not a duration")
+
+
 def test_a_mistake_in_a_list_names_the_item() -> None:
     assert mistakes({"host": "x", "keys": ["a", None]}) == ["keys[1]: is empty"]
 

@@ -24,7 +24,7 @@ from seeknal_core.contract.errors import ConfigError, EngineError
 from seeknal_core.contract.types import problem_at
 from seeknal_core.engine.files.globbing import LeadsOut, Match, matches_of
 from seeknal_core.files.own import make_folder, open_own
-from seeknal_core.files.regular import NotAFile
+from seeknal_core.files.regular import NotAFile, refuse_irregular
 from seeknal_core.files.sealed import read_sealed, write_sealed
 from seeknal_core.project.places import Closed, Places
 from seeknal_core.project.specs import SourceNode
@@ -199,9 +199,12 @@ def resolve_files(
         return ResolvedFiles(files=tuple(found.values()), labels=tuple(found))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", written)
     if scheme is not None and scheme[1] != "file":
+        lower = scheme[1].lower()
         raise EngineError(
             f"{source.id}: files can't be read from {scheme[1]}://",
-            "write a path, s3://bucket/key or https://host/path",
+            f"write {lower}:// in lower case"
+            if lower != scheme[1] and lower in ("s3", "https", "http", "file")
+            else "write a path, s3://bucket/key or https://host/path",
         )
     return _local(source, written, root, places or Places.of(root))
 
@@ -249,11 +252,12 @@ def _local(source: SourceNode, written: str, root: Path, places: Places) -> Reso
     if literal.is_dir():
         raise EngineError(
             f"{source.id}: {written} is a folder",
-            f"write {written.rstrip('/')}/*.{source.type}",
+            f"write {written.rstrip('/')}/{_glob_of(literal, source.type)}",
         )
     if literal.is_file():
         matches = [Match(pattern, real)]
     if not matches:
+        _refuse_irregular(source, literal, written)
         raise EngineError(
             f"{source.id}: no file matches {written}", _nearest(root, pattern, places)
         )
@@ -353,10 +357,41 @@ def _nearest(root: Path, pattern: str, places: Places) -> str:
         folder = root
     candidates = {_label(path, root): path for path in _some_files(folder)}
     wanted = _label(root / pattern, root)
+    address = re.match(r"(s3|https?|www)[:.]", pattern, re.IGNORECASE)
+    if address is not None:
+        start = "s3://bucket/key" if address[1].lower() == "s3" else "https://host/path"
+        return f"write the whole address: {start}"
     close = difflib.get_close_matches(wanted, candidates, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"paths are relative to the project root, {root}"
+
+
+def _refuse_irregular(source: SourceNode, path: Path, written: str) -> None:
+    """Refuse what stands at a path and is no file, by what it is."""
+    if os.path.islink(path) and not os.path.exists(path):
+        gone = f"{source.id}: {written} is a link to {os.readlink(path)}, which is missing"
+        raise EngineError(gone, "put the file there, or name another one")
+    try:
+        refuse_irregular(path)
+    except NotAFile as error:
+        raise EngineError(f"{source.id}: {written}: {error.strerror}", "name a file") from None
+
+
+def _glob_of(folder: Path, type: str) -> str:
+    """Return the glob below a folder that finds its files of a type.
+
+    Folders ``key=value`` on the way are written ``key=*``, so that they become columns.
+    """
+    ending = f".{type}"
+    found = next((path for path in _some_files(folder) if ending in path.suffixes), None)
+    if found is None:
+        return f"*{ending}"
+    *folders, name = found.relative_to(folder).parts
+    name = f"*{ending}{name.rpartition(ending)[2]}"
+    if all("=" in part for part in folders):
+        return "/".join([*(f"{part.partition('=')[0]}=*" for part in folders), name])
+    return f"**/{name}"
 
 
 def _some_files(folder: Path) -> Iterable[Path]:

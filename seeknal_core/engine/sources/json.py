@@ -385,7 +385,8 @@ class _Json:
             raise EngineError(
                 f"{self.reading.source.id}: {self.reading.label(self.reading.paths[0])} holds no"
                 " record",
-                "declare columns: with a dtype each, so that a file without records has columns",
+                "write schema: [{name: id, data_type: integer}] with the type of each column, so "
+                "that a file without records has columns",
             )
         chosen = ", ".join(kinds) + self._extra([column.name for column in declared])
         return self.reading.store(f"SELECT {chosen} FROM (SELECT '' AS _file) WHERE false")

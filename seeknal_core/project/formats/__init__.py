@@ -51,9 +51,9 @@ def read_params(type: str, params: Mapping[str, object], *, path: str = "params"
     if "on_bad_rows" in params and params["on_bad_rows"] is None:
         # YAML reads the plain word as no value.
         params = {**params, "on_bad_rows": OnBadRows.NULL.value}
-    result = structure(params, _CLASSES[type], path=path)
+    result = structure(params, _CLASSES[type], path=path, public=True)
     problems = [
-        Problem(each.message, path=join(path, each.path), hint=each.hint)
+        Problem(each.quoted, path=join(path, each.path), hint=each.hint)
         for each in result.mistakes()
     ]
     if problems:

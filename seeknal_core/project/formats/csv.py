@@ -57,7 +57,7 @@ class CsvParams(TextParams):
                 "".encode(self.encoding)
             except (LookupError, UnicodeError):
                 hint = "write e.g. utf-8, latin-1, cp1252 or utf-16"
-                yield Mistake("is not the name of an encoding", hint, "encoding")
+                yield Mistake("is not the name of an encoding", hint, "encoding", self.encoding)
         if self.columns is not None:
             yield from self._column_mistakes(self.columns)
 
@@ -71,7 +71,7 @@ class CsvParams(TextParams):
             if value is None or "{{" in value or (value == "" and name in optional):
                 continue
             if len(value) != 1 or value in _LINE_ENDS:
-                yield Mistake("is not one character", path=name)
+                yield Mistake("is not one character", path=name, value=value)
         delimiter = self.delimiter or ""
         if "{{" not in delimiter and (
             len(delimiter.encode()) > _DELIMITER_BYTES or any(c in delimiter for c in _LINE_ENDS)

@@ -237,7 +237,8 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 def _unknown(word: str) -> Mistake:
-    return Mistake(f"is not one of {', '.join(DECLARED_TYPES)}", nearest(word.lower(), _WORDS))
+    message = f"is not one of {', '.join(DECLARED_TYPES)}"
+    return Mistake(message, nearest(word.lower(), _WORDS), value=word)
 
 
 def _quoted(name: str) -> str:
