@@ -579,7 +579,7 @@ class Computer:
         if failures:
             raise AuditFailed(
                 "; ".join(failures),
-                f"look at the rows, mend them or the node, then: {self._session.rerun(node.id)}",
+                f"look at the rows, fix them or the node, then: {self._session.rerun(node.id)}",
             )
         return not warnings
 

@@ -77,7 +77,7 @@ def show(context: click.Context, name: str, as_json: bool) -> int:
     from seeknal_core.project import parse_environment_name
 
     settings, state = project(context)
-    record = recorded(state, parse_environment_name(name, settings))
+    record = recorded(state, parse_environment_name(name, settings), settings.production)
     if as_json:
         _echo_json(attrs.asdict(record))
         return ExitCode.DONE
@@ -130,7 +130,8 @@ def status(
         name = session.environment.name
         # Where the folder was lost, the stores may still know of a promotion.
         blank = EnvironmentRecord(name=name) if unfinished else None
-        record = session.state.load(name) or blank or recorded(session.state, name)
+        production = session.settings.production
+        record = session.state.load(name) or blank or recorded(session.state, name, production)
         try:
             found = find_drift(session, record)
         except SeeknalError as error:
@@ -269,7 +270,8 @@ def _delete(
         trust=context.obj["trust"],
     )
     with open_session(request) as session, session.state.lock(session.environment.name):
-        record = recorded(session.state, session.environment.name)
+        name, production = session.environment.name, session.settings.production
+        record = recorded(session.state, name, production)
         refuse_unfinished(session)
         tell(profile_line(session))
         inventory = take_inventory(session, record)
@@ -298,7 +300,7 @@ def _delete(
         tell(f"stays: {line}", err=True)
     if result.refused:
         tell(
-            f"Next: mend that and run the same command again, or: "
+            f"Next: fix that and run the same command again, or: "
             f"seeknal env delete {record.name} --keep-targets",
             err=True,
         )

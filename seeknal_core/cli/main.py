@@ -47,7 +47,7 @@ COMMANDS = {
     "promote": ("seeknal_core.cli.promote", "promote", "Bring an environment into production."),
     "env": ("seeknal_core.cli.env", "env", "Plan, apply, promote, list, delete environments."),
     "query": ("seeknal_core.cli.reading", "query", "Ask an environment's stored outputs."),
-    "state": ("seeknal_core.cli.state", "state", "Mend what this folder remembers."),
+    "state": ("seeknal_core.cli.state", "state", "Rebuild this folder's records from the stores."),
     "gc": ("seeknal_core.cli.gc", "gc", "Remove stored outputs that nothing refers to."),
     "plugins": (
         "seeknal_core.cli.plugins",

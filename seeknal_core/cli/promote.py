@@ -217,7 +217,7 @@ def _render(report: Any) -> None:
         failed = sum(bool(target.error) for target in report.targets)
         say(
             f"{counted(failed, 'target')} outside the promise failed\n"
-            f"Next: mend that, then seeknal run --env {report.destination} writes what is missing",
+            f"Next: fix that, then seeknal run --env {report.destination} writes what is missing",
             err=True,
         )
     if report.outcome == "planned":

@@ -45,7 +45,7 @@ def query(
     from seeknal_core.environments.query import query as ask
 
     settings, state = project(context)
-    record = recorded(state, _name(environment, settings))
+    record = recorded(state, _name(environment, settings), settings.production)
     cancellation = Cancellation()
     with (
         output_for(as_json) as output,
@@ -121,7 +121,7 @@ def diff(
     from seeknal_core.environments.query import opened
 
     settings, state = project(context)
-    here, there = _held(state, _name(name, settings)), _held(state, _name(other, settings))
+    here, there = (_held(state, _name(each, settings), settings) for each in (name, other))
     keys = _keys(context, here.record.nodes, key)
     if select:
         here, there = _only(here, select), _only(there, select)
@@ -162,12 +162,13 @@ def _name(text: str | None, settings: Any) -> str:
     return parse_environment_name(text, settings)
 
 
-def _held(state: Any, name: str) -> Any:
+def _held(state: Any, name: str, settings: Any) -> Any:
     from seeknal_core.environments.diff import Held
     from seeknal_core.environments.list import recorded
     from seeknal_core.state.manifest import load_manifest
 
-    return Held(record=recorded(state, name), manifest=load_manifest(state, name))
+    record = recorded(state, name, settings.production)
+    return Held(record=record, manifest=load_manifest(state, name))
 
 
 def _only(held: Any, ids: Sequence[str]) -> Any:

@@ -295,7 +295,7 @@ def closing_line(report: RunReport) -> str:
     end = {"interrupted": "stopped"}.get(status_of(report), status_of(report))
     line = f"{end} in {report.seconds:.1f} s: {line}"
     if report.failed or report.interrupted:
-        first = "mend what failed and " if report.failed else ""
+        first = "fix what failed and " if report.failed else ""
         line += f"\nNext: {first}run the same command again; what is done is not repeated"
     return line
 

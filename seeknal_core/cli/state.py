@@ -13,7 +13,7 @@ from seeknal_core.contract.errors import ExitCode
 
 @click.group()
 def state() -> None:
-    """Mend what this folder remembers of its environments."""
+    """Rebuild what this folder records of its environments."""
 
 
 @state.command()

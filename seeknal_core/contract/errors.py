@@ -72,7 +72,7 @@ class SeeknalError(Exception):
 
     Args:
         message: what is wrong and where, in one sentence, without a secret.
-        hint: the next command or the mend; empty where there is none.
+        hint: the next command or the way out; empty where there is none.
     """
 
     #: Exit code of a command that ends with this error (``environments.md`` 8).
@@ -201,7 +201,7 @@ class EngineError(SeeknalError):
 
     Args:
         message: as for every error; where ``line`` is known it says ``line 3``.
-        hint: what to mend.
+        hint: what to fix.
         line: the line of the node's SQL, from 1; 0 where it is not known.
     """
 

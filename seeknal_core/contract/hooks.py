@@ -667,7 +667,7 @@ def check_connection(context: ExecutionContext, write: bool) -> str:
             is allowed (``--write``); otherwise nothing in the store is changed.
 
     Raises:
-        BackendError: it does not answer, or refuses; with the mend as hint.
+        BackendError: it does not answer, or refuses; with the way out as hint.
     """
     raise NotImplementedError
 

@@ -79,10 +79,10 @@ def _failing(
                 [*snapshots, *short_names(snapshots), "__THIS__"],
             )
             for statement in checked[:-1]:
-                cursor.execute(statement.text)
+                cursor.execute(statement.text).complete()
             return _count(cursor, f"FROM (\n{checked[-1].text}\n)")
         case _:
-            raise EngineError(f"{where}: there is no such audit", "see project-format: audits")
+            raise EngineError(f"{where}: there is no such audit", "run: seeknal check")
 
 
 def _relationships(

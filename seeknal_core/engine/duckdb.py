@@ -127,7 +127,7 @@ class DuckDBEngine:
             self._name_inputs(node, cursor, inputs)
             for statement in checked[:-1]:
                 with self.translated(node, lines_before=statement.lines_before):
-                    cursor.execute(statement.text)
+                    cursor.execute(statement.text).complete()
             last = checked[-1]
             if last.many:
                 with self.translated(node, lines_before=last.lines_before):
@@ -318,6 +318,12 @@ class DuckDBEngine:
         """See `Engine`. The reader holds a cursor until it is read to its end or closed."""
         sql = name_nodes(sql, snapshots)
         checked = _check("query", [sql], [*snapshots, *short_names(snapshots)])
+        selects = sum(statement.selects for statement in checked)
+        if selects > 1:
+            raise EngineError(
+                f"query: there are {selects} SELECTs, and only one can be answered",
+                "write one SELECT a command",
+            )
         stack = contextlib.ExitStack()
         instance = stack.enter_context(self._reading(snapshots))
         cursor = stack.enter_context(self.cursor(instance))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -34,6 +35,10 @@ _RETURNS = (
     "return a DuckDB relation, a pyarrow Table or RecordBatchReader, a pandas or polars"
     " DataFrame, or a generator of record batches"
 )
+#: What DuckDB says of a package that it needs for a result.
+_REQUIRED = re.compile(r"'(\w+)' is required for this operation but it was not installed")
+#: Packages that are imported by the name they are installed by.
+_SAME_NAME = ("pandas", "polars", "numpy", "torch", "tensorflow", "pyarrow")
 _MISSING = object()
 _QUOTE = '"'
 
@@ -113,7 +118,7 @@ class NodeContext:
         for statement in checked:
             self._name_inputs(statement)
         for statement in checked[:-1]:
-            self._cursor.execute(statement.text)
+            self._cursor.execute(statement.text).complete()
         caller = frame.f_back if frame else None
         return parquet.bind(self._cursor, self._with_variables(checked[-1].text, caller))
 
@@ -321,7 +326,7 @@ class _UserCode:
             text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         return EngineError(
             f"{self._node.id}: {place}: {text}",
-            "mend the function",
+            _missing_module(error, text) or "fix the function",
         )
 
     def _place(self, trace: types.TracebackType | None) -> str:
@@ -334,3 +339,17 @@ class _UserCode:
             if frame.filename == own:
                 return f"{path.name}:{frame.lineno}"
         return str(self._node.location)
+
+
+def _missing_module(error: BaseException, text: str) -> str:
+    """Return what to install where a module is missing; empty where none is."""
+    found = _REQUIRED.search(text)
+    name = found[1] if found else ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        name = error.name.partition(".")[0]
+    if not name:
+        return ""
+    if name not in _SAME_NAME:
+        return f"install what provides {name!r}, or fix the import"
+    other = ", or use .arrow()" if name in ("pandas", "polars") else ""
+    return f"pip install {name}{other}"

@@ -59,7 +59,8 @@ class Statement:
 
     ``text`` is what to run, without the closing semicolon: of a query the user's own.
     ``number`` counts from 1 of ``total``; ``lines_before`` are the lines of the SQL above
-    it. ``many`` tells that DuckDB runs it as several (a PIVOT that looks for its columns).
+    it. ``many`` tells that DuckDB runs it as several (a PIVOT that looks for its columns),
+    ``selects`` that it gives rows.
     """
 
     text: str
@@ -67,6 +68,7 @@ class Statement:
     total: int
     lines_before: int
     many: bool
+    selects: bool
 
 
 def check(
@@ -108,6 +110,7 @@ def _check(node: str, statements: Sequence[str], tables: Iterable[str]) -> tuple
             total=len(found),
             lines_before=before,
             many=kind == "MULTI",
+            selects=kind in ("SELECT", "MULTI"),
         )
         try:
             text = _checked(statement, kind, names)

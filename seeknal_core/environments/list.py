@@ -71,21 +71,30 @@ def _promoting(state: StateStore) -> set[str]:
     return found
 
 
-def recorded(state: StateStore, name: str) -> EnvironmentRecord:
+def recorded(state: StateStore, name: str, production: str) -> EnvironmentRecord:
     """Return an environment's record.
+
+    Args:
+        production: the name of production, which is advised to be run. A name that
+            nobody knows may be a slip, and is not.
 
     Raises:
         UnknownEnvironment: nothing is recorded under that name.
     """
     record = state.load(name)
     if record is None:
-        known = state.names()
-        listed = f"known: {', '.join(known)}" if known else "there is none yet"
         raise UnknownEnvironment(
-            f"nothing is recorded of environment {name!r}; {nearest(name, known) or listed}",
-            f"seeknal run --env {name}",
+            f"nothing is recorded of environment {name!r}; {known_names(state, name)}",
+            "seeknal run" if name == production else "seeknal env list",
         )
     return record
+
+
+def known_names(state: StateStore, name: str) -> str:
+    """Return the recorded name that is like `name`, or all of them, for a message."""
+    known = state.names()
+    listed = f"known: {', '.join(known)}" if known else "there is none yet"
+    return nearest(name, known) or listed
 
 
 def _summary(

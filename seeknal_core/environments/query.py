@@ -99,6 +99,17 @@ def named_in(sql: str, record: EnvironmentRecord) -> list[str]:
     return [id for id in record.nodes if id.partition(".")[2].casefold() in text]
 
 
+def _hint(error: EngineError, name: str) -> str:
+    """Return what is advised to whoever asks a question, not to the writer of a node."""
+    if "is not allowed" in error.message or "would be seen" in error.message:
+        return "a query only reads: write one SELECT"
+    if "there is no SQL" in error.message:
+        return "write one SELECT"
+    if "is not an input" in error.message or "cannot read files" in error.message:
+        return f"name nodes; they are listed by: seeknal env show {name}"
+    return error.hint
+
+
 def query(
     engine: Engine, store: SnapshotStore, record: EnvironmentRecord, sql: str
 ) -> pa.RecordBatchReader:
@@ -112,7 +123,8 @@ def query(
     except EngineError as error:
         missing = _NO_TABLE.search(error.message)
         if missing is None:
-            raise
+            hint = _hint(error, record.name)
+            raise EngineError(error.message, hint, line=error.line) from None
         hint = nearest(missing["bare"] or missing["id"], record.nodes) or (
             f"only what has run is stored: seeknal run --env {record.name}"
         )

@@ -249,7 +249,7 @@ def _refuse(session: Session, check: TargetCheck, owner: str) -> None:
     raise CollisionRefused(
         f"{check.resolved.target.name} ({check.resolved.target.node}) is a target of environment "
         f"{owner!r} too; {where} leads {session.environment.name!r} there",
-        f"mend the connection in {where}, or let the convention keep them apart with "
+        f"fix the connection in {where}, or let the convention keep them apart with "
         "'namespace: {prefix: true}' in it; --allow-production-targets writes there all the same",
     )
 

@@ -1,7 +1,7 @@
 """Call hooks and let nothing through that a plugin may not do.
 
 pluggy checks signatures, not results; and a plugin's own exception says nothing
-of whose it is. Both are mended here, for the call and for the stream of rows
+of whose it is. Both are fixed here, for the call and for the stream of rows
 that outlives it.
 """
 

@@ -84,7 +84,7 @@ def audit_promoted(
         raise VerificationFailed(
             "audits failed on what would be promoted, nothing was published:\n"
             + "\n".join(failures),
-            "look at the rows, mend them or the node, then plan and apply again",
+            "look at the rows, fix them or the node, then plan and apply again",
         )
     return found
 

@@ -246,9 +246,12 @@ def _keep(session: Session, found: Promotion | None) -> Promotion:
 def _to_undo(session: Session, name: str) -> Promotion:
     found = promotions.load(session.state, name, "last")
     if found is None:
+        known = session.state.load(name) is not None
         raise ConfigError(
             f"there is no promotion into {name!r} to undo",
-            f"what {name!r} holds is shown by: seeknal env show {name}",
+            f"what {name!r} holds is shown by: seeknal env show {name}"
+            if known
+            else "seeknal env list",
         )
     if found.direct:
         listed = ", ".join(write.name for write in found.direct)

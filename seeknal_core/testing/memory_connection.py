@@ -58,7 +58,7 @@ def translated(context: ExecutionContext) -> Iterator[None]:
     except (OSError, Busy) as error:
         raise Unreachable(f"the store does not answer: {error}", hint) from error
     except WrongPassword as error:
-        raise BackendError(str(error), "mend the password in the profile") from error
+        raise BackendError(str(error), "fix the password in the profile") from error
 
 
 def place_of(context: ExecutionContext) -> Place:

@@ -107,5 +107,5 @@ def refuse_rolled_back(session: Session, record: EnvironmentRecord) -> None:
     if record.rolled_back and record.rolled_back == definitions_digest(session.graph.definitions):
         raise StalePlan(
             f"the folder's definitions are those that were rolled back in {record.name!r}",
-            "go back to the earlier definitions, or mend them and promote again",
+            "go back to the earlier definitions, or fix them and promote again",
         )

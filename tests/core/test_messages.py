@@ -88,7 +88,7 @@ def test_the_next_command_of_a_missing_file_and_of_a_python_node(
         },
     )
     result = seeknal("run", "--env", "dev", code=1)
-    assert "mend the function, then: seeknal run --env dev --select transform.broken" in result.err
+    assert "fix the function, then: seeknal run --env dev --select transform.broken" in result.err
     write(
         project,
         {

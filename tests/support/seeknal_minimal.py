@@ -73,9 +73,7 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
         pq.write_table(snapshot.reader().read_all(), waiting)
         os.replace(waiting, path)
     except OSError as error:
-        raise BackendError(
-            f"{path}: {error.strerror}", "mend the path of the connection"
-        ) from error
+        raise BackendError(f"{path}: {error.strerror}", "fix the path of the connection") from error
     rows = snapshot.row_count
     return WriteResult(rows_written=rows, rows_after=rows, version=waiting.name, created=created)
 

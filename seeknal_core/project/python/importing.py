@@ -56,7 +56,7 @@ class Functions:
             found = self._files[file]
         if isinstance(found, Problem):
             place = f"{found.file}:{found.line}" if found.line else found.file
-            raise EngineError(f"{place}: {found.message}", found.hint or "mend the file")
+            raise EngineError(f"{place}: {found.message}", found.hint or "fix the file")
         for declaration in found:
             if _says(declaration) == _read(written):
                 return declaration.function
@@ -162,7 +162,7 @@ def failure(error: BaseException, root: Path, file: str) -> Problem:
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     hint = ""
     if isinstance(error, ModuleNotFoundError):
-        hint = f"install what provides {error.name!r}, or mend the import" if error.name else ""
+        hint = f"install what provides {error.name!r}, or fix the import" if error.name else ""
     return Problem(message, file, line, hint=hint)
 
 

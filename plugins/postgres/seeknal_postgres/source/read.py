@@ -251,7 +251,7 @@ def _refused(
     if hidden is not None:
         return hidden
     if source.query is not None and error.sqlstate == "42601" and _selects(source.query):
-        return BackendError(f"{what}: {said(error)}", "mend params.query, then run again")
+        return BackendError(f"{what}: {said(error)}", "fix params.query, then run again")
     if source.query is not None and error.sqlstate in ("42601", "0A000", "25006"):
         return BackendError(
             f"{what} is not one statement that only reads: {said(error)}",
