@@ -164,12 +164,10 @@ def status(
         )
         say(f"{counted(len(found), 'target')}, {drifted} drifted")
         if unfinished:
-            say(f"{unfinished}\nNext: {command}")
+            say(f"{unfinished}\nNext: {session.complete(command)}")
         elif drifted:
-            say(
-                f"Next: seeknal run --env {record.name} writes it again, "
-                "or says what it leaves to you"
-            )
+            again = session.complete(f"seeknal run --env {record.name}")
+            say(f"Next: {again} writes it again, or says what it leaves to you")
     if unfinished:
         return ExitCode.UNFINISHED
     return ExitCode.STALE if drifted and exit_code else ExitCode.DONE
@@ -300,8 +298,8 @@ def _delete(
         tell(f"stays: {line}", err=True)
     if result.refused:
         tell(
-            f"Next: fix that and run the same command again, or: "
-            f"seeknal env delete {record.name} --keep-targets",
+            "Next: fix that and run the same command again, or: "
+            + session.complete(f"seeknal env delete {record.name} --keep-targets"),
             err=True,
         )
     else:

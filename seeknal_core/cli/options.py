@@ -95,6 +95,7 @@ def request_from(
     ignore_unsupported: bool,
     adopt: bool = False,
     full_refresh: bool = False,
+    others: Mapping[str, str] | None = None,
 ) -> Request:
     """Make a `Request` of the shared options."""
     return Request(
@@ -105,5 +106,6 @@ def request_from(
         ignore_unsupported=ignore_unsupported,
         adopt=adopt,
         full_refresh=full_refresh,
+        others=others or {},
         trust=context.obj["trust"],
     )

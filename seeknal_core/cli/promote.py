@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -98,6 +98,7 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
         ignore_unsupported=False,
         adopt=given["adopt"],
         full_refresh=given["full_refresh"],
+        others={source.lower(): given["source_profile"]} if given["source_profile"] else None,
     )
     cancellation = Cancellation()
     as_json = given["as_json"]
@@ -123,7 +124,7 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
         if as_json:
             say_json(_as_mapping(report), file=output)
         else:
-            _render(report)
+            _render(report, session.complete)
     return ExitCode.FAILED if report.failed else ExitCode.DONE
 
 
@@ -169,7 +170,7 @@ def _as_mapping(report: Any) -> dict[str, Any]:
     return document
 
 
-def _render(report: Any) -> None:
+def _render(report: Any, complete: Callable[[str], str]) -> None:
     from seeknal_core.promote.report import LEFT
 
     if report.nodes:
@@ -210,18 +211,18 @@ def _render(report: Any) -> None:
     outcome = f"{report.outcome}, not wholly" if report.failed else report.outcome
     closing = f"{outcome}: {report.source} into {report.destination}, {counts}"
     if report.outcome == LEFT:
-        say(_left(report.destination))
+        say(complete(_left(report.destination)))
         return
     say(f"{closing}, {report.seconds:.1f} s")
     if report.failed:
         failed = sum(bool(target.error) for target in report.targets)
         say(
             f"{counted(failed, 'target')} outside the promise failed\n"
-            f"Next: fix that, then seeknal run --env {report.destination} writes what is missing",
+            + complete(f"Next: fix that, then: seeknal run --env {report.destination}"),
             err=True,
         )
     if report.outcome == "planned":
-        say(f"Next: seeknal env promote {report.source} {report.destination}")
+        say(complete(f"Next: seeknal env promote {report.source} {report.destination}"))
 
 
 def _left(name: str) -> str:
@@ -275,7 +276,7 @@ def rollback(
         if as_json:
             say_json(document, file=output)
         elif abort == "keep":
-            say(_left(found.destination))
+            say(session.complete(_left(found.destination)))
         else:
             for write in found.writes:
                 say(f"restored {write.name}")

@@ -58,7 +58,7 @@ def recover(
             say_below("warning", found.warning, err=True)
         if found.unfinished:
             say(found.unfinished)
-            say(f"Next: {found.command}")
+            say(f"Next: {session.complete(found.command)}")
             return ExitCode.UNFINISHED
         say(f"Next: {session.command('run')}")
     return ExitCode.DONE

@@ -46,6 +46,7 @@ from seeknal_core.project.specs import FILE_TYPES, AnyNode, ProjectSettings, Pyt
 from seeknal_core.project.trust import FILES_ALLOW, UNTRUSTED, Trust
 from seeknal_core.state.documents import write_atomically
 from seeknal_core.state.records import StateStore
+from seeknal_core.workspace.again import with_profiles
 
 if TYPE_CHECKING:
     from seeknal_core.engine.files.find import FileDigests
@@ -59,7 +60,8 @@ class Request:
     """What the command line said that more than one command understands.
 
     ``environment`` is as typed, None for production; ``profile`` is
-    ``--profile`` or ``SEEKNAL_PROFILE``. ``trust`` is made before anything of the
+    ``--profile`` or ``SEEKNAL_PROFILE``; ``others`` are profiles that were named for
+    further environments. ``trust`` is made before anything of the
     project is read.
     """
 
@@ -70,6 +72,7 @@ class Request:
     ignore_unsupported: bool = False
     adopt: bool = False
     full_refresh: bool = False
+    others: Mapping[str, str] = attrs.field(factory=dict)
     trust: Trust = attrs.field(factory=lambda: Trust.from_environment(os.environ))
 
 
@@ -78,8 +81,8 @@ class Session:
     """An opened project in one environment.
 
     ``repeated`` are the options of the command line that another command must have
-    too to mean the same: ``--profile`` and ``--vars``. ``places`` is what files the
-    project may read.
+    too to mean the same: ``--profile`` and ``--vars``. ``given`` are the profiles that were
+    named on the command line, by environment. ``places`` is what files the project may read.
     """
 
     settings: ProjectSettings
@@ -93,6 +96,7 @@ class Session:
     warnings: tuple[Problem, ...]
     parsed: Cache
     repeated: tuple[str, ...] = ()
+    given: Mapping[str, str] = attrs.field(factory=dict)
     trust: Trust
     places: Places
 
@@ -136,6 +140,10 @@ class Session:
     def again(self, *words: str) -> str:
         """Return a command with this one's ``--profile`` and ``--vars``, for hints."""
         return redact(shlex.join(("seeknal", *words, *self.repeated)))
+
+    def complete(self, hint: str) -> str:
+        """Return a hint whose commands repeat the profiles of this command line."""
+        return redact(with_profiles(hint, self.given, self.settings.production))
 
     def production_profile(self) -> Profile | None:
         """Return production's profile as it resolves now; None where it has a mistake.
@@ -211,6 +219,7 @@ def open_session(request: Request, cancellation: Cancellation | None = None) -> 
     except BaseException as error:
         if session is not None and isinstance(error, SeeknalError):
             error.profile = (session.profile.path, session.profile.reason)
+            error.hint = session.complete(error.hint)
         # What went wrong first is what the user must hear of.
         with contextlib.suppress(Exception):
             resources.close()
@@ -302,6 +311,7 @@ def _open(
         ),
         parsed=parsed,
         repeated=_repeated(request),
+        given={**request.others, **({name: request.profile} if request.profile else {})},
         trust=request.trust,
         places=config.places_of(root, settings, request.trust, profile),
     )
