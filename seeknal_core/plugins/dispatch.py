@@ -16,6 +16,7 @@ import attrs
 
 from seeknal_core.contract.errors import (
     ConfigError,
+    NamespaceRefused,
     OptionError,
     Problem,
 )
@@ -191,7 +192,10 @@ class Dispatcher:
         connection = self.resolve_profile(
             context, self._connection(context, binding.connection, spec.type, spec)
         )
-        name = self.namespace_for(context.connected(connection), bound)
+        try:
+            name = self.namespace_for(context.connected(connection), bound)
+        except NamespaceRefused as error:
+            raise _mistake(spec, "table", error.message, error.hint) from error
         target = Target(
             key=spec.key,
             node=spec.node,

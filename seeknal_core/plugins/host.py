@@ -293,16 +293,10 @@ class PluginHost:
 
     def culprit(self, type: str, error: BaseException) -> PluginInfo:
         """Return the plugin in whose code an error was raised: a wrapper's, else the backend's."""
-        import traceback
-
         loaded = [self.loaded(type), *self._wrappers.values()]
         modules = {_module_of(each.plugin): each.info for each in loaded}
         packages = {name.partition(".")[0]: info for name, info in reversed(modules.items())}
-        names = [
-            str(frame.f_globals.get("__name__", ""))
-            for frame, _ in traceback.walk_tb(error.__traceback__)
-        ]
-        for name in reversed(names):
+        for name in _modules_of(error):
             found = modules.get(name) or packages.get(name.partition(".")[0])
             if found is not None:
                 return found
@@ -441,6 +435,21 @@ def _loading(info: PluginInfo) -> Iterator[None]:
             f"plugin {info.name!r} ({info}) cannot be imported: {ended(error)}",
             f"pip install --upgrade {info.distribution}",
         ) from error
+
+
+def _modules_of(error: BaseException) -> Iterator[str]:
+    """Yield the modules that an error came through, innermost first, and those of its cause.
+
+    Python turns a StopIteration in a generator into an error whose own traceback lacks the
+    generator: only its cause's has it.
+    """
+    import traceback
+
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
+        yield from _modules_of(error.__cause__)
+    for frame, _ in reversed(frames):
+        yield str(frame.f_globals.get("__name__", ""))
 
 
 def _module_of(plugin: object) -> str:

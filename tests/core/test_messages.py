@@ -312,3 +312,26 @@ def test_an_unknown_type_of_a_connection_is_placed_in_the_profile(
     path.write_text(path.read_text().replace("{type: folder,", "{type: folder, connection: other,"))
     for command in ("check", "run"):
         assert wrong in seeknal(command, code=2).err
+
+
+@pytest.mark.parametrize("way", ["before", "after", "old"])
+def test_a_wrapper_that_raises_stop_iteration_is_named(
+    seeknal: Cli, folder_site: Path, way: str
+) -> None:
+    bodies = {
+        "before": "    raise StopIteration\n    return (yield)\n",
+        "after": "    yield\n    raise StopIteration\n",
+        "old": "    yield\n    next(iter(()))\n",
+    }
+    install(
+        folder_site,
+        distribution="seeknal-stopping",
+        module="seeknal_stopping",
+        source=(
+            "from seeknal_core.hookspecs import hookimpl\n\n\n"
+            f"@hookimpl({'hookwrapper' if way == 'old' else 'wrapper'}=True)\n"
+            f"def materialize(context, target, snapshot):\n{bodies[way]}"
+        ),
+        entry_points={"seeknal.plugins": {"stopping": "seeknal_stopping"}},
+    )
+    assert "seeknal-stopping 1.0 failed in materialize" in seeknal("run", code=1).err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from seeknal_core.errors import NamespaceRefused, OptionError
 from seeknal_core.types import ConnectionSpec, SourceSpec, TargetSpec
 from seeknal_postgres import names, plugin
 from seeknal_postgres.connection.profile import PostgresConnection
+from support.cli import Cli, write
 from support.contexts import make_context
 
 WAREHOUSE = ConnectionSpec(name="warehouse", type="postgresql", options={})
@@ -80,6 +83,22 @@ def test_a_schema_of_seeknals_own_records_is_refused(table: str) -> None:
         named(table)
     own = named("orders").replace("public", "_seeknal")
     assert named(own) == own
+
+
+def test_such_a_name_is_a_mistake_of_the_project_with_its_place(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "seeknal_project.yml": "name: p\n",
+            "profiles.yml": "connections: {w: {type: postgresql, host: localhost}}\n",
+            "seeknal/n.yml": "kind: transform\nname: n\ntransform: SELECT 1 AS a\n"
+            "materialization: {type: postgresql, table: pg_x.t}\n",
+        },
+    )
+    seeknal = Cli(cwd=tmp_path, environ={"HOME": str(tmp_path)}, warm=True)
+    for command in (("check",), ("run", "--dry-run"), ("run",)):
+        said = seeknal(*command, code=2).err
+        assert "seeknal/n.yml:4:1: transform.n.table: schema pg_x is reserved" in said
 
 
 def bind(table: str = "orders", connection: str | None = None, *specs: ConnectionSpec) -> str:

@@ -253,7 +253,8 @@ def final_name(
     if schema.startswith("pg_"):
         raise NamespaceRefused(
             f"schema {quote(schema)} is reserved: names that begin with pg_ are the server's",
-            "choose another environment name, or a namespace prefix in the profile",
+            "write to another schema, or choose another prefix: another environment's name, or "
+            "namespace: {prefix: …} in the profile",
             target=f"{quote(schema)}.{quote(table)}",
         )
     return qualified(schema, fit(table, LIMIT))
