@@ -225,7 +225,7 @@ def _check_file(document: Document, fields: _SourceDocument, collector: Collecto
     path = fields.params.get("path")
     if fields.table and path:
         collector.add(document, "params.path", "stands beside 'table'", "keep one of the two")
-    elif not fields.table and not path and "path" not in (document.value or ()):
+    elif not fields.table and not path and "path" not in document.places:
         hint = (
             "write table: and a path or glob below the project, s3://bucket/key or "
             "https://host/path"
