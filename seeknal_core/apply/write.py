@@ -21,7 +21,7 @@ from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Drift, Snapshot, WriteResult, redact
 from seeknal_core.plan.advice import consequence, refusal
 from seeknal_core.plan.as_production import Candidate, Decision, Way, decide, rows_of
-from seeknal_core.plan.targets import Need, Production, TargetCheck, need
+from seeknal_core.plan.targets import Need, Production, TargetCheck, in_words, need
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
 from seeknal_core.workspace.session import Session
 
@@ -253,7 +253,7 @@ class Writer:
             name=str(target.name),
             mode=target.mode.value,
             status=TargetStatus.CURRENT,
-            reason=why.value,
+            reason=in_words(why, check),
         )
 
     def _failed(self, ended: TargetOutcome, error: SeeknalError, started: float) -> TargetOutcome:

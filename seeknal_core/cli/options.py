@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
 from seeknal_core.workspace.session import Request
+
+#: Characters of a wrong value that are worth another try.
+_MOST_SHOWN = 200
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,7 +81,8 @@ def _variables(
     try:
         data = json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"not JSON: {error}") from None
+        meant = shlex.quote(_meant(value) or '{"key": 1}')
+        raise click.BadParameter(f"not JSON: {error}; write --vars {meant}") from None
     try:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -84,6 +90,24 @@ def _variables(
     if not isinstance(data, dict):
         raise click.BadParameter("must be a JSON object, such as '{\"key\": 1}'")
     return data
+
+
+def _meant(value: str) -> str:
+    """Return the JSON that ``key=value`` or YAML stands for; empty where that is not plain."""
+    # JSON needs no YAML, and most commands have neither.
+    import yaml
+
+    pairs = re.fullmatch(r"\w+=[^,=\s]*(,\w+=[^,=\s]*)*", value)
+    text = value.replace("=", ": ").replace(",", ", ") if pairs else value
+    if len(text) > _MOST_SHOWN or any(mark in text for mark in "&*!\n"):
+        return ""
+    try:
+        data = yaml.safe_load(text if text.lstrip().startswith("{") else f"{{{text}}}")
+        plain = isinstance(data, dict) and all(isinstance(key, str) for key in data)
+        given = plain and None not in data.values()
+        return json.dumps(data, ensure_ascii=False, default=str) if given else ""
+    except (ValueError, TypeError, yaml.YAMLError):
+        return ""
 
 
 def request_from(

@@ -69,8 +69,18 @@ def catch_logs() -> None:
         def format(self, record: logging.LogRecord) -> str:
             return printable(super().format(record))
 
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        """Tell a message from one that was logged before: a profile may be resolved twice."""
+        text = record.getMessage()
+        new = text not in said
+        said.add(text)
+        return new
+
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(Printable("%(message)s"))
+        logging.lastResort.filters[:] = [is_new]
     threading.excepthook = lambda args: say(
         without_input("".join(traceback.format_exception(args.exc_value))), err=True
     )

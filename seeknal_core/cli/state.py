@@ -54,11 +54,14 @@ def recover(
         for name in found.foreign:
             say(f"not this environment's: {name}")
         say(f"{counted(len(found.targets), 'target')} recovered")
+        if found.unknown:
+            say(found.unknown)
         if found.warning:
             say_below("warning", found.warning, err=True)
         if found.unfinished:
             say(found.unfinished)
             say(f"Next: {session.complete(found.command)}")
             return ExitCode.UNFINISHED
-        say(f"Next: {session.command('run')}")
+        is_slip = found.unknown and not session.environment.is_production
+        say("Next: seeknal env list" if is_slip else f"Next: {session.command('run')}")
     return ExitCode.DONE

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import attrs
 
 from seeknal_core.contract.types import Ownership
+from seeknal_core.environments.list import known_names
 from seeknal_core.plan.targets import check_targets
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
@@ -26,6 +27,7 @@ class Recovered:
 
     ``unfinished`` says which promotion or rollback has to be gone on with, and ``command``
     how; both are empty where there is none. ``warning`` says what could not be found out.
+    ``unknown`` is set where nobody knows the environment: nothing is recorded then.
     """
 
     targets: tuple[str, ...]
@@ -33,6 +35,7 @@ class Recovered:
     unfinished: str = ""
     command: str = ""
     warning: str = ""
+    unknown: str = ""
 
 
 def recover(session: Session) -> Recovered:
@@ -88,7 +91,11 @@ def recover(session: Session) -> Recovered:
             [record.generation, *(c.state.generation for c in checks.values() if c.state)]
         )
         unfinished = notes.take_over(session) or promotions.load(session.state, name)
-        if unfinished is None:
+        unknown = ""
+        if unfinished is None and not found and session.state.load(name) is None:
+            # A record of nothing would be listed, and deleted, like an environment.
+            unknown = f"no store knows environment {name!r}; {known_names(session.state, name)}"
+        elif unfinished is None:
             session.state.save(
                 attrs.evolve(record, targets={**record.targets, **found}, generation=generation)
             )
@@ -101,6 +108,7 @@ def recover(session: Session) -> Recovered:
         unfinished=promotions.sentence(unfinished) if unfinished else "",
         command=promotions.resume_command(unfinished) if unfinished else "",
         warning=_NOT_KEPT if len(found) > 1 and not notes.are_kept(session) else "",
+        unknown=unknown,
     )
 
 

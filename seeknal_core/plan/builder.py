@@ -34,6 +34,7 @@ from seeknal_core.plan.targets import (
     bindings_digest,
     check_targets,
     guard,
+    in_words,
     is_bound_alike,
     need,
     source_binding,
@@ -551,7 +552,7 @@ class Planner:
         if check.drift is not Drift.NONE:
             self.warnings.append(f"{resolved.target.name}: {consequence(check, why)}")
         if why.writes:
-            step = self._target_step(resolved, Writing.WRITE, why.value, check=check)
+            step = self._target_step(resolved, Writing.WRITE, in_words(why, check), check=check)
             linked = check.state is not None and check.state.linked
             foresees = check.state is not None and check.state.foresees
             looks = ((step.exists and not linked) or foresees) and not self._request.for_apply

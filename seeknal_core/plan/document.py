@@ -207,6 +207,16 @@ def _document(plan: Plan) -> dict[str, object]:
     return {**fields_of(shown), "targets": targets}
 
 
+def _check_time(text: str) -> None:
+    """Refuse a time that was not written by a plan."""
+    try:
+        aware = datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        raise ValueError(f"created_at is no time: {text!r}") from None
+    if not aware:
+        raise ValueError(f"created_at has no time zone: {text!r}")
+
+
 def load_plan(path: Path) -> Plan | None:
     """Read a plan; None where there is none.
 
@@ -228,8 +238,7 @@ def load_plan(path: Path) -> Plan | None:
         ]
     try:
         made = structure(values, Plan)
-        if datetime.fromisoformat(made.created_at).tzinfo is None:
-            raise ValueError("created_at has no time zone")
+        _check_time(made.created_at)
         return made
     except (OptionError, ValueError) as error:
         raise StateError(

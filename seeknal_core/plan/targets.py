@@ -364,6 +364,14 @@ class Need(enum.Enum):
         )
 
 
+def in_words(why: Need, check: TargetCheck) -> str:
+    """Return why a target is written, in words that fit what stands in its place."""
+    state = check.state
+    if why is not Need.NEW or state is None or not state.exists or state.linked:
+        return why.value
+    return "taken over" if state.owner is None else "new to this checkout"
+
+
 def need(
     check: TargetCheck,
     content_key: str,

@@ -544,8 +544,23 @@ def bind(session: Session, nodes: Sequence[AnyNode]) -> Bindings:
             hint = hint or error.hint
     problems += _closed_files(session, nodes)
     if problems:
+        if any(problem.path.endswith(".connection") for problem in problems):
+            hint = hint or _no_profile(session)
         raise ConfigError(list(dict.fromkeys(problems)), hint)
     return Bindings(targets=targets, sources=sources)
+
+
+def _no_profile(session: Session) -> str:
+    """Return what to do where connections are missing since there is no profile at all."""
+    if session.profile.path is not None:
+        return ""
+    name, home = session.environment.name, config.seeknal_home()
+    places = [] if session.trust.untrusted else ["the project"]
+    places += [str(home)] if home is not None else []
+    return (
+        f"no profile was found: neither profiles-{name}.yml nor profiles.yml is in "
+        f"{' or in '.join(places)}; write one, or name a file with --profile FILE"
+    )
 
 
 def _closed_files(session: Session, nodes: Sequence[AnyNode]) -> list[Problem]:
