@@ -304,7 +304,7 @@ def test_the_example_of_an_untrusted_pull_request_works(
     for step in steps:
         line = step.replace("${{ github.event.number }}", "7")
         done = subprocess.run(
-            ["bash", "-ec", line], cwd=project, env=environ, capture_output=True, text=True
+            ["sh", "-ec", line], cwd=project, env=environ, capture_output=True, text=True
         )
         assert done.returncode == 0, (line, done.stdout, done.stderr)
     assert list((project / "lake").rglob("*.parquet")) == []

@@ -6,9 +6,11 @@ in front of what is installed.
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import tomllib
+import zipfile
 from pathlib import Path
 
 import attrs
@@ -37,11 +39,13 @@ def earlier(seeknal: Cli, folder: Path) -> Cli:
     if found.returncode:
         pytest.skip(f"the repository's history lacks {COMMIT[:7]}: git fetch --unshallow")
     packages = ["seeknal_core", "pyproject.toml", "plugins/postgres", "plugins/iceberg"]
-    archive = subprocess.run([*git, "archive", COMMIT, *packages], capture_output=True, check=True)
+    command = [*git, "archive", "--format=zip", COMMIT, *packages]
+    archive = subprocess.run(command, capture_output=True, check=True)
     site, tree = folder / "site", folder / "tree"
     tree.mkdir(parents=True)
     site.mkdir()
-    subprocess.run(["tar", "-x", "-C", str(tree)], input=archive.stdout, check=True)
+    with zipfile.ZipFile(io.BytesIO(archive.stdout)) as packed:
+        packed.extractall(tree)
     for where in _DISTRIBUTIONS:
         project = tomllib.loads((tree / where / "pyproject.toml").read_text("utf-8"))["project"]
         _install(site, tree / where, project)

@@ -406,6 +406,9 @@ def _command_line(pid: int) -> str:
     try:
         return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).replace("\0", " ")
     except OSError:
+        if Path("/proc/self/cmdline").exists():
+            return ""  # It has ended meanwhile.
+        # macOS, where this program is always there.
         shown = subprocess.run(
             ["ps", "-o", "command=", "-ww", "-p", str(pid)], check=False, capture_output=True
         )
