@@ -7,8 +7,7 @@ computed, only at what its target holds and what it should hold.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -26,13 +25,11 @@ from seeknal_core.plugins.dispatch import ResolvedSource, ResolvedTarget
 from seeknal_core.project.specs import ProjectSettings
 from seeknal_core.state.digests import digest
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
+from seeknal_core.workspace.parallel import in_parallel
 from seeknal_core.workspace.session import Session, enabled_targets
 
 #: Metadata questions are short; more threads than this only open more connections.
 _INSPECTORS = 4
-
-#: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
-_HEARTBEAT = 0.2
 
 
 @attrs.frozen(kw_only=True)
@@ -146,7 +143,13 @@ def check_targets(
 
     found = {
         check.resolved.target.key: check
-        for checks in _parallel(session, inspect, _groups(listed))
+        for checks in in_parallel(
+            session.context.cancellation,
+            inspect,
+            _groups(listed),
+            at_once=_INSPECTORS,
+            abandon=True,
+        )
         for check in checks
     }
     return {resolved.target.key: found[resolved.target.key] for resolved in listed}
@@ -162,29 +165,6 @@ def _groups(targets: Sequence[ResolvedTarget]) -> list[list[ResolvedTarget]]:
         size = max(1, -(-len(found) // _INSPECTORS))
         groups += [found[start : start + size] for start in range(0, len(found), size)]
     return groups
-
-
-def _parallel(
-    session: Session,
-    call: Callable[[Sequence[ResolvedTarget]], list[TargetCheck]],
-    groups: Iterable[Sequence[ResolvedTarget]],
-) -> list[list[TargetCheck]]:
-    items = list(groups)
-    if not items:
-        return []
-    pool = ThreadPoolExecutor(min(_INSPECTORS, len(items)))
-    futures = [pool.submit(call, item) for item in items]
-    try:
-        waiting = set(futures)
-        while waiting:
-            ended, waiting = wait(waiting, timeout=_HEARTBEAT, return_when=FIRST_EXCEPTION)
-            session.context.cancellation.check()
-            for future in ended:
-                future.result()
-        return [future.result() for future in futures]
-    finally:
-        # Not waited for: a store that does not answer must not delay the message.
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def guard(

@@ -155,7 +155,7 @@ class Preflight:
                 return f"{held.name} holds {count:,} rows; {held.rows:,} were written"
             return None
 
-        wrong = [line for line in in_parallel(look, wanted) if line]
+        wrong = [line for line in in_parallel(session, look, wanted) if line]
         if wrong:
             name = self.source.record.name
             raise VerificationFailed(

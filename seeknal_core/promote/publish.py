@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import attrs
@@ -41,6 +40,7 @@ from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
 from seeknal_core.promote.documents import Part, Promotion, Step, Write
 from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.workspace import parallel
 from seeknal_core.workspace.session import Session
 
 T = TypeVar("T")
@@ -55,14 +55,9 @@ _TRIES = 5
 _PAUSE = 1.0
 
 
-def in_parallel(call: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Call for each item, several at a time; raise the first failure after all ended."""
-    listed = list(items)
-    if not listed:
-        return []
-    with ThreadPoolExecutor(min(_WORKERS, len(listed))) as pool:
-        futures = [pool.submit(call, item) for item in listed]
-    return [future.result() for future in futures]
+def in_parallel(session: Session, call: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Call for each item, several at a time; raise the first failure after all that ran ended."""
+    return parallel.in_parallel(session.context.cancellation, call, items, at_once=_WORKERS)
 
 
 def stage_all(
@@ -120,7 +115,9 @@ def stage_all(
     groups = [
         (part.batch, group) for part in promotion.parts for group in _grouped(part.writes, is_small)
     ]
-    staged = {write.key: write for writes in in_parallel(stage_group, groups) for write in writes}
+    staged = {
+        write.key: write for writes in in_parallel(session, stage_group, groups) for write in writes
+    }
     return attrs.evolve(
         promotion,
         parts=tuple(
@@ -191,7 +188,7 @@ def verify_all(
             ]
         return _checksum_problems(write, snapshot, sums) if sums is not None else []
 
-    problems = [line for lines in in_parallel(verify, promotion.writes) for line in lines]
+    problems = [line for lines in in_parallel(session, verify, promotion.writes) for line in lines]
     if problems:
         raise VerificationFailed(
             "what was staged is not what it should be; nothing was published:\n"
@@ -492,7 +489,7 @@ def refuse_moved(session: Session, promotion: Promotion) -> None:
             return None
         return f"{write.name}: published as {wanted}, now {state.version or 'missing'}"
 
-    moved: Sequence[str] = [line for line in in_parallel(look, promotion.writes) if line]
+    moved: Sequence[str] = [line for line in in_parallel(session, look, promotion.writes) if line]
     if moved:
         raise StaleStage(
             "targets were written since the promotion, so it is not undone:\n" + "\n".join(moved),
