@@ -1,20 +1,24 @@
 """Processes that die, as by ``kill -9``, in the middle of a hook.
 
-`Victims` keeps one process per backend that has everything imported and forks a child
-for every call. The child counts the steps of the hook: what the backend's own functions
-call, and where they return. Told a step to die at, it sends itself SIGKILL there.
+`Victims` keeps one process per backend and forks a child for every call. What the first
+child has to import, the process imports for the next ones. A child counts the steps of
+the hook: what the backend's own functions call, and where they return. Told a step to
+die at, it sends itself SIGKILL there.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import pickle
+import pkgutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -50,11 +54,15 @@ class Call:
 
 @attrs.frozen(kw_only=True)
 class Fate:
-    """How a call ended: killed, or after so many steps, perhaps with an error."""
+    """How a call ended: killed, or after so many steps, perhaps with an error.
+
+    ``imported`` names the modules that the call imported.
+    """
 
     killed: bool
     steps: int = 0
     error: str = ""
+    imported: tuple[str, ...] = ()
 
 
 class Victims:
@@ -106,15 +114,35 @@ def serve() -> None:
     sys.path[:] = first["path"]
     for name in first["modules"]:
         __import__(name)
+    bench = Bench(*first["bench"])
+    _import_all(_modules_below(_packages(bench)))
     # The hooks that touch nothing, for what they import: once, and not in every child.
-    Bench(*first["bench"]).target()
+    bench.target()
     while True:
         try:
             call = pickle.load(requests)
         except EOFError:
             return
-        pickle.dump(_forked(call), answers)
+        fate = _forked(call)
+        pickle.dump(fate, answers)
         answers.flush()
+        _import_all(fate.imported)
+
+
+def _modules_below(packages: Iterable[str]) -> Iterator[str]:
+    for package in packages:
+        for module in pkgutil.walk_packages(
+            getattr(sys.modules.get(package), "__path__", ()), f"{package}.", onerror=lambda _: None
+        ):
+            if not module.name.endswith(".__main__"):
+                yield module.name
+
+
+def _import_all(names: Iterable[str]) -> None:
+    """Import modules; one that cannot be imported alone is left to the child that needs it."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
 
 def _forked(call: Call) -> Fate:
@@ -138,7 +166,7 @@ def _forked(call: Call) -> Fate:
 def _run(call: Call) -> Fate:
     bench = Bench(call.backend, call.options, call.root, call.command)
     counter = _Counter(_packages(bench), call.die_at)
-    error = ""
+    before, error = set(sys.modules), ""
     try:
         work = _work(bench, call)
         with counter:
@@ -147,7 +175,8 @@ def _run(call: Call) -> Fate:
         error = f"{failure.__class__.__name__}: {failure}"
     finally:
         bench.close()
-    return Fate(killed=False, steps=counter.steps, error=error)
+    imported = tuple(name for name in list(sys.modules) if name not in before)
+    return Fate(killed=False, steps=counter.steps, error=error, imported=imported)
 
 
 def _work(bench: Bench, call: Call) -> Callable[[], object]:
@@ -202,7 +231,17 @@ class _Counter:
 
     def _seen(self, frame: FrameType, event: str, _: object) -> None:
         module = frame.f_globals.get("__name__", "")
-        if event in _EVENTS and f"{module}.".startswith(self._prefixes):
+        ours = event in _EVENTS and f"{module}.".startswith(self._prefixes)
+        if ours and not _imports(frame):
             self.steps += 1
             if self.steps == self._die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Tell whether an import is going on: the next child does without, for it is made."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
