@@ -23,7 +23,7 @@ from seeknal_core.plan.as_production import Decision
 from seeknal_core.plan.proofs import Prover, Reference, references
 from seeknal_core.plan.scope import Scope
 from seeknal_core.plan.targets import Production, TargetCheck
-from seeknal_core.plugins.dispatch import ResolvedSource
+from seeknal_core.plugins.resolved import ResolvedSource
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
 from seeknal_core.workspace.session import Session
 

@@ -20,7 +20,7 @@ from seeknal_core.plan import keys
 from seeknal_core.plan.former_keys import FormerKeys
 from seeknal_core.plan.proofs import Prover
 from seeknal_core.plan.targets import seen_binding, source_binding
-from seeknal_core.plugins.dispatch import ResolvedSource
+from seeknal_core.plugins.resolved import ResolvedSource
 from seeknal_core.project.specs import (
     AnyNode,
     Freshness,

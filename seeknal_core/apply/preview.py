@@ -24,7 +24,7 @@ from seeknal_core.plan.targets import (
     need,
     source_binding,
 )
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.project.specs import PythonNode, SourceNode, SqlNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.workspace.opening import (

@@ -15,7 +15,7 @@ from seeknal_core.plan.look import look
 from seeknal_core.plan.replacing import Confirm, replaced
 from seeknal_core.plan.scope import Scope, make_scope
 from seeknal_core.plan.targets import TargetCheck, check_targets, guard
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.state.digests import moved_digest
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.opening import (

@@ -9,7 +9,8 @@ import attrs
 from seeknal_core.contract.errors import SeeknalError
 from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Swept, redact
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolve import resolve_target
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
 from seeknal_core.promote import publish as publishing
@@ -113,7 +114,7 @@ def _targets(session: Session, skipped: list[str]) -> list[ResolvedTarget]:
             continue
         try:
             session.dispatcher.host.load_backends([spec.type])
-            found.append(session.dispatcher.target(session.context, spec))
+            found.append(resolve_target(session.dispatcher, session.context, spec))
         except SeeknalError as error:
             skipped.append(f"{spec.key}: {redact(str(error))}")
     return found

@@ -39,7 +39,7 @@ from seeknal_core.plan.targets import (
     need,
     source_binding,
 )
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.digests import digest, moved_digest
 from seeknal_core.state.manifest import load_manifest

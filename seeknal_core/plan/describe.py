@@ -42,7 +42,7 @@ def metadata_digest(node: AnyNode) -> str:
 def target_fingerprints(session: Session, id: str) -> dict[str, str]:
     """Return the fingerprints of a node's targets that are switched on, by key."""
     from seeknal_core.graph import target_fingerprint
-    from seeknal_core.plugins.dispatch import target_mode
+    from seeknal_core.plugins.resolve import target_mode
 
     return {
         spec.key: target_fingerprint(spec, target_mode(spec, session.context))

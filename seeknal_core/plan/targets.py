@@ -21,7 +21,8 @@ from seeknal_core.contract.types import (
 )
 from seeknal_core.graph import target_fingerprint
 from seeknal_core.plan.keys import asked_of
-from seeknal_core.plugins.dispatch import ResolvedSource, ResolvedTarget
+from seeknal_core.plugins.resolve import resolve_target
+from seeknal_core.plugins.resolved import ResolvedSource, ResolvedTarget
 from seeknal_core.project.specs import ProjectSettings
 from seeknal_core.state.digests import digest
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
@@ -261,7 +262,7 @@ def _production_identities(
     nodes = list(session.graph.nodes.values())
     for spec in enabled_targets(attrs.evolve(session, profile=profile), nodes):
         try:
-            resolved = session.dispatcher.target(context, spec)
+            resolved = resolve_target(session.dispatcher, context, spec)
             for check in named.get((spec.type, resolved.target.name.parts), ()):
                 found |= _identity(session, context, check, resolved, connect)
         except (ConfigError, BackendError, PluginError):

@@ -2,26 +2,22 @@
 
 A method per hook: it routes the call to the backend of the target's type,
 checks the type of what comes back, and turns a foreign exception into one
-that names the plugin and its version. Nothing else calls a hook. Here, too, a
-`TargetSpec` becomes a `Target`: the only way to one leads through
-``namespace_for``.
+that names the plugin and its version. Nothing else calls a hook, and nothing here decides
+anything: what the user wrote becomes a `Target` or a `Source` in `seeknal_core.plugins.resolve`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
 from seeknal_core.contract.errors import (
     ConfigError,
-    NamespaceRefused,
     OptionError,
-    Problem,
 )
 from seeknal_core.contract.hooks import Hook
-from seeknal_core.contract.options import Mistake, nearest, structure
 from seeknal_core.contract.types import (
     BackendOptions,
     Batch,
@@ -30,10 +26,8 @@ from seeknal_core.contract.types import (
     Connection,
     ConnectionSpec,
     ExecutionContext,
-    Interval,
     Linked,
     Location,
-    Mode,
     Origin,
     Owned,
     PromotionNote,
@@ -41,7 +35,6 @@ from seeknal_core.contract.types import (
     QualifiedName,
     Since,
     Snapshot,
-    Source,
     SourceSpec,
     SourceStream,
     Staged,
@@ -54,36 +47,14 @@ from seeknal_core.contract.types import (
     WriteResult,
     problem_at,
 )
-from seeknal_core.hints import hints
 from seeknal_core.plugins.calls import HookCalls, in_environment
 from seeknal_core.plugins.host import PluginHost
-from seeknal_core.project.inline import refuse_inline
+from seeknal_core.plugins.resolved import ResolvedSource, ResolvedTarget, mistake_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
-
-#: Keys of a source's params that the core itself understands.
-_SOURCE_KEYS = ("connection", "query", "columns", "table")
-
-
-@attrs.frozen(kw_only=True)
-class ResolvedTarget:
-    """A target ready for hooks: what was written, its connection, its final name."""
-
-    spec: TargetSpec
-    connection: Connection
-    target: Target
-
-
-@attrs.frozen(kw_only=True)
-class ResolvedSource:
-    """A backend's source ready for hooks."""
-
-    spec: SourceSpec
-    connection: Connection
-    source: Source
 
 
 def located(
@@ -160,93 +131,27 @@ class Dispatcher:
         self._resolved[id(connection)] = (connection, resolved)
         return resolved
 
-    def bind_target(self, context: ExecutionContext, spec: TargetSpec) -> Binding:
-        """Say which connection the target means; by default the one it names."""
-        if self.supports(spec.type, Hook.BIND_TARGET):
-            try:
-                return self._calls.call(
-                    spec.type, Hook.BIND_TARGET, Binding, context=context, target=spec
-                )
-            except OptionError as error:
-                raise located(error, spec.location, prefix=spec.node) from error
-        connection = spec.connection or self._only_connection(context, spec.type, spec)
-        return Binding(connection=connection, parts=tuple(spec.table.split(".")))
-
-    def bind_source(self, context: ExecutionContext, spec: SourceSpec) -> Binding:
-        """Say which connection the source means; by default the one it names."""
-        if self.supports(spec.type, Hook.BIND_SOURCE):
-            try:
-                return self._calls.call(
-                    spec.type, Hook.BIND_SOURCE, Binding, context=context, source=spec
-                )
-            except OptionError as error:
-                raise located(error, spec.location, prefix=spec.node) from error
-        connection = spec.connection or self._only_connection(context, spec.type, spec)
-        parts = tuple(spec.table.split(".")) if spec.table else ()
-        return Binding(connection=connection, parts=parts)
-
-    def target(self, context: ExecutionContext, spec: TargetSpec) -> ResolvedTarget:
-        """Make a target of what the user wrote: bind, resolve, name, check its options."""
-        binding = self.bind_target(context, spec)
-        bound = attrs.evolve(spec, parts=binding.parts)
-        connection = self.resolve_profile(
-            context, self._connection(context, binding.connection, spec.type, spec)
-        )
+    def bind_target(self, context: ExecutionContext, spec: TargetSpec) -> Binding | None:
+        """Return which connection a target means; None where its backend has no say in it."""
+        if not self.supports(spec.type, Hook.BIND_TARGET):
+            return None
         try:
-            name = self.namespace_for(context.connected(connection), bound)
-        except NamespaceRefused as error:
-            raise _mistake(spec, "table", error.message, error.hint) from error
-        target = Target(
-            key=spec.key,
-            node=spec.node,
-            type=spec.type,
-            name=name,
-            mode=target_mode(spec, context),
-            unique_keys=spec.unique_keys,
-            time_column=spec.time_column,
-            lookback=spec.lookback,
-            partition_by=spec.partition_by,
-            on_schema_change=spec.on_schema_change,
-            options=self._target_options(spec),
-            covers=_covers(spec),
-        )
-        return ResolvedTarget(spec=bound, connection=connection, target=target)
+            return self._calls.call(
+                spec.type, Hook.BIND_TARGET, Binding, context=context, target=spec
+            )
+        except OptionError as error:
+            raise located(error, spec.location, prefix=spec.node) from error
 
-    def source(self, context: ExecutionContext, spec: SourceSpec) -> ResolvedSource:
-        """Make a source of what the user wrote: bind, resolve, check its options."""
-        defaults = context.profile.source_defaults.get(spec.type, {})
-        params = {**defaults, **spec.params}
-        named = params.get("connection", spec.connection)
-        if named is not None and not isinstance(named, str):
-            raise _mistake(spec, "params.connection", "must be the name of a connection")
-        merged = attrs.evolve(spec, params=params, connection=named)
-        binding = self.bind_source(context, merged)
-        own, inline = self._split_params(merged)
-        connection_spec = self._source_connection(context, merged, binding.connection, inline)
-        written = [key for key in inline if key in spec.params]
-        refused = refuse_inline(context, spec, connection_spec, written, self.options(spec.type))
-        if refused is not None and not refused.unknown:
-            raise refused.error
+    def bind_source(self, context: ExecutionContext, spec: SourceSpec) -> Binding | None:
+        """Return which connection a source means; None where its backend has no say in it."""
+        if not self.supports(spec.type, Hook.BIND_SOURCE):
+            return None
         try:
-            connection = self.resolve_profile(context, connection_spec)
-        except ConfigError as error:
-            raise _of_params(error, spec.node, connection_spec.name, inline) from error
-        if refused is not None:
-            raise refused.error
-        query = _text(merged, params, "query")
-        if not query and not binding.parts:
-            raise _mistake(spec, "table", "a source needs a table or params.query")
-        source = Source(
-            node=spec.node,
-            type=spec.type,
-            parts=binding.parts,
-            query=query,
-            columns=_columns(merged, params),
-            watermark=spec.watermark,
-            declared=spec.declared,
-            options=own,
-        )
-        return ResolvedSource(spec=merged, connection=connection, source=source)
+            return self._calls.call(
+                spec.type, Hook.BIND_SOURCE, Binding, context=context, source=spec
+            )
+        except OptionError as error:
+            raise located(error, spec.location, prefix=spec.node) from error
 
     def namespace_for(self, context: ExecutionContext, spec: TargetSpec) -> QualifiedName:
         """Give the target's final name in the context's environment."""
@@ -574,7 +479,7 @@ class Dispatcher:
         """Open a view of a source."""
         if not self.supports(resolved.source.type, Hook.READ_SOURCE):
             info = self.host.loaded(resolved.source.type).info
-            raise _mistake(resolved.spec, "source", f"{info} writes targets and has no sources")
+            raise mistake_at(resolved.spec, "source", f"{info} writes targets and has no sources")
         stream = self._calls.call(
             resolved.source.type,
             Hook.READ_SOURCE,
@@ -692,138 +597,3 @@ class Dispatcher:
             context=context.connected(connection),
             write=write,
         )
-
-    def _only_connection(
-        self, context: ExecutionContext, type: str, spec: TargetSpec | SourceSpec
-    ) -> str:
-        names = context.profile.of_type(type)
-        if len(names) == 1:
-            return names[0]
-        what = f"which of {', '.join(names)} is meant" if names else f"no {type!r} connection"
-        raise _mistake(spec, "connection", f"{what} in {_profile_name(context)}")
-
-    def _connection(
-        self, context: ExecutionContext, name: str, type: str, spec: TargetSpec | SourceSpec
-    ) -> ConnectionSpec:
-        found = context.profile.connections.get(name)
-        if found is None:
-            hint = nearest(name, context.profile.connections)
-            raise _mistake(
-                spec, "connection", f"no connection {name!r} in {_profile_name(context)}", hint
-            )
-        if found.type != type:
-            fitting = context.profile.of_type(type)
-            hint = f"of that type: {', '.join(fitting)}" if fitting else ""
-            what = f"connection {name!r} is of type {found.type!r}, not {type!r}"
-            raise _mistake(spec, "connection", what, hint)
-        return found
-
-    def _source_connection(
-        self,
-        context: ExecutionContext,
-        spec: SourceSpec,
-        name: str,
-        inline: Mapping[str, object],
-    ) -> ConnectionSpec:
-        base = self._connection(context, name, spec.type, spec) if name else None
-        if base is not None and not inline:
-            return base
-        locations = dict(base.locations) if base else {}
-        if spec.location:
-            locations.update(dict.fromkeys(("", *inline), spec.location))
-        return ConnectionSpec(
-            name=base.name if base else spec.node,
-            type=spec.type,
-            options={**(base.options if base else {}), **inline},
-            locations=locations,
-            inline=base is not None and base.inline,
-        )
-
-    def _split_params(self, spec: SourceSpec) -> tuple[object, dict[str, object]]:
-        """Part a source's params into its own options and inline connection options."""
-        rest = {key: value for key, value in spec.params.items() if key not in _SOURCE_KEYS}
-        described = self.options(spec.type)
-        if described is None or described.source is None:
-            return None, rest
-        known = {field.alias for field in attrs.fields(described.source)}
-        own = {key: value for key, value in rest.items() if key in known}
-        inline = {key: value for key, value in rest.items() if key not in known}
-        try:
-            return structure(own, described.source), inline
-        except OptionError as error:
-            raise located(error, spec.location, prefix=f"{spec.node}.params") from error
-
-    def _target_options(self, spec: TargetSpec) -> object:
-        described = self.options(spec.type)
-        if described is None:
-            return dict(spec.options) or None
-        if described.target is None:
-            if spec.options:
-                unknown = ", ".join(sorted(spec.options))
-                raise _mistake(spec, "materialization", f"unknown field {unknown}")
-            return None
-        try:
-            return structure(spec.options, described.target)
-        except OptionError as error:
-            raise located(error, spec.location, prefix=spec.node) from error
-
-
-def _covers(spec: TargetSpec) -> Interval | None:
-    """Return what a target's node covers, templates expanded."""
-    from seeknal_core.project.covers import interval_of
-
-    if spec.covers is None:
-        return None
-    try:
-        return interval_of(*spec.covers)
-    except Mistake as error:
-        raise _mistake(spec, "covers", error.message, error.hint) from error
-
-
-def target_mode(spec: TargetSpec, context: ExecutionContext) -> Mode:
-    """Return the target's mode: its own, the legacy profile's default, else ``full``."""
-    if spec.mode is not None:
-        return spec.mode
-    if spec.type == hints().legacy_target_type and context.profile.default_mode is not None:
-        return context.profile.default_mode
-    return Mode.FULL
-
-
-def _of_params(
-    error: ConfigError, node: str, connection: str, inline: Mapping[str, object]
-) -> ConfigError:
-    """Say ``params`` of the mistakes in options that stand there, not in the connection."""
-    start = f"connections.{connection}."
-
-    def moved(problem: Problem) -> Problem:
-        # A key may hold dots itself.
-        path = problem.path.removeprefix(start)
-        if any(path == key or path.startswith(f"{key}.") for key in inline):
-            return problem._replace(path=f"{node}.params.{path}")
-        return problem
-
-    return ConfigError([moved(problem) for problem in error.problems], error.hint)
-
-
-def _profile_name(context: ExecutionContext) -> str:
-    return context.profile.path or "the profile (there is none)"
-
-
-def _mistake(spec: TargetSpec | SourceSpec, path: str, message: str, hint: str = "") -> ConfigError:
-    return ConfigError([problem_at(spec.location, message, path=f"{spec.node}.{path}", hint=hint)])
-
-
-def _text(spec: SourceSpec, params: Mapping[str, object], key: str) -> str | None:
-    value = params.get(key)
-    if value is None or isinstance(value, str):
-        return value or None
-    raise _mistake(spec, f"params.{key}", "must be text")
-
-
-def _columns(spec: SourceSpec, params: Mapping[str, object]) -> tuple[str, ...] | None:
-    value = params.get("columns")
-    if value is None:
-        return None
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    raise _mistake(spec, "params.columns", "must be a list of column names")

@@ -11,7 +11,7 @@ import attrs
 from seeknal_core.plan import keys
 from seeknal_core.plan.describe import own_definition, target_fingerprints
 from seeknal_core.plan.targets import is_bound_alike, source_binding
-from seeknal_core.plugins.dispatch import target_mode
+from seeknal_core.plugins.resolve import target_mode
 from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.manifest import Manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord

@@ -20,7 +20,8 @@ import attrs
 from seeknal_core.contract.errors import SeeknalError, StaleStage, StateError
 from seeknal_core.contract.types import Batch, Connection, Mode, SchemaChange, Staged, TargetSpec
 from seeknal_core.plan.targets import bindings_digest
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolve import resolve_target
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.state.documents import fields_of
 from seeknal_core.state.records import EnvironmentRecord, StateStore, record_of
 from seeknal_core.workspace.session import Session
@@ -227,7 +228,7 @@ def resolve(session: Session, write: Write, *, publishing: bool = False) -> Reso
     """
     spec = _spec_of(session, write)
     session.dispatcher.host.load_backends([spec.type])
-    resolved = session.dispatcher.target(session.context, spec)
+    resolved = resolve_target(session.dispatcher, session.context, spec)
     place = (str(resolved.target.name), bindings_digest(resolved.connection))
     if place != (write.name, write.bindings):
         raise StaleStage(
@@ -286,7 +287,7 @@ def _is_ours(
         if attrs.evolve(each, location=None, parts=(), covers=spec.covers) == spec:
             return True
         with contextlib.suppress(SeeknalError):
-            found = session.dispatcher.target(session.context, each)
+            found = resolve_target(session.dispatcher, session.context, each)
             if (found.target.name, bindings_digest(found.connection)) == (
                 resolved.target.name,
                 write.bindings,

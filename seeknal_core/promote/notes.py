@@ -24,7 +24,7 @@ from seeknal_core.contract.errors import (
 )
 from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Connection, PromotionNote
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote.documents import Promotion, Step
 from seeknal_core.state.documents import fields_of, to_json

@@ -42,7 +42,9 @@ from seeknal_core.contract.types import (
     TargetState,
     WriteResult,
 )
-from seeknal_core.plugins.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
+from seeknal_core.plugins.dispatch import Dispatcher
+from seeknal_core.plugins.resolve import resolve_source, resolve_target
+from seeknal_core.plugins.resolved import ResolvedSource, ResolvedTarget
 from seeknal_core.testing.backend import Backend
 
 CONNECTION = "store"
@@ -166,12 +168,12 @@ class Bench:
         self, table: str = "orders", mode: Mode = Mode.FULL, **fields: Any
     ) -> ResolvedTarget:
         """Return a target as a hook receives it; see `spec_of`."""
-        return self.dispatcher.target(self.context, self.spec_of(table, mode, **fields))
+        return resolve_target(self.dispatcher, self.context, self.spec_of(table, mode, **fields))
 
     def named(self, table: str) -> QualifiedName:
         """Return the final name of a ``table`` as a user writes it."""
         spec = TargetSpec(node="transform.t", type=self.backend.type, table=table)
-        return self.dispatcher.target(self.context, spec).target.name
+        return resolve_target(self.dispatcher, self.context, spec).target.name
 
     def snapshot(
         self, rows: pa.Table | Mapping[str, Any], content_key: str = "", files: int = 1
@@ -270,7 +272,7 @@ class Bench:
             table=table or (target.spec.table if target else None),
             params=params,
         )
-        return self.dispatcher.source(self.context, spec)
+        return resolve_source(self.dispatcher, self.context, spec)
 
     def read(self, source: ResolvedSource) -> pa.Table:
         """Read a source wholly."""

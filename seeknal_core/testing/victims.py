@@ -26,6 +26,7 @@ from typing import IO, Any
 import attrs
 
 from seeknal_core.contract.types import Snapshot, TargetSpec
+from seeknal_core.plugins.resolve import resolve_target
 from seeknal_core.testing.backend import Backend
 from seeknal_core.testing.bench import Bench, Command, Promotion
 
@@ -185,12 +186,12 @@ def _work(bench: Bench, call: Call) -> Callable[[], object]:
         promotion.generation = call.promotion["generation"]
         promotion.content_keys = dict(call.promotion["content_keys"])
         for spec, staged in call.promotion["targets"]:
-            promotion.resume(bench.dispatcher.target(bench.context, spec), staged)
+            promotion.resume(resolve_target(bench.dispatcher, bench.context, spec), staged)
         if call.hook != "stage":
             method: Callable[[], object] = getattr(promotion, call.hook)
             return method
     assert call.target is not None and call.snapshot is not None
-    target, snapshot = bench.dispatcher.target(bench.context, call.target), call.snapshot
+    target, snapshot = resolve_target(bench.dispatcher, bench.context, call.target), call.snapshot
     if call.hook == "stage":
         return lambda: bench.dispatcher.stage(bench.context, target, snapshot, promotion.name)
     return lambda: bench.write(target, snapshot)

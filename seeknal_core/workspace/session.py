@@ -38,8 +38,10 @@ from seeknal_core.contract.types import (
 from seeknal_core.files.cache import Cache
 from seeknal_core.files.layout import Layout
 from seeknal_core.hints import canonical_type, hints
-from seeknal_core.plugins.dispatch import Dispatcher, ResolvedSource, ResolvedTarget
+from seeknal_core.plugins.dispatch import Dispatcher
 from seeknal_core.plugins.host import BACKENDS, PluginHost
+from seeknal_core.plugins.resolve import resolve_source, resolve_target
+from seeknal_core.plugins.resolved import ResolvedSource, ResolvedTarget
 from seeknal_core.project.allowed_variables import ListedVariables
 from seeknal_core.project.places import Places
 from seeknal_core.project.specs import FILE_TYPES, AnyNode, ProjectSettings, PythonNode, SourceNode
@@ -530,14 +532,14 @@ def bind(session: Session, nodes: Sequence[AnyNode]) -> Bindings:
             )
             continue
         try:
-            targets[spec.key] = session.dispatcher.target(session.context, spec)
+            targets[spec.key] = resolve_target(session.dispatcher, session.context, spec)
         except ConfigError as error:
             problems += error.problems
             hint = hint or error.hint
     for node in store_sources(nodes):
         try:
-            sources[node.id] = session.dispatcher.source(
-                session.context, source_spec(session, node)
+            sources[node.id] = resolve_source(
+                session.dispatcher, session.context, source_spec(session, node)
             )
         except ConfigError as error:
             problems += error.problems

@@ -12,7 +12,7 @@ import pytest
 
 from seeknal_core.contract.errors import ConfigError, WriteRefused
 from seeknal_core.contract.types import Mode, Snapshot
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.testing.backend import Backend
 from seeknal_core.testing.bench import Bench, Command
 from seeknal_core.testing.outsider import Outsider

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from seeknal_core.contract.errors import BackendError
 from seeknal_core.contract.types import Mode
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.testing.contracts.base import OLD, BackendTests, Trial
 
 _ROWS = 500

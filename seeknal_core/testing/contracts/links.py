@@ -7,7 +7,7 @@ import pytest
 
 from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import Drift, Origin, OwnedKind, Since, TargetChange
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.testing.bench import Bench
 from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, BackendTests, Trial, needs
 

@@ -11,7 +11,7 @@ import pytest
 from seeknal_core.contract.checksums import checksum_of
 from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import Mode, SchemaChange
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.testing.contracts.base import FOREIGN, NEW, OLD, StagingTests, Trial, needs
 from seeknal_core.testing.plugin import REFUSED
 from seeknal_core.testing.values import awkward
