@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from support.advice import check_printed
 from support.catalog_proxy import CatalogProxy, Exchange, forward
 from support.warm import Warm
 
@@ -68,6 +69,8 @@ class Cli:
         if code is not None:
             assert result.code == code, f"exit {result.code}\n{result.out}\n{result.err}"
         assert "--debug" in args or "Traceback" not in result.said, result.said
+        if "Next: " in result.said:
+            check_printed(result.said, args)
         return result
 
     def killed_after(self, seconds: float, *args: str) -> Result:
