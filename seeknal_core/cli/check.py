@@ -23,9 +23,9 @@ from seeknal_core.workspace.session import open_session
 
 @click.command()
 @environment_options
-@click.option("--connections", is_flag=True, help="Try each connection and say what answered.")
+@click.option("--connections", is_flag=True, help="Try each connection and print its answer.")
 @click.option(
-    "--write", is_flag=True, help="With --connections: make and drop a table in each store, too."
+    "--write", is_flag=True, help="With --connections: also create and drop a table in each store."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context

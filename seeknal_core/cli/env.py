@@ -20,7 +20,7 @@ from seeknal_core.contract.errors import ExitCode
 
 @click.group()
 def env() -> None:
-    """Plan, apply and promote environments; look at them, and clean them up."""
+    """Plan, apply, promote, compare and delete environments."""
 
 
 env.add_command(plan)
@@ -30,8 +30,10 @@ env.add_command(rollback)
 env.add_command(diff)
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-_yes = click.option("--yes", is_flag=True, help="Do it without asking.")
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
+)
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _profile = click.option("--profile", metavar="FILE", help="Use this profile file.")
 
 
@@ -39,7 +41,10 @@ _profile = click.option("--profile", metavar="FILE", help="Use this profile file
 @_json
 @click.pass_context
 def list_environments(context: click.Context, as_json: bool) -> int:
-    """List the environments that are recorded here, asking no store."""
+    """List the environments that are recorded here.
+
+    Connects to no store.
+    """
     from seeknal_core.environments.list import summaries
 
     settings, state = project(context)
@@ -72,7 +77,7 @@ def list_environments(context: click.Context, as_json: bool) -> int:
 @_json
 @click.pass_context
 def show(context: click.Context, name: str, as_json: bool) -> int:
-    """Show what is recorded of an environment: its nodes and targets."""
+    """Show the recorded nodes and targets of an environment."""
     from seeknal_core.environments.list import recorded
     from seeknal_core.project import parse_environment_name
 
@@ -103,7 +108,7 @@ def show(context: click.Context, name: str, as_json: bool) -> int:
 @click.argument("name")
 @_profile
 @_json
-@click.option("--exit-code", is_flag=True, help="Exit with 3 where a target drifted.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if a target was changed or dropped.")
 @click.pass_context
 def status(
     context: click.Context, name: str, profile: str | None, as_json: bool, exit_code: bool
@@ -177,7 +182,9 @@ def status(
 @click.argument("name")
 @_profile
 @_yes
-@click.option("--keep-targets", is_flag=True, help="Forget the environment, drop nothing.")
+@click.option(
+    "--keep-targets", is_flag=True, help="Delete the environment's records only; drop no table."
+)
 @_json
 @click.pass_context
 def delete(
@@ -190,8 +197,8 @@ def delete(
 ) -> int:
     """Delete an environment and the tables that it made.
 
-    Drops only what the environment itself made, by the stores' own ledgers;
-    lists it first and asks. What isn't its own stays, and is named.
+    Drops only what the environment made, by the stores' own ledgers. Lists it first and
+    asks. What it did not make stays, and is listed.
     """
     if as_json and not yes:
         raise click.UsageError("--json asks nothing: add --yes")
@@ -206,9 +213,11 @@ def delete(
 @_json
 @click.pass_context
 def prune(context: click.Context, yes: bool, as_json: bool) -> int:
-    """Delete the environments that nobody ran for the project's time to live.
+    """Delete the environments that nobody used for a while.
 
-    Lists them; --yes deletes. One that fails does not keep the others.
+    Lists those whose last run is older than the project's time to live (ttl under
+    environments: in the project file); --yes deletes them. If one cannot be deleted, the
+    others still are.
     """
     from seeknal_core.contract.errors import SeeknalError
     from seeknal_core.environments.list import summaries

@@ -14,22 +14,23 @@ from seeknal_core.contract.errors import ExitCode
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
 @click.option(
     "--keep-hours",
+    metavar="HOURS",
     type=click.IntRange(min=0),
     default=6,
     show_default=True,
-    help="Keep every output younger than this.",
+    help="Keep every output that is younger than this.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
 def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) -> int:
-    """Remove stored outputs that no environment, plan or undo data refers to.
+    """Remove stored outputs that no environment, plan or undo data uses.
 
-    Removes what killed commands left in the stores, too, as soon as nothing can refer to
-    it any more, and expires old snapshots of the tables whose targets declare
-    expire_snapshots. Refused while another command uses the outputs.
+    Also removes what killed commands left in the stores, once nothing can use it, and
+    expires old snapshots of tables whose targets set expire_snapshots. Fails while another
+    command uses the outputs.
     """
     from seeknal_core import project as config
     from seeknal_core.environments.gc import collect

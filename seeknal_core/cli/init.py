@@ -24,11 +24,11 @@ connections: {}
 
 @click.command()
 @click.argument("directory", default=".", metavar="[DIR]")
-@click.option("--example", is_flag=True, help="Make a complete project that runs at once.")
+@click.option("--example", is_flag=True, help="Create a complete project that runs at once.")
 def init(directory: str, example: bool) -> int:
-    """Make a new project in DIR, or here.
+    """Create a new project in DIR, or here.
 
-    Nothing that exists is changed.
+    Changes nothing that exists.
     """
     root = Path(directory)
     if (root / "seeknal_project.yml").exists():

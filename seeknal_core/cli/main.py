@@ -40,19 +40,27 @@ from seeknal_core.project.trust import Trust
 #: Command name -> (module, attribute, one line of help). The line stands here
 #: so that listing the commands imports none of them.
 COMMANDS = {
-    "init": ("seeknal_core.cli.init", "init", "Make a new project, or a complete example."),
+    "init": ("seeknal_core.cli.init", "init", "Create a new project, or a complete example."),
     "run": ("seeknal_core.cli.run", "run", "Bring nodes and their targets up to date."),
     "check": ("seeknal_core.cli.check", "check", "Find every mistake without running anything."),
     "plan": ("seeknal_core.cli.plan", "plan", "Show what applying an environment would do."),
-    "promote": ("seeknal_core.cli.promote", "promote", "Bring an environment into production."),
-    "env": ("seeknal_core.cli.env", "env", "Plan, apply, promote, list, delete environments."),
-    "query": ("seeknal_core.cli.reading", "query", "Ask an environment's stored outputs."),
-    "state": ("seeknal_core.cli.state", "state", "Rebuild this folder's records from the stores."),
-    "gc": ("seeknal_core.cli.gc", "gc", "Remove stored outputs that nothing refers to."),
+    "promote": ("seeknal_core.cli.promote", "promote", "Publish an environment's verified result."),
+    "env": (
+        "seeknal_core.cli.env",
+        "env",
+        "Plan, apply, promote, compare and delete environments.",
+    ),
+    "query": (
+        "seeknal_core.cli.reading",
+        "query",
+        "Run a SELECT over an environment's stored outputs.",
+    ),
+    "state": ("seeknal_core.cli.state", "state", "Rebuild lost records from the stores."),
+    "gc": ("seeknal_core.cli.gc", "gc", "Remove stored outputs that nothing uses."),
     "plugins": (
         "seeknal_core.cli.plugins",
         "plugins",
-        "Look at the installed backends, or begin a new one.",
+        "List the installed backends, or start a new one.",
     ),
 }
 
@@ -152,21 +160,21 @@ def _note_option(context: click.Context, option: click.Parameter, value: object)
     "-C",
     "--project-dir",
     metavar="DIR",
-    help="Look for the project in DIR and the folders above it.",
+    help="Look for the project in DIR and in the folders above it.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say more: reasons, paths, what was reused.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more: reasons, paths, what was reused.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option(
     "--strict-plugins",
     is_flag=True,
     expose_value=False,
     callback=_be_strict,
-    help="Fail where an installed plugin cannot be used, instead of warning.",
+    help="Fail if an installed plugin cannot be used, instead of warning.",
 )
 @click.option(
     "--no-python",
     is_flag=True,
-    help="Run nothing of the project's Python; use its stored results.",
+    help="Do not run the project's Python; use its stored results.",
 )
 @click.pass_context
 def cli(

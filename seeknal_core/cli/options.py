@@ -21,27 +21,28 @@ F = TypeVar("F", bound=Callable[..., Any])
 def environment_options(function: F) -> F:
     """Add ``--env`` and the options that go with it."""
     return click.option(
-        "--env", "environment", metavar="NAME", help="Environment; production if left out."
+        "--env", "environment", metavar="NAME", help="Environment to use; production if left out."
     )(shared_options(function))
 
 
 exact_option = click.option(
     "--exact",
     is_flag=True,
-    help="Look at the rows of every target, also where nothing marks it as changed.",
+    help="Compare the rows of every target, even if nothing looks changed.",
 )
 
 
 def run_options(function: F) -> F:
     """Add ``--threads`` and ``--fail-fast``."""
     for option in (
-        click.option("--fail-fast", is_flag=True, help="Start nothing more after a failure."),
+        click.option("--fail-fast", is_flag=True, help="Start nothing new after a failure."),
         click.option(
             "--threads",
+            metavar="N",
             type=click.IntRange(1, 64),
             default=4,
             show_default=True,
-            help="Nodes and targets at a time.",
+            help="How many nodes and targets to work on at a time.",
         ),
     ):
         function = option(function)
@@ -60,7 +61,7 @@ def shared_options(function: F) -> F:
                 "variables",
                 metavar="JSON",
                 callback=_variables,
-                help="Values for {{ var(...) }}: '{\"key\": 1}'.",
+                help="Values for {{ var(...) }}, as JSON: '{\"key\": 1}'.",
             ),
             click.option(
                 "--ignore-unsupported",

@@ -37,19 +37,23 @@ _SHOWN = (
 @click.command()
 @click.argument("name")
 @shared_options
-@click.option("--exit-code", is_flag=True, help="Exit with 3 where there are changes.")
-@click.option("--show-sql", is_flag=True, help="Print the statements of what would be computed.")
-@click.option("--refresh-sources", is_flag=True, help="Read every source anew.")
-@click.option("--all-targets", is_flag=True, help="Write targets that are production's, too.")
-@click.option("--only-changed", is_flag=True, help="Leave targets out that are production's.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if there are changes.")
+@click.option("--show-sql", is_flag=True, help="Print the SQL of the nodes that would be computed.")
+@click.option("--refresh-sources", is_flag=True, help="Read every source again.")
+@click.option(
+    "--all-targets", is_flag=True, help="Also write targets that are the same as production's."
+)
+@click.option(
+    "--only-changed", is_flag=True, help="Leave out targets that are the same as production's."
+)
 @exact_option
 @click.option(
     "--allow-production-targets",
     is_flag=True,
-    help="Let this environment write another one's tables.",
+    help="Let this environment write another environment's tables.",
 )
-@click.option("--prune", is_flag=True, help="Drop the tables of targets that are gone.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Save the plan here as well.")
+@click.option("--prune", is_flag=True, help="Drop the tables of targets that left the project.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Save the plan to this file, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
 def plan(
@@ -69,10 +73,10 @@ def plan(
     out: str | None,
     as_json: bool,
 ) -> int:
-    """Show what applying an environment would do, and save it as a plan.
+    """Show what applying an environment would do, and save the plan.
 
-    Writes nothing but the plan. Sources are taken as production read them;
-    --refresh-sources reads them anew.
+    Writes nothing but the plan. Uses the sources as production read them;
+    --refresh-sources reads them again.
     """
     from seeknal_core.plan.builder import PlanRequest, make_plan
     from seeknal_core.plan.document import as_document, save_plan
@@ -215,16 +219,20 @@ def _action(step: NodeStep) -> str:
 
 @click.command()
 @click.argument("name")
-@click.option("--plan", "plan_file", type=click.Path(dir_okay=False), help="Apply this plan file.")
+@click.option(
+    "--plan", "plan_file", type=click.Path(dir_okay=False), help="Apply the plan in this file."
+)
 @shared_options
 @run_options
-@click.option("--force", is_flag=True, help="Apply what is planned now, whatever moved.")
-@click.option("--adopt", is_flag=True, help="Take over existing tables that are not ours.")
+@click.option("--force", is_flag=True, help="Apply what is planned now, even if something changed.")
+@click.option(
+    "--adopt", is_flag=True, help="Take over existing tables that this project did not make."
+)
 @exact_option
 @click.option(
     "--allow-production-targets",
     is_flag=True,
-    help="Let this environment write another one's tables.",
+    help="Let this environment write another environment's tables.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
@@ -245,9 +253,9 @@ def apply(
 ) -> int:
     """Carry out an environment's plan.
 
-    A plan is a proposal: it is made anew, with the profile and --vars of this command.
-    Refuses, before any write, where definitions, connections, targets or production are
-    others than the saved plan's. Data that moved on is no difference.
+    The plan is made again, with the --profile and --vars of this command, and compared
+    with the saved one. If definitions, connections, targets or production changed since,
+    the command fails before it writes anything. New data is no such change.
     """
     from seeknal_core.apply.apply import ApplyRequest
     from seeknal_core.apply.apply import apply as apply_plan

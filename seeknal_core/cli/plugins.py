@@ -18,13 +18,16 @@ from seeknal_core.plugins.host import BACKENDS, HOOKS, WRAPPERS, PluginHost
 
 @click.group()
 def plugins() -> None:
-    """Look at the installed backends, or begin a new one."""
+    """List the installed backends, or start a new one."""
 
 
 @plugins.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def list_plugins(as_json: bool) -> int:
-    """List the installed backends and wrapper plugins, importing none."""
+    """List the installed backends and wrapper plugins.
+
+    Imports none of them.
+    """
     host = PluginHost.from_environment(os.environ)
     found = [*host.installed(BACKENDS), *host.installed(WRAPPERS)]
     claims = [(info.group, info.name) for info in found]
@@ -50,7 +53,10 @@ def list_plugins(as_json: bool) -> int:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def show_plugin(name: str, as_json: bool) -> int:
-    """Show one backend, its hooks, guarantees and options; or one plugin and its hooks."""
+    """Show a backend's hooks, guarantees and options.
+
+    Or the hooks of a wrapper plugin.
+    """
     host = PluginHost.from_environment(os.environ)
     type = canonical_type(name)
     if _is_wrapper(host, name):
@@ -80,9 +86,9 @@ def show_plugin(name: str, as_json: bool) -> int:
 
 @plugins.command("new")
 @click.argument("name")
-@click.option("--dir", "directory", metavar="DIR", help="Write into DIR, not ./seeknal-NAME.")
+@click.option("--dir", "directory", metavar="DIR", help="Write into DIR instead of ./seeknal-NAME.")
 def new_plugin(name: str, directory: str | None) -> int:
-    """Write the distribution of a new backend for the type NAME.
+    """Create the package of a new backend for the type NAME.
 
     It works at once, on a folder of Parquet files, and passes the conformance suite.
     """

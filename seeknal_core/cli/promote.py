@@ -39,51 +39,63 @@ def _fraction(_context: click.Context, _option: click.Parameter, value: str | No
 @click.command()
 @click.argument("source")
 @click.argument("destination", required=False)
-@click.option("--profile", metavar="FILE", help="The destination's profile file.")
+@click.option("--profile", metavar="FILE", help="Profile file of the destination.")
 @click.option(
     "--source-profile",
     metavar="FILE",
-    help="SOURCE's profile file, where it was applied with --profile.",
+    help="Profile file of SOURCE, if it was applied with --profile.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be promoted; change nothing.")
-@click.option("--ship", is_flag=True, help="Send the environment's rows as they are.")
+@click.option("--ship", is_flag=True, help="Publish the environment's rows as they are.")
 @click.option(
-    "--rebuild", is_flag=True, help="Run every promoted node on the destination's sources."
+    "--rebuild", is_flag=True, help="Compute every promoted node on the destination's sources."
 )
 @click.option(
     "--verify",
     type=click.Choice(["counts", "checksum"]),
-    help="What is compared before publishing; checksums up to 2 GiB a snapshot by default.",
+    help="What to compare before publishing. Default: checksums, up to 2 GiB a snapshot.",
 )
 @click.option(
     "--max-row-change",
     metavar="PERCENT",
     callback=_fraction,
-    help="Refuse where a node's rows change by more, such as 20%.",
+    help="Fail if a node's row count changes by more than this: 20%.",
 )
-@click.option("--full-refresh", is_flag=True, help="Replace the rows of incremental targets.")
-@click.option("--prune", is_flag=True, help="Drop the tables of targets that are gone.")
-@click.option("--force", is_flag=True, help="Go on although the destination moved.")
-@click.option("--adopt", is_flag=True, help="Take over existing tables that are not ours.")
-@click.option("--resume", is_flag=True, help="Go on with what an earlier command began.")
+@click.option(
+    "--full-refresh", is_flag=True, help="Replace all rows of targets with an incremental mode."
+)
+@click.option("--prune", is_flag=True, help="Drop the tables of targets that left the project.")
+@click.option(
+    "--force", is_flag=True, help="Promote although the destination changed since the plan."
+)
+@click.option(
+    "--adopt", is_flag=True, help="Take over existing tables that this project did not make."
+)
+@click.option("--resume", is_flag=True, help="Continue an unfinished promotion.")
 @click.option(
     "--abort",
     is_flag=False,
     flag_value="undo",
     type=click.Choice(["undo", "keep", "overwrite"]),
-    help="Undo what an earlier command began; =keep or =overwrite where somebody wrote since.",
+    help="Undo an unfinished promotion. If somebody wrote its tables since: --abort=keep leaves them as they are, --abort=overwrite undoes it anyway.",
 )
-@click.option("--yes", is_flag=True, help="Do it without asking.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
-    "--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Nodes at a time."
+    "--threads",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="How many nodes to work on at a time.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
 def promote(context: click.Context, /, source: str, destination: str | None, **given: Any) -> int:
-    """Bring an environment's verified result into production, or into DESTINATION.
+    """Publish an environment's verified result into production.
 
-    Stages every target unseen, compares it with what was verified, and
-    publishes all of them or none. The same command goes on after a crash.
+    Or into DESTINATION. Writes every target where no reader sees it, compares it with what
+    was verified, and publishes all targets or none. After a crash, run the same command
+    again.
     """
     from seeknal_core import project as config
     from seeknal_core.cli.run import signals
@@ -239,10 +251,10 @@ def _left(name: str) -> str:
 @click.option(
     "--abort",
     type=click.Choice(["overwrite", "keep"]),
-    help="overwrite: undo also where somebody wrote since; their rows are lost. keep: end a "
-    "rollback that is unfinished, and leave the tables as they are.",
+    help="overwrite: also undo targets that somebody wrote since; their rows are lost. "
+    "keep: end an unfinished rollback and leave the tables as they are.",
 )
-@click.option("--yes", is_flag=True, help="Do it without asking.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
 def rollback(
@@ -253,9 +265,10 @@ def rollback(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Undo the last promotion into an environment (production if left out), in all its stores.
+    """Undo the last promotion into an environment.
 
-    Refused where a target was written since.
+    Into production, if NAME is left out; in all its stores. Fails if a target was written
+    since.
     """
     from seeknal_core.promote.finish import rollback as undo
     from seeknal_core.workspace.session import open_session

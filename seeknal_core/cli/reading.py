@@ -20,9 +20,12 @@ from seeknal_core.contract.types import Cancellation
 
 @click.command()
 @click.argument("sql")
-@click.option("--env", "environment", metavar="NAME", help="Environment; production if left out.")
+@click.option(
+    "--env", "environment", metavar="NAME", help="Environment to use; production if left out."
+)
 @click.option(
     "--limit",
+    metavar="N",
     type=click.IntRange(min=0),
     default=100,
     show_default=True,
@@ -33,7 +36,9 @@ from seeknal_core.contract.types import Cancellation
 def query(
     context: click.Context, sql: str, environment: str | None, limit: int, as_json: bool
 ) -> int:
-    """Answer a SELECT over an environment's stored outputs, by node name.
+    """Run a SELECT over an environment's stored outputs.
+
+    Each node is a table, by its name or its id:
 
     \b
     seeknal query "SELECT * FROM daily_revenue" --env dev
@@ -89,16 +94,23 @@ def _plain(value: object) -> object:
 @click.command()
 @click.argument("name")
 @click.argument("other", required=False)
-@click.option("--key", "key", metavar="COLUMNS", help="Columns that tell rows apart: id,day.")
-@click.option("--select", "select", multiple=True, metavar="NODE", help="Compare these nodes only.")
+@click.option("--key", "key", metavar="COLUMNS", help="Columns that identify a row: id,day.")
+@click.option(
+    "--select",
+    "select",
+    multiple=True,
+    metavar="NODE",
+    help="Compare only these nodes. Repeatable.",
+)
 @click.option(
     "--sample",
+    metavar="N",
     type=click.IntRange(min=0),
     default=5,
     show_default=True,
-    help="Show this many keys of each node.",
+    help="Show at most this many keys of each node.",
 )
-@click.option("--exit-code", is_flag=True, help="Exit with 3 where something differs.")
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if something differs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
 def diff(
@@ -111,10 +123,11 @@ def diff(
     exit_code: bool,
     as_json: bool,
 ) -> int:
-    """Compare an environment with production, or with OTHER: definitions, columns, rows.
+    """Compare an environment with production, or with OTHER.
 
-    Rows are compared over the stored outputs, by the unique_keys of a node's
-    targets or --key; without a key, as whole rows. No store is asked.
+    Compares definitions, columns and rows of the stored outputs; connects to no store.
+    Rows are matched by the unique_keys of a node's targets or by --key; without a key,
+    whole rows are compared.
     """
     from seeknal_core.cli.run import signals
     from seeknal_core.environments.diff import diff as compare

@@ -41,34 +41,36 @@ from seeknal_core.workspace.session import Session, open_session
     "--select",
     multiple=True,
     metavar="NODES",
-    help="Only these: name, tag:x, +name, name+. May be repeated.",
+    help="Run only these nodes: name, tag:x, +name, name+. Repeatable.",
 )
-@click.option("-x", "--exclude", multiple=True, metavar="NODES", help="All but these.")
+@click.option(
+    "-x", "--exclude", multiple=True, metavar="NODES", help="Run all nodes but these. Repeatable."
+)
 @click.option(
     "--full-refresh",
     is_flag=True,
-    help="Replace the rows of every selected target, whatever its mode.",
+    help="Replace all rows of every selected target, whatever its mode.",
 )
 @run_options
 @click.option(
-    "--dry-run", is_flag=True, help="Print what would run and every final name; write nothing."
+    "--dry-run", is_flag=True, help="Print what would run and every table's name; write nothing."
 )
 @click.option(
-    "--adopt", is_flag=True, help="Take over existing tables that are not this project's."
+    "--adopt", is_flag=True, help="Take over existing tables that this project did not make."
 )
 @click.option(
-    "--all-targets", is_flag=True, help="Write targets that are the same as production's, too."
+    "--all-targets", is_flag=True, help="Also write targets that are the same as production's."
 )
 @click.option(
-    "--only-changed", is_flag=True, help="Leave targets out that are the same as production's."
+    "--only-changed", is_flag=True, help="Leave out targets that are the same as production's."
 )
 @exact_option
 @click.option(
     "--allow-production-targets",
     is_flag=True,
-    help="Let this environment write another one's tables.",
+    help="Let this environment write another environment's tables.",
 )
-@click.option("--yes", is_flag=True, help="Delete rows by --full-refresh without asking.")
+@click.option("--yes", is_flag=True, help="Do not ask before --full-refresh deletes rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
 def run(

@@ -13,7 +13,7 @@ from seeknal_core.contract.errors import ExitCode
 
 @click.group()
 def state() -> None:
-    """Rebuild what this folder records of its environments."""
+    """Rebuild lost records from the stores."""
 
 
 @state.command()
@@ -28,9 +28,9 @@ def recover(
     ignore_unsupported: bool,
     as_json: bool,
 ) -> int:
-    """Rebuild a lost record of an environment's targets from the stores' ledgers.
+    """Rebuild an environment's record from the stores' ledgers.
 
-    Changes nothing in a store. What the record knows already stays as it is.
+    Changes nothing in a store. What is still recorded stays as it is.
     """
     from seeknal_core.environments.recover import recover as rebuild
     from seeknal_core.workspace.session import open_session
