@@ -198,8 +198,7 @@ class Computer:
         except EngineError as error:
             # The engine knows no environment, and the hint must not lead to another one.
             again = self._session.rerun(node.id)
-            hint = f"{error.hint}, then: {again}" if error.hint else again
-            raise EngineError(_placed(error, node), hint.replace("?, then:", "? Then:")) from error
+            raise EngineError(_placed(error, node), _followed(error.hint, again)) from error
 
     def settle(self, id: str, computed: Computed) -> None:
         """Make `computed` what `compute` returns for a node, once."""
@@ -609,6 +608,20 @@ class Computer:
         if freshness.warn_after is not None and age > freshness.warn_after:
             warnings.append(f"{said}, older than warn_after")
         return []
+
+
+def _followed(hint: str, again: str) -> str:
+    """Return a hint with the command that comes after it."""
+    hint = hint.removesuffix(", then run again").removesuffix(", then try again")
+    if not hint:
+        return again
+    if hint in ("try again", "try again later"):
+        return f"{hint}: {again}"
+    if hint.endswith("?"):
+        return f"{hint} Then: {again}"
+    # What is no request stands apart from the command.
+    joint = "; then: " if hint.startswith(("it ", "the ")) else ", then: "
+    return f"{hint}{joint}{again}"
 
 
 def _placed(error: EngineError, node: AnyNode) -> str:

@@ -26,12 +26,19 @@ def open_file(connection: IcebergConnection, file: str, properties: dict[str, An
     """Open the catalog in a file, making what of it is missing.
 
     Raises:
-        BackendError: its folder cannot be made.
+        BackendError: its folder cannot be made, or what is there is no file.
     """
     from pyiceberg.catalog.sql import SqlCatalog
 
+    elsewhere = f"move it away, or name another folder under connections.{connection.name}"
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise BackendError(f"{file} is no file, and the catalog is kept in one", elsewhere)
     try:
         disk.make_folders(os.path.dirname(file))
+    except FileExistsError as error:
+        raise BackendError(
+            f"{error.filename} is no folder, and the catalog is kept in one", elsewhere
+        ) from None
     except OSError as error:
         raise BackendError(
             f"the folder of the catalog {file} cannot be made: {error.strerror}",

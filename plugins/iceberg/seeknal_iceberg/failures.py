@@ -226,8 +226,8 @@ def _to_install(error: Exception, connection: IcebergConnection) -> str:
     extra = next((extra for word, extra in _EXTRAS if word in str(error)), "")
     if extra:
         return f"pip install 'seeknal-iceberg[{extra}]'"
-    package = getattr(error, "name", None) or "it"
-    return f"pip install {str(package).partition('.')[0]}"
+    package = str(getattr(error, "name", None) or "").partition(".")[0]
+    return f"install the package {package}" if package else "install the package that is missing"
 
 
 def wait_of(error: BaseException | None, otherwise: float, most: float = 30.0) -> float:

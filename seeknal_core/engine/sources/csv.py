@@ -136,7 +136,7 @@ class _Reader:
             raise EngineError(
                 f"{self._reading.source.id}: {empty[0]} is empty"
                 + (", and so are all the others" if len(empty) > 1 else ""),
-                "a CSV file names its columns in line 1",
+                "write the names of the columns into its first line, or leave the file out",
             )
         if empty:
             counted = "1 empty file" if len(empty) == 1 else f"{len(empty):,} empty files"
