@@ -103,9 +103,18 @@ class LazyGroup(click.Group):
             import difflib
 
             close = difflib.get_close_matches(name, COMMANDS, n=1)
+            if not close:
+                close = [f"env {each}" for each in _env_commands() if each == name]
             hint = f" Did you mean {close[0]!r}?" if close else ""
             ctx.fail(f"No such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)
+
+
+def _env_commands() -> Sequence[str]:
+    """Return the names of the commands below ``env``."""
+    from seeknal_core.cli.env import env
+
+    return tuple(env.commands)
 
 
 def _take_common_options(command: click.Command) -> None:
