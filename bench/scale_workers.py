@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from seeknal_core.state.manifest import load_manifest, save_manifest
-from seeknal_core.state.records import StateStore
+from seeknal_core.state.store import StateStore
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from seeknal_core.apply.manifest import updated_manifest
 from seeknal_core.apply.report import RunReport
 from seeknal_core.plan.scope import Scope
 from seeknal_core.state.manifest import load_manifest, save_manifest
-from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord, Status
 from seeknal_core.workspace.session import Session
 
 
@@ -45,10 +45,9 @@ def save(
     if whole:
         nodes = {id: held for id, held in nodes.items() if id in session.graph.nodes}
     before = load_manifest(session.state, name)
-    bad = report.failed or report.refused
-    status = "interrupted" if report.interrupted else "failed" if bad else "applied"
-    if status == "applied" and not whole and record.status != "applied":
-        status = record.status or "partial"
+    status = _status(report)
+    if status is Status.APPLIED and not whole and record.status is not Status.APPLIED:
+        status = Status.PARTIAL if record.status is Status.NEW else record.status
     record = attrs.evolve(
         record,
         profile=session.profile.path or "",
@@ -72,3 +71,9 @@ def save(
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _status(report: RunReport) -> Status:
+    if report.interrupted:
+        return Status.INTERRUPTED
+    return Status.FAILED if report.failed or report.refused else Status.APPLIED

@@ -161,7 +161,7 @@ def project(context: click.Context) -> tuple[Any, Any]:
     """Read the project file and find the state, without nodes or plugins."""
     from seeknal_core import project as config
     from seeknal_core.files.layout import Layout
-    from seeknal_core.state.records import StateStore
+    from seeknal_core.state.store import StateStore
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
     config.refuse_brought_target(root, context.obj["trust"])

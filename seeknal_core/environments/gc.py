@@ -13,7 +13,7 @@ from seeknal_core.environments.sweep import Leftovers
 from seeknal_core.plan.document import load_plan
 from seeknal_core.promote import documents as promotions
 from seeknal_core.state.documents import remove_unfinished
-from seeknal_core.state.records import StateStore
+from seeknal_core.state.store import StateStore
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore

@@ -9,7 +9,8 @@ import attrs
 from seeknal_core.contract.errors import UnknownEnvironment
 from seeknal_core.contract.options import nearest
 from seeknal_core.project.specs import ProjectSettings
-from seeknal_core.state.records import EnvironmentRecord, StateStore
+from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.state.store import StateStore
 
 
 @attrs.frozen(kw_only=True)

@@ -17,7 +17,8 @@ from seeknal_core.files.layout import Layout
 from seeknal_core.files.own import make_folder
 from seeknal_core.project.specs import ProjectSettings
 from seeknal_core.project.trust import Trust
-from seeknal_core.state.records import EnvironmentRecord, StateStore
+from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.state.store import StateStore
 
 _NO_TABLE = re.compile(
     r'Table with name "?(?P<bare>[^"\s]+?)"? does not exist'

@@ -11,7 +11,7 @@ from seeknal_core.environments.list import known_names
 from seeknal_core.plan.targets import check_targets
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
-from seeknal_core.state.records import EnvironmentRecord, TargetRecord
+from seeknal_core.state.records import EnvironmentRecord, Status, TargetRecord
 from seeknal_core.workspace.session import Session, bind, load_plugins
 
 _NOT_KEPT = (
@@ -56,7 +56,7 @@ def recover(session: Session) -> Recovered:
         session.state.state_id(create=True)
         checks = check_targets(session, bind(session, nodes).targets.values(), versions=True)
         record = session.state.load(name) or EnvironmentRecord(
-            name=name, created_at=_now(), status="partial"
+            name=name, created_at=_now(), status=Status.PARTIAL
         )
         found: dict[str, TargetRecord] = {}
         foreign: list[str] = []

@@ -14,7 +14,7 @@ from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
 from seeknal_core.promote import publish as publishing
-from seeknal_core.state.records import StateStore
+from seeknal_core.state.store import StateStore
 from seeknal_core.workspace.session import (
     Request,
     Session,

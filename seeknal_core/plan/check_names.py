@@ -203,7 +203,7 @@ class _Stored:
 
     def __init__(self, session: Session) -> None:
         from seeknal_core.engine.snapshots import SnapshotStore
-        from seeknal_core.state.records import StateStore
+        from seeknal_core.state.store import StateStore
 
         self._session = session
         self._layout = Layout.of_project(Path(session.settings.root))

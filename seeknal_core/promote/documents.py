@@ -23,7 +23,8 @@ from seeknal_core.plan.targets import bindings_digest
 from seeknal_core.plugins.resolve import resolve_target
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.state.documents import fields_of
-from seeknal_core.state.records import EnvironmentRecord, StateStore, record_of
+from seeknal_core.state.records import EnvironmentRecord, record_of
+from seeknal_core.state.store import StateStore
 from seeknal_core.workspace.session import Session
 
 _KIND = "promotions"

@@ -14,7 +14,7 @@ from seeknal_core.promote.choose import Rows, Side, differing
 from seeknal_core.promote.publish import in_parallel
 from seeknal_core.promote.report import PromotionReport
 from seeknal_core.state.digests import moved_digest
-from seeknal_core.state.records import NodeRecord
+from seeknal_core.state.records import NodeRecord, Status
 from seeknal_core.workspace.opening import other_records
 
 
@@ -39,8 +39,8 @@ class Preflight:
         """
         name, record = self.source.record.name, self.source.record
         mend = f"seeknal env plan {name} && seeknal env apply {name}"
-        if record.status != "applied":
-            found = f"its last command ended {record.status!r}" if record.status else "it never ran"
+        if record.status is not Status.APPLIED:
+            found = f"its last command ended {record.status.value!r}" if record.status else "it never ran"
             raise NotApplied(f"environment {name!r} is not applied wholly: {found}", mend)
         others = differing(self.source.session, record, self.source.manifest)
         if others:

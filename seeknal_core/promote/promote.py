@@ -40,7 +40,7 @@ from seeknal_core.promote.finish import finish, write_direct
 from seeknal_core.promote.preflight import Preflight
 from seeknal_core.promote.report import LEFT, PromotedNode, PromotedTarget, PromotionReport
 from seeknal_core.state.manifest import load_manifest, save_manifest
-from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord, Status
 from seeknal_core.workspace.opening import is_stored, refuse_unfinished
 from seeknal_core.workspace.session import Session, bind, load_plugins, sibling
 
@@ -426,7 +426,7 @@ class _Promoter:
             created_at=before.created_at or now.isoformat(timespec="seconds"),
             last_run_at=now.isoformat(timespec="seconds"),
             last_run_id=self._session.context.run_id,
-            status="applied",
+            status=Status.APPLIED,
             generation=before.generation + 1,
             nodes={id: records[id] for id in self._session.graph.order},
             rolled_back="",

@@ -11,11 +11,9 @@ import json
 import os
 import re
 import shlex
-import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -170,43 +168,6 @@ def _plain(value: object) -> object:
 def write_document(path: Path, version: int, data: Mapping[str, object]) -> None:
     """Write a JSON document atomically, with its format version."""
     write_atomically(path, to_json({"schema_version": version, **data}) + "\n")
-
-
-@contextlib.contextmanager
-def exclusive_lock(path: Path, what: str) -> Iterator[None]:
-    """Hold a file lock that dies with the process.
-
-    The file's content names the holder; it serves the message of whoever is
-    refused and nothing else.
-
-    Raises:
-        StateError: somebody else holds it.
-    """
-    try:
-        make_folder(path.parent)
-        descriptor = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    except OSError as error:
-        raise state_error(error, path) from error
-    with open(descriptor, "ab+", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = (file.read() or b"").decode("utf-8", "replace").strip()
-            raise StateError(
-                f"{what} is in use by {holder or 'another process'}",
-                "wait for it to end, then run again",
-            ) from None
-        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        # A full disk has no room for the name; the lock holds all the same.
-        with contextlib.suppress(OSError):
-            file.truncate(0)
-            file.write(f"pid {os.getpid()} on host {socket.gethostname()} since {since}".encode())
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                file.truncate(0)
 
 
 def free_name() -> str:

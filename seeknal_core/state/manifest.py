@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from seeknal_core.state.records import StateStore
+from seeknal_core.state.store import StateStore
 
 _KIND = "manifests"
 

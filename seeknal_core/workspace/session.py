@@ -47,7 +47,7 @@ from seeknal_core.project.places import Places
 from seeknal_core.project.specs import FILE_TYPES, AnyNode, ProjectSettings, PythonNode, SourceNode
 from seeknal_core.project.trust import FILES_ALLOW, UNTRUSTED, Trust
 from seeknal_core.state.documents import write_atomically
-from seeknal_core.state.records import StateStore
+from seeknal_core.state.store import StateStore
 from seeknal_core.workspace.again import with_profiles
 
 if TYPE_CHECKING:

@@ -13,13 +13,10 @@ import attrs
 import pytest
 
 from seeknal_core.contract.errors import StateError
-from seeknal_core.state.documents import (
-    exclusive_lock,
-    read_document,
-    write_atomically,
-    write_document,
-)
-from seeknal_core.state.records import EnvironmentRecord, NodeRecord, StateStore, TargetRecord
+from seeknal_core.state.documents import read_document, write_atomically, write_document
+from seeknal_core.state.locks import exclusive_lock
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
+from seeknal_core.state.store import StateStore
 
 NODE = NodeRecord(definition="d", content_key="key1", rows=3)
 TARGET = TargetRecord(

@@ -20,7 +20,7 @@ from seeknal_core.project.parsed import unpack
 from seeknal_core.promote import documents as promotion
 from seeknal_core.state.documents import fields_of, to_json, write_atomically
 from seeknal_core.state.manifest import load_manifest
-from seeknal_core.state.records import StateStore
+from seeknal_core.state.store import StateStore
 
 _KEY = "ab" + "0" * 62
 _WORDS = (

@@ -12,7 +12,8 @@ from seeknal_core.contract.errors import StateError
 from seeknal_core.engine.snapshots import SnapshotStore
 from seeknal_core.files.own import check_target
 from seeknal_core.project.readable import rights_warning
-from seeknal_core.state.documents import exclusive_lock, remove_unfinished
+from seeknal_core.state.documents import remove_unfinished
+from seeknal_core.state.locks import exclusive_lock
 from support.cli import Cli, write
 
 PROJECT = {

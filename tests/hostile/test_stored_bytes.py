@@ -18,7 +18,8 @@ from seeknal_core.contract.types import Snapshot
 from seeknal_core.contract.verified import PIECE
 from seeknal_core.engine import snapshotdoc
 from seeknal_core.engine.snapshots import SnapshotStore
-from seeknal_core.state.records import EnvironmentRecord, NodeRecord, StateStore
+from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.state.store import StateStore
 from support.engines import Lab, open_lab, rows
 
 #: Numbers with equal sums of both hashes; `test_chosen_rows` has them, too.
