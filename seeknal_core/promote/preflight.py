@@ -40,7 +40,11 @@ class Preflight:
         name, record = self.source.record.name, self.source.record
         mend = f"seeknal env plan {name} && seeknal env apply {name}"
         if record.status is not Status.APPLIED:
-            found = f"its last command ended {record.status.value!r}" if record.status else "it never ran"
+            found = (
+                f"its last command ended {record.status.value!r}"
+                if record.status
+                else "it never ran"
+            )
             raise NotApplied(f"environment {name!r} is not applied wholly: {found}", mend)
         others = differing(self.source.session, record, self.source.manifest)
         if others:
