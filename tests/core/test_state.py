@@ -184,7 +184,7 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     path = tmp_path / "dev.lock"
     code = (
         "import sys, time; from pathlib import Path; "
-        "from seeknal_core.state.documents import exclusive_lock\n"
+        "from seeknal_core.state.locks import exclusive_lock\n"
         "with exclusive_lock(Path(sys.argv[1]), 'x'):\n"
         "    print('held', flush=True); time.sleep(60)"
     )
