@@ -9,8 +9,9 @@ from typing import Any, cast
 from requests import PreparedRequest, Response
 
 from fuzz.target import Target, parts, plain
-from seeknal_iceberg import declared, ledger, pending
-from seeknal_iceberg.rest_answers import endpoints_of, tolerate
+from seeknal_iceberg.connection.rest.answers import endpoints_of, tolerate
+from seeknal_iceberg.ledger import ledger, write_notes
+from seeknal_iceberg.write import declared
 
 _PATHS = (
     ("GET", "config"), ("GET", "namespaces"), ("GET", "tables"), ("GET", "views"), ("GET", "credentials"),
@@ -50,7 +51,7 @@ def _properties(data: bytes) -> None:
         project="p", environment=SimpleNamespace(name="dev"), state_id="s", run_id="r"
     )
     ledger.begun_by(context, ("ns", "t"), cast(Any, metadata))
-    pending._parsed(note.encode())
+    write_notes._parsed(note.encode())
 
 
 TARGETS = (

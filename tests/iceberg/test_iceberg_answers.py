@@ -13,7 +13,8 @@ import pytest
 
 from seeknal_core.errors import BackendError, Unreachable
 from seeknal_core.types import Mode
-from seeknal_iceberg import pending, plugin
+from seeknal_iceberg import plugin
+from seeknal_iceberg.ledger import write_notes
 from support.catalog_proxy import (
     Action,
     Hold,
@@ -128,7 +129,7 @@ def test_gc_deletes_what_a_failing_catalog_left(
     else:
         assert "in case it still lands" in kept[0]
         assert through.unreferenced() != []
-    monkeypatch.setattr(pending, "LATEST", 0.0)
+    monkeypatch.setattr(write_notes, "LATEST", 0.0)
     is_clean(through)
     assert through.refs("t") in (["main"], [])
 
@@ -201,7 +202,7 @@ def test_a_publish_that_landed_is_recognized_whatever_the_answer(
 def test_a_publish_that_lands_late_finds_its_fence_gone(
     through: ProxiedLake, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seeknal_iceberg.fencing.LOST_ANSWER", 0.5)
+    monkeypatch.setattr("seeknal_iceberg.commit.fences.LOST_ANSWER", 0.5)
     seen = three(through)
     promotion = staged(through)
     hold = Hold(answer(504))
@@ -220,7 +221,7 @@ def test_a_publish_that_lands_late_finds_its_fence_gone(
         assert hold.release().status == 200
         assert seen() == [[1], [1], [2]]
     assert through.refs("a") == ["main"]
-    monkeypatch.setattr(pending, "LATEST", 0.0)
+    monkeypatch.setattr(write_notes, "LATEST", 0.0)
     is_clean(through)
     again = staged(through, "p-2") if table == "a" else None
     if again is not None:
@@ -300,9 +301,9 @@ def test_a_truncated_answer_is_one_sentence(through: ProxiedLake, method: str) -
 def test_a_silent_catalog_ends_and_the_user_hears_what_is_waited_for(
     through: ProxiedLake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("seeknal_iceberg.patience.READ_TOTAL", 3.0)
-    monkeypatch.setattr("seeknal_iceberg.patience.TOLD_AFTER", 1.0)
-    monkeypatch.setattr("seeknal_iceberg.patience.SILENT_TOTAL", 0.2)
+    monkeypatch.setattr("seeknal_iceberg.connection.patience.READ_TOTAL", 3.0)
+    monkeypatch.setattr("seeknal_iceberg.connection.patience.TOLD_AFTER", 1.0)
+    monkeypatch.setattr("seeknal_iceberg.connection.patience.SILENT_TOTAL", 0.2)
     target = through.target("t")
     through.bench.write(target, {"id": [1]})
     through.proxy.rule(reads(), silence)

@@ -15,7 +15,7 @@ from pyiceberg.exceptions import ForbiddenError
 from seeknal_core.errors import StaleStage, Unreachable, WriteRefused
 from seeknal_core.types import Mode, Target
 from seeknal_iceberg import plugin
-from seeknal_iceberg.rest import PatientRestCatalog
+from seeknal_iceberg.connection.rest.rest_catalog import PatientRestCatalog
 from support.iceberg import Bench, Promotion
 
 TESTS = str(Path(__file__).parents[1])
@@ -151,7 +151,7 @@ def test_a_table_that_somebody_makes_meanwhile_is_not_overwritten(four: Four) ->
 def test_a_table_that_somebody_drops_meanwhile_is_not_made_anew(bench: Bench, again: bool) -> None:
     four = Four(bench, "sales")
     four.stage()
-    from seeknal_iceberg.catalog import open_catalog
+    from seeknal_iceberg.connection.catalog import open_catalog
 
     open_catalog(bench.context).drop_table(four.full.name.parts)
     if again:
@@ -231,7 +231,9 @@ def test_existing_tables_of_a_rest_catalog_change_in_one_commit(
 def test_a_rest_catalog_without_such_commits_changes_table_by_table(
     rest: Bench, lake_namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seeknal_iceberg.rest._TRANSACTIONS", "transactions/nothing-here")
+    monkeypatch.setattr(
+        "seeknal_iceberg.connection.rest.rest_catalog._TRANSACTIONS", "transactions/nothing-here"
+    )
     four = Four(rest, lake_namespace)
     four.stage()
     four.promotion.publish()
@@ -330,7 +332,7 @@ def test_a_commit_that_the_catalog_forbids_changes_nothing(
 def test_a_lost_answer_is_looked_for_in_the_tables(
     four: Four, monkeypatch: pytest.MonkeyPatch, landed: bool, call: str
 ) -> None:
-    monkeypatch.setattr("seeknal_iceberg.publishing.LOOKS", (0.05, 0.05))
+    monkeypatch.setattr("seeknal_iceberg.promotion.publish.LOOKS", (0.05, 0.05))
     four.stage()
     if call == "revert":
         four.promotion.publish()

@@ -115,10 +115,10 @@ def test_two_rows_of_a_key_become_one_of_them(bench: Bench) -> None:
 def test_values_are_looked_up_anew_where_another_writer_was_faster(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seeknal_iceberg import write
+    from seeknal_iceberg.write import materialize
 
     target, rows = begin(bench)
-    commit = getattr(write, "commit")  # noqa: B009
+    commit = getattr(materialize, "commit")  # noqa: B009
     sent: list[int] = []
 
     def late(*args: Any, **named: Any) -> Any:
@@ -128,7 +128,7 @@ def test_values_are_looked_up_anew_where_another_writer_was_faster(
             bench.other().table(target).overwrite(pa.Table.from_pylist(changed, schema=WIDE))
         return commit(*args, **named)
 
-    monkeypatch.setattr(write, "commit", late)
+    monkeypatch.setattr(materialize, "commit", late)
     bench.write(target, {"id": [2], "part": ["b"], "v": [21]})
     found = by_id(bench, target)[1]
     assert sent

@@ -11,7 +11,7 @@ from seeknal_core.errors import BackendError, OptionError
 from seeknal_core.structure import structure
 from seeknal_core.types import Source, Target
 from seeknal_iceberg import plugin
-from seeknal_iceberg.connection import IcebergSourceOptions
+from seeknal_iceberg.connection.profile import IcebergSourceOptions
 from support.iceberg import Bench
 
 
@@ -157,7 +157,7 @@ def test_an_empty_table_has_no_main_branch_and_no_moment(bench: Bench) -> None:
     from pyiceberg.schema import Schema
     from pyiceberg.types import LongType, NestedField
 
-    from seeknal_iceberg.catalog import open_catalog
+    from seeknal_iceberg.connection.catalog import open_catalog
 
     catalog = open_catalog(bench.context)
     catalog.create_namespace("sales")

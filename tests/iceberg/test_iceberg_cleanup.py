@@ -20,8 +20,9 @@ from pyiceberg.exceptions import ForbiddenError
 
 from seeknal_core.errors import Unreachable, WriteRefused
 from seeknal_core.types import Mode, Owned, OwnedKind, QualifiedName, Target
-from seeknal_iceberg import plugin, removal
-from seeknal_iceberg.catalog import open_catalog, short_hash
+from seeknal_iceberg import plugin
+from seeknal_iceberg.commit import dropped_files
+from seeknal_iceberg.connection.catalog import open_catalog, short_hash
 from support.iceberg import Bench
 
 ROWS = {"id": [1, 2]}
@@ -388,7 +389,7 @@ def test_files_that_cannot_be_deleted_now_are_deleted_by_the_same_call_again(
         def finish(*args: Any) -> None:
             raise OSError("curlCode: the storage is away")
 
-        patch.setattr(removal, "finish", finish)
+        patch.setattr(dropped_files, "finish", finish)
         with pytest.raises(Unreachable):
             plugin.drop_target(dev.context, owned(target))
     assert names(dev) == ["dev_sales.orders", "dev_sales"]
@@ -405,7 +406,7 @@ def test_files_left_behind_go_also_where_somebody_made_a_table_of_that_name(
     dev.write(target, ROWS)
     location = Path(dev.table(target).location().removeprefix("file://"))
     with monkeypatch.context() as patch:
-        patch.setattr(removal, "finish", lambda *args: None)
+        patch.setattr(dropped_files, "finish", lambda *args: None)
         plugin.drop_target(dev.context, owned(target))
     assert location.exists()
     theirs = other(bench, project="theirs")
@@ -423,7 +424,7 @@ def test_a_note_of_a_table_that_was_renamed_instead_deletes_nothing(
     dev = other(bench)
     target, kept = dev.target(), dev.target("sales.kept")
     dev.write(target, ROWS)
-    removal.Note.of(dev.context, target.name.parts, dev.table(target)).write(dev.context)
+    dropped_files.Note.of(dev.context, target.name.parts, dev.table(target)).write(dev.context)
     open_catalog(bench.context).rename_table(target.name.parts, kept.name.parts)
     assert plugin.drop_target(dev.context, owned(target)) is False
     assert len(dev.read(kept)) == 2
@@ -435,7 +436,7 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from pyiceberg.catalog.sql import SqlCatalog
-from seeknal_iceberg import plugin, removal
+from seeknal_iceberg import plugin
 from support.iceberg import Bench
 
 original = SqlCatalog.drop_table

@@ -12,8 +12,8 @@ import pytest
 from seeknal_core.errors import OptionError
 from seeknal_core.types import ConnectionSpec, Secret
 from seeknal_iceberg import plugin
-from seeknal_iceberg.catalog import properties_of
-from seeknal_iceberg.connection import IcebergConnection
+from seeknal_iceberg.connection.catalog import properties_of
+from seeknal_iceberg.connection.profile import IcebergConnection
 from support.contexts import make_context
 
 REST = {

@@ -13,7 +13,7 @@ from seeknal_core.errors import OptionError, WriteRefused
 from seeknal_core.structure import structure
 from seeknal_core.types import Mode, Target
 from seeknal_iceberg import plugin
-from seeknal_iceberg.options import IcebergTargetOptions, read_sorting
+from seeknal_iceberg.write.options import IcebergTargetOptions, read_sorting
 from support.iceberg import Bench
 
 SIZE = "write.target-file-size-bytes"

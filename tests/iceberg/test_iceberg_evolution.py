@@ -12,7 +12,7 @@ from pyiceberg.types import ListType, LongType, NestedField, StringType, StructT
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Interval, Mode, SchemaChange
-from seeknal_iceberg.evolution import spelled
+from seeknal_iceberg.write.evolution import spelled
 from support.iceberg import Bench
 
 
@@ -135,7 +135,7 @@ def test_a_required_column_of_the_table_takes_no_null(bench: Bench) -> None:
     from pyiceberg.schema import Schema
     from pyiceberg.types import LongType, NestedField
 
-    from seeknal_iceberg.catalog import open_catalog
+    from seeknal_iceberg.connection.catalog import open_catalog
 
     catalog = open_catalog(bench.context)
     catalog.create_namespace("sales")

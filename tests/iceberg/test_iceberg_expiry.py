@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from seeknal_core.types import Mode, Swept, Target
-from seeknal_iceberg import expiring, plugin
-from seeknal_iceberg.options import IcebergTargetOptions
+from seeknal_iceberg import plugin
+from seeknal_iceberg.cleanup import expire
+from seeknal_iceberg.write.options import IcebergTargetOptions
 from support.iceberg import Bench
 from support.rest_server import RestServer
 
@@ -122,14 +123,14 @@ def test_a_killed_expiry_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        real = expiring._Expiry._delete
+        real = expire._Expiry._delete
         calls: list[int] = []
 
-        def second(self: expiring._Expiry, table: object, names: frozenset[str]) -> int:
+        def second(self: expire._Expiry, table: object, names: frozenset[str]) -> int:
             calls.append(1)
             return real(self, table, names) if len(calls) == 1 else die()  # type: ignore[arg-type]
 
-        patch.setattr(expiring._Expiry, "_delete", second)
+        patch.setattr(expire._Expiry, "_delete", second)
         with pytest.raises(KeyboardInterrupt):
             sweep(bench, target)
     assert data_files(bench) == files
@@ -149,5 +150,5 @@ def test_age_counts_from_when_a_snapshot_was_replaced(bench: Bench) -> None:
     replaced = metadata.snapshot_log[1].timestamp_ms
     aged = first.model_copy(update={"timestamp_ms": first.timestamp_ms - 10**9})
     old = metadata.model_copy(update={"snapshots": [aged, *metadata.snapshots[1:]]})
-    assert first.snapshot_id not in expiring.expired(old, replaced)
-    assert first.snapshot_id in expiring.expired(old, replaced + 1)
+    assert first.snapshot_id not in expire.expired(old, replaced)
+    assert first.snapshot_id in expire.expired(old, replaced + 1)

@@ -18,7 +18,8 @@ from pyiceberg.exceptions import ForbiddenError
 
 from seeknal_core.errors import Interrupted, StaleStage, Unreachable, WriteRefused
 from seeknal_core.types import Mode
-from seeknal_iceberg import commit, write
+from seeknal_iceberg.commit import one_table
+from seeknal_iceberg.write import materialize
 from support.iceberg import Bench
 
 TESTS = str(Path(__file__).parents[1])
@@ -106,7 +107,7 @@ def test_the_same_append_of_two_writers_is_added_once(
 def test_a_write_that_never_gets_through_leaves_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "ATTEMPTS", 3)
+    monkeypatch.setattr(materialize, "ATTEMPTS", 3)
     bench.write(bench.target(), {"id": [1]})
     other = bench.other()
     number = iter(range(100, 200))
@@ -186,7 +187,7 @@ def test_a_commit_that_lands_late_is_recognized(
 def test_where_the_catalog_stays_silent_no_file_is_deleted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "LOST_ANSWER", 1.0)
+    monkeypatch.setattr(one_table, "LOST_ANSWER", 1.0)
     target = bench.target(mode=Mode.APPEND)
     bench.write(target, {"id": [1]})
     snapshot = bench.snapshot({"id": [2]})

@@ -15,9 +15,9 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StringType
 
 from seeknal_core.types import Mode
-from seeknal_iceberg import footers
-from seeknal_iceberg.connection import IcebergSourceOptions
-from seeknal_iceberg.schema import columns_of, new_schema
+from seeknal_iceberg.connection.profile import IcebergSourceOptions
+from seeknal_iceberg.files import footers
+from seeknal_iceberg.types.schema import columns_of, new_schema
 from support.contexts import snapshot_of
 from support.iceberg import Bench
 from support.parquet import before_footer, field_ids
@@ -89,7 +89,7 @@ def test_a_snapshot_fits_byte_for_byte_also_after_an_evolution(bench: Bench) -> 
 def test_a_table_that_leans_on_its_name_mapping_gets_ids_with_the_next_files(
     bench: Bench,
 ) -> None:
-    from seeknal_iceberg.catalog import open_catalog
+    from seeknal_iceberg.connection.catalog import open_catalog
 
     catalog = open_catalog(bench.context)
     catalog.create_namespace("sales")

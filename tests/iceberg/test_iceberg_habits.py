@@ -12,7 +12,8 @@ import pytest
 
 from seeknal_core.errors import BackendError, WriteRefused
 from seeknal_core.types import Drift, Mode, OwnedKind, Since
-from seeknal_iceberg import capabilities, plugin
+from seeknal_iceberg import plugin
+from seeknal_iceberg.commit import capabilities
 from support import catalog_modes as modes
 from support.catalog_proxy import CatalogProxy, answer, changes_of, commits, path
 from support.iceberg import Bench, Promotion
@@ -95,7 +96,7 @@ def test_a_killed_drop_without_purge_is_finished_by_the_same_call(
     modes.purge_refused(403)(habit.proxy)
     habit.bench.write(habit.bench.target("sales.t"), {"id": [1]})
     with monkeypatch.context() as patch:
-        patch.setattr("seeknal_iceberg.removal.finish", _interrupted)
+        patch.setattr("seeknal_iceberg.commit.dropped_files.finish", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             delete_all(habit.bench)
     assert habit.files() != []
@@ -191,7 +192,7 @@ def test_an_empty_table_is_empty_again_where_references_stay(habit: Habit) -> No
     bench.write(target, {"id": [1]})
     modes.removals_fail(habit.proxy)
     modes.references_stay(habit.proxy)
-    from seeknal_iceberg.catalog import open_catalog
+    from seeknal_iceberg.connection.catalog import open_catalog
 
     catalog = open_catalog(bench.context)
     catalog.create_table(("sales", "empty"), bench.table(target).schema())
@@ -358,10 +359,10 @@ def test_only_owned_things_are_listed(habit: Habit) -> None:
 def test_a_commit_that_is_too_large_is_refused_with_its_size_before_anything_is_written(
     habit: Habit, exists: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seeknal_iceberg import rest, sending
+    from seeknal_iceberg.connection.rest import commit_body, rest_catalog
 
-    monkeypatch.setattr(sending, "MOST", 8000)
-    monkeypatch.setattr(rest, "_ROOM", 2000)
+    monkeypatch.setattr(commit_body, "MOST", 8000)
+    monkeypatch.setattr(rest_catalog, "_ROOM", 2000)
     bench = habit.bench
     target = bench.target("sales.t")
     if exists:

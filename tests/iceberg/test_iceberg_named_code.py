@@ -17,8 +17,8 @@ from pyiceberg.table.locations import SimpleLocationProvider, load_location_prov
 
 from seeknal_core.errors import BackendError, OptionError
 from seeknal_core.types import ConnectionSpec
-from seeknal_iceberg import imports
-from seeknal_iceberg.connection import resolve
+from seeknal_iceberg.connection import imports
+from seeknal_iceberg.connection.profile import resolve
 from support.cli import Cli, write
 
 #: Leaves a mark when it is imported, and another when it is called.

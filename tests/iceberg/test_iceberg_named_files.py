@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seeknal_core.errors import BackendError
-from seeknal_iceberg.watched import TABLE_LOCATION, WatchedFileIO
+from seeknal_iceberg.connection.storage.object_store import TABLE_LOCATION, WatchedFileIO
 
 
 @pytest.mark.parametrize("form", ["{path}", "file://{path}", "file:{path}"])

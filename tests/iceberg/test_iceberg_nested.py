@@ -11,7 +11,7 @@ import pytest
 
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Mode, SchemaChange, Target
-from seeknal_iceberg import nested
+from seeknal_iceberg.types import nested
 from support.iceberg import Bench
 from support.random_tables import NAMES, plain, random_table
 

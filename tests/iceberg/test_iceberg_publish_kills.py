@@ -23,9 +23,9 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO
-from seeknal_iceberg.durable import DurableFileIO
+from seeknal_iceberg.connection.storage.local_files import DurableFileIO
 from iceberg.test_iceberg_publish_kills import resumed
-from seeknal_iceberg import removal
+from seeknal_iceberg.commit import dropped_files
 from support.iceberg import Bench
 left = [{after}]
 
@@ -156,7 +156,7 @@ def test_after_kill_9_between_dropping_a_table_and_deleting_its_files_they_go(
     four = Four(bench, "sales")
     four.stage()
     four.promotion.publish()
-    assert kill(four, "revert", 1, '[(removal, "finish")]')
+    assert kill(four, "revert", 1, '[(dropped_files, "finish")]')
     assert any("newer" in path for path in bench.files())
     if call == "revert":
         assert four.promotion.revert()

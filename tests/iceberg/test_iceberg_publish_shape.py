@@ -14,8 +14,8 @@ from pyiceberg.table.refs import SnapshotRef
 
 from seeknal_core.errors import NamespaceRefused, StaleStage, WriteRefused
 from seeknal_core.types import Mode, SchemaChange, Target
-from seeknal_iceberg.catalog import open_catalog
-from seeknal_iceberg.waiting import Waiting, undo_tag
+from seeknal_iceberg.connection.catalog import open_catalog
+from seeknal_iceberg.ledger.staged_write import Waiting, undo_tag
 from support.iceberg import Bench
 
 

@@ -13,7 +13,7 @@ import pytest
 from seeknal_core.errors import BackendError
 from seeknal_core.types import Source
 from seeknal_iceberg import plugin
-from seeknal_iceberg.connection import IcebergSourceOptions
+from seeknal_iceberg.connection.profile import IcebergSourceOptions
 from support.iceberg import Bench
 
 
@@ -55,7 +55,7 @@ def test_a_table_without_any_iceberg_snapshot_is_empty(bench: Bench) -> None:
     from pyiceberg.schema import Schema
     from pyiceberg.types import LongType, NestedField
 
-    from seeknal_iceberg.catalog import open_catalog
+    from seeknal_iceberg.connection.catalog import open_catalog
 
     catalog = open_catalog(bench.context)
     catalog.create_namespace("sales")

@@ -15,7 +15,7 @@ import requests
 from seeknal_core.errors import BackendError, Unreachable
 from seeknal_core.types import Mode
 from seeknal_iceberg import plugin
-from seeknal_iceberg.rest import PatientRestCatalog
+from seeknal_iceberg.connection.rest.rest_catalog import PatientRestCatalog
 from support.iceberg import Bench
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def test_what_does_not_work_is_said_in_one_sentence_without_the_secret(
 def test_a_server_that_accepts_and_says_nothing_does_not_hold_us(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seeknal_iceberg.patience.READ_TOTAL", 1.0)
+    monkeypatch.setattr("seeknal_iceberg.connection.patience.READ_TOTAL", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         bench = Bench({"catalog": {"type": "rest", "uri": f"http://127.0.0.1:{port}"}}, tmp_path)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seeknal_core.types import Mode, SchemaChange
-from seeknal_iceberg import plugin, sending
+from seeknal_iceberg import plugin
+from seeknal_iceberg.connection.rest import commit_body
 from support import catalog_modes
 from support.catalog_proxy import changes_of, commits
 from support.proxied import ProxiedLake
@@ -61,10 +62,10 @@ def test_a_schema_is_added_with_the_highest_id_that_the_table_ever_gave(
 def test_commits_of_several_tables_are_split_where_they_are_too_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sending, "MOST", 1000)
+    monkeypatch.setattr(commit_body, "MOST", 1000)
     bodies = [{"updates": "x" * size} for size in (400, 400, 400, 1500, 10)]
-    assert sending.groups(bodies) == [[0, 1], [2], [3], [4]]
-    assert sending.groups([]) == []
+    assert commit_body.groups(bodies) == [[0, 1], [2], [3], [4]]
+    assert commit_body.groups([]) == []
 
 
 def published(through: ProxiedLake) -> list[int]:
@@ -115,7 +116,7 @@ def test_a_list_of_endpoints_decides_whether_several_tables_change_at_once(
 def test_a_commit_that_is_too_large_goes_in_parts(
     through: ProxiedLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "MOST", 3000)
+    monkeypatch.setattr(commit_body, "MOST", 3000)
     catalog_modes.takes_at_most(3000)(through.proxy)
     assert published(through) == [1, 1, 2, 2]
     sizes = [len(each.body) for each in through.proxy.requests if commits()(each)]

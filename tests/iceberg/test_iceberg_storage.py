@@ -39,8 +39,8 @@ def test_the_user_hears_of_a_storage_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
     writes: bool,
 ) -> None:
-    monkeypatch.setattr("seeknal_iceberg.patience.TOLD_AFTER", 0.5)
-    monkeypatch.setattr("seeknal_iceberg.watched._told", [0.0])
+    monkeypatch.setattr("seeknal_iceberg.connection.patience.TOLD_AFTER", 0.5)
+    monkeypatch.setattr("seeknal_iceberg.connection.storage.object_store._told", [0.0])
     proxy = SilentProxy(int(lake.s3_endpoint.rpartition(":")[2]))
     options = {
         **lake.catalog_options(),

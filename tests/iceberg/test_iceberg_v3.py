@@ -8,7 +8,7 @@ import pytest
 
 from seeknal_core.errors import BackendError, WriteRefused
 from seeknal_core.types import Mode, Target
-from seeknal_iceberg.catalog import open_catalog
+from seeknal_iceberg.connection.catalog import open_catalog
 from support.iceberg import Bench
 from support.iceberg_v3 import upgrade
 

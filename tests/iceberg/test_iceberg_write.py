@@ -125,7 +125,7 @@ def test_a_full_write_forgets_earlier_appends(bench: Bench) -> None:
 def test_the_ledger_remembers_a_bounded_number_of_appends(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seeknal_iceberg.ledger.REMEMBERED", 2)
+    monkeypatch.setattr("seeknal_iceberg.ledger.ledger.REMEMBERED", 2)
     target = bench.target(mode=APPEND)
     for number in range(4):
         bench.write(target, {"id": [number]})

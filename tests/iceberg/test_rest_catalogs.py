@@ -20,10 +20,11 @@ import pytest
 
 from seeknal_core.errors import BackendError, Unreachable, WriteRefused
 from seeknal_core.types import ConnectionSpec, Since, redact
-from seeknal_iceberg import newnames, plugin
-from seeknal_iceberg.access import Offer, decide
-from seeknal_iceberg.connection import resolve
-from seeknal_iceberg.rest_answers import endpoints_of
+from seeknal_iceberg import plugin
+from seeknal_iceberg.connection.profile import resolve
+from seeknal_iceberg.connection.rest.answers import endpoints_of
+from seeknal_iceberg.connection.storage.access import Offer, decide
+from seeknal_iceberg.write import aws_names
 from support import catalog_failing as failing
 from support import catalog_layers as ways
 from support import catalog_names as names
@@ -757,10 +758,10 @@ def test_a_check_says_how_new_tables_are_made(server: RestServer, tmp_path: Path
 )
 def test_a_name_that_aws_refuses_is_told_beforehand(parts: tuple[str, ...], words: str) -> None:
     with pytest.raises(WriteRefused) as refused:
-        newnames.check_aws("s3tables", parts)
+        aws_names.check_aws("s3tables", parts)
     assert words in f"{refused.value} {refused.value.hint}"
-    newnames.check_aws("s3tables", ("sales", "o" * 255))
-    newnames.check_aws("glue", ("sales", "_orders"))
+    aws_names.check_aws("s3tables", ("sales", "o" * 255))
+    aws_names.check_aws("glue", ("sales", "_orders"))
 
 
 @pytest.mark.parametrize(

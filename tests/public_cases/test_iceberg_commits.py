@@ -16,7 +16,7 @@ import pytest
 
 from seeknal_core.contract.errors import Unreachable
 from seeknal_core.contract.types import Mode, Target
-from seeknal_iceberg import pending
+from seeknal_iceberg.ledger import write_notes
 from support.catalog_proxy import (
     Action,
     Hold,
@@ -160,7 +160,7 @@ def test_a_held_commit_of_a_dead_promotion_lands_on_nothing(
     through: ProxiedLake, which: str, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of this project: the catalog applied a held commit after --abort had deleted its files."""
-    monkeypatch.setattr("seeknal_iceberg.fencing.LOST_ANSWER", 0.5)
+    monkeypatch.setattr("seeknal_iceberg.commit.fences.LOST_ANSWER", 0.5)
     targets = batch(through)
     promotion = through.bench.promotion()
     for target in targets.values():
@@ -177,7 +177,7 @@ def test_a_held_commit_of_a_dead_promotion_lands_on_nothing(
     status = hold.release().status
     assert status == (409 if which == "existing" else 200 if which == "new" else 204)
     assert {**seen(through), "new": None} == OLD
-    monkeypatch.setattr(pending, "LATEST", 0.0)
+    monkeypatch.setattr(write_notes, "LATEST", 0.0)
     is_clean(through)
     assert through.refs("append") == ["main"]
     if which != "new":

@@ -148,7 +148,7 @@ class Bench:
 
     def table(self, target: Target) -> Any:
         """Load a target's table with pyiceberg."""
-        from seeknal_iceberg.catalog import open_catalog
+        from seeknal_iceberg.connection.catalog import open_catalog
 
         return open_catalog(self.context).load_table(target.name.parts)
 

@@ -11,7 +11,8 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from seeknal_core.contract.types import Target
-from seeknal_iceberg import pending, plugin
+from seeknal_iceberg import plugin
+from seeknal_iceberg.ledger import write_notes
 from support.catalog_proxy import CatalogProxy
 from support.iceberg import Bench
 
@@ -74,7 +75,7 @@ class ProxiedLake:
             if info.type == fs.FileType.File and not info.path.endswith(".metadata.json")
         }
         for _, name in self._direct.list_tables((self.namespace,)):
-            files -= pending.referenced(self.table(name))
+            files -= write_notes.referenced(self.table(name))
         return sorted(files)
 
     def sweep(self, *live: str) -> tuple[str, ...]:

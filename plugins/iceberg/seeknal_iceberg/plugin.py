@@ -34,8 +34,9 @@ from seeknal_core.types import (
     WritePreview,
     WriteResult,
 )
-from seeknal_iceberg import connection as connections
-from seeknal_iceberg import isolation, limits, naming, options
+from seeknal_iceberg import names
+from seeknal_iceberg.connection import isolation, limits, profile
+from seeknal_iceberg.write import options as target_options
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,154 +46,179 @@ isolation.isolate()
 #: The version of the hook contract that this plugin was written for.
 SEEKNAL_HOOK_API = 1
 
+# Naming
+
 
 @hookimpl
 def resolve_profile(context: ExecutionContext, connection: ConnectionSpec) -> Connection:
-    """Make an `IcebergConnection` of a profile's mapping; see `connection.resolve`."""
-    return connections.resolve(connection, context.project_root)
+    """Turn a profile's mapping into an `IcebergConnection`; see `profile.resolve`."""
+    return profile.resolve(connection, context.project_root)
 
 
 @hookimpl
 def bind_target(context: ExecutionContext, target: TargetSpec) -> Binding:
-    """Choose the catalog of a target; see `naming.bind`."""
-    return naming.bind(context.profile, target.connection, target.table)
+    """Choose the catalog of a target; see `names.bind`."""
+    return names.bind(context.profile, target.connection, target.table)
 
 
 @hookimpl
 def bind_source(context: ExecutionContext, source: SourceSpec) -> Binding:
-    """Choose the catalog of a source; see `naming.bind_source`."""
-    return naming.bind_source(context.profile, source)
+    """Choose the catalog of a source; see `names.bind_source`."""
+    return names.bind_source(context.profile, source)
 
 
 @hookimpl
 def describe_options() -> BackendOptions:
-    """Name the classes of the options of connections, sources and targets."""
+    """Return the classes of the options of connections, sources and targets."""
     return BackendOptions(
-        connection=connections.IcebergOptions,
-        source=connections.IcebergSourceOptions,
-        target=options.IcebergTargetOptions,
+        connection=profile.IcebergOptions,
+        source=profile.IcebergSourceOptions,
+        target=target_options.IcebergTargetOptions,
         limits=limits.DEPENDS,
     )
 
 
 @hookimpl
 def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName:
-    """Give a target's final name; see `naming.final_name`."""
-    return naming.final_name(target, context.environment.prefix)
+    """Return a target's final name; see `names.final_name`."""
+    return names.final_name(target, context.environment.prefix)
+
+
+# Writing
+
+
+@hookimpl
+def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
+    """Compare columns with the table's; see `write.preview`."""
+    from seeknal_iceberg.write import preview
+
+    return preview.preview_write(context, target, schema)
 
 
 @hookimpl
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
     """Write a snapshot in one commit; see `write.materialize`."""
-    from seeknal_iceberg import write
+    from seeknal_iceberg.write.materialize import materialize as write
 
-    return write.materialize(context, target, snapshot)
+    return write(context, target, snapshot)
+
+
+@hookimpl
+def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
+    """Take over a table as it is; see `source.changes`."""
+    from seeknal_iceberg.source import changes
+
+    return changes.adopt_target(context, target, content_key)
+
+
+# Reading
 
 
 @hookimpl
 def count_rows(context: ExecutionContext, target: Target) -> int:
-    """Count a target's rows by its manifests; see `read.count_rows`."""
-    from seeknal_iceberg import read
+    """Count a target's rows by its manifests; see `source.read`."""
+    from seeknal_iceberg.source import read
 
     return read.count_rows(context, target)
 
 
 @hookimpl
 def read_source(context: ExecutionContext, source: Source) -> SourceStream:
-    """Open a table at its current Iceberg snapshot; see `read.open_source`."""
-    from seeknal_iceberg import read
+    """Open a table at its current Iceberg snapshot; see `source.read`."""
+    from seeknal_iceberg.source import read
 
     return read.open_source(context, source)
 
 
 @hookimpl
-def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
-    """Tell what stands where a target is; see `read.inspect`."""
-    from seeknal_iceberg import read
+def checksum(context: ExecutionContext, target: Target) -> Checksum:
+    """Checksum a table's rows, or those that are staged; see `source.staged_rows`."""
+    from seeknal_iceberg.source import staged_rows
 
-    return read.inspect(context, target)
+    return staged_rows.checksum(context, target)
+
+
+# Inspecting
 
 
 @hookimpl
-def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
-    """Compare columns with the table's; see `preview.preview_write`."""
-    from seeknal_iceberg import preview
+def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
+    """Return what is at a target's place; see `source.read`."""
+    from seeknal_iceberg.source import read
 
-    return preview.preview_write(context, target, schema)
+    return read.inspect(context, target)
 
 
 @hookimpl
 def changes_since(
     context: ExecutionContext, targets: tuple[Target, ...], since: tuple[Since, ...]
 ) -> tuple[TargetChange, ...]:
-    """Say what happened to tables since they were written; see `marks.changes_since`."""
-    from seeknal_iceberg import marks
+    """Report what happened to tables since they were written; see `source.changes`."""
+    from seeknal_iceberg.source import changes
 
-    return marks.changes_since(context, targets, since)
+    return changes.changes_since(context, targets, since)
 
 
 @hookimpl
-def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
-    """Take a table over as it is; see `marks.adopt_target`."""
-    from seeknal_iceberg import marks
+def check_connection(context: ExecutionContext, write: bool = False) -> str:
+    """Try a catalog step by step and report what answered; see `check`."""
+    from seeknal_iceberg import check
 
-    return marks.adopt_target(context, target, content_key)
+    return check.check(context, write)
+
+
+# Promotion
 
 
 @hookimpl
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
-    """Place a snapshot's rows unseen under the table's location; see `staging.stage`."""
-    from seeknal_iceberg import staging
+    """Place a snapshot's rows unseen under the table's location; see `promotion.stage`."""
+    from seeknal_iceberg.promotion.stage import stage as stage_target
 
-    return staging.stage(context, target, snapshot, promotion)
+    return stage_target(context, target, snapshot, promotion)
 
 
 @hookimpl
 def publish(context: ExecutionContext, batch: Batch) -> Published:
-    """Commit what is staged by compare-and-set; see `publishing`."""
-    from seeknal_iceberg import publishing
+    """Commit what is staged by compare-and-set; see `promotion.publish`."""
+    from seeknal_iceberg.promotion.publish import publish as publish_batch
 
-    return publishing.publish(context, batch)
+    return publish_batch(context, batch)
 
 
 @hookimpl
 def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
-    """Bring tables back to what they were before a publish; see `reverting`."""
-    from seeknal_iceberg import reverting
+    """Bring tables back to what they were before a publish; see `promotion.revert`."""
+    from seeknal_iceberg.promotion.revert import revert as revert_batch
 
-    return reverting.revert(context, batch, overwrite)
+    return revert_batch(context, batch, overwrite)
 
 
 @hookimpl
 def discard(context: ExecutionContext, batch: Batch) -> None:
-    """Delete what is kept for a promotion; see `discarding`."""
-    from seeknal_iceberg import discarding
+    """Delete what is kept for a promotion; see `promotion.discard`."""
+    from seeknal_iceberg.promotion.discard import discard as discard_batch
 
-    discarding.discard(context, batch)
+    discard_batch(context, batch)
 
 
-@hookimpl
-def checksum(context: ExecutionContext, target: Target) -> Checksum:
-    """Sum up a table's rows, or those that are staged; see `reading.checksum`."""
-    from seeknal_iceberg import reading
-
-    return reading.checksum(context, target)
+# Cleanup
 
 
 @hookimpl
 def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
-    """List the tables and namespaces that bear this environment's mark; see `cleanup`."""
-    from seeknal_iceberg import cleanup
+    """List the tables and namespaces that this environment made; see `cleanup.owned_tables`."""
+    from seeknal_iceberg.cleanup import owned_tables
 
-    return cleanup.list_owned(context)
+    return owned_tables.list_owned(context)
 
 
 @hookimpl
 def drop_target(context: ExecutionContext, owned: Owned) -> bool:
-    """Drop a table with its files, or an empty namespace; see `cleanup`."""
-    from seeknal_iceberg import cleanup
+    """Drop a table with its files, or an empty namespace; see `cleanup.owned_tables`."""
+    from seeknal_iceberg.cleanup import owned_tables
 
-    return cleanup.drop_target(context, owned)
+    return owned_tables.drop_target(context, owned)
 
 
 @hookimpl
@@ -202,16 +228,9 @@ def sweep(
     dry_run: bool,
     targets: tuple[Target, ...],
 ) -> Swept:
-    """Delete what killed writes left, and expire old snapshots; see `sweeping`, `expiring`."""
-    from seeknal_iceberg import expiring, sweeping
+    """Delete what killed writes left, and expire old snapshots; see `cleanup`."""
+    from seeknal_iceberg.cleanup import expire
+    from seeknal_iceberg.cleanup.sweep import sweep as sweep_leftovers
 
-    swept = sweeping.sweep(context, promotions, dry_run)
-    return expiring.expire_all(context, targets, swept, dry_run=dry_run)
-
-
-@hookimpl
-def check_connection(context: ExecutionContext, write: bool = False) -> str:
-    """Walk a catalog and say what answered; see `checking.check`."""
-    from seeknal_iceberg import checking
-
-    return checking.check(context, write)
+    swept = sweep_leftovers(context, promotions, dry_run)
+    return expire.expire_all(context, targets, swept, dry_run=dry_run)

@@ -1,0 +1,1 @@
+"""Changes of the catalog: commits and their outcome, fences, unfinished tables, drops."""

@@ -1,0 +1,1 @@
+"""The connection: the profile that describes it, and the catalog that it opens."""

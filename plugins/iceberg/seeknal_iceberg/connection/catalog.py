@@ -1,0 +1,421 @@
+"""Open catalogs, and the few calls on them that need care.
+
+pyiceberg does not promise that a catalog may be shared between threads (a REST
+catalog holds one HTTP session), so each thread has its own, kept in
+``context.resources`` until the command ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import (
+    BadRequestError,
+    ForbiddenError,
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+)
+from pyiceberg.io import load_file_io
+from sqlalchemy.exc import IntegrityError
+
+from seeknal_core.errors import BackendError, NamespaceRefused
+from seeknal_core.types import ExecutionContext, Secret
+from seeknal_iceberg.connection import embedded, imports, views
+from seeknal_iceberg.connection.failures import check_hint, refused_name, sentence, translating
+from seeknal_iceberg.connection.patience import Patience
+from seeknal_iceberg.connection.profile import IcebergConnection, is_local
+from seeknal_iceberg.connection.rest.base import Shared, spool_of
+from seeknal_iceberg.connection.rest.rest_catalog import PatientRestCatalog
+from seeknal_iceberg.connection.storage import access
+from seeknal_iceberg.names import quote as quoted
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.io import FileIO
+    from pyiceberg.table import Table
+
+imports.guard()
+
+#: What an object store is given to connect, to send the next byte, and how often it is
+#: asked, where the profile says nothing: a silent one ends after about a minute.
+STORAGE_TIMEOUTS = {
+    "s3.connect-timeout": "5",
+    "s3.request-timeout": "10",
+    "s3.retry-strategy-impl": "seeknal_iceberg.connection.storage.s3_retries.PatientRetries",
+}
+
+#: The class for local files; named, not imported: most commands that open a catalog write nothing.
+DURABLE_IO = "seeknal_iceberg.connection.storage.local_files.DurableFileIO"
+
+#: The same, with a word to the user where an object store does not answer.
+WATCHED_IO = "seeknal_iceberg.connection.storage.object_store.WatchedFileIO"
+
+
+def of(context: ExecutionContext) -> IcebergConnection:
+    """Return the call's connection; the dispatcher resolved it."""
+    assert isinstance(context.connection, IcebergConnection)
+    return context.connection
+
+
+def absent(connection: IcebergConnection) -> bool:
+    """Tell whether the catalog is a SQLite file that nobody has made yet.
+
+    Reading must not make it; opening a SQLite catalog would.
+    """
+    return connection.sqlite_file is not None and not os.path.exists(connection.sqlite_file)
+
+
+@attrs.define(kw_only=True)
+class _Opened:
+    """An open catalog, and which file it is in where it is SQLite's."""
+
+    catalog: Catalog
+    inode: int = 0
+
+    def follow(self, file: str) -> None:
+        """Leave a file that was removed, the catalog being empty; make it again if needed.
+
+        SQLite itself refuses to write to a file that is no more there.
+        """
+        inode = embedded.inode_of(file)
+        if inode and inode == self.inode:
+            return
+        if self.inode:
+            cast("SqlCatalog", self.catalog).engine.dispose()
+        if not inode:
+            embedded.make_again(cast("SqlCatalog", self.catalog), file)
+        self.inode = embedded.inode_of(file)
+
+
+def open_catalog(context: ExecutionContext) -> Catalog:
+    """Return this thread's catalog of the call's connection.
+
+    Raises:
+        Unreachable, BackendError: it cannot be opened.
+    """
+    connection = of(context)
+    key = ("iceberg-catalog", connection, threading.get_ident())
+    opened = context.resources.get(
+        key,
+        lambda: _Opened(catalog=_open(context, connection)),
+        lambda opened: _close(opened.catalog),
+    )
+    if connection.sqlite_file is not None:
+        opened.follow(connection.sqlite_file)
+    return opened.catalog
+
+
+def open_unmade(context: ExecutionContext) -> Catalog:
+    """Return the call's catalog, or one in memory in place of an embedded one not made yet.
+
+    The latter knows where tables would be, and forgets what is done in it.
+    """
+    connection = of(context)
+    if not absent(connection):
+        return open_catalog(context)
+    key = ("iceberg-unmade", connection, threading.get_ident())
+    return context.resources.get(
+        key, lambda: embedded.open_in_memory(connection, properties_of(connection)), _close
+    )
+
+
+def _close(catalog: Catalog) -> None:
+    session = getattr(catalog, "_session", None)
+    if session is not None:
+        session.close()
+    engine = getattr(catalog, "engine", None)
+    if engine is not None:
+        engine.dispose()
+
+
+def properties_of(connection: IcebergConnection) -> dict[str, Any]:
+    """Return pyiceberg's properties, secrets revealed, ``ssl`` and ``auth`` nested."""
+    properties: dict[str, Any] = dict(STORAGE_TIMEOUTS)
+    for key, value in connection.properties:
+        plain = value.reveal() if isinstance(value, Secret) else value
+        head, _, rest = key.partition(".")
+        if head in ("ssl", "auth") and rest:
+            _nest(properties, key.split("."), plain)
+        else:
+            properties[key] = plain
+    access.with_region(properties)
+    if connection.catalog_type == "rest":
+        pass  # each table comes with its own way to its files
+    elif is_local(connection.warehouse):
+        properties.setdefault("py-io-impl", DURABLE_IO)
+    elif any(key.startswith("s3.") for key, _ in connection.properties):
+        properties.setdefault("py-io-impl", WATCHED_IO)
+    if connection.verify_tls is not True:
+        # pyiceberg 0.12 hands ssl.cabundle to requests' Session.verify as it is.
+        properties.setdefault("ssl", {})["cabundle"] = connection.verify_tls
+    return properties
+
+
+def _nest(into: dict[str, Any], path: list[str], value: str) -> None:
+    for part in path[:-1]:
+        into = into.setdefault(part, {})
+    into[path[-1]] = value
+
+
+def patience_of(context: ExecutionContext) -> Patience:
+    """Return what the command knows of its servers."""
+    return context.resources.get(
+        "iceberg-patience",
+        lambda: Patience(context.cancellation),
+        lambda patience: patience.close(),
+    )
+
+
+def _shared_of(context: ExecutionContext, connection: IcebergConnection) -> Shared:
+    """Return what the threads of the command know together of a REST catalog."""
+    return context.resources.get(
+        ("iceberg-rest", connection),
+        lambda: Shared(
+            name=connection.name,
+            patience=patience_of(context),
+            spool=spool_of(context.target_dir),
+        ),
+        lambda _: None,
+    )
+
+
+def _open(context: ExecutionContext, connection: IcebergConnection) -> Catalog:
+    properties = properties_of(connection)
+    with translating(connection):
+        if connection.sqlite_file is not None:
+            found = embedded.open_file(connection, connection.sqlite_file, properties)
+            return _by_profile(found)
+        if connection.catalog_type == "rest":
+            return PatientRestCatalog(
+                connection.catalog_name, _shared_of(context, connection), **properties
+            )
+        from pyiceberg.catalog import AVAILABLE_CATALOGS, CatalogType
+
+        # Not by `load_catalog`, which would add what the user's own files for pyiceberg say.
+        kind = connection.catalog_type
+        return _by_profile(
+            AVAILABLE_CATALOGS[CatalogType(kind)](
+                connection.catalog_name, {**properties, "type": kind}
+            )
+        )
+
+
+def _by_profile(catalog: Catalog) -> Catalog:
+    """Have files opened as the profile says: pyiceberg lets a table's properties say it.
+
+    Whoever may write a table could else have it read by a class or a server of theirs, with
+    the profile's keys.
+    """
+
+    def load(properties: Mapping[str, Any] = {}, location: str | None = None) -> FileIO:
+        return load_file_io(dict(catalog.properties), location)
+
+    catalog._load_file_io = load  # type: ignore[method-assign]
+    return catalog
+
+
+def io_at(catalog: Catalog, parts: tuple[str, ...], location: str, folder: str = "") -> FileIO:
+    """Return the way to files of a table that is being made, or is no more in the catalog.
+
+    Args:
+        location: the table's.
+        folder: where the files are, if elsewhere.
+    """
+    if isinstance(catalog, PatientRestCatalog):
+        return catalog.io_at(parts, location)
+    return load_file_io(dict(catalog.properties), folder or location)
+
+
+def known_io(catalog: Catalog, location: str) -> FileIO | None:
+    """Return the way to files at a location where the catalog need not be asked for it."""
+    if isinstance(catalog, PatientRestCatalog):
+        return catalog.known_io(location)
+    return load_file_io(dict(catalog.properties), location)
+
+
+def is_sql(connection: IcebergConnection) -> bool:
+    """Tell whether the catalog is a database that this process works with itself."""
+    return connection.catalog_type == "sql"
+
+
+def root_of(folder: str) -> str:
+    """Return a table's location from that of a folder in which a write puts files."""
+    for mark in ("/data/seeknal-", "/metadata"):
+        head, found, tail = folder.rstrip("/").rpartition(mark)
+        if found and "/" not in tail:
+            return head
+    return folder.rstrip("/")
+
+
+def load(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
+    """Return a table, or None where it or its namespace is not there."""
+    try:
+        return catalog.load_table(parts)
+    except (NoSuchTableError, NoSuchNamespaceError):
+        return None
+
+
+def look(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
+    """Return a table, or None where it is not there, or the catalog doesn't say.
+
+    Some catalogs forbid to ask for what is absent. Whether it is, making it tells: only
+    where that is done next, or nothing depends on it, may it be taken for absent.
+    """
+    try:
+        return load(catalog, parts)
+    except ForbiddenError:
+        return None
+
+
+def existing(context: ExecutionContext, parts: tuple[str, ...]) -> Table:
+    """Return a table that has to be there.
+
+    Raises:
+        BackendError: it is not.
+    """
+    connection = of(context)
+    name = quoted(parts)
+    table = None
+    if not absent(connection):
+        catalog = open_catalog(context)
+        with translating(connection, name):
+            table = load(catalog, parts)
+        if table is None and views.is_view(catalog, parts, unlisted=True):
+            raise BackendError(
+                f"{name} is a view, and views of a catalog are not read here",
+                views.SOURCE_HINT,
+                target=name,
+            )
+    if table is None:
+        raise BackendError(
+            f"there is no table {name} in the catalog of connection {connection.name!r}",
+            "check its name and the connection",
+            target=name,
+        )
+    return table
+
+
+def ensure_namespace(
+    catalog: Catalog,
+    connection: IcebergConnection,
+    levels: tuple[str, ...],
+    properties: Mapping[str, str],
+) -> None:
+    """Make a namespace, all of its levels; one that is there needs no right to make it.
+
+    Args:
+        properties: those of each level that is made here.
+
+    Raises:
+        NamespaceRefused: it is not there and cannot be made.
+    """
+    there = _seen(catalog, levels)
+    if there:
+        return
+    for depth in range(1, len(levels) + 1):
+        level = levels[:depth]
+        try:
+            catalog.create_namespace(level, dict(properties))
+        except (NamespaceAlreadyExistsError, IntegrityError):
+            continue  # the latter where another writer made it between look and insert
+        except ForbiddenError as error:
+            # Where it may not even be looked at, making a table in it tells.
+            if depth < len(levels) or there is None or _seen(catalog, level):
+                continue
+            raise NamespaceRefused(
+                f"the namespace {'.'.join(levels)} cannot be made: {sentence(error)}",
+                f"ask for the right to create it, or create it; then {check_hint(connection)}",
+            ) from error
+        except BadRequestError as error:
+            if _is_there_by_now(catalog, level):
+                continue
+            raise refused_name(level, "namespace", quoted(level), error) from error
+        # Of two that make one at the same moment, some catalogs fail one (Iceberg's own
+        # test server answers 500): what counts is whether it is there.
+        except Exception:
+            if not _is_there_by_now(catalog, level):
+                raise
+
+
+def _is_there_by_now(catalog: Catalog, levels: tuple[str, ...]) -> bool:
+    for pause in (0.0, 0.2, 0.5):
+        time.sleep(pause)
+        if _seen(catalog, levels):
+            return True
+    return False
+
+
+def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
+    """Tell whether a namespace that was there a moment ago surely is no more."""
+    # A catalog that doesn't answer tells nothing.
+    try:
+        return not _seen(catalog, levels)
+    except Exception:  # noqa: BLE001
+        return False
+
+
+def is_unlisted(catalog: Catalog, levels: tuple[str, ...]) -> bool:
+    """Tell whether a namespace that one may not look at is surely not there.
+
+    Some catalogs forbid to ask for what is absent; what is around it can be listed.
+    """
+    parent = levels[:-1]
+    try:
+        listed = catalog.list_namespaces(parent)
+    except NoSuchNamespaceError:
+        return True
+    except ForbiddenError:
+        return bool(parent) and is_unlisted(catalog, parent)
+    return levels not in {tuple(each) for each in listed}
+
+
+def missing_levels(catalog: Catalog, levels: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the levels of a namespace that are not there, outer ones first."""
+    if _seen(catalog, levels):
+        return []
+    every = [levels[:depth] for depth in range(1, len(levels) + 1)]
+    return [level for level in every if not _seen(catalog, level)]
+
+
+def _seen(catalog: Catalog, levels: tuple[str, ...]) -> bool | None:
+    """Tell whether a namespace is there; None where the catalog forbids to ask."""
+    try:
+        return bool(catalog.namespace_exists(levels))
+    except ForbiddenError:
+        return None
+
+
+def identity(connection: IcebergConnection, parts: tuple[str, ...]) -> str:
+    """Return the physical identity of a table: equal for any way that leads to it.
+
+    A SQL catalog keeps a namespace as one dotted string, so levels are joined
+    for it; Glue and Hive fold names to lower case.
+    """
+    place = [connection.catalog_type, connection.uri.rstrip("/")]
+    if connection.sqlite_file is not None:
+        place = ["sql", os.path.realpath(connection.sqlite_file), connection.catalog_name]
+    elif connection.catalog_type == "sql":
+        place.append(connection.catalog_name)
+    else:
+        place.append(connection.warehouse.rstrip("/"))
+    namespace: object = list(parts[:-1])
+    if connection.catalog_type == "sql":
+        namespace = ".".join(parts[:-1])
+    name = parts[-1]
+    if connection.catalog_type in ("glue", "hive"):
+        namespace, name = [level.lower() for level in cast("list[str]", namespace)], name.lower()
+    return "iceberg:" + json.dumps([*place, namespace, name], ensure_ascii=False)
+
+
+def short_hash(text: str) -> str:
+    """Return sixteen hexadecimal digits that stand for a text in a file's name."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

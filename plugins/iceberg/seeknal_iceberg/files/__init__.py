@@ -1,0 +1,1 @@
+"""Parquet files of a table: placed, given field ids, sorted, and read."""

@@ -1,0 +1,444 @@
+"""Place Parquet under a table's own location, seen by nobody until a commit names it.
+
+A file's name holds the id of its write, so that what a killed write left can be
+told from everything else. Every file carries the field ids of the table's schema.
+A snapshot's files are copied byte for byte, but for a footer with those ids, where
+their types fit the table's, and encoded anew where they don't; never referenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import (
+    DataFileStatistics,
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+    schema_to_pyarrow,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.schema import Schema, sanitize_column_names
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.typedef import Record
+from pyiceberg.types import NestedField
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import Cancellation, Snapshot
+from seeknal_iceberg.files import footers, sorting
+from seeknal_iceberg.types import nested
+from seeknal_iceberg.types.partitions import Splitter, key_of
+
+if TYPE_CHECKING:
+    from seeknal_iceberg.write.carried import Carried
+
+#: Arrow bytes gathered for one partition before they become a row group.
+_GROUP_BYTES = 32 * 1024 * 1024
+#: Arrow bytes gathered for all partitions together.
+_BUFFER_BYTES = 128 * 1024 * 1024
+_GROUP_ROWS = 1024 * 1024
+#: Files open at a time; the least recently used is closed.
+_OPEN_FILES = 32
+#: Parquet bytes after which a file is closed and another begun.
+_FILE_BYTES = 256 * 1024 * 1024
+#: The fewest Arrow bytes of a row group, however small files are wanted.
+_SMALLEST = 256 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Layout:
+    """What placed files depend on: files placed for one layout fit no other."""
+
+    table_uuid: str
+    location: str
+    schema: Schema
+    spec_id: int
+    spec_fields: str
+
+    @classmethod
+    def of(cls, metadata: TableMetadata) -> Layout:
+        """Return the layout of a table's (possibly not yet committed) metadata."""
+        return cls(
+            table_uuid=str(metadata.table_uuid),
+            location=metadata.location,
+            schema=metadata.schema(),
+            spec_id=metadata.default_spec_id,
+            spec_fields=str(metadata.spec().fields),
+        )
+
+
+def folder_of(metadata: TableMetadata, write_id: str) -> str:
+    """Return the location under which a write puts its files."""
+    root = metadata.properties.get("write.data.path") or f"{metadata.location.rstrip('/')}/data"
+    return f"{root.rstrip('/')}/seeknal-{write_id}"
+
+
+class Placer:
+    """Places the files of one write into one layout.
+
+    Args:
+        metadata: the table's as the write's commit will have it (schema, spec, location).
+        write_id: a UUID.
+        target: the target's name, for messages.
+        attempt: tells the files of a write's attempts apart.
+        sort: rows are sorted within each file by the table's sort order.
+    """
+
+    def __init__(
+        self,
+        metadata: TableMetadata,
+        io: FileIO,
+        write_id: str,
+        target: str,
+        cancellation: Cancellation,
+        attempt: int = 0,
+        *,
+        sort: bool = False,
+    ) -> None:
+        self.sort = sort
+        self.layout = Layout.of(metadata)
+        self._metadata = metadata
+        self._io = io
+        self._folder = folder_of(metadata, write_id)
+        self._prefix = f"{attempt:02d}-" if attempt else ""
+        self._target = target
+        self._cancellation = cancellation
+        self._written: list[str] = []
+
+    def new_path(self) -> str:
+        """Return the path of the next file, and remember it for `discard`."""
+        path = f"{self._folder}/{self._prefix}{len(self._written):05d}.parquet"
+        self._written.append(path)
+        return path
+
+    @property
+    def number(self) -> int:
+        """How many files were placed."""
+        return len(self._written)
+
+    def place(
+        self,
+        snapshot: Snapshot,
+        names: Sequence[tuple[str, str]],
+        *,
+        exact: bool,
+        carried: Carried | None = None,
+    ) -> list[DataFile]:
+        """Place a snapshot's rows.
+
+        Args:
+            names: the snapshot's columns and what the table calls them.
+            exact: the files' bytes fit the table, which is not partitioned.
+            carried: values of other columns that the rows get.
+
+        Raises:
+            WriteRefused: a value does not fit its column; by column.
+        """
+        schema = self._metadata.schema()
+        if exact and carried is None:
+            found = self._identified(snapshot, names)
+            if found is not None:
+                return [
+                    self._copy(snapshot, number, file)
+                    for number, file in enumerate(found)
+                    if file.footer.num_rows
+                ]
+        batches: Iterable[pa.RecordBatch]
+        batches = snapshot.reader([name for name, _ in names], batch_rows=131_072)
+        if carried is not None:
+            batches, names = carried.add(batches), (*names, *carried.names)
+        nulls = nested.Nulls()
+        return self.write(conform(batches, names, schema, self._target, nulls), nulls)
+
+    def _identified(
+        self, snapshot: Snapshot, names: Sequence[tuple[str, str]]
+    ) -> list[footers.Identified] | None:
+        """Return a snapshot's files with the table's ids, None where a file has another shape."""
+        schema = self._metadata.schema()
+        columns = {here: schema.find_field(there) for here, there in names}
+        found = []
+        try:
+            for number in range(len(snapshot.files)):
+                with snapshot.open(number) as file:
+                    found.append(footers.identify_opened(file, columns))
+        except footers.Unfit:
+            return None
+        return found
+
+    def _copy(self, snapshot: Snapshot, number: int, file: footers.Identified) -> DataFile:
+        path = self.new_path()
+        with self._io.new_output(path).create(overwrite=True) as writing:
+            for chunk in snapshot.chunks(number, file.kept):
+                self._cancellation.check()
+                writing.write(chunk)
+            writing.write(file.end)
+        size = file.kept + len(file.end)
+        return self.describe(path, size, file.footer, Record(), file.ids)
+
+    def write(
+        self, batches: Iterable[pa.RecordBatch], nulls: nested.Nulls | None = None
+    ) -> list[DataFile]:
+        """Write batches in the table's schema into new files, split by partition.
+
+        Args:
+            nulls: those of the rows that the batches are made of, counted while the
+                batches are taken.
+
+        Raises:
+            WriteRefused: the files have other NULLs than the rows; nothing is committed.
+        """
+        with Writer(self, self._metadata, self._io) as writer:
+            for batch in batches:
+                self._cancellation.check()
+                writer.add(batch)
+            files = writer.finish()
+        if nulls is not None:
+            known = {number: count for number, count in writer.nulls.items() if count is not None}
+            differing = nulls.differing(known)
+            if differing:
+                raise WriteRefused(
+                    f"{self._target}: the files written do not hold what the node gave: "
+                    f"{'; '.join(differing)}; nothing was published",
+                    "please report this with the table's schema: it is a defect of seeknal-iceberg",
+                    target=self._target,
+                )
+        return files
+
+    def describe(
+        self,
+        path: str,
+        size: int,
+        footer: pq.FileMetaData,
+        partition: Record,
+        ids: Mapping[str, int],
+    ) -> DataFile:
+        """Return a placed file's entry for a manifest, with its statistics.
+
+        Args:
+            ids: the table's field id of each leaf column, by its path in the file.
+        """
+        statistics = _statistics(footer, self._metadata, ids)
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=path,
+            file_format=FileFormat.PARQUET,
+            partition=partition,
+            file_size_in_bytes=size,
+            sort_order_id=self._metadata.default_sort_order_id if self.sort else None,
+            spec_id=self._metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics.to_serialized_dict(),
+        )
+
+    def discard(self) -> None:
+        """Delete what was placed; the write did not and will not land."""
+        for path in self._written:
+            try:
+                self._io.delete(path)
+            except FileNotFoundError:
+                continue
+        self._written.clear()
+
+
+def _statistics(
+    footer: pq.FileMetaData, metadata: TableMetadata, ids: Mapping[str, int]
+) -> DataFileStatistics:
+    properties = dict(metadata.properties)
+    plan = compute_statistics_plan(metadata.schema(), properties)
+    mapping = dict(ids)
+    try:
+        return data_file_statistics_from_parquet_metadata(footer, plan, mapping)
+    except (OverflowError, ValueError):
+        # Bounds that Python cannot hold (a year past 9999): such columns go without.
+        for index in range(footer.num_columns):
+            if not _bounds_readable(footer, index):
+                name = metadata.schema().find_column_name(mapping[footer.schema.column(index).path])
+                properties[f"write.metadata.metrics.column.{name}"] = "counts"
+        plan = compute_statistics_plan(metadata.schema(), properties)
+        return data_file_statistics_from_parquet_metadata(footer, plan, mapping)
+
+
+def _bounds_readable(footer: pq.FileMetaData, index: int) -> bool:
+    for group in range(footer.num_row_groups):
+        statistics = footer.row_group(group).column(index).statistics
+        if statistics is None or not statistics.has_min_max:
+            continue
+        try:
+            _ = (statistics.min, statistics.max)
+        except (OverflowError, ValueError):
+            return False
+    return True
+
+
+def file_schema(schema: Schema) -> tuple[Schema, pa.Schema]:
+    """Return the schema of new files: compatible names and field ids, also in Arrow."""
+    compatible = sanitize_column_names(schema)
+    return compatible, schema_to_pyarrow(compatible)
+
+
+def conform(
+    batches: Iterable[pa.RecordBatch],
+    names: Sequence[tuple[str, str]],
+    schema: Schema,
+    target: str,
+    nulls: nested.Nulls | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Turn batches into a table's schema: order, names, types; what is missing is NULL.
+
+    Args:
+        names: the batches' columns and what the table calls them.
+        nulls: counts the NULLs of the batches as they come.
+
+    Raises:
+        WriteRefused: a value does not fit its column, which is named.
+    """
+    _, arrow = file_schema(schema)
+    source = {there: here for here, there in names}
+    for batch in batches:
+        arrays: list[pa.Array] = []
+        for field, compatible_field in zip(schema.fields, arrow, strict=True):
+            here = source.get(field.name)
+            if here is None:
+                array = pa.nulls(batch.num_rows, compatible_field.type)
+            else:
+                column = batch.column(here)
+                if nulls is not None:
+                    nulls.add(column, field, (here,))
+                array = _fit(column, field, compatible_field.type, here, target)
+            if field.required and array.null_count:
+                raise WriteRefused(
+                    f"{target}: column {field.name!r} is required there and has NULLs here",
+                    "filter the NULLs out in the node's SQL",
+                    target=target,
+                )
+            arrays.append(array)
+        yield pa.RecordBatch.from_arrays(arrays, schema=arrow)
+
+
+def _fit(
+    array: pa.Array, field: NestedField, type: pa.DataType, name: str, target: str
+) -> pa.Array:
+    try:
+        return nested.fit(array, field.field_type, type, (name,))
+    except nested.Misfit as misfit:
+        shown = ".".join(misfit.path)
+        raise WriteRefused(
+            f"{target}: column {shown!r} does not fit {misfit.type} exactly: {misfit}",
+            "CAST the column in the node's SQL",
+            target=target,
+        ) from misfit
+
+
+@attrs.define
+class _File:
+    partition: Record
+    buffer: list[pa.RecordBatch] = attrs.field(factory=list)
+    buffered: int = 0
+    path: str = ""
+    stream: Any = None
+    writer: pq.ParquetWriter | None = None
+
+
+class Writer:
+    """Writes batches to files, several partitions at once, in bounded memory."""
+
+    def __init__(self, placer: Placer, metadata: TableMetadata, io: FileIO) -> None:
+        self._placer = placer
+        self._io = io
+        names, self._arrow = file_schema(metadata.schema())
+        self._ids = parquet_path_to_id_mapping(names)
+        self._splitter = Splitter(metadata.spec(), names)
+        #: NULLs of what was written, by field id; None where they are not known.
+        self.nulls: dict[int, int | None] = {}
+        properties = metadata.properties
+        self._compression = properties.get("write.parquet.compression-codec", "zstd")
+        if self._compression == "uncompressed":
+            self._compression = "none"
+        wanted = properties.get("write.target-file-size-bytes", "")
+        self._file_bytes = min(_FILE_BYTES, int(wanted)) if wanted.isdigit() else _FILE_BYTES
+        self._group_bytes = min(_GROUP_BYTES, max(self._file_bytes, _SMALLEST))
+        self._order = metadata.sort_order() if placer.sort else None
+        self._schema = metadata.schema()
+        if self._order is not None:
+            self._group_bytes = _BUFFER_BYTES
+        self._files: dict[tuple[object, ...], _File] = {}
+        self._buffered = 0
+        self._done: list[DataFile] = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for file in self._files.values():
+            if file.stream is not None:
+                file.stream.close()
+        self._files.clear()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take a batch in the files' schema."""
+        if batch.num_rows == 0:
+            return
+        for partition, piece in self._splitter.split(batch):
+            key = key_of(partition)
+            file = self._files.pop(key, None) or _File(partition)
+            self._files[key] = file  # the last is the most recently used
+            file.buffer.append(piece)
+            file.buffered += piece.nbytes
+            self._buffered += piece.nbytes
+            if file.buffered >= self._group_bytes:
+                self._flush(file)
+        while self._buffered > _BUFFER_BYTES:
+            self._flush(max(self._files.values(), key=lambda file: file.buffered))
+
+    def finish(self) -> list[DataFile]:
+        """Write what is gathered and return all files."""
+        for file in list(self._files.values()):
+            self._flush(file)
+            self._close(file)
+        self._files.clear()
+        return self._done
+
+    def _flush(self, file: _File) -> None:
+        if not file.buffer:
+            return
+        if file.writer is None:
+            self._open(file)
+        table = pa.Table.from_batches(file.buffer, schema=self._arrow)
+        if self._order is not None:
+            table = sorting.ordered(table, self._order, self._schema)
+        cast("pq.ParquetWriter", file.writer).write_table(table, row_group_size=_GROUP_ROWS)
+        self._buffered -= file.buffered
+        file.buffer, file.buffered = [], 0
+        # What is gathered once is sorted, and no more than that.
+        if self._order is not None or file.stream.tell() >= self._file_bytes:
+            self._close(file)
+
+    def _open(self, file: _File) -> None:
+        opened = [other for other in self._files.values() if other.writer is not None]
+        if len(opened) >= _OPEN_FILES:
+            self._close(opened[0])
+        file.path = self._placer.new_path()
+        file.stream = self._io.new_output(file.path).create(overwrite=True)
+        file.writer = pq.ParquetWriter(
+            getattr(file.stream, "native", file.stream),
+            self._arrow,
+            compression=self._compression,
+            store_decimal_as_integer=True,
+        )
+
+    def _close(self, file: _File) -> None:
+        if file.writer is None:
+            return
+        file.writer.close()
+        size = file.stream.tell()
+        file.stream.close()
+        footer = file.writer.writer.metadata
+        nested.add_written(self.nulls, footer, self._ids)
+        self._done.append(self._placer.describe(file.path, size, footer, file.partition, self._ids))
+        file.writer = file.stream = None

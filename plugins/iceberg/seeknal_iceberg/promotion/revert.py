@@ -1,0 +1,211 @@
+"""Undo a publish: every table as it was, by compare-and-set on what was published."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+
+from seeknal_core.errors import StaleStage
+from seeknal_core.types import Batch, ExecutionContext, Target
+from seeknal_iceberg.cleanup import owned_tables
+from seeknal_iceberg.commit import capabilities, fences, many_tables, outcome, updates
+from seeknal_iceberg.connection import catalog as catalogs
+from seeknal_iceberg.connection.failures import translating
+from seeknal_iceberg.ledger.staged_write import Before, Waiting
+from seeknal_iceberg.promotion import restore
+from seeknal_iceberg.source.read import version_of
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+log = logging.getLogger("seeknal")
+
+#: How often an undo looks again where a table's metadata moved, but not its rows.
+_TRIES = 5
+
+
+def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
+    """Carry out the hook of the same name."""
+    context = outcome.unstoppable(context)
+    connection = catalogs.of(context)
+    if catalogs.absent(connection):
+        return False
+    with translating(connection):
+        catalog = catalogs.open_catalog(context)
+        fences.settle(context, catalog, batch)
+        return undo(context, catalog, batch, overwrite=overwrite)
+
+
+@attrs.frozen(kw_only=True)
+class _Item:
+    """A target that is published, and its table."""
+
+    target: Target
+    waiting: Waiting
+    table: Table
+
+    def is_current(self) -> bool:
+        return self.table.metadata.current_snapshot_id == self.waiting.snapshot_id
+
+
+def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite: bool) -> bool:
+    """Undo what is published of a batch; tell whether there was something.
+
+    Raises:
+        StaleStage: somebody wrote one of the tables since; nothing is undone.
+        BackendError: the catalog goes on failing, or refuses.
+    """
+    for attempt in range(_TRIES):
+        found = _published(context, catalog, batch)
+        if not found:
+            _forget(context, catalog, batch)
+            return _finish_drops(context, catalog, batch) or attempt > 0
+        if not overwrite:
+            _refuse_written(found)
+        if _undo(context, catalog, batch, found, anew=attempt > 0):
+            _forget(context, catalog, batch)
+            return True
+        time.sleep(0.1 * 2**attempt)
+    raise StaleStage(
+        f"{batch.targets[0].name}: other writers changed it again and again while it was undone",
+        "run again when they are done",
+        target=str(batch.targets[0].name),
+    )
+
+
+def _undo(
+    context: ExecutionContext, catalog: Catalog, batch: Batch, found: list[_Item], *, anew: bool
+) -> bool:
+    """Undo what is published, and look whether it is undone; false where others were faster.
+
+    Args:
+        anew: an earlier attempt was not enough: where a reference should have gone, an
+            empty snapshot takes its place.
+    """
+    changed = [item for item in found if not item.waiting.created]
+    for item in changed:
+        _note(context, batch, item)
+    names = {item.target.key for item in changed}
+
+    def is_undone() -> bool:
+        return not any(item.target.key in names for item in _published(context, catalog, batch))
+
+    if changed:
+        changes = [_change(context, batch, item, anew=anew) for item in changed]
+        if not many_tables.carry_out(context, catalog, changes, is_undone):
+            return False
+        # Some catalogs (Lakekeeper up to 0.7) say that a reference is removed, and keep it.
+        emptied = [item for item in changed if _before(item).main is None]
+        if emptied and not is_undone():
+            return False
+    for item in found:
+        if item.waiting.created:
+            owned_tables.drop_made(context, catalog, item.target.name.parts, str(item.target.name))
+            _note(context, batch, item)
+    return True
+
+
+def _note(context: ExecutionContext, batch: Batch, item: _Item) -> None:
+    """Note that what was published is left over; its publish removed the note of it."""
+    with outcome.note_of(context, item.target, item.waiting) as note:
+        waiting = item.waiting
+        note.add(waiting.folder, waiting.metadata_folder, waiting.write_id)
+        note.set_sent(0.0, batch.promotion)
+
+
+def _forget(context: ExecutionContext, catalog: Catalog, batch: Batch) -> None:
+    """Remove the snapshots and tags that an undone publish left; where that fails, they stay.
+
+    Out of the readers' sight they do no harm. A call that was killed left some, too.
+    """
+    changes = []
+    # Whatever fails here, the tables are as they were.
+    try:
+        for item in _undone(catalog, batch):
+            made = updates.to_forget(batch.promotion, item.waiting, item.table.metadata)
+            if made is not None:
+                changes.append(
+                    many_tables.Change(table=item.table, requirements=made[0], updates=made[1])
+                )
+        if changes:
+            many_tables.commit(context, catalog, changes)
+    except Exception as error:
+        log.debug("what an undone promotion left stays", exc_info=error)
+
+
+def _undone(catalog: Catalog, batch: Batch) -> list[_Item]:
+    """Return what is undone, but where a branch, a tag or a later snapshot leads to it by now."""
+    found = []
+    for target in batch.targets:
+        waiting = Waiting.of(target.staged) if target.staged is not None else None
+        if waiting is None or waiting.created or waiting.snapshot_id is None:
+            continue
+        table = catalogs.load(catalog, target.name.parts)
+        if table is None or str(table.metadata.table_uuid) != waiting.uuid:
+            continue
+        metadata = table.metadata
+        used = {ref.snapshot_id for ref in metadata.refs.values()}
+        used |= {each.parent_snapshot_id or 0 for each in metadata.snapshots}
+        published = outcome.is_published(metadata, waiting, batch.promotion)
+        if not published and waiting.snapshot_id not in used:
+            found.append(_Item(target=target, waiting=waiting, table=table))
+    return found
+
+
+def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> list[_Item]:
+    found = []
+    for target in batch.targets:
+        if target.staged is None:
+            continue
+        waiting = Waiting.of(target.staged)
+        ask = catalogs.look if waiting.created else catalogs.load
+        table = ask(catalog, target.name.parts)
+        if table is not None and outcome.is_published(table.metadata, waiting, batch.promotion):
+            found.append(_Item(target=target, waiting=waiting, table=table))
+    return found
+
+
+def _refuse_written(found: list[_Item]) -> None:
+    moved = [
+        f"{item.target.name} was written since it was published: version {item.waiting.version} "
+        f"then, {version_of(item.table.metadata)} now"
+        for item in found
+        if not item.is_current()
+    ]
+    if moved:
+        raise StaleStage("; ".join(moved), target=str(found[0].target.name))
+
+
+def _before(item: _Item) -> Before:
+    before = item.waiting.before
+    assert isinstance(before, Before)
+    return before
+
+
+def _change(
+    context: ExecutionContext, batch: Batch, item: _Item, *, anew: bool
+) -> many_tables.Change:
+    before, table = _before(item), item.table
+    if before.snapshot_id is not None:
+        hidden = table.snapshot_by_id(before.snapshot_id) is None
+    else:
+        hidden = anew or capabilities.of(context).history is False
+    restored = None
+    if hidden:
+        name = str(item.target.name)
+        restored = restore.restore(table, item.waiting, before, batch.promotion, name)
+    requirements, made = updates.to_revert(item.waiting, before, table.metadata, restored)
+    return many_tables.Change(table=table, requirements=requirements, updates=made)
+
+
+def _finish_drops(context: ExecutionContext, catalog: Catalog, batch: Batch) -> bool:
+    """Delete the files of tables that an earlier call dropped, where it was killed then."""
+    finished = False
+    for target in batch.targets:
+        if target.staged is not None and Waiting.of(target.staged).created:
+            finished = owned_tables.finish_drop(context, catalog, target.name.parts) or finished
+    return finished

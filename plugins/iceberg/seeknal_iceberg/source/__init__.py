@@ -1,0 +1,1 @@
+"""Reading and inspecting: sources, staged rows, and what happened to a table."""

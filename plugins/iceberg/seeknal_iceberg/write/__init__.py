@@ -1,0 +1,1 @@
+"""Writing: everything up to the commit, in every mode."""

@@ -1,0 +1,46 @@
+"""What a write would do to a table's columns, said beforehand."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from seeknal_core.errors import WriteRefused
+from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WritePreview
+from seeknal_iceberg.commit import capabilities
+from seeknal_iceberg.connection import catalog as catalogs
+from seeknal_iceberg.connection import views
+from seeknal_iceberg.connection.failures import translating
+from seeknal_iceberg.types.schema import columns_of
+from seeknal_iceberg.write import aws_names, declared, prepare
+
+
+def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
+    """Carry out the hook of the same name.
+
+    What only values tell (a value of a row that stays and does not fit) is not looked at.
+    """
+    name = str(target.name)
+    with translating(catalogs.of(context), name):
+        try:
+            columns = columns_of(
+                Snapshot(node=target.node, content_key="", row_count=0, files=(), schema=schema),
+                name,
+            )
+            catalog = catalogs.open_unmade(context)
+            table = catalogs.look(catalog, target.name.parts)
+            if table is None and views.is_view(catalog, target.name.parts):
+                return WritePreview(
+                    refused=f"{name} is a view, which is not written to", hint=views.TARGET_HINT
+                )
+            if table is None:
+                if service := capabilities.aws_service(catalog):
+                    aws_names.check_aws(service, target.name.parts)
+                return WritePreview()
+            mode = Mode.FULL if context.full_refresh else target.mode
+            changes = prepare.changes_of(table, columns, target, mode)
+        except WriteRefused as error:
+            return WritePreview(refused=error.message, hint=error.hint)
+    words = [changes.describe()] if changes else []
+    words += changes.kept(mode)
+    words += declared.changes(table.metadata, target)
+    return WritePreview(notes=tuple(f"{name}: {one}" for one in words))
