@@ -17,7 +17,7 @@ from pyiceberg.types import IntegerType, LongType, NestedField, StringType
 from seeknal_core.errors import BackendError, WriteRefused
 from seeknal_core.types import Mode, Source
 from seeknal_iceberg import plugin
-from seeknal_iceberg.connection.profile import IcebergSourceOptions
+from seeknal_iceberg.source.options import IcebergSourceOptions
 from support.cli import Cli, write
 from support.iceberg import Bench
 

@@ -11,7 +11,7 @@ from seeknal_core.errors import BackendError, OptionError
 from seeknal_core.structure import structure
 from seeknal_core.types import Source, Target
 from seeknal_iceberg import plugin
-from seeknal_iceberg.connection.profile import IcebergSourceOptions
+from seeknal_iceberg.source.options import IcebergSourceOptions
 from support.iceberg import Bench
 
 

@@ -15,8 +15,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StringType
 
 from seeknal_core.types import Mode
-from seeknal_iceberg.connection.profile import IcebergSourceOptions
 from seeknal_iceberg.files import footers
+from seeknal_iceberg.source.options import IcebergSourceOptions
 from seeknal_iceberg.types.schema import columns_of, new_schema
 from support.contexts import snapshot_of
 from support.iceberg import Bench

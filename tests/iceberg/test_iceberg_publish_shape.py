@@ -15,7 +15,7 @@ from pyiceberg.table.refs import SnapshotRef
 from seeknal_core.errors import NamespaceRefused, StaleStage, WriteRefused
 from seeknal_core.types import Mode, SchemaChange, Target
 from seeknal_iceberg.connection.catalog import open_catalog
-from seeknal_iceberg.ledger.staged_write import Waiting, undo_tag
+from seeknal_iceberg.ledger.staged_write import StagedWrite, undo_tag
 from support.iceberg import Bench
 
 
@@ -241,7 +241,7 @@ def test_staged_files_that_somebody_deleted_are_not_published(bench: Bench) -> N
     promotion = bench.promotion()
     staged = promotion.stage(target, {"id": [2]})
     assert staged.staged is not None
-    for path in bench.root.glob(f"warehouse/**/*{Waiting.of(staged.staged).write_id}*.avro"):
+    for path in bench.root.glob(f"warehouse/**/*{StagedWrite.of(staged.staged).write_id}*.avro"):
         path.unlink()
     with pytest.raises(StaleStage, match="is gone"):
         promotion.publish()

@@ -19,7 +19,7 @@ from seeknal_core.errors import BackendError, EngineError
 from seeknal_core.project.specs import EngineSettings
 from seeknal_core.types import Cancellation, Condition, Scan, Source, Target
 from seeknal_iceberg import plugin
-from seeknal_iceberg.connection.profile import IcebergSourceOptions
+from seeknal_iceberg.source.options import IcebergSourceOptions
 from support.iceberg import Bench
 
 Asked = list[tuple[tuple[str, ...] | None, tuple[Condition, ...]]]

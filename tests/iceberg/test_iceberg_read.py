@@ -13,7 +13,7 @@ import pytest
 from seeknal_core.errors import BackendError
 from seeknal_core.types import Source
 from seeknal_iceberg import plugin
-from seeknal_iceberg.connection.profile import IcebergSourceOptions
+from seeknal_iceberg.source.options import IcebergSourceOptions
 from support.iceberg import Bench
 
 

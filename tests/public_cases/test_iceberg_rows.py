@@ -13,7 +13,7 @@ from pyiceberg.types import StringType
 
 from seeknal_core.contract.types import Mode, Source
 from seeknal_iceberg import plugin
-from seeknal_iceberg.connection.profile import IcebergSourceOptions
+from seeknal_iceberg.source.options import IcebergSourceOptions
 from support.contexts import snapshot_of
 from support.iceberg import Bench
 from support.parquet import field_ids

@@ -13,11 +13,11 @@ from pyiceberg.exceptions import NoSuchNamespaceError
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
-from seeknal_core.errors import BackendError, NamespaceRefused, SeeknalError, WriteRefused
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.errors import BackendError, NamespaceRefused, SeeknalError, WriteRefused
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.commit import capabilities, dropping, unfinished
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import (
+from seeknal_iceberg.connection.errors import (
     is_no,
     is_unanswered,
     sentence,

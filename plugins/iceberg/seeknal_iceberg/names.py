@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from seeknal_core.errors import OptionError, Problem
-from seeknal_core.structure import nearest
-from seeknal_core.types import Binding, Profile, QualifiedName, SourceSpec, TargetSpec
+from seeknal_core.contract.errors import OptionError, Problem
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import Binding, Profile, QualifiedName, SourceSpec, TargetSpec
 
 #: The type that this backend's connections have in a profile.
 TYPE = "iceberg"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from seeknal_core.hookspecs import hookimpl
-from seeknal_core.types import (
+from seeknal_core.contract.hooks import hookimpl
+from seeknal_core.contract.types import (
     BackendOptions,
     Batch,
     Binding,
@@ -36,6 +36,7 @@ from seeknal_core.types import (
 )
 from seeknal_iceberg import names
 from seeknal_iceberg.connection import isolation, limits, profile
+from seeknal_iceberg.source import options as source_options
 from seeknal_iceberg.write import options as target_options
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def describe_options() -> BackendOptions:
     """Return the classes of the options of connections, sources and targets."""
     return BackendOptions(
         connection=profile.IcebergOptions,
-        source=profile.IcebergSourceOptions,
+        source=source_options.IcebergSourceOptions,
         target=target_options.IcebergTargetOptions,
         limits=limits.DEPENDS,
     )
@@ -105,10 +106,10 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
 
 @hookimpl
 def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
-    """Take over a table as it is; see `source.changes`."""
-    from seeknal_iceberg.source import changes
+    """Take over a table as it is; see `write.adopt`."""
+    from seeknal_iceberg.write import adopt
 
-    return changes.adopt_target(context, target, content_key)
+    return adopt.adopt_target(context, target, content_key)
 
 
 # Reading
@@ -116,10 +117,10 @@ def adopt_target(context: ExecutionContext, target: Target, content_key: str) ->
 
 @hookimpl
 def count_rows(context: ExecutionContext, target: Target) -> int:
-    """Count a target's rows by its manifests; see `source.read`."""
-    from seeknal_iceberg.source import read
+    """Count a target's rows by its manifests; see `source.rows`."""
+    from seeknal_iceberg.source import rows
 
-    return read.count_rows(context, target)
+    return rows.count_rows(context, target)
 
 
 @hookimpl
@@ -143,10 +144,10 @@ def checksum(context: ExecutionContext, target: Target) -> Checksum:
 
 @hookimpl
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
-    """Return what is at a target's place; see `source.read`."""
-    from seeknal_iceberg.source import read
+    """Return what is at a target's place; see `source.inspect`."""
+    from seeknal_iceberg.source import inspect
 
-    return read.inspect(context, target)
+    return inspect.inspect(context, target)
 
 
 @hookimpl

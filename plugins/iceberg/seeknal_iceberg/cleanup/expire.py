@@ -21,12 +21,12 @@ import attrs
 from pyiceberg.manifest import read_manifest_list
 from pyiceberg.table.update import RemoveSnapshotsUpdate
 
-from seeknal_core.errors import BackendError
-from seeknal_core.types import ExecutionContext, Swept, Target
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import ExecutionContext, Swept, Target
 from seeknal_iceberg.commit import many_tables
 from seeknal_iceberg.commit.updates import head_is
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import translating
+from seeknal_iceberg.connection.errors import translating
 from seeknal_iceberg.files.durable_note import write_durably
 from seeknal_iceberg.ledger import ledger
 from seeknal_iceberg.ledger.staged_write import same_table

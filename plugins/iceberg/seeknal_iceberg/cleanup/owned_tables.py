@@ -1,56 +1,32 @@
-"""Removing what an environment made: its tables with their files, and its namespaces.
+"""List and drop what an environment made: its tables with their files, and its namespaces.
 
 What counts as made is what bears the mark of `ledger`; a catalog has no index of
-it, so that listing loads every table. A table is dropped first and its files
-after that: a note in the tool's own folder, written before, names them, so that
-the same call again finishes what a killed one left. A REST catalog deletes the
-files itself.
+it, so that listing loads every table.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import (
-    BadRequestError,
     ForbiddenError,
-    NamespaceNotEmptyError,
     NoSuchNamespaceError,
-    NoSuchPropertyException,
-    NoSuchTableError,
-    ValidationError,
 )
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Owned, OwnedKind, QualifiedName
-from seeknal_iceberg.commit import dropped_files, dropping, unfinished
+from seeknal_core.contract.types import ExecutionContext, Owned, OwnedKind, QualifiedName
+from seeknal_iceberg.commit import drop_owned, dropped_files
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection import views
-from seeknal_iceberg.connection.failures import translating
+from seeknal_iceberg.connection.errors import translating
 from seeknal_iceberg.ledger import ledger
 from seeknal_iceberg.names import quote
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
 
 log = logging.getLogger("seeknal")
 
 Parts = tuple[str, ...]
-
-#: A table that cannot be loaded for one of these is not ours: gone meanwhile, not to be
-#: read by us, or broken.
-_NOT_OURS = (
-    NoSuchTableError,
-    NoSuchNamespaceError,
-    NoSuchPropertyException,
-    ForbiddenError,
-    FileNotFoundError,
-    ValidationError,
-)
 
 
 def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
@@ -63,14 +39,14 @@ def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
         return ()
     with translating(connection):
         catalog = catalogs.open_catalog(context)
-        namespaces = list(_namespaces(context, catalog))
+        namespaces = list(drop_owned.namespaces_below(context, catalog))
         found: set[Parts] = set()
         places: dict[Parts, str] = {}
-        for parts, table in _tables(context, catalog, namespaces):
+        for parts, table in drop_owned.tables_of(context, catalog, namespaces):
             places[parts] = table.metadata.location
             if ledger.made_at(context, parts, table.metadata) is not None:
                 found.add(parts)
-        _places(context)[:] = [places]
+        drop_owned.places_of_tables(context)[:] = [places]
         found |= {note.parts for note in dropped_files.unfinished(context)}
         ours = [levels for levels in namespaces if _is_our_namespace(context, catalog, levels)]
     tables = [_owned(context, OwnedKind.TABLE, parts) for parts in sorted(found)]
@@ -83,54 +59,6 @@ def _owned(context: ExecutionContext, kind: OwnedKind, parts: Parts) -> Owned:
     if kind is OwnedKind.TABLE:
         identity = catalogs.identity(catalogs.of(context), parts)
     return Owned(kind=kind, name=QualifiedName(parts=parts, quoted=quote(parts)), identity=identity)
-
-
-def _places(context: ExecutionContext) -> list[dict[Parts, str]]:
-    """Return the command's memory of where the catalog's tables have their files."""
-    key = ("iceberg-places", catalogs.of(context))
-    return context.resources.get(key, list, lambda _: None)
-
-
-def _namespaces(context: ExecutionContext, catalog: Catalog, parent: Parts = ()) -> Iterator[Parts]:
-    """Yield all namespaces below one, each once and after the one that it is in."""
-    nested = catalogs.of(context).catalog_type in ("rest", "sql")
-    for levels in sorted(set(_children(catalog, parent))):
-        yield levels
-        if nested:
-            yield from _namespaces(context, catalog, levels)
-
-
-def _children(catalog: Catalog, parent: Parts) -> list[Parts]:
-    try:
-        found = catalog.list_namespaces(parent)
-    except (NoSuchNamespaceError, ForbiddenError):
-        return []
-    except BadRequestError:
-        # Some REST catalogs have namespaces of one level and say so in this way.
-        if not parent:
-            raise
-        return []
-    # Some list all levels at once.
-    depth = len(parent)
-    return [tuple(each) for each in found if len(each) == depth + 1 and each[:depth] == parent]
-
-
-def _tables(
-    context: ExecutionContext, catalog: Catalog, namespaces: Sequence[Parts]
-) -> Iterator[tuple[Parts, Table]]:
-    for levels in namespaces:
-        context.cancellation.check()
-        try:
-            listed = catalog.list_tables(levels)
-        except (NoSuchNamespaceError, ForbiddenError):
-            continue
-        for identifier in listed:
-            context.cancellation.check()
-            parts = (*levels, identifier[-1])
-            try:
-                yield parts, catalog.load_table(parts)
-            except _NOT_OURS:
-                continue
 
 
 def _is_our_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -> bool:
@@ -146,168 +74,11 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
     connection = catalogs.of(context)
     parts, name = owned.name.parts, str(owned.name)
     if owned.identity and owned.identity != catalogs.identity(connection, parts):
-        raise _refused(name, "was listed in another catalog than this one", "list again")
+        raise drop_owned.refused(name, "was listed in another catalog than this one", "list again")
     if catalogs.absent(connection):
         return False
     with translating(connection, name):
         catalog = catalogs.open_catalog(context)
         if owned.kind is OwnedKind.TABLE:
-            return drop_made(context, catalog, parts, name)
-        return drop_namespace(context, catalog, parts)
-
-
-def _refused(name: str, why: str, hint: str) -> WriteRefused:
-    return WriteRefused(f"{name} {why}", hint, target=name)
-
-
-def drop_made(context: ExecutionContext, catalog: Catalog, parts: Parts, name: str) -> bool:
-    """Drop a table that this project and environment made, with its files.
-
-    Returns:
-        Whether it was there, or files of it were.
-
-    Raises:
-        WriteRefused: it is not theirs any more, or another table shares its place.
-    """
-    unfinished.drop_dead(context, catalog, parts)
-    table = catalogs.look(catalog, parts)
-    finished = finish_drop(context, catalog, parts)
-    if table is None:
-        return finished
-    location = ledger.made_at(context, parts, table.metadata)
-    if location is None:
-        if finished:
-            return True
-        raise _refused(
-            name,
-            "was not made by this project and environment, or is no more theirs: it stays",
-            "drop it yourself if it has to go",
-        )
-    on_rest = isinstance(catalog, RestCatalog)
-    if not on_rest and location != table.metadata.location.rstrip("/"):
-        raise _refused(
-            name,
-            f"was moved: its files are not only where it was made ({location})",
-            "drop it yourself, with what it refers to",
-        )
-    _check_nobody_within(context, catalog, parts, table.metadata.location)
-    if on_rest:
-        # Loading a table is how a REST catalog is asked, so that this is the look again.
-        dropping.drop(context, catalog, parts, table)
-    elif not _drop_with_files(context, catalog, parts, table):
-        return False
-    for places in _places(context):
-        places.pop(parts, None)
-    return True
-
-
-def _drop_with_files(
-    context: ExecutionContext, catalog: Catalog, parts: Parts, table: Table
-) -> bool:
-    note = dropped_files.Note.of(context, parts, table)
-    note.write(context)
-    try:
-        catalog.drop_table(parts)
-    except NoSuchTableError:
-        # Somebody dropped or renamed it a moment ago: its files are theirs to judge.
-        note.remove(context)
-        return False
-    except BaseException:
-        left = catalogs.load(catalog, parts)
-        if left is not None and str(left.metadata.table_uuid) == note.uuid:
-            note.remove(context)
-        raise
-    dropped_files.finish(context, catalog, note)
-    return True
-
-
-def finish_drop(context: ExecutionContext, catalog: Catalog, parts: Parts) -> bool:
-    """Delete the files of a table that an earlier call dropped; tell whether there were any."""
-    note = dropped_files.Note.find(context, parts)
-    if note is None:
-        return False
-    _places(context).clear()
-    try:
-        _check_nobody_within(context, catalog, (), note.location)
-    except WriteRefused:
-        # It was not dropped after all, or was renamed before: its files are in use.
-        note.remove(context)
-        return False
-    dropped_files.finish(context, catalog, note)
-    return True
-
-
-def _check_nobody_within(
-    context: ExecutionContext, catalog: Catalog, parts: Parts, location: str
-) -> None:
-    """See that no other table of the catalog has its files where this one has them.
-
-    Raises:
-        WriteRefused: one has; somebody registered it, or chose its place so.
-    """
-    memory = _places(context)
-    if not memory:
-        found = _tables(context, catalog, list(_namespaces(context, catalog)))
-        memory.append({other: table.metadata.location for other, table in found})
-    ours = location.rstrip("/") + "/"
-    for other, place in memory[0].items():
-        if other != parts and f"{place.rstrip('/')}/".startswith(ours):
-            raise _refused(
-                quote(parts),
-                f"is not dropped: {quote(other)} has its files in the same place",
-                f"drop {quote(other)} first, if it has to go",
-            )
-
-
-def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -> bool:
-    """Drop a namespace that this project and environment made; tell whether it was there.
-
-    Raises:
-        WriteRefused: it is not theirs, or holds something.
-    """
-    name = quote(levels)
-    try:
-        properties = catalog.load_namespace_properties(levels)
-        # Not every catalog looks at the levels below when it drops one.
-        inside = [quote(child) for child in _children(catalog, levels)]
-        inside += [quote((*levels, table[-1])) for table in catalog.list_tables(levels)]
-        if isinstance(catalog, RestCatalog):
-            inside += [quote((*levels, view[-1])) for view in catalog.list_views(levels)]
-        else:
-            inside += [quote((*levels, view)) for view in views.in_sql(catalog, levels)]
-    except NoSuchNamespaceError:
-        return False
-    except ForbiddenError:
-        if catalogs.is_unlisted(catalog, levels):
-            return False
-        raise
-    if not ledger.made_by(context).items() <= properties.items():
-        raise _refused(
-            name,
-            "was not made by this project and environment: it stays",
-            "drop it yourself if it has to go",
-        )
-    if inside:
-        more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""
-        raise _refused(
-            name,
-            f"is not empty: it holds {', '.join(sorted(inside)[:5])}{more}",
-            "move or drop what it holds, then run again",
-        )
-    try:
-        catalog.drop_namespace(levels)
-    except NoSuchNamespaceError:
-        return True  # it was there a moment ago: an answer got lost, and it was asked again
-    except NamespaceNotEmptyError:
-        # Nothing can be seen in it, so it is what the catalog keeps of dropped tables.
-        log.warning(
-            "%s stays: nothing is listed in it, but the catalog still keeps tables that were "
-            "dropped from it, until they expire there; their names may be taken again",
-            name,
-        )
-        return False
-    # A lost answer looks like any failure of any library below: is it gone?
-    except Exception:
-        if not catalogs.is_gone(catalog, levels):
-            raise
-    return True
+            return drop_owned.drop_made(context, catalog, parts, name)
+        return drop_owned.drop_namespace(context, catalog, parts)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import ForbiddenError
 
-from seeknal_core.types import ExecutionContext, Swept
-from seeknal_iceberg.cleanup import owned_tables
-from seeknal_iceberg.commit import dropped_files, fences, leftover_tags, unfinished
+from seeknal_core.contract.types import ExecutionContext, Swept
+from seeknal_iceberg.commit import drop_owned, dropped_files, fences, leftover_tags, unfinished
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import sentence, translating
+from seeknal_iceberg.connection.errors import sentence, translating
 from seeknal_iceberg.ledger import write_notes
 from seeknal_iceberg.names import quote
 from seeknal_iceberg.promotion import discard
@@ -46,7 +45,7 @@ def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool)
         for path, note in staged:
             kept += _staged(context, catalog, path, note)
         for each in dropped:
-            owned_tables.finish_drop(context, catalog, each.parts)
+            drop_owned.finish_drop(context, catalog, each.parts)
         if tags:
             kept += leftover_tags.sweep(context, catalog)
     return Swept(removed=found - len(kept), kept=tuple(kept))

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import attrs
 from pyiceberg.table.refs import MAIN_BRANCH
 
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import limits
 from seeknal_iceberg.connection.rest.rest_catalog import PatientRestCatalog

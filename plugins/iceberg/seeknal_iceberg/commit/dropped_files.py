@@ -12,7 +12,7 @@ import attrs
 from pyarrow.fs import FileSelector, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.files.durable_note import write_durably
 from seeknal_iceberg.files.placing import folder_of

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import ForbiddenError, NoSuchTableError
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.commit import capabilities, dropped_files
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import is_no, sentence
+from seeknal_iceberg.connection.errors import is_no, sentence
 from seeknal_iceberg.names import quote
 
 if TYPE_CHECKING:

@@ -26,15 +26,15 @@ import attrs
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.update import RemoveSnapshotRefUpdate, SetSnapshotRefUpdate
 
-from seeknal_core.errors import Unreachable
-from seeknal_core.types import Batch, ExecutionContext, Target
+from seeknal_core.contract.errors import Unreachable
+from seeknal_core.contract.types import Batch, ExecutionContext, Target
 from seeknal_iceberg.commit import capabilities, many_tables, outcome, unfinished
 from seeknal_iceberg.commit.one_table import LOST_ANSWER, MOVED, send
 from seeknal_iceberg.commit.updates import fence_tag, head_is
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import is_no, is_unanswered, wait_of
+from seeknal_iceberg.connection.errors import is_no, is_unanswered, wait_of
 from seeknal_iceberg.ledger import write_notes
-from seeknal_iceberg.ledger.staged_write import Waiting, same_table
+from seeknal_iceberg.ledger.staged_write import StagedWrite, same_table
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -60,20 +60,20 @@ def is_set(metadata: TableMetadata, promotion: str) -> bool:
     return fence_tag(promotion) in metadata.refs
 
 
-def to_set(promotion: str, waiting: Waiting, table: Table) -> many_tables.Change:
+def to_set(promotion: str, write: StagedWrite, table: Table) -> many_tables.Change:
     """Return the change that sets the tag which a publish requires."""
-    assert waiting.before is not None
-    base = waiting.before.snapshot_id
+    assert write.before is not None
+    base = write.before.snapshot_id
     tag = fence_tag(promotion)
     made = cast(Any, SetSnapshotRefUpdate)(ref_name=tag, type=SnapshotRefType.TAG, snapshot_id=base)
-    requirements = (same_table(waiting.uuid), head_is(base), head_is(None, tag))
+    requirements = (same_table(write.uuid), head_is(base), head_is(None, tag))
     return many_tables.Change(table=table, requirements=requirements, updates=(made,))
 
 
 @attrs.define(kw_only=True)
 class _Item:
     target: Target
-    waiting: Waiting
+    write: StagedWrite
     sent: float
     bare: bool = False
     table: Table | None = None
@@ -99,21 +99,21 @@ def settle(context: ExecutionContext, catalog: Catalog, batch: Batch) -> frozens
     for target in batch.targets:
         if target.staged is None:
             continue
-        waiting = Waiting.of(target.staged)
-        if waiting.snapshot_id is not None:
-            noted = write_notes.read_staged(context, target.name.parts, waiting.write_id)
-            items.append(_Item(target=target, waiting=waiting, sent=noted.sent, bare=noted.bare))
+        write = StagedWrite.of(target.staged)
+        if write.snapshot_id is not None:
+            noted = write_notes.read_staged(context, target.name.parts, write.write_id)
+            items.append(_Item(target=target, write=write, sent=noted.sent, bare=noted.bare))
     for item in items:
-        ask = catalogs.look if item.waiting.created else catalogs.load
+        ask = catalogs.look if item.write.created else catalogs.load
         item.table = ask(catalog, item.parts)
     unsure = {item.target.key for item in items if _may_land(batch, item)}
     _cut(context, catalog, batch, items)
     for item in items:
-        if item.waiting.begun:
+        if item.write.begun:
             # Once it is dropped, nothing of it can land.
             _drop_begun(context, catalog, batch, item)
             unsure.discard(item.target.key)
-        elif item.waiting.created:
+        elif item.write.created:
             if _wait(catalog, batch, item):
                 unsure.discard(item.target.key)
         elif item.sent and (item.bare or not _tagged(item)):
@@ -121,7 +121,7 @@ def settle(context: ExecutionContext, catalog: Catalog, batch: Batch) -> frozens
             _move(catalog, batch, item)
     for item in items:
         if item.sent and item.table is not None and item.target.key not in unsure:
-            with outcome.note_of(context, item.target, item.waiting) as note:
+            with outcome.note_of(context, item.target, item.write) as note:
                 note.set_sent(0.0)
     return frozenset(unsure)
 
@@ -130,15 +130,15 @@ def _may_land(batch: Batch, item: _Item) -> bool:
     if not 0 < time.time() - item.sent < write_notes.LATEST:
         return False
     if item.table is None:
-        return item.waiting.created
+        return item.write.created
     metadata = item.table.metadata
-    if outcome.is_published(metadata, item.waiting, batch.promotion):
+    if outcome.is_published(metadata, item.write, batch.promotion):
         return False
-    return not item.waiting.created and not is_set(metadata, batch.promotion)
+    return not item.write.created and not is_set(metadata, batch.promotion)
 
 
 def _tagged(item: _Item) -> bool:
-    return item.waiting.before is not None and item.waiting.before.snapshot_id is not None
+    return item.write.before is not None and item.write.before.snapshot_id is not None
 
 
 def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Sequence[_Item]) -> None:
@@ -177,8 +177,8 @@ def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Seque
             # Some catalogs (Lakekeeper up to 0.7) say that a tag is removed, and keep it.
             for item in standing:
                 if item.table is not None and is_set(item.table.metadata, batch.promotion):
-                    assert item.waiting.before is not None
-                    base = (item.waiting.uuid, item.waiting.before.snapshot_id)
+                    assert item.write.before is not None
+                    base = (item.write.uuid, item.write.before.snapshot_id)
                     move_main(catalog, item.parts, base)
             return
     if any(item.sent for item in standing):
@@ -187,16 +187,16 @@ def _cut(context: ExecutionContext, catalog: Catalog, batch: Batch, items: Seque
 
 def _drop_begun(context: ExecutionContext, catalog: Catalog, batch: Batch, item: _Item) -> None:
     """Drop a table that was created without rows, unless it is published."""
-    table, waiting = item.table, item.waiting
-    if table is not None and outcome.is_published(table.metadata, waiting, batch.promotion):
+    table, write = item.table, item.write
+    if table is not None and outcome.is_published(table.metadata, write, batch.promotion):
         return
     unfinished.drop(
         context,
         catalog,
-        waiting.begun,
+        write.begun,
         item.parts,
-        (waiting.folder, waiting.metadata_folder),
-        (waiting.write_id,),
+        (write.folder, write.metadata_folder),
+        (write.write_id,),
     )
     item.table = catalogs.look(catalog, item.parts)
 
@@ -205,9 +205,7 @@ def _wait(catalog: Catalog, batch: Batch, item: _Item) -> bool:
     """Wait a while for a commit that makes a table, and tell whether it landed."""
     while 0 < time.time() - item.sent < LOST_ANSWER:
         table = catalogs.look(catalog, item.parts)
-        if table is not None and outcome.is_published(
-            table.metadata, item.waiting, batch.promotion
-        ):
+        if table is not None and outcome.is_published(table.metadata, item.write, batch.promotion):
             return True
         time.sleep(0.5)
     return False
@@ -215,11 +213,11 @@ def _wait(catalog: Catalog, batch: Batch, item: _Item) -> bool:
 
 def _move(catalog: Catalog, batch: Batch, item: _Item) -> None:
     """Fence a commit off that no tag fences: by an empty snapshot where it wants to begin."""
-    table, before = item.table, item.waiting.before
-    if table is None or before is None or str(table.metadata.table_uuid) != item.waiting.uuid:
+    table, before = item.table, item.write.before
+    if table is None or before is None or str(table.metadata.table_uuid) != item.write.uuid:
         return
-    if not outcome.is_published(table.metadata, item.waiting, batch.promotion):
-        item.table = move_main(catalog, item.parts, (item.waiting.uuid, before.snapshot_id))
+    if not outcome.is_published(table.metadata, item.write, batch.promotion):
+        item.table = move_main(catalog, item.parts, (item.write.uuid, before.snapshot_id))
 
 
 def move_main(catalog: Catalog, parts: tuple[str, ...], base: write_notes.Base) -> Table | None:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.commit import many_tables, updates
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.files.durable_note import make_folder

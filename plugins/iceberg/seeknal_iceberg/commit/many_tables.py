@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.errors import BackendError
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.commit import capabilities
 from seeknal_iceberg.commit.one_table import MOVED
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import is_busy, is_unanswered, sentence, translate, wait_of
+from seeknal_iceberg.connection.errors import is_busy, is_unanswered, sentence, translate, wait_of
 from seeknal_iceberg.connection.rest import commit_body
 from seeknal_iceberg.connection.rest.rest_catalog import NotTogether, PatientRestCatalog
 from seeknal_iceberg.names import quote

@@ -26,10 +26,10 @@ from pyiceberg.exceptions import (
 from pyiceberg.table import CreateTableTransaction
 from pyiceberg.table.update import AssertCreate, AssertTableUUID, TableRequirement
 
-from seeknal_core.errors import Unreachable
+from seeknal_core.contract.errors import Unreachable
 from seeknal_iceberg.commit.updates import fence_tag, head_is, without_fences
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import is_no, is_unanswered
+from seeknal_iceberg.connection.errors import is_no, is_unanswered
 from seeknal_iceberg.ledger import ledger
 
 if TYPE_CHECKING:

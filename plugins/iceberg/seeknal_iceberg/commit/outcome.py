@@ -6,34 +6,34 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.types import Cancellation, ExecutionContext, Target
+from seeknal_core.contract.types import Cancellation, ExecutionContext, Target
 from seeknal_iceberg.ledger import ledger, write_notes
-from seeknal_iceberg.ledger.staged_write import Waiting, undo_tag
+from seeknal_iceberg.ledger.staged_write import StagedWrite, undo_tag
 
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot
 
 
-def is_published(metadata: TableMetadata, waiting: Waiting, promotion: str) -> bool:
+def is_published(metadata: TableMetadata, write: StagedWrite, promotion: str) -> bool:
     """Tell whether a staged write was published, and not undone since.
 
     Known by what publishing leaves and undoing takes away. The Iceberg snapshot alone
     does not tell: somebody may expire it, and some catalogs keep it after the undoing,
     and the tag with it.
     """
-    if waiting.snapshot_id is None or str(metadata.table_uuid) != waiting.uuid:
+    if write.snapshot_id is None or str(metadata.table_uuid) != write.uuid:
         return False
-    if waiting.created:
+    if write.created:
         # One that was created before its rows is published once they are in it.
-        return not waiting.begun or ledger.CREATED in metadata.properties
+        return not write.begun or ledger.CREATED in metadata.properties
     written = metadata.properties.get(ledger.WRITE_ID)
-    if written == waiting.write_id:
+    if written == write.write_id:
         return True
-    if waiting.before is not None and written == waiting.before.properties.get(ledger.WRITE_ID):
+    if write.before is not None and written == write.before.properties.get(ledger.WRITE_ID):
         # Not published, or undone, though the tag may still be there and a fence on main.
-        return _follows(metadata, waiting, promotion)
-    return undo_tag(promotion) in metadata.refs or _follows(metadata, waiting, promotion)
+        return _follows(metadata, write, promotion)
+    return undo_tag(promotion) in metadata.refs or _follows(metadata, write, promotion)
 
 
 def has_undone(snapshot: Snapshot | None, promotion: str) -> bool:
@@ -42,13 +42,13 @@ def has_undone(snapshot: Snapshot | None, promotion: str) -> bool:
     return summary is not None and ledger.UNDO + promotion in summary.additional_properties
 
 
-def _follows(metadata: TableMetadata, waiting: Waiting, promotion: str) -> bool:
+def _follows(metadata: TableMetadata, write: StagedWrite, promotion: str) -> bool:
     """Tell whether the current snapshot is the published one, or comes after it."""
     snapshots = {each.snapshot_id: each for each in metadata.snapshots}
     at = metadata.current_snapshot_id
     while at is not None and at in snapshots:
         found = snapshots.pop(at)
-        if at == waiting.snapshot_id:
+        if at == write.snapshot_id:
             return True
         if has_undone(found, promotion):
             return False
@@ -61,7 +61,7 @@ def unstoppable(context: ExecutionContext) -> ExecutionContext:
     return attrs.evolve(context, cancellation=Cancellation())
 
 
-def note_of(context: ExecutionContext, target: Target, waiting: Waiting) -> write_notes.Note:
+def note_of(context: ExecutionContext, target: Target, write: StagedWrite) -> write_notes.Note:
     """Open the note of a staged write, to add to it."""
     folder = write_notes.notes_folder(context, target.name.parts, "staged")
-    return write_notes.Note(folder, waiting.write_id, target.name.parts)
+    return write_notes.Note(folder, write.write_id, target.name.parts)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 import attrs
 from pyiceberg.exceptions import NoSuchTableError, ServerError, TableAlreadyExistsError
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.commit import capabilities, dropping
 from seeknal_iceberg.commit.one_table import OutcomeUnknown
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import (
+from seeknal_iceberg.connection.errors import (
     is_no,
     is_unanswered,
     refused_size,

@@ -25,11 +25,11 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
-from seeknal_core.types import Batch, ExecutionContext, Target
+from seeknal_core.contract.types import Batch, ExecutionContext, Target
 from seeknal_iceberg.ledger import ledger
 from seeknal_iceberg.ledger.staged_write import (
     Before,
-    Waiting,
+    StagedWrite,
     is_changed_by_publish,
     same_table,
     undo_property,
@@ -64,7 +64,7 @@ def to_publish(
     context: ExecutionContext,
     batch: Batch,
     target: Target,
-    waiting: Waiting,
+    write: StagedWrite,
     metadata: TableMetadata | None,
     *,
     fenced: bool,
@@ -80,40 +80,40 @@ def to_publish(
         tags: a tag says so, and keeps it from being expired.
     """
     entry = ledger.Entry.of(
-        context, target, batch.content_keys[target.key], waiting.rows, waiting.write_id
+        context, target, batch.content_keys[target.key], write.rows, write.write_id
     )
     generation = {ledger.GENERATION: str(batch.generation)}
-    snapshot = waiting.snapshot()
+    snapshot = write.snapshot()
     sets, removes = ledger.changes(
         metadata.properties if metadata is not None else {},
         snapshot.sequence_number or 1,
         entry,
-        replaces=waiting.replaces,
-        appends=waiting.appends,
+        replaces=write.replaces,
+        appends=write.appends,
     )
     sets |= generation
-    if tells and waiting.before is not None and waiting.before.manifests:
-        sets[undo_property(batch.promotion)] = waiting.before.manifests
-    if waiting.mark:
-        sets[ledger.CREATED] = waiting.mark
+    if tells and write.before is not None and write.before.manifests:
+        sets[undo_property(batch.promotion)] = write.before.manifests
+    if write.mark:
+        sets[ledger.CREATED] = write.mark
     made: list[TableUpdate] = []
-    for update in waiting.updates:
+    for update in write.updates:
         if isinstance(update, AddSnapshotUpdate):
             update = _published_now(update, entry.summary() | generation)
         made.append(update)
     made.append(SetPropertiesUpdate(updates=sets))
     if removes:
         made.append(RemovePropertiesUpdate(removals=list(removes)))
-    if waiting.before is None:
-        if waiting.begun:
-            return (same_table(waiting.uuid), head_is(None)), tuple(made)
+    if write.before is None:
+        if write.begun:
+            return (same_table(write.uuid), head_is(None)), tuple(made)
         return (AssertCreate(),), tuple(made)
-    if tags and waiting.before.snapshot_id is not None:
-        made.append(_tag(batch.promotion, waiting.before.snapshot_id))
-    required = _unmoved(waiting, waiting.before)
+    if tags and write.before.snapshot_id is not None:
+        made.append(_tag(batch.promotion, write.before.snapshot_id))
+    required = _unmoved(write, write.before)
     if fenced:
         tag = fence_tag(batch.promotion)
-        required = (*required, head_is(waiting.before.snapshot_id, tag))
+        required = (*required, head_is(write.before.snapshot_id, tag))
         made.append(cast(Any, RemoveSnapshotRefUpdate)(ref_name=tag))
         if metadata is not None:
             made += without_fences(metadata, but=tag)
@@ -134,16 +134,16 @@ def _published_now(update: AddSnapshotUpdate, summary: dict[str, str]) -> AddSna
     return AddSnapshotUpdate(snapshot=completed)
 
 
-def _unmoved(waiting: Waiting, before: Before) -> tuple[TableRequirement, ...]:
+def _unmoved(write: StagedWrite, before: Before) -> tuple[TableRequirement, ...]:
     """Return what has to hold for a staged write to be published."""
     ours: list[TableRequirement] = [
-        same_table(waiting.uuid),
+        same_table(write.uuid),
         head_is(before.snapshot_id),
         cast(Any, AssertCurrentSchemaId)(current_schema_id=before.schema_id),
         cast(Any, AssertDefaultSpecId)(default_spec_id=before.spec_id),
     ]
     kinds = {each.type for each in ours}
-    return (*ours, *(each for each in waiting.requirements if each.type not in kinds))
+    return (*ours, *(each for each in write.requirements if each.type not in kinds))
 
 
 def head_is(snapshot_id: int | None, ref: str = MAIN_BRANCH) -> AssertRefSnapshotId:
@@ -162,7 +162,7 @@ def _tag(promotion: str, snapshot_id: int) -> SetSnapshotRefUpdate:
 
 
 def to_revert(
-    waiting: Waiting,
+    write: StagedWrite,
     before: Before,
     metadata: TableMetadata,
     restored: IcebergSnapshot | None = None,
@@ -196,7 +196,7 @@ def to_revert(
         # What undid an earlier promotion may be gone by now.
         if metadata.properties.get(name) != value and not name.startswith(ledger.UNDO)
     }
-    touched = waiting.names_set()
+    touched = write.names_set()
     removes = [
         name
         for name in metadata.properties
@@ -206,17 +206,17 @@ def to_revert(
         made.append(SetPropertiesUpdate(updates=sets))
     if removes:
         made.append(RemovePropertiesUpdate(removals=removes))
-    return (same_table(waiting.uuid), head_is(metadata.current_snapshot_id)), tuple(made)
+    return (same_table(write.uuid), head_is(metadata.current_snapshot_id)), tuple(made)
 
 
-def to_forget(promotion: str, waiting: Waiting, metadata: TableMetadata) -> Commit | None:
+def to_forget(promotion: str, write: StagedWrite, metadata: TableMetadata) -> Commit | None:
     """Return the commit that removes what an undone publish left, None where nothing is left."""
     made: list[TableUpdate] = []
     if undo_tag(promotion) in metadata.refs:
         made.append(cast(Any, RemoveSnapshotRefUpdate)(ref_name=undo_tag(promotion)))
-    if any(each.snapshot_id == waiting.snapshot_id for each in metadata.snapshots):
-        made.append(cast(Any, RemoveSnapshotsUpdate)(snapshot_ids=[waiting.snapshot_id]))
-    required = (same_table(waiting.uuid), head_is(metadata.current_snapshot_id))
+    if any(each.snapshot_id == write.snapshot_id for each in metadata.snapshots):
+        made.append(cast(Any, RemoveSnapshotsUpdate)(snapshot_ids=[write.snapshot_id]))
+    required = (same_table(write.uuid), head_is(metadata.current_snapshot_id))
     return (required, tuple(made)) if made else None
 
 

@@ -27,10 +27,10 @@ from pyiceberg.exceptions import (
 from pyiceberg.io import load_file_io
 from sqlalchemy.exc import IntegrityError
 
-from seeknal_core.errors import BackendError, NamespaceRefused
-from seeknal_core.types import ExecutionContext, Secret
+from seeknal_core.contract.errors import BackendError, NamespaceRefused
+from seeknal_core.contract.types import ExecutionContext, Secret
 from seeknal_iceberg.connection import embedded, imports, views
-from seeknal_iceberg.connection.failures import check_hint, refused_name, sentence, translating
+from seeknal_iceberg.connection.errors import check_hint, refused_name, sentence, translating
 from seeknal_iceberg.connection.patience import Patience
 from seeknal_iceberg.connection.profile import IcebergConnection, is_local
 from seeknal_iceberg.connection.rest.base import Shared, spool_of

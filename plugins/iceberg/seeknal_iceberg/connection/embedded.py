@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from seeknal_core.errors import BackendError
-from seeknal_iceberg.connection.failures import check_hint
+from seeknal_core.contract.errors import BackendError
+from seeknal_iceberg.connection.errors import check_hint
 from seeknal_iceberg.connection.profile import IcebergConnection, is_local
 from seeknal_iceberg.files import disk
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from seeknal_core.errors import BackendError
+from seeknal_core.contract.errors import BackendError
 from seeknal_iceberg.connection.isolation import is_anothers
 
 _PYARROW = "pyiceberg.io.pyarrow"

@@ -32,8 +32,8 @@ from requests.exceptions import (
 )
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from seeknal_core.types import Cancellation, redact
-from seeknal_iceberg.connection.failures import seconds_of
+from seeknal_core.contract.types import Cancellation, redact
+from seeknal_iceberg.connection.errors import seconds_of
 
 #: Seconds to connect, and to wait for a byte, of a catalog over HTTP.
 HTTP_TIMEOUT = (5.0, 45.0)

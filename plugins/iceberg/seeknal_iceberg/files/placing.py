@@ -9,7 +9,7 @@ their types fit the table's, and encoded anew where they don't; never referenced
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import attrs
 import pyarrow as pa
@@ -28,14 +28,11 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 from pyiceberg.types import NestedField
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Cancellation, Snapshot
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Cancellation, Snapshot
 from seeknal_iceberg.files import footers, sorting
 from seeknal_iceberg.types import nested
 from seeknal_iceberg.types.partitions import Splitter, key_of
-
-if TYPE_CHECKING:
-    from seeknal_iceberg.write.carried import Carried
 
 #: Arrow bytes gathered for one partition before they become a row group.
 _GROUP_BYTES = 32 * 1024 * 1024
@@ -48,6 +45,17 @@ _OPEN_FILES = 32
 _FILE_BYTES = 256 * 1024 * 1024
 #: The fewest Arrow bytes of a row group, however small files are wanted.
 _SMALLEST = 256 * 1024
+
+
+class MoreColumns(Protocol):
+    """Columns that rows get beside those of the snapshot."""
+
+    @property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """What the columns are called, in the batches and in the table."""
+
+    def add(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Add the columns to batches of the snapshot."""
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +135,7 @@ class Placer:
         names: Sequence[tuple[str, str]],
         *,
         exact: bool,
-        carried: Carried | None = None,
+        carried: MoreColumns | None = None,
     ) -> list[DataFile]:
         """Place a snapshot's rows.
 

@@ -31,7 +31,7 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.schema import Schema, prune_columns, visit_with_partner
 from pyiceberg.types import ListType, MapType
 
-from seeknal_core.errors import BackendError
+from seeknal_core.contract.errors import BackendError
 from seeknal_iceberg.types.nested import fit
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Ownership, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Ownership, Target
 
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata

@@ -28,7 +28,7 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 
-from seeknal_core.types import ExecutionContext, Staged, Target
+from seeknal_core.contract.types import ExecutionContext, Staged, Target
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.ledger import ledger
 
@@ -65,7 +65,7 @@ class Before:
 
 
 @attrs.frozen(kw_only=True)
-class Waiting:
+class StagedWrite:
     """A staged write.
 
     ``before`` is None where the table is new; ``snapshot_id`` is the
@@ -151,7 +151,7 @@ class Waiting:
         }
 
     @classmethod
-    def of(cls, staged: Staged) -> Waiting:
+    def of(cls, staged: Staged) -> StagedWrite:
         """Read it from what `data` gave."""
         values = dict(cast("Mapping[str, Any]", staged.data))
         values.pop("format")

@@ -26,7 +26,7 @@ from pyarrow.fs import FileSelector, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import read_manifest_list
 
-from seeknal_core.types import ExecutionContext
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.files.durable_note import make_folder
 from seeknal_iceberg.ledger import ledger

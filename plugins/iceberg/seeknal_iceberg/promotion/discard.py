@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import ForbiddenError, NamespaceNotEmptyError
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Batch, ExecutionContext, Target
-from seeknal_iceberg.cleanup import owned_tables
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Batch, ExecutionContext, Target
 from seeknal_iceberg.commit import (
     capabilities,
+    drop_owned,
     dropped_files,
     fences,
     leftover_tags,
@@ -26,10 +26,10 @@ from seeknal_iceberg.commit import (
 )
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import embedded
-from seeknal_iceberg.connection.failures import translating
+from seeknal_iceberg.connection.errors import translating
 from seeknal_iceberg.files.placing import folder_of
 from seeknal_iceberg.ledger import write_notes
-from seeknal_iceberg.ledger.staged_write import Waiting, undo_tag, write_id_of
+from seeknal_iceberg.ledger.staged_write import StagedWrite, undo_tag, write_id_of
 from seeknal_iceberg.write.transactions import location_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _look(
     except ForbiddenError:
         write_id = write_id_of(context, target, batch.promotion)
         note = write_notes.read_staged(context, target.name.parts, write_id)
-        if note.folders and (target.staged is None or Waiting.of(target.staged).created):
+        if note.folders and (target.staged is None or StagedWrite.of(target.staged).created):
             return None
         raise
 
@@ -184,18 +184,18 @@ def _discard(
     folders, ids = list(note.folders), {write_id, *note.ids}
     since = None
     table = _drop_begun(context, catalog, target, write_id, note, table)
-    if table is None and (note.begun or (target.staged and Waiting.of(target.staged).begun)):
+    if table is None and (note.begun or (target.staged and StagedWrite.of(target.staged).begun)):
         # Its files went with it.
-        owned_tables.finish_drop(context, catalog, target.name.parts)
+        drop_owned.finish_drop(context, catalog, target.name.parts)
         drop_namespaces(context, catalog, note.namespaces)
         return
     if target.staged is not None:
-        waiting = Waiting.of(target.staged)
-        if waiting.folder:
-            folders += [waiting.folder, waiting.metadata_folder]
-        since = waiting.before.sequence if waiting.before is not None else None
+        write = StagedWrite.of(target.staged)
+        if write.folder:
+            folders += [write.folder, write.metadata_folder]
+        since = write.before.sequence if write.before is not None else None
         if table is not None and any(
-            each.snapshot_id == waiting.snapshot_id for each in table.metadata.snapshots
+            each.snapshot_id == write.snapshot_id for each in table.metadata.snapshots
         ):
             folders = []  # all that was placed is the table's
     elif table is not None:
@@ -209,8 +209,8 @@ def _discard(
         if place is not None:
             folders += [f"{place}/data/seeknal-{write_id}", f"{place}/metadata"]
     _delete(catalog, target.name.parts, table, list(dict.fromkeys(folders)), sorted(ids), since)
-    if target.staged is not None and Waiting.of(target.staged).created and table is None:
-        owned_tables.finish_drop(context, catalog, target.name.parts)
+    if target.staged is not None and StagedWrite.of(target.staged).created and table is None:
+        drop_owned.finish_drop(context, catalog, target.name.parts)
     drop_namespaces(context, catalog, note.namespaces)
 
 
@@ -285,7 +285,7 @@ def drop_namespaces(
     for levels in sorted(namespaces, key=len, reverse=True):
         # Another target's tables may be in it by now, or somebody's.
         with contextlib.suppress(WriteRefused, NamespaceNotEmptyError):
-            owned_tables.drop_namespace(context, catalog, levels)
+            drop_owned.drop_namespace(context, catalog, levels)
 
 
 def unmake(context: ExecutionContext, made: Sequence[str]) -> None:

@@ -17,12 +17,12 @@ import attrs
 from pyiceberg.io import load_file_io
 from pyiceberg.table import StagedTable
 
-from seeknal_core.errors import BackendError, StaleStage, Unreachable
-from seeknal_core.types import Batch, ExecutionContext, Published, PublishedTarget, Target
+from seeknal_core.contract.errors import BackendError, StaleStage, Unreachable
+from seeknal_core.contract.types import Batch, ExecutionContext, Published, PublishedTarget, Target
 from seeknal_iceberg.commit import capabilities, fences, many_tables, outcome, unfinished, updates
 from seeknal_iceberg.commit.one_table import MOVED, OutcomeUnknown
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import (
+from seeknal_iceberg.connection.errors import (
     is_busy,
     is_unanswered,
     sentence,
@@ -31,10 +31,11 @@ from seeknal_iceberg.connection.failures import (
     wait_of,
 )
 from seeknal_iceberg.ledger import ledger, write_notes
-from seeknal_iceberg.ledger.staged_write import Waiting
+from seeknal_iceberg.ledger.staged_write import StagedWrite
+from seeknal_iceberg.ledger.versions import version_of
 from seeknal_iceberg.names import quote
 from seeknal_iceberg.promotion import revert
-from seeknal_iceberg.source.read import rows_after, rows_of, version_of
+from seeknal_iceberg.source.rows import rows_after, rows_of
 from seeknal_iceberg.write import transactions
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def publish(context: ExecutionContext, batch: Batch) -> Published:
 @attrs.define(kw_only=True)
 class _Item:
     target: Target
-    waiting: Waiting
+    write: StagedWrite
     table: Table | None
     #: The table that was created without rows, until it is published.
     begun: Table | None = None
@@ -78,28 +79,28 @@ class _Publish:
 
     def _load(self, target: Target) -> _Item:
         assert target.staged is not None
-        waiting = Waiting.of(target.staged)
-        ask = catalogs.look if waiting.created else catalogs.load
+        write = StagedWrite.of(target.staged)
+        ask = catalogs.look if write.created else catalogs.load
         table = ask(self.catalog, target.name.parts)
         if table is not None:
             capabilities.saw(self.context, table.metadata)
-        item = _Item(target=target, waiting=waiting, table=table)
+        item = _Item(target=target, write=write, table=table)
         self._load_begun(item)
         return item
 
     def _load_begun(self, item: _Item) -> None:
         """Load a new table that waits under another name, or in its place without rows."""
-        if not item.waiting.begun:
+        if not item.write.begun:
             return
         table = item.table
         if table is None:
-            table = catalogs.load(self.catalog, item.waiting.begun)
+            table = catalogs.load(self.catalog, item.write.begun)
         elif not unfinished.is_unfinished(self.context, item.target.name.parts, table.metadata):
             item.begun = None
             return
         else:
             item.table = None  # nobody has been given it yet
-        same = table is not None and str(table.metadata.table_uuid) == item.waiting.uuid
+        same = table is not None and str(table.metadata.table_uuid) == item.write.uuid
         item.begun = table if same else None
 
     def run(self) -> Published:
@@ -108,11 +109,11 @@ class _Publish:
         try:
             for item in open:
                 self._check(item)
-            created = [item for item in open if item.waiting.created]
-            changed = [item for item in open if not item.waiting.created]
+            created = [item for item in open if item.write.created]
+            changed = [item for item in open if not item.write.created]
             self._set_fences(changed)
             for item in created:
-                if item.waiting.begun:
+                if item.write.begun:
                     self._finish(item)
                 else:
                     self._commit([item])
@@ -137,7 +138,7 @@ class _Publish:
         return [[item] for item in items]
 
     def _is_fenced(self, item: _Item) -> bool:
-        before = item.waiting.before
+        before = item.write.before
         fits = before is not None and before.snapshot_id is not None
         return fits and fences.works(self.context)
 
@@ -156,7 +157,7 @@ class _Publish:
             if not missing:
                 continue
             changes = [
-                fences.to_set(promotion, item.waiting, item.table)
+                fences.to_set(promotion, item.write, item.table)
                 for item in missing
                 if item.table is not None
             ]
@@ -177,25 +178,25 @@ class _Publish:
 
     def _forget_note(self, item: _Item) -> None:
         """Remove a note, unless undoing needs to know of namespaces or folders made for this."""
-        parts, write_id = item.target.name.parts, item.waiting.write_id
+        parts, write_id = item.target.name.parts, item.write.write_id
         note = write_notes.read_staged(self.context, parts, write_id)
         if note.there and not note.namespaces and not note.made:
             write_notes.forget_staged(self.context, parts, write_id)
         elif note.there:
-            with outcome.note_of(self.context, item.target, item.waiting) as kept:
+            with outcome.note_of(self.context, item.target, item.write) as kept:
                 kept.is_published()
 
     def _is_done(self, item: _Item) -> bool:
         """Tell whether a table holds already what its target's publish makes of it."""
-        table, waiting = item.table, item.waiting
+        table, write = item.table, item.write
         if table is None:
             return False
-        if waiting.snapshot_id is None:
-            if str(table.metadata.table_uuid) != waiting.uuid:
+        if write.snapshot_id is None:
+            if str(table.metadata.table_uuid) != write.uuid:
                 return False
             content_key = self.batch.content_keys[item.target.key]
-            return not waiting.appends or ledger.has_appended(table.properties, content_key)
-        return outcome.is_published(table.metadata, waiting, self.batch.promotion)
+            return not write.appends or ledger.has_appended(table.properties, content_key)
+        return outcome.is_published(table.metadata, write, self.batch.promotion)
 
     def _check(self, item: _Item) -> None:
         """Refuse a target that is not as it was when it was staged.
@@ -206,18 +207,18 @@ class _Publish:
         why = self._moved(item)
         if why:
             raise StaleStage(f"{item.name} {why}", target=item.name)
-        if item.waiting.begun and item.begun is None:
+        if item.write.begun and item.begun is None:
             raise StaleStage(
                 f"{item.name}: what was staged is gone: there is no table "
-                f"{quote(item.waiting.begun)}",
+                f"{quote(item.write.begun)}",
                 target=item.name,
             )
         found = item.table or item.begun
         io = found.io if found is not None else self._io(item)
         # Without keys of a catalog that lends them with its tables, nobody can look yet.
-        if io is not None and not io.new_input(item.waiting.snapshot().manifest_list).exists():
+        if io is not None and not io.new_input(item.write.snapshot().manifest_list).exists():
             raise StaleStage(
-                f"{item.name}: what was staged is gone from {item.waiting.location}",
+                f"{item.name}: what was staged is gone from {item.write.location}",
                 target=item.name,
             )
 
@@ -227,28 +228,28 @@ class _Publish:
         Raises:
             StaleStage: what was staged is gone.
         """
-        if item.waiting.snapshot_id is None or self._io(item) is not None:
+        if item.write.snapshot_id is None or self._io(item) is not None:
             return
         table = catalogs.existing(self.context, item.target.name.parts)
-        if not table.io.new_input(item.waiting.snapshot().manifest_list).exists():
+        if not table.io.new_input(item.write.snapshot().manifest_list).exists():
             raise StaleStage(
-                f"{item.name}: what was staged is gone from {item.waiting.location}",
+                f"{item.name}: what was staged is gone from {item.write.location}",
                 target=item.name,
             )
 
     def _moved(self, item: _Item) -> str:
-        table, waiting = item.table, item.waiting
-        before = waiting.before
+        table, write = item.table, item.write
+        before = write.before
         if before is None:
             return "" if table is None else "was made by somebody else since it was staged"
         if table is None:
             return "is gone; it was there when it was staged"
         metadata = table.metadata
-        if str(metadata.table_uuid) != waiting.uuid:
+        if str(metadata.table_uuid) != write.uuid:
             return "is another table now than when it was staged"
         assert item.target.staged is not None
         base, version = item.target.staged.base, version_of(metadata)
-        if waiting.snapshot_id is None or version != base:
+        if write.snapshot_id is None or version != base:
             return f"was written since it was staged: version {base} then, {version} now"
         if (metadata.current_schema_id, metadata.default_spec_id) != (
             before.schema_id,
@@ -266,7 +267,7 @@ class _Publish:
         return ""
 
     def _io(self, item: _Item) -> FileIO | None:
-        return catalogs.known_io(self.catalog, item.waiting.location)
+        return catalogs.known_io(self.catalog, item.write.location)
 
     def _commit(self, items: Sequence[_Item]) -> None:
         """Commit for some targets at once, and know what became of it.
@@ -300,7 +301,7 @@ class _Publish:
     def _has_rows(self, item: _Item) -> bool:
         """Tell whether the rows of a table that was created without them are committed."""
         table = item.begun or item.table
-        return table is not None and ledger.has_landed(table.metadata, item.waiting.write_id)
+        return table is not None and ledger.has_landed(table.metadata, item.write.write_id)
 
     def _sent(
         self,
@@ -323,8 +324,8 @@ class _Publish:
         if self.connection.catalog_type == "sql":
             return
         for item in items:
-            with outcome.note_of(self.context, item.target, item.waiting) as note:
-                bare = not item.waiting.created and not self._is_fenced(item)
+            with outcome.note_of(self.context, item.target, item.write) as note:
+                bare = not item.write.created and not self._is_fenced(item)
                 note.set_sent(sent, self.batch.promotion, bare=bare)
 
     def _send(
@@ -383,7 +384,7 @@ class _Publish:
 
     def _landed(self, items: Sequence[_Item], is_done: Callable[[_Item], bool]) -> bool:
         for item in items:
-            ask = catalogs.look if item.waiting.created else catalogs.load
+            ask = catalogs.look if item.write.created else catalogs.load
             item.table = ask(self.catalog, item.target.name.parts)
             self._load_begun(item)
         return all(is_done(item) for item in items)
@@ -394,7 +395,7 @@ class _Publish:
                 self.context,
                 self.batch,
                 item.target,
-                item.waiting,
+                item.write,
                 item.table.metadata,
                 fenced=self._is_fenced(item),
                 tells=fences.needed(self.context) and not self._keeps_history(),
@@ -407,7 +408,7 @@ class _Publish:
             self.context,
             self.batch,
             item.target,
-            item.waiting,
+            item.write,
             None,
             fenced=False,
             tells=False,
@@ -417,9 +418,9 @@ class _Publish:
             return many_tables.Change(table=item.begun, requirements=requirements, updates=made)
         table = StagedTable(
             identifier=transactions.identifier(self.connection, parts),
-            metadata=item.waiting.new_metadata(),
-            metadata_location=f"{item.waiting.metadata_folder}/unknown",
-            io=self._io(item) or load_file_io({}, item.waiting.location),
+            metadata=item.write.new_metadata(),
+            metadata_location=f"{item.write.metadata_folder}/unknown",
+            io=self._io(item) or load_file_io({}, item.write.location),
             catalog=self.catalog,
         )
         return many_tables.Change(table=table, requirements=requirements, updates=made)
@@ -428,26 +429,26 @@ class _Publish:
         parts = item.target.name.parts
         missing = catalogs.missing_levels(self.catalog, parts[:-1])
         if missing:
-            with outcome.note_of(self.context, item.target, item.waiting) as note:
+            with outcome.note_of(self.context, item.target, item.write) as note:
                 note.add_namespaces(missing)
             catalogs.ensure_namespace(
                 self.catalog, self.connection, parts[:-1], ledger.made_by(self.context)
             )
 
     def _published(self, item: _Item) -> PublishedTarget:
-        waiting, table = item.waiting, item.table
-        if waiting.snapshot_id is None:
+        write, table = item.write, item.table
+        if write.snapshot_id is None:
             assert table is not None
             version, rows = version_of(table.metadata), rows_after(table)
         else:
-            version = waiting.version
-            summary = waiting.snapshot().summary
+            version = write.version
+            summary = write.snapshot().summary
             known = rows_of(summary.additional_properties) if summary is not None else None
             rows = known if known is not None else self._count(item)
         return PublishedTarget(
-            key=item.target.key, version=version, rows_after=rows, created=waiting.created
+            key=item.target.key, version=version, rows_after=rows, created=write.created
         )
 
     def _count(self, item: _Item) -> int:
         table = catalogs.existing(self.context, item.target.name.parts)
-        return rows_after(table, item.waiting.snapshot_id)
+        return rows_after(table, item.write.snapshot_id)

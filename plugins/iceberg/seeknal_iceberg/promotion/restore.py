@@ -14,18 +14,20 @@ from pyiceberg.manifest import ManifestFile, read_manifest_list, write_manifest_
 from pyiceberg.table import TableProperties
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
-from seeknal_core.errors import BackendError
-from seeknal_iceberg.connection.failures import sentence
+from seeknal_core.contract.errors import BackendError
+from seeknal_iceberg.connection.errors import sentence
 from seeknal_iceberg.ledger import ledger
 from seeknal_iceberg.write.prepare import metadata_folder
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
-    from seeknal_iceberg.ledger.staged_write import Before, Waiting
+    from seeknal_iceberg.ledger.staged_write import Before, StagedWrite
 
 
-def restore(table: Table, waiting: Waiting, before: Before, promotion: str, name: str) -> Snapshot:
+def restore(
+    table: Table, write: StagedWrite, before: Before, promotion: str, name: str
+) -> Snapshot:
     """Write the manifest list of a snapshot with a table's earlier files, and return it.
 
     Raises:
@@ -37,7 +39,7 @@ def restore(table: Table, waiting: Waiting, before: Before, promotion: str, name
     sequence = ledger.sequence_of(metadata) + 1 if metadata.format_version > 1 else None
     parent = metadata.current_snapshot_id
     # Its name holds the write's id, so that it is found where this commit never lands.
-    place = f"{metadata_folder(metadata)}/snap-{snapshot_id}-0-{waiting.write_id}.avro"
+    place = f"{metadata_folder(metadata)}/snap-{snapshot_id}-0-{write.write_id}.avro"
     codec = table.properties.get(
         TableProperties.WRITE_AVRO_COMPRESSION, TableProperties.WRITE_AVRO_COMPRESSION_DEFAULT
     )

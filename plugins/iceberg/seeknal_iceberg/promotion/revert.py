@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.errors import StaleStage
-from seeknal_core.types import Batch, ExecutionContext, Target
-from seeknal_iceberg.cleanup import owned_tables
-from seeknal_iceberg.commit import capabilities, fences, many_tables, outcome, updates
+from seeknal_core.contract.errors import StaleStage
+from seeknal_core.contract.types import Batch, ExecutionContext, Target
+from seeknal_iceberg.commit import capabilities, drop_owned, fences, many_tables, outcome, updates
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import translating
-from seeknal_iceberg.ledger.staged_write import Before, Waiting
+from seeknal_iceberg.connection.errors import translating
+from seeknal_iceberg.ledger.staged_write import Before, StagedWrite
+from seeknal_iceberg.ledger.versions import version_of
 from seeknal_iceberg.promotion import restore
-from seeknal_iceberg.source.read import version_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -45,11 +44,11 @@ class _Item:
     """A target that is published, and its table."""
 
     target: Target
-    waiting: Waiting
+    write: StagedWrite
     table: Table
 
     def is_current(self) -> bool:
-        return self.table.metadata.current_snapshot_id == self.waiting.snapshot_id
+        return self.table.metadata.current_snapshot_id == self.write.snapshot_id
 
 
 def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite: bool) -> bool:
@@ -86,7 +85,7 @@ def _undo(
         anew: an earlier attempt was not enough: where a reference should have gone, an
             empty snapshot takes its place.
     """
-    changed = [item for item in found if not item.waiting.created]
+    changed = [item for item in found if not item.write.created]
     for item in changed:
         _note(context, batch, item)
     names = {item.target.key for item in changed}
@@ -103,17 +102,17 @@ def _undo(
         if emptied and not is_undone():
             return False
     for item in found:
-        if item.waiting.created:
-            owned_tables.drop_made(context, catalog, item.target.name.parts, str(item.target.name))
+        if item.write.created:
+            drop_owned.drop_made(context, catalog, item.target.name.parts, str(item.target.name))
             _note(context, batch, item)
     return True
 
 
 def _note(context: ExecutionContext, batch: Batch, item: _Item) -> None:
     """Note that what was published is left over; its publish removed the note of it."""
-    with outcome.note_of(context, item.target, item.waiting) as note:
-        waiting = item.waiting
-        note.add(waiting.folder, waiting.metadata_folder, waiting.write_id)
+    with outcome.note_of(context, item.target, item.write) as note:
+        write = item.write
+        note.add(write.folder, write.metadata_folder, write.write_id)
         note.set_sent(0.0, batch.promotion)
 
 
@@ -126,7 +125,7 @@ def _forget(context: ExecutionContext, catalog: Catalog, batch: Batch) -> None:
     # Whatever fails here, the tables are as they were.
     try:
         for item in _undone(catalog, batch):
-            made = updates.to_forget(batch.promotion, item.waiting, item.table.metadata)
+            made = updates.to_forget(batch.promotion, item.write, item.table.metadata)
             if made is not None:
                 changes.append(
                     many_tables.Change(table=item.table, requirements=made[0], updates=made[1])
@@ -141,18 +140,18 @@ def _undone(catalog: Catalog, batch: Batch) -> list[_Item]:
     """Return what is undone, but where a branch, a tag or a later snapshot leads to it by now."""
     found = []
     for target in batch.targets:
-        waiting = Waiting.of(target.staged) if target.staged is not None else None
-        if waiting is None or waiting.created or waiting.snapshot_id is None:
+        write = StagedWrite.of(target.staged) if target.staged is not None else None
+        if write is None or write.created or write.snapshot_id is None:
             continue
         table = catalogs.load(catalog, target.name.parts)
-        if table is None or str(table.metadata.table_uuid) != waiting.uuid:
+        if table is None or str(table.metadata.table_uuid) != write.uuid:
             continue
         metadata = table.metadata
         used = {ref.snapshot_id for ref in metadata.refs.values()}
         used |= {each.parent_snapshot_id or 0 for each in metadata.snapshots}
-        published = outcome.is_published(metadata, waiting, batch.promotion)
-        if not published and waiting.snapshot_id not in used:
-            found.append(_Item(target=target, waiting=waiting, table=table))
+        published = outcome.is_published(metadata, write, batch.promotion)
+        if not published and write.snapshot_id not in used:
+            found.append(_Item(target=target, write=write, table=table))
     return found
 
 
@@ -161,17 +160,17 @@ def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> lis
     for target in batch.targets:
         if target.staged is None:
             continue
-        waiting = Waiting.of(target.staged)
-        ask = catalogs.look if waiting.created else catalogs.load
+        write = StagedWrite.of(target.staged)
+        ask = catalogs.look if write.created else catalogs.load
         table = ask(catalog, target.name.parts)
-        if table is not None and outcome.is_published(table.metadata, waiting, batch.promotion):
-            found.append(_Item(target=target, waiting=waiting, table=table))
+        if table is not None and outcome.is_published(table.metadata, write, batch.promotion):
+            found.append(_Item(target=target, write=write, table=table))
     return found
 
 
 def _refuse_written(found: list[_Item]) -> None:
     moved = [
-        f"{item.target.name} was written since it was published: version {item.waiting.version} "
+        f"{item.target.name} was written since it was published: version {item.write.version} "
         f"then, {version_of(item.table.metadata)} now"
         for item in found
         if not item.is_current()
@@ -181,7 +180,7 @@ def _refuse_written(found: list[_Item]) -> None:
 
 
 def _before(item: _Item) -> Before:
-    before = item.waiting.before
+    before = item.write.before
     assert isinstance(before, Before)
     return before
 
@@ -197,8 +196,8 @@ def _change(
     restored = None
     if hidden:
         name = str(item.target.name)
-        restored = restore.restore(table, item.waiting, before, batch.promotion, name)
-    requirements, made = updates.to_revert(item.waiting, before, table.metadata, restored)
+        restored = restore.restore(table, item.write, before, batch.promotion, name)
+    requirements, made = updates.to_revert(item.write, before, table.metadata, restored)
     return many_tables.Change(table=table, requirements=requirements, updates=made)
 
 
@@ -206,6 +205,6 @@ def _finish_drops(context: ExecutionContext, catalog: Catalog, batch: Batch) -> 
     """Delete the files of tables that an earlier call dropped, where it was killed then."""
     finished = False
     for target in batch.targets:
-        if target.staged is not None and Waiting.of(target.staged).created:
-            finished = owned_tables.finish_drop(context, catalog, target.name.parts) or finished
+        if target.staged is not None and StagedWrite.of(target.staged).created:
+            finished = drop_owned.finish_drop(context, catalog, target.name.parts) or finished
     return finished

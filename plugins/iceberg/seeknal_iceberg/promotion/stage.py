@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.types import ExecutionContext, Mode, Snapshot, Staged, Target
+from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_iceberg.commit import unfinished
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import embedded
-from seeknal_iceberg.connection.failures import is_unanswered, translating
+from seeknal_iceberg.connection.errors import is_unanswered, translating
 from seeknal_iceberg.files.placing import folder_of
 from seeknal_iceberg.ledger import ledger, write_notes
-from seeknal_iceberg.ledger.staged_write import Before, Waiting, is_changed_by_publish, write_id_of
+from seeknal_iceberg.ledger.staged_write import (
+    Before,
+    StagedWrite,
+    is_changed_by_publish,
+    write_id_of,
+)
+from seeknal_iceberg.ledger.versions import version_of
 from seeknal_iceberg.promotion import discard
 from seeknal_iceberg.source import staged_rows
-from seeknal_iceberg.source.read import version_of
 from seeknal_iceberg.write.prepare import Plan, Preparation
 
 if TYPE_CHECKING:
@@ -79,22 +84,22 @@ class _Staging(Preparation):
         table = plan.table
         base = version_of(table.metadata) if table is not None else None
         if table is not None and self.nothing_to_do(table):
-            waiting = self._nothing(table, plan)
+            write = self._nothing(table, plan)
             self.note.remove()
             return Staged(
-                promotion=promotion, base=base, rows=0, data=waiting.data(), notes=plan.notes
+                promotion=promotion, base=base, rows=0, data=write.data(), notes=plan.notes
             )
-        waiting = self._place(plan)
+        write = self._place(plan)
         return Staged(
             promotion=promotion,
             base=base,
             rows=self.snapshot.row_count,
-            data=waiting.data(),
+            data=write.data(),
             notes=(*plan.notes, *self.notes),
         )
 
-    def _nothing(self, table: Table, plan: Plan) -> Waiting:
-        return Waiting(
+    def _nothing(self, table: Table, plan: Plan) -> StagedWrite:
+        return StagedWrite(
             write_id=self.write_id,
             uuid=str(table.metadata.table_uuid),
             location=table.metadata.location,
@@ -103,7 +108,7 @@ class _Staging(Preparation):
             before=_before(table),
         )
 
-    def _place(self, plan: Plan) -> Waiting:
+    def _place(self, plan: Plan) -> StagedWrite:
         before = None if plan.table is None else _before(plan.table)
         transaction = self.begin(plan)
         if plan.table is not None and before is not None:
@@ -114,7 +119,7 @@ class _Staging(Preparation):
         assert self.placed is not None
         made = transaction._updates
         mark = ledger.mark(self.context, self.parts, metadata) if plan.table is None else ""
-        return Waiting(
+        return StagedWrite(
             write_id=self.write_id,
             uuid=str(metadata.table_uuid),
             location=metadata.location,

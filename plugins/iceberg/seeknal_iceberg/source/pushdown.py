@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.schema import Schema
 
-    from seeknal_core.types import Condition
+    from seeknal_core.contract.types import Condition
 
 _PREDICATES: dict[str, Any] = {
     "=": EqualTo, "<>": NotEqualTo, "<": LessThan, "<=": LessThanOrEqual, ">": GreaterThan,

@@ -1,52 +1,35 @@
-"""Reading: sources, counts, what stands where a target is."""
+"""Open a table as a source, at one Iceberg snapshot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, And
 from pyiceberg.schema import Schema
 
-from seeknal_core.errors import BackendError
-from seeknal_core.structure import nearest
-from seeknal_core.types import (
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import (
     Condition,
     ExecutionContext,
     Scan,
     Source,
     SourceStream,
-    Target,
-    TargetColumn,
-    TargetState,
 )
-from seeknal_iceberg.commit import capabilities
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import translating
-from seeknal_iceberg.connection.profile import IcebergSourceOptions
+from seeknal_iceberg.connection.errors import translating
 from seeknal_iceberg.files.scan import arrow_schema, as_schema, task_batches
-from seeknal_iceberg.ledger import ledger
+from seeknal_iceberg.ledger.versions import version_of
 from seeknal_iceberg.names import quote
-from seeknal_iceberg.source import pushdown, snapshot_choice, staged_rows
+from seeknal_iceberg.source import pushdown, snapshot_choice
+from seeknal_iceberg.source.options import IcebergSourceOptions
 
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.table import FileScanTask, Table
     from pyiceberg.table.metadata import TableMetadata
-
-
-def mark_of(metadata: TableMetadata) -> str:
-    """Return a table's mark: its UUID, its current Iceberg snapshot and its schema."""
-    current = metadata.current_snapshot_id
-    return f"{metadata.table_uuid}/{current or 'empty'}/{metadata.current_schema_id}"
-
-
-def version_of(metadata: TableMetadata) -> str:
-    """Return a table's version token: its current iceberg_snapshot_id."""
-    if metadata.current_snapshot_id is None:
-        return f"empty-{metadata.table_uuid}"
-    return str(metadata.current_snapshot_id)
 
 
 def open_source(context: ExecutionContext, source: Source) -> SourceStream:
@@ -170,92 +153,3 @@ def _parse_filter(text: str | None, table: Table, name: str) -> BooleanExpressio
             target=name,
         ) from None
     return expression
-
-
-def count(table: Table, snapshot_id: int | None = None) -> int:
-    """Count a table's rows by its manifests; reads data files only where rows were deleted."""
-    if snapshot_id is None and table.metadata.current_snapshot_id is None:
-        return 0
-    field = table.schema().fields[0]
-    # Of an older snapshot's files it may be missing.
-    first = Schema(field.model_copy(update={"required": False}))
-    total = 0
-    for task in table.scan(snapshot_id=snapshot_id).plan_files():
-        if not task.delete_files:
-            total += task.file.record_count
-        else:
-            batches = task_batches(table.metadata, table.io, first, task)
-            total += sum(batch.num_rows for batch in batches)
-    return total
-
-
-def rows_after(table: Table, snapshot_id: int | None = None) -> int:
-    """Return a table's rows: from its summary where no deletes are about, else counted.
-
-    Args:
-        snapshot_id: the iceberg_snapshot_id that is meant; None for the current one.
-    """
-    snapshot = (
-        table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
-    )
-    summary = snapshot.summary if snapshot is not None else None
-    known = rows_of(summary.additional_properties) if summary is not None else None
-    return count(table, snapshot_id) if known is None else known
-
-
-def rows_of(summary: Mapping[str, str]) -> int | None:
-    """Return the rows that a snapshot's summary tells, None where it does not."""
-    deletes = ("total-position-deletes", "total-equality-deletes")
-    if "total-records" in summary and all(summary.get(key, "0") == "0" for key in deletes):
-        return int(summary["total-records"])
-    return None
-
-
-def count_rows(context: ExecutionContext, target: Target) -> int:
-    """Count a target's rows, or those that are staged for it.
-
-    Raises:
-        BackendError: it does not exist or cannot be read.
-    """
-    if target.staged is not None:
-        return staged_rows.count(context, target, target.staged)
-    table = catalogs.existing(context, target.name.parts)
-    with translating(catalogs.of(context), str(target.name)):
-        return count(table)
-
-
-def inspect(context: ExecutionContext, target: Target) -> TargetState:
-    """Tell what stands where a target is; makes nothing, not even an embedded catalog."""
-    connection = catalogs.of(context)
-    identity = catalogs.identity(connection, target.name.parts)
-    if target.staged is not None:
-        columns = staged_rows.columns(context, target, target.staged)
-        return TargetState(exists=True, identity=identity, columns=columns)
-    if catalogs.absent(connection):
-        return TargetState(exists=False, identity=identity)
-    catalog = catalogs.open_catalog(context)
-    with translating(connection, str(target.name)):
-        table = catalogs.look(catalog, target.name.parts)
-    if table is None or ledger.begun_by(context, target.name.parts, table.metadata) is not None:
-        return TargetState(
-            exists=False,
-            identity=identity,
-            table_id=capabilities.place_of(context, target.name.parts),
-            notes=capabilities.of(context).sentences(),
-            foresees=bool(capabilities.aws_service(catalog)),
-        )
-    capabilities.saw(context, table.metadata)
-    return TargetState(
-        exists=True,
-        identity=identity,
-        columns=tuple(
-            TargetColumn(name=field.name, type=str(field.field_type))
-            for field in table.schema().fields
-        ),
-        version=version_of(table.metadata),
-        owner=ledger.owner(table.properties),
-        generation=ledger.generation(context, table.properties),
-        table_id=str(table.metadata.table_uuid),
-        mark=mark_of(table.metadata),
-        notes=capabilities.of(context).sentences(),
-    )

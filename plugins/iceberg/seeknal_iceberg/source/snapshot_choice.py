@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import attrs
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 
-from seeknal_core.errors import BackendError
-from seeknal_core.structure import nearest
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.options import nearest
 from seeknal_iceberg.ledger import ledger
 
 if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
 
-    from seeknal_iceberg.connection.profile import IcebergSourceOptions
+    from seeknal_iceberg.source.options import IcebergSourceOptions
 
 #: How many snapshots, tags or branches a message lists.
 _LISTED = 5

@@ -15,13 +15,13 @@ from pyiceberg.table import FileScanTask
 from pyiceberg.table.update import update_table_metadata
 from pyiceberg.typedef import Record
 
-from seeknal_core.checksums import checksum_of
-from seeknal_core.errors import StaleStage
-from seeknal_core.types import Checksum, ExecutionContext, Staged, Target, TargetColumn
+from seeknal_core.contract.checksums import checksum_of
+from seeknal_core.contract.errors import StaleStage
+from seeknal_core.contract.types import Checksum, ExecutionContext, Staged, Target, TargetColumn
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import translating
+from seeknal_iceberg.connection.errors import translating
 from seeknal_iceberg.files.scan import arrow_schema, as_schema, task_batches
-from seeknal_iceberg.ledger.staged_write import Waiting
+from seeknal_iceberg.ledger.staged_write import StagedWrite
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -49,21 +49,21 @@ def _memory(context: ExecutionContext) -> dict[str, _Place]:
     return context.resources.get(key, dict, lambda _: None)
 
 
-def _place(context: ExecutionContext, target: Target, waiting: Waiting) -> _Place:
-    known = _memory(context).get(waiting.write_id)
+def _place(context: ExecutionContext, target: Target, write: StagedWrite) -> _Place:
+    known = _memory(context).get(write.write_id)
     if known is not None:
         return known
     catalog = catalogs.open_unmade(context)
-    ask = catalogs.look if waiting.created else catalogs.load
+    ask = catalogs.look if write.created else catalogs.load
     table = ask(catalog, target.name.parts)
-    if waiting.begun and (table is None or str(table.metadata.table_uuid) != waiting.uuid):
-        table = catalogs.load(catalog, waiting.begun)
-    if table is not None and str(table.metadata.table_uuid) == waiting.uuid:
+    if write.begun and (table is None or str(table.metadata.table_uuid) != write.uuid):
+        table = catalogs.load(catalog, write.begun)
+    if table is not None and str(table.metadata.table_uuid) == write.uuid:
         io = table.io
-        metadata = update_table_metadata(table.metadata, waiting.layout_updates())
-    elif waiting.created and not waiting.begun:
-        io = catalogs.io_at(catalog, target.name.parts, waiting.location)
-        metadata = waiting.new_metadata()
+        metadata = update_table_metadata(table.metadata, write.layout_updates())
+    elif write.created and not write.begun:
+        io = catalogs.io_at(catalog, target.name.parts, write.location)
+        metadata = write.new_metadata()
     else:
         raise StaleStage(
             f"{target.name} is not the table any more that it was when it was staged",
@@ -71,17 +71,17 @@ def _place(context: ExecutionContext, target: Target, waiting: Waiting) -> _Plac
             target=str(target.name),
         )
     place = _Place(io=io, metadata=metadata)
-    _memory(context)[waiting.write_id] = place
+    _memory(context)[write.write_id] = place
     return place
 
 
 def count(context: ExecutionContext, target: Target, staged: Staged) -> int:
     """Count the rows that are staged, by the footers of their files."""
-    waiting = Waiting.of(staged)
-    if not waiting.arrived:
+    write = StagedWrite.of(staged)
+    if not write.arrived:
         return 0
     with translating(catalogs.of(context), str(target.name)):
-        io = _place(context, target, waiting).io
+        io = _place(context, target, write).io
 
         def rows(path: str) -> int:
             context.cancellation.check()
@@ -89,17 +89,17 @@ def count(context: ExecutionContext, target: Target, staged: Staged) -> int:
                 return int(pq.read_metadata(stream).num_rows)
 
         with ThreadPoolExecutor(_READERS) as pool:
-            return sum(pool.map(rows, waiting.arrived_paths()))
+            return sum(pool.map(rows, write.arrived_paths()))
 
 
 def columns(context: ExecutionContext, target: Target, staged: Staged) -> tuple[TargetColumn, ...]:
     """Return the columns of what is staged, as the snapshot names them."""
-    waiting = Waiting.of(staged)
+    write = StagedWrite.of(staged)
     with translating(catalogs.of(context), str(target.name)):
-        schema = _place(context, target, waiting).metadata.schema()
+        schema = _place(context, target, write).metadata.schema()
         return tuple(
             TargetColumn(name=here, type=str(schema.find_field(there).field_type))
-            for here, there in waiting.names
+            for here, there in write.names
         )
 
 
@@ -107,18 +107,18 @@ def checksum(context: ExecutionContext, target: Target) -> Checksum:
     """Carry out the hook of the same name."""
     with translating(catalogs.of(context), str(target.name)):
         if target.staged is not None:
-            return checksum_of(_staged_rows(context, target, Waiting.of(target.staged)))
+            return checksum_of(_staged_rows(context, target, StagedWrite.of(target.staged)))
         return checksum_of(_table_rows(context, target))
 
 
 def _staged_rows(
-    context: ExecutionContext, target: Target, waiting: Waiting
+    context: ExecutionContext, target: Target, write: StagedWrite
 ) -> pa.RecordBatchReader:
-    place = _place(context, target, waiting)
+    place = _place(context, target, write)
     schema = place.metadata.schema()
-    fields = [schema.find_field(there) for _, there in waiting.names]
-    names = [here for here, _ in waiting.names]
-    tasks = [_task(path, place.metadata.default_spec_id) for path in waiting.arrived_paths()]
+    fields = [schema.find_field(there) for _, there in write.names]
+    names = [here for here, _ in write.names]
+    tasks = [_task(path, place.metadata.default_spec_id) for path in write.arrived_paths()]
     return _rows(context, place, Schema(*fields), tasks, names)
 
 

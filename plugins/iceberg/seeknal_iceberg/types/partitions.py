@@ -38,8 +38,8 @@ from pyiceberg.types import (
     TimeType,
 )
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.structure import nearest
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.options import nearest
 
 if TYPE_CHECKING:
     from pyiceberg.table import Transaction

@@ -29,7 +29,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
 
 _INTEGER, _NUMBER, _TEXT, _TRUTH, _DATE, _INSTANT, _TIME, _BYTES, _UUID = range(9)
 

@@ -37,8 +37,8 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Snapshot
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Snapshot
 
 _EXACT: tuple[tuple[pa.DataType, type[IcebergType]], ...] = (
     (pa.bool_(), BooleanType), (pa.int8(), IntegerType), (pa.int16(), IntegerType),

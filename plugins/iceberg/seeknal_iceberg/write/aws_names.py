@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from seeknal_core.errors import WriteRefused
+from seeknal_core.contract.errors import WriteRefused
 from seeknal_iceberg.names import quote
 
 #: What AWS documents of names, by service: Glue folds them to lower case.

@@ -26,9 +26,9 @@ from pyiceberg.table.update import (
 )
 from pyiceberg.transforms import IdentityTransform
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.structure import nearest
-from seeknal_core.types import Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import Target
 from seeknal_iceberg.ledger.ledger import PREFIX
 from seeknal_iceberg.write import options
 

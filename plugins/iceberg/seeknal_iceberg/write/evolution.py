@@ -22,8 +22,8 @@ from pyiceberg.types import (
     StructType,
 )
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Mode, SchemaChange
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Mode, SchemaChange
 from seeknal_iceberg.types.nested import match
 from seeknal_iceberg.types.recast import has_cast
 from seeknal_iceberg.types.schema import Column, check_names, paths_of, same, widens

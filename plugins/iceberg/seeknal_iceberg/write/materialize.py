@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import TableAlreadyExistsError
 
-from seeknal_core.errors import BackendError, StaleStage
-from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
+from seeknal_core.contract.errors import BackendError, StaleStage
+from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
 from seeknal_iceberg.commit import capabilities, fences, unfinished
 from seeknal_iceberg.commit.one_table import REFUSED, commit
 from seeknal_iceberg.connection import catalog as catalogs
-from seeknal_iceberg.connection.failures import (
+from seeknal_iceberg.connection.errors import (
     check_hint,
     is_busy,
     is_no,
@@ -31,7 +31,8 @@ from seeknal_iceberg.connection.failures import (
     wait_of,
 )
 from seeknal_iceberg.ledger import ledger, write_notes
-from seeknal_iceberg.source.read import count, mark_of, rows_after, version_of
+from seeknal_iceberg.ledger.versions import mark_of, version_of
+from seeknal_iceberg.source.rows import count, rows_after
 from seeknal_iceberg.write.prepare import Plan, Preparation
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import attrs
 
-from seeknal_core.structure import Mistake
+from seeknal_core.contract.options import Mistake
 
 #: The property by which writers of a table agree on the size of its files.
 FILE_SIZE = "write.target-file-size-bytes"

@@ -19,12 +19,12 @@ from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.snapshots import Operation
 
-from seeknal_core.errors import BackendError, SeeknalError, WriteRefused
-from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target
+from seeknal_core.contract.errors import BackendError, SeeknalError, WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Target
 from seeknal_iceberg.commit import capabilities, unfinished
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import views
-from seeknal_iceberg.connection.failures import (
+from seeknal_iceberg.connection.errors import (
     is_refused,
     refused_name,
     refused_size,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import ExecutionContext, Mode, Snapshot, Target, WritePreview
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Target, WritePreview
 from seeknal_iceberg.commit import capabilities
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import views
-from seeknal_iceberg.connection.failures import translating
+from seeknal_iceberg.connection.errors import translating
 from seeknal_iceberg.types.schema import columns_of
 from seeknal_iceberg.write import aws_names, declared, prepare
 

@@ -22,9 +22,9 @@ from pyiceberg.expressions import (
 )
 from pyiceberg.schema import Schema
 
-from seeknal_core.errors import WriteRefused
-from seeknal_core.structure import nearest
-from seeknal_core.types import Snapshot, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.options import nearest
+from seeknal_core.contract.types import Snapshot, Target
 from seeknal_iceberg.files.placing import file_schema
 from seeknal_iceberg.files.scan import task_batches
 from seeknal_iceberg.types import nested, recast

@@ -13,9 +13,9 @@ from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 
-from seeknal_core import rules
-from seeknal_core.errors import WriteRefused
-from seeknal_core.types import Interval, Snapshot, Target
+from seeknal_core.contract import rules
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import Interval, Snapshot, Target
 from seeknal_iceberg.files.placing import conform
 from seeknal_iceberg.types.partitions import Splitter, key_of
 from seeknal_iceberg.write.rewrites import between, require

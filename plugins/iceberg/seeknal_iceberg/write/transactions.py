@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pyiceberg.schema import assign_fresh_schema_ids
 from pyiceberg.table import Table, TableProperties
 
-from seeknal_core.errors import NamespaceRefused, WriteRefused
-from seeknal_core.types import SchemaChange, Target
+from seeknal_core.contract.errors import NamespaceRefused, WriteRefused
+from seeknal_core.contract.types import SchemaChange, Target
 from seeknal_iceberg.commit import unfinished
 from seeknal_iceberg.connection.profile import IcebergConnection
 from seeknal_iceberg.types import partitions

@@ -36,9 +36,9 @@ from pyiceberg.types import LongType, NestedField
 from pyiceberg.utils.properties import property_as_bool
 from requests import HTTPError, Response, Session
 
-from seeknal_core.errors import BackendError, SeeknalError
-from seeknal_core.types import redact
-from seeknal_iceberg.connection.failures import sentence
+from seeknal_core.contract.errors import BackendError, SeeknalError
+from seeknal_core.contract.types import redact
+from seeknal_iceberg.connection.errors import sentence
 from seeknal_iceberg.connection.patience import Patience
 from seeknal_iceberg.connection.rest.answers import endpoints_of, tolerate, without_nothing
 from seeknal_iceberg.connection.rest.hosts import NamedHosts, SignedHosts, origin_of

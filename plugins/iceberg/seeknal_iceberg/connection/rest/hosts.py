@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 from requests import PreparedRequest, Response
 
-from seeknal_iceberg.connection.failures import Elsewhere
+from seeknal_iceberg.connection.errors import Elsewhere
 from seeknal_iceberg.connection.patience import Patience, PatientAdapter
 
 if TYPE_CHECKING:

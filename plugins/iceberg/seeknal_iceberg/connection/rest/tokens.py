@@ -13,9 +13,9 @@ from pyiceberg.catalog.rest.auth import AuthManager
 from requests import Response, Session
 from requests.exceptions import RequestException
 
-from seeknal_core.errors import BackendError, Unreachable
-from seeknal_core.types import Secret, redact
-from seeknal_iceberg.connection.failures import Elsewhere
+from seeknal_core.contract.errors import BackendError, Unreachable
+from seeknal_core.contract.types import Secret, redact
+from seeknal_iceberg.connection.errors import Elsewhere
 
 #: Seconds before its end at which a token is renewed, at most a third of its life.
 _MARGIN = 60.0

@@ -16,8 +16,8 @@ from typing import Any
 
 import attrs
 
-from seeknal_core.errors import BackendError
-from seeknal_core.types import Secret
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import Secret
 
 Properties = Mapping[str, Any]
 

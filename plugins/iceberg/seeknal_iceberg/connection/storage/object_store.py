@@ -18,8 +18,8 @@ from urllib.parse import unquote
 from pyiceberg.io import InputFile, OutputFile
 from pyiceberg.io.pyarrow import PyArrowFile
 
-from seeknal_core.errors import BackendError
-from seeknal_core.types import redact
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import redact
 from seeknal_iceberg.connection import patience
 from seeknal_iceberg.connection.storage.local_files import DurableFileIO, SyncedStream
 

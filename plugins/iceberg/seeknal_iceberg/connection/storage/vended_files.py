@@ -21,7 +21,7 @@ from pyarrow import fs
 from pyiceberg.io import FileIO, InputFile, OutputFile
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from seeknal_core.errors import SeeknalError
+from seeknal_core.contract.errors import SeeknalError
 from seeknal_iceberg.connection.storage.object_store import TABLE_LOCATION, WatchedFileIO
 from seeknal_iceberg.connection.storage.vended_keys import Lease
 

@@ -20,8 +20,8 @@ import requests
 from pyiceberg import exceptions as ice
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from seeknal_core.errors import BackendError, SeeknalError, Unreachable, WriteRefused
-from seeknal_core.types import redact
+from seeknal_core.contract.errors import BackendError, SeeknalError, Unreachable, WriteRefused
+from seeknal_core.contract.types import redact
 from seeknal_iceberg.connection.profile import IcebergConnection
 
 #: What is raised before a file is opened.
