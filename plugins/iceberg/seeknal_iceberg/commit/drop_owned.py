@@ -23,6 +23,7 @@ from pyiceberg.exceptions import (
 )
 
 from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.commit import dropped_files, dropping, unfinished
 from seeknal_iceberg.connection import catalog as catalogs
@@ -125,17 +126,11 @@ def drop_made(context: ExecutionContext, catalog: Catalog, parts: Parts, name: s
     if location is None:
         if finished:
             return True
-        raise refused(
-            name,
-            "was not made by this project and environment, or is no more theirs: it stays",
-            "drop it yourself if it has to go",
-        )
+        raise refusals.stays(name)
     on_rest = isinstance(catalog, RestCatalog)
     if not on_rest and location != table.metadata.location.rstrip("/"):
-        raise refused(
-            name,
-            f"was moved: its files are not only where it was made ({location})",
-            "drop it yourself, with what it refers to",
+        raise refusals.stays(
+            name, f"was moved, and has files outside of where it was made ({location})"
         )
     _check_nobody_within(context, catalog, parts, table.metadata.location)
     if on_rest:
@@ -229,16 +224,11 @@ def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -
             return False
         raise
     if not ledger.made_by(context).items() <= properties.items():
-        raise refused(
-            name,
-            "was not made by this project and environment: it stays",
-            "drop it yourself if it has to go",
-        )
+        raise refusals.stays(name)
     if inside:
-        more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""
         raise refused(
             name,
-            f"is not empty: it holds {', '.join(sorted(inside)[:5])}{more}",
+            f"is not empty: it holds {refusals.listed(sorted(inside))}",
             "move or drop what it holds, then run again",
         )
     try:

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from seeknal_core.contract import rules
 from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import ExecutionContext, Ownership, Target
 
 if TYPE_CHECKING:
@@ -124,11 +126,7 @@ def owner(properties: Mapping[str, str]) -> Ownership | None:
 
 def is_ours(context: ExecutionContext, properties: Mapping[str, str]) -> bool:
     """Tell whether a table is this project's and environment's."""
-    found = owner(properties)
-    return found is not None and (found.project, found.environment) == (
-        context.project,
-        context.environment.name,
-    )
+    return rules.is_ours(context, owner(properties))
 
 
 def generation(context: ExecutionContext, properties: Mapping[str, str]) -> int:
@@ -256,18 +254,8 @@ def check_owner(context: ExecutionContext, target: Target, properties: Mapping[s
         _check_twin(context, target, properties)
         return ""
     found = owner(properties)
-    whose = (
-        f"belongs to project {found.project!r}, environment {found.environment!r}"
-        if found is not None
-        else "exists and was not written by Seeknal"
-    )
-    if context.adopt:
-        return f"{target.name} {whose}: taken over"
-    raise WriteRefused(
-        f"{target.name} {whose}; it is not replaced",
-        "take it over with --adopt, or write to another table",
-        target=str(target.name),
-    )
+    rules.check_owner(context, target, found)
+    return f"{target.name} {refusals.whose(found)}: taken over"
 
 
 def _check_twin(context: ExecutionContext, target: Target, properties: Mapping[str, str]) -> None:

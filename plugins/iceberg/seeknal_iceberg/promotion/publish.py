@@ -18,6 +18,7 @@ from pyiceberg.io import load_file_io
 from pyiceberg.table import StagedTable
 
 from seeknal_core.contract.errors import BackendError, StaleStage, Unreachable
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Batch, ExecutionContext, Published, PublishedTarget, Target
 from seeknal_iceberg.commit import capabilities, fences, many_tables, outcome, unfinished, updates
 from seeknal_iceberg.commit.one_table import MOVED, OutcomeUnknown
@@ -164,7 +165,9 @@ class _Publish:
             try:
                 self._sent(missing, changes, is_set)
             except BackendError as error:
-                moved = isinstance(error, StaleStage) and any(map(self._moved, missing))
+                moved = isinstance(error, StaleStage) and any(
+                    self._moved(item) is not None for item in missing
+                )
                 if isinstance(error, Unreachable) or moved or self._keeps_history():
                     raise
                 # Some catalogs refuse every reference but main, or call it a conflict.
@@ -204,23 +207,16 @@ class _Publish:
         Raises:
             StaleStage: it has moved, was promoted, or its staged files are gone.
         """
-        why = self._moved(item)
-        if why:
-            raise StaleStage(f"{item.name} {why}", target=item.name)
+        moved = self._moved(item)
+        if moved is not None:
+            raise moved
         if item.write.begun and item.begun is None:
-            raise StaleStage(
-                f"{item.name}: what was staged is gone: there is no table "
-                f"{quote(item.write.begun)}",
-                target=item.name,
-            )
+            raise self._is_gone(item, f"table {quote(item.write.begun)}")
         found = item.table or item.begun
         io = found.io if found is not None else self._io(item)
         # Without keys of a catalog that lends them with its tables, nobody can look yet.
         if io is not None and not io.new_input(item.write.snapshot().manifest_list).exists():
-            raise StaleStage(
-                f"{item.name}: what was staged is gone from {item.write.location}",
-                target=item.name,
-            )
+            raise self._is_gone(item, item.write.location)
 
     def _look_again(self, item: _Item) -> None:
         """Look for the files of a new table whose keys came with it only now.
@@ -232,39 +228,39 @@ class _Publish:
             return
         table = catalogs.existing(self.context, item.target.name.parts)
         if not table.io.new_input(item.write.snapshot().manifest_list).exists():
-            raise StaleStage(
-                f"{item.name}: what was staged is gone from {item.write.location}",
-                target=item.name,
-            )
+            raise self._is_gone(item, item.write.location)
 
-    def _moved(self, item: _Item) -> str:
-        table, write = item.table, item.write
+    def _is_gone(self, item: _Item, where: str) -> StaleStage:
+        return refusals.stage_is_gone(item.name, self.batch.promotion, where)
+
+    def _moved(self, item: _Item) -> StaleStage | None:
+        """Return the refusal to publish over what happened since staging, None for nothing."""
+        table, write, name = item.table, item.write, item.name
         before = write.before
-        if before is None:
-            return "" if table is None else "was made by somebody else since it was staged"
-        if table is None:
-            return "is gone; it was there when it was staged"
-        metadata = table.metadata
-        if str(metadata.table_uuid) != write.uuid:
-            return "is another table now than when it was staged"
         assert item.target.staged is not None
-        base, version = item.target.staged.base, version_of(metadata)
-        if write.snapshot_id is None or version != base:
-            return f"was written since it was staged: version {base} then, {version} now"
-        if (metadata.current_schema_id, metadata.default_spec_id) != (
+        base = item.target.staged.base
+        if table is None:
+            return None if before is None else refusals.moved(name, "staged", base, None)
+        metadata = table.metadata
+        version = version_of(metadata)
+        if before is None or version != base or write.snapshot_id is None:
+            return refusals.moved(name, "staged", base, version)
+        why = ""
+        if str(metadata.table_uuid) != write.uuid:
+            why = "is another table now than when it was staged"
+        elif (metadata.current_schema_id, metadata.default_spec_id) != (
             before.schema_id,
             before.spec_id,
         ):
-            return "has another schema or partitioning than when it was staged"
-        if ledger.sequence_of(metadata) != before.sequence:
-            return "was written, on a branch, since it was staged"
+            why = "has another schema or partitioning than when it was staged"
+        elif ledger.sequence_of(metadata) != before.sequence:
+            why = "was written, on a branch, since it was staged"
+        if why:
+            return StaleStage(f"{name} {why}", target=name)
         promotions = ledger.generation(self.context, table.properties)
         if promotions >= self.batch.generation:
-            return (
-                f"was promoted meanwhile: {promotions} promotions there, "
-                f"this one would be number {self.batch.generation}"
-            )
-        return ""
+            return refusals.another_promotion(promotions, self.batch.generation, name)
+        return None
 
     def _io(self, item: _Item) -> FileIO | None:
         return catalogs.known_io(self.catalog, item.write.location)

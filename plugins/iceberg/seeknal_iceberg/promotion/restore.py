@@ -17,7 +17,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from seeknal_core.contract.errors import BackendError
 from seeknal_iceberg.connection.errors import sentence
 from seeknal_iceberg.ledger import ledger
-from seeknal_iceberg.write.prepare import metadata_folder
+from seeknal_iceberg.write.iceberg_snapshot import metadata_folder
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seeknal_core.contract.errors import StaleStage
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Batch, ExecutionContext, Target
 from seeknal_iceberg.commit import capabilities, drop_owned, fences, many_tables, outcome, updates
 from seeknal_iceberg.connection import catalog as catalogs
@@ -169,14 +170,10 @@ def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> lis
 
 
 def _refuse_written(found: list[_Item]) -> None:
-    moved = [
-        f"{item.target.name} was written since it was published: version {item.write.version} "
-        f"then, {version_of(item.table.metadata)} now"
-        for item in found
-        if not item.is_current()
-    ]
-    if moved:
-        raise StaleStage("; ".join(moved), target=str(found[0].target.name))
+    for item in found:
+        if not item.is_current():
+            now = version_of(item.table.metadata)
+            raise refusals.moved(item.target.name, "published", item.write.version, now)
 
 
 def _before(item: _Item) -> Before:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Staged, Target
+from seeknal_core.contract.types import ExecutionContext, Snapshot, Staged, Target
 from seeknal_iceberg.commit import unfinished
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import embedded
@@ -28,7 +28,8 @@ from seeknal_iceberg.ledger.staged_write import (
 from seeknal_iceberg.ledger.versions import version_of
 from seeknal_iceberg.promotion import discard
 from seeknal_iceberg.source import staged_rows
-from seeknal_iceberg.write.prepare import Plan, Preparation
+from seeknal_iceberg.write.placement import Plan
+from seeknal_iceberg.write.prepare import Preparation
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -42,7 +43,7 @@ def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promoti
     with translating(connection, name):
         discard.start_afresh(context, target, write_id)
         folder = write_notes.notes_folder(context, target.name.parts, "staged")
-        staging = _Staging(context, target, snapshot, write_id, folder)
+        staging = _Staging(context, target, snapshot, write_id, folder, uuid.UUID(write_id))
         try:
             return staging.run(promotion)
         except BaseException as error:
@@ -72,7 +73,6 @@ class _Staging(Preparation):
 
     def run(self, promotion: str) -> Staged:
         """Look, place, and keep what the commit will say."""
-        self.commit_id = uuid.UUID(self.write_id)
         self.note.belongs_to(promotion)
         self.context.cancellation.check()
         missing = embedded.not_there_yet(self.connection)
@@ -95,7 +95,7 @@ class _Staging(Preparation):
             base=base,
             rows=self.snapshot.row_count,
             data=write.data(),
-            notes=(*plan.notes, *self.notes),
+            notes=(*plan.notes, *self.placement.notes),
         )
 
     def _nothing(self, table: Table, plan: Plan) -> StagedWrite:
@@ -103,7 +103,7 @@ class _Staging(Preparation):
             write_id=self.write_id,
             uuid=str(table.metadata.table_uuid),
             location=table.metadata.location,
-            appends=self.mode is Mode.APPEND,
+            appends=self.mode.rule.once,
             names=plan.changes.names,
             before=_before(table),
         )
@@ -113,10 +113,11 @@ class _Staging(Preparation):
         transaction = self.begin(plan)
         if plan.table is not None and before is not None:
             before = _with_declared(before, plan.table, transaction)
-        self.put_rows(transaction, plan, {})
+        self.placement.put(transaction, plan, {})
         metadata = transaction.table_metadata
         staged_rows.remember(self.context, self.write_id, transaction._table.io, metadata)
-        assert self.placed is not None
+        placed = self.placement.placed
+        assert placed is not None
         made = transaction._updates
         mark = ledger.mark(self.context, self.parts, metadata) if plan.table is None else ""
         return StagedWrite(
@@ -125,11 +126,11 @@ class _Staging(Preparation):
             location=metadata.location,
             folder=folder_of(metadata, self.write_id),
             snapshot_id=metadata.current_snapshot_id,
-            arrived=len(self.placed),
-            placed=self.placers[-1].number,
+            arrived=len(placed),
+            placed=self.placement.placers[-1].number,
             rows=self.snapshot.row_count,
-            replaces=self.mode is Mode.FULL,
-            appends=self.mode is Mode.APPEND,
+            replaces=self.mode.rule.replaces,
+            appends=self.mode.rule.once,
             names=plan.changes.names,
             mark=mark,
             begun=self.begun.name() if self.begun is not None else (),

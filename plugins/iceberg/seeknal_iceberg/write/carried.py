@@ -7,17 +7,25 @@ an earlier version of the node. Their values go on to the row of the same key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import attrs
 import pyarrow as pa
 
-if TYPE_CHECKING:
-    from seeknal_iceberg.write.rewrites import Keys
-
 _ROW = "row"
 _FOUND = "found"
+
+
+class Keys(Protocol):
+    """The key columns of a write by key."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The snapshot's key columns."""
+
+    def comparable(self, columns: Sequence[pa.ChunkedArray]) -> pa.Table:
+        """Return key columns in the form in which keys are compared."""
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -23,13 +23,16 @@ from pyiceberg.types import (
 )
 
 from seeknal_core.contract.errors import WriteRefused
-from seeknal_core.contract.types import Mode, SchemaChange
+from seeknal_core.contract.types import SchemaChange, Target
+from seeknal_iceberg.ledger import ledger
 from seeknal_iceberg.types.nested import match
 from seeknal_iceberg.types.recast import has_cast
 from seeknal_iceberg.types.schema import Column, check_names, paths_of, same, widens
 
 if TYPE_CHECKING:
-    from pyiceberg.table import Transaction
+    from pyiceberg.table import Table, Transaction
+
+    from seeknal_iceberg.write.modes.interface import WriteMode
 
 Path = tuple[str, ...]
 
@@ -77,11 +80,11 @@ class Changes:
         words += [f"column {name!r} left the node: it is dropped" for name in self.drops]
         return "; ".join(words)
 
-    def kept(self, mode: Mode) -> list[str]:
+    def kept(self, mode: WriteMode) -> list[str]:
         """Say what becomes of columns that the snapshot lacks and that stay."""
-        ours = "is kept, and set to NULL" if mode is Mode.FULL else "is kept, and NULL in new rows"
+        ours = "is kept, and set to NULL" if mode.rule.replaces else "is kept, and NULL in new rows"
         lost = "its values do not survive in rows that are written again"
-        theirs = "is kept" if mode is Mode.UPSERT_BY_KEY else f"is kept; {lost}"
+        theirs = "is kept" if mode.carries else f"is kept; {lost}"
         return [
             *(
                 f"column {n!r} left the node: it {ours} (on_schema_change: evolve)"
@@ -91,17 +94,41 @@ class Changes:
         ]
 
 
+def of_table(table: Table, columns: Sequence[Column], target: Target, mode: WriteMode) -> Changes:
+    """Decide what a write of columns does to a table's schema.
+
+    Raises:
+        WriteRefused: by column.
+    """
+    schema = table.schema()
+    # Also of former partitionings: pyiceberg writes no manifest of a spec whose column is gone.
+    sources = {
+        schema.find_column_name(field.source_id)
+        for spec in table.specs().values()
+        for field in spec.fields
+    }
+    return compare(
+        schema,
+        columns,
+        target=str(target.name),
+        policy=target.on_schema_change,
+        mode=mode,
+        keep=frozenset(name for name in sources if name),
+        taken={field.name for spec in table.specs().values() for field in spec.fields},
+        ours=ledger.columns(table.metadata),
+    )
+
+
 def compare(
     schema: Schema,
     columns: Sequence[Column],
     *,
     target: str,
     policy: SchemaChange,
-    mode: Mode,
+    mode: WriteMode,
     keep: frozenset[str] = frozenset(),
     taken: Collection[str] = (),
     ours: Collection[str] = (),
-    fixed: Collection[str] = (),
 ) -> Changes:
     """Decide what has to change for a table to take a snapshot.
 
@@ -109,12 +136,11 @@ def compare(
         schema: the table's.
         policy: ``FAIL`` refuses every change; ``SYNC`` drops columns of ours that the
             snapshot lacks.
-        mode: the mode in force; ``FULL`` replaces all rows.
+        mode: the mode in force.
         keep: the table's columns that can be neither dropped nor made anew (a partitioning
             hangs on them).
         taken: names of the table's partition fields, former ones too.
         ours: the table's columns that we made.
-        fixed: the snapshot's columns by which the mode finds rows.
 
     Raises:
         WriteRefused: by column.
@@ -142,16 +168,16 @@ def compare(
             updates += [(path, type) for kind, path, type in found if kind == "widen"]
             lacks += [path for kind, path, _ in found if kind == "lack"]
             continue
-        reason = _unchangeable(field, column, mode, keep=keep, fixed=fixed)
+        reason = _unchangeable(field, column, mode, keep=keep)
         if reason:
             shown, path = ".".join(clash[0]), clash[0]
             there = f"is {_at(field, path)} there and {spelled(clash[1])} here"
             problems.append(f"column {shown!r} {there}, and {reason}")
         retypes.append((name, column.type, spelled(field.field_type)))
     problems += [
-        f"the table has no column {there!r}, by which mode {mode.value} finds rows"
+        f"the table has no column {there!r}, by which mode {mode.mode.value} finds rows"
         for here, there in names
-        if here in fixed and there not in known
+        if here in mode.finds_by and there not in known
     ]
     present = {there for _, there in names}
     missing = [field for name, field in known.items() if name not in present]
@@ -217,20 +243,19 @@ def _paths_after(schema: Schema, changes: Changes) -> Iterator[Path]:
 def _unchangeable(
     field: NestedField,
     column: Column,
-    mode: Mode,
+    mode: WriteMode,
     *,
     keep: Collection[str],
-    fixed: Collection[str],
 ) -> str:
     """Say why a column cannot be made anew with another type; empty where it can."""
     if field.name in keep:
         return "it partitions the table, or did"
     if field.required:
         return "it is required"
-    if mode is Mode.FULL:
+    if mode.rule.replaces:
         return ""
-    if column.name in fixed:
-        return f"mode {mode.value} finds rows by it"
+    if column.name in mode.finds_by:
+        return f"mode {mode.mode.value} finds rows by it"
     return "" if has_cast(field.field_type, column.type) else "rows that stay cannot be cast"
 
 
@@ -248,9 +273,9 @@ def _pair(columns: Sequence[Column], known: Sequence[str]) -> tuple[tuple[str, s
     )
 
 
-def _kept_problems(kept: Sequence[NestedField], mode: Mode) -> list[str]:
+def _kept_problems(kept: Sequence[NestedField], mode: WriteMode) -> list[str]:
     """Name the columns that the snapshot lacks and must not."""
-    if mode is Mode.APPEND:
+    if mode.takes_every_column:
         return [f"the snapshot lacks the table's column {field.name!r}" for field in kept]
     return [
         f"column {field.name!r} is required in the table and not in the snapshot"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.exceptions import TableAlreadyExistsError
 
 from seeknal_core.contract.errors import BackendError, StaleStage
-from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
+from seeknal_core.contract.types import ExecutionContext, Snapshot, Target, WriteResult
 from seeknal_iceberg.commit import capabilities, fences, unfinished
 from seeknal_iceberg.commit.one_table import REFUSED, commit
 from seeknal_iceberg.connection import catalog as catalogs
@@ -33,7 +33,8 @@ from seeknal_iceberg.connection.errors import (
 from seeknal_iceberg.ledger import ledger, write_notes
 from seeknal_iceberg.ledger.versions import mark_of, version_of
 from seeknal_iceberg.source.rows import count, rows_after
-from seeknal_iceberg.write.prepare import Plan, Preparation
+from seeknal_iceberg.write.placement import Plan
+from seeknal_iceberg.write.prepare import Preparation
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -69,6 +70,8 @@ class _Write(Preparation):
     """A write that is committed at once."""
 
     _makes_namespace = False
+    #: A commit of an earlier attempt may land still.
+    may_land = False
     #: The metadata on which a commit conflicted, as the catalog said.
     _conflict = ""
     #: What it said, and how often it said so of a table that nobody had changed.
@@ -121,8 +124,8 @@ class _Write(Preparation):
         try:
             # Dropping it is the fence of what may still land.
             self._drop_begun()
-            if self.io is not None:
-                self._delete_unused(self.io, catalogs.look(self.catalog, self.parts))
+            if self.placement.io is not None:
+                self._delete_unused(self.placement.io, catalogs.look(self.catalog, self.parts))
         # Whatever kept the write from landing may keep files from being deleted;
         # the note stays, and the next write of the target deletes them.
         except Exception:  # noqa: BLE001
@@ -133,13 +136,14 @@ class _Write(Preparation):
         """Drop the table that was created without rows, if any."""
         if self.begun is not None:
             unfinished.drop_noted(self.context, self.catalog, self.parts, self.note.noted)
-            self.begun, self.placed, self.io = None, None, None
+            self.begun = None
+            self.placement.forget()
             self.may_land = False
 
     def _delete_unused(self, io: FileIO, table: Table | None) -> None:
         """Delete the files of attempts that did not land and can land no more."""
         noted = self.note.noted
-        write_notes.delete(io, table, noted.folders, noted.ids, self.since)
+        write_notes.delete(io, table, noted.folders, noted.ids, self.placement.since)
 
     def _try(self, attempt: int) -> WriteResult | Exception | None:
         """Look, place, commit once.
@@ -239,20 +243,20 @@ class _Write(Preparation):
             metadata.properties,
             ledger.sequence_of(metadata) + 1,
             entry,
-            replaces=self.mode is Mode.FULL,
-            appends=self.mode is Mode.APPEND,
+            replaces=self.mode.rule.replaces,
+            appends=self.mode.rule.once,
         )
         if plan.table is None:
             sets[ledger.CREATED] = ledger.mark(self.context, self.parts, metadata)
         transaction.set_properties(sets)
         if removes:
             transaction.remove_properties(*removes)
-        self.put_rows(transaction, plan, entry.summary(), attempt)
+        self.placement.put(transaction, plan, entry.summary(), attempt, may_land=self.may_land)
 
     def _landed(self, table: Table, plan: Plan) -> WriteResult:
         # What it required of the table has changed by itself: no earlier attempt can land.
         with contextlib.suppress(Exception):  # the note stays for the next write
-            if self.attempts > 1:
+            if self.placement.attempts > 1:
                 self._delete_unused(table.io, table)
             self.note.remove()
         self._clean(table)
@@ -262,7 +266,7 @@ class _Write(Preparation):
             version=version_of(table.metadata),
             mark=mark_of(table.metadata),
             created=plan.table is None,
-            notes=(*plan.notes, *self.notes),
+            notes=(*plan.notes, *self.placement.notes),
         )
 
     def _clean(self, table: Table) -> None:

@@ -7,57 +7,39 @@ rows end up in a transaction that is not committed here.
 from __future__ import annotations
 
 import logging
-import os
 import uuid
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import attrs
 from pyiceberg.exceptions import BadRequestError, RESTError, TableAlreadyExistsError
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.manifest import DataFile, ManifestContent
-from pyiceberg.table import Table, TableProperties
-from pyiceberg.table.snapshots import Operation
+from pyiceberg.table import Table
 
-from seeknal_core.contract.errors import BackendError, SeeknalError, WriteRefused
-from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Target
+from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.types import ExecutionContext, Snapshot, Target
 from seeknal_iceberg.commit import capabilities, unfinished
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import views
 from seeknal_iceberg.connection.errors import (
-    is_refused,
     refused_name,
     refused_size,
     sentence,
     too_large,
 )
 from seeknal_iceberg.connection.rest.rest_catalog import PatientRestCatalog
-from seeknal_iceberg.files.placing import Layout, Placer, conform, folder_of
+from seeknal_iceberg.files.placing import conform
 from seeknal_iceberg.ledger import ledger, write_notes
-from seeknal_iceberg.types.schema import Column, columns_of, may_not_fit, new_schema
-from seeknal_iceberg.write import declared, evolution, options, rewrites, spans, transactions
+from seeknal_iceberg.types.schema import columns_of, may_not_fit, new_schema
+from seeknal_iceberg.write import declared, evolution, modes, transactions
+from seeknal_iceberg.write.placement import Placement, Plan
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.io import FileIO
     from pyiceberg.table import Transaction
-    from pyiceberg.table.metadata import TableMetadata
-    from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
 log = logging.getLogger("seeknal")
 
 
 #: The newest format version that pyiceberg 0.12 writes manifests of.
 WRITTEN = 2
-
-
-@attrs.frozen(kw_only=True)
-class Plan:
-    """What one look at the table decided; ``table`` is None where there is none."""
-
-    table: Table | None
-    changes: evolution.Changes
-    notes: tuple[str, ...] = ()
 
 
 class Preparation:
@@ -68,6 +50,7 @@ class Preparation:
     Args:
         write_id: a UUID.
         notes_folder: where the write's files are noted before they are placed.
+        commit_id: the id that its manifests are named by; None for one of its own per attempt.
 
     Raises:
         WriteRefused: the snapshot has types or keys that the target cannot take.
@@ -80,6 +63,7 @@ class Preparation:
         snapshot: Snapshot,
         write_id: str,
         notes_folder: str,
+        commit_id: uuid.UUID | None = None,
     ) -> None:
         self.context = context
         self.target = target
@@ -89,29 +73,16 @@ class Preparation:
         self.write_id = write_id
         self.connection = catalogs.of(context)
         self.columns = columns_of(snapshot, self.name)
-        self.mode = Mode.FULL if context.full_refresh else target.mode
-        self.replaced = _replaced(self.mode, target, snapshot)
-        self.placers: list[Placer] = []
-        self.placed: list[DataFile] | None = None
-        self.may_land = False
-        #: What is placed holds values of the rows that it replaces.
-        self.carries = False
-        #: How often rows were put into a transaction, and the table's last sequence number
-        #: before the first time.
-        self.attempts = 0
-        self.since: int | None = None
-        self.io: FileIO | None = None
-        #: The table's snapshot cannot be read, and the new one takes nothing of it over.
-        self.starts_anew = False
-        #: What the user should hear of rows that stay.
-        self.notes: tuple[str, ...] = ()
-        #: The id that its manifests are named by; None for one of its own per attempt.
-        self.commit_id: uuid.UUID | None = None
+        self.mode = modes.in_force(context, target, snapshot)
+        replaced = self.mode.read()
         #: The table that was created without rows, where the catalog begins none.
         self.begun: Table | None = None
         self.catalog = self.open_catalog()
         self.notes_folder = notes_folder
         self.note = write_notes.Note(notes_folder, write_id, self.parts)
+        self.placement = Placement(
+            context, target, snapshot, self.mode, self.note, write_id, replaced, commit_id
+        )
 
     def open_catalog(self) -> Catalog:
         """Return the catalog of the write."""
@@ -142,7 +113,7 @@ class Preparation:
                 "write to another table, or make this one anew with format-version 2",
                 target=self.name,
             )
-        changes = changes_of(table, self.columns, self.target, self.mode)
+        changes = evolution.of_table(table, self.columns, self.target, self.mode)
         if changes or changes.lacks:
             notes.append(f"{self.name}: {changes.describe()}")
         kept = changes.kept(self.mode)
@@ -154,11 +125,7 @@ class Preparation:
 
     def nothing_to_do(self, table: Table) -> bool:
         """Tell whether the table holds already what the write would make of it."""
-        if self.mode is Mode.APPEND:
-            return ledger.has_appended(table.properties, *self.snapshot.keys)
-        if self.mode in (Mode.UPSERT_BY_KEY, Mode.INCREMENTAL_BY_TIME, Mode.INSERT_OVERWRITE):
-            return self.snapshot.row_count == 0 and self.target.covers is None
-        return False
+        return self.mode.is_done(table.properties)
 
     def begin(self, plan: Plan) -> Transaction:
         """Begin the table as it will be; nobody sees it, and nothing is placed yet.
@@ -266,242 +233,3 @@ class Preparation:
         """
         properties = ledger.made_by(self.context)
         catalogs.ensure_namespace(self.catalog, self.connection, self.parts[:-1], properties)
-
-    def put_rows(
-        self, transaction: Transaction, plan: Plan, summary: dict[str, str], attempt: int = 0
-    ) -> None:
-        """Place the rows, and put them into the transaction as one Iceberg snapshot.
-
-        Args:
-            summary: goes into that snapshot's summary.
-            attempt: a write that looks again counts up; what fits is kept.
-        """
-        exact = plan.changes.exact and transaction.table_metadata.spec().is_unpartitioned()
-        exact = exact and self._keeps_files()
-        placer, commit_id = self._placer(transaction, plan, attempt)
-        try:
-            # Before anything is placed: it may be refused.
-            found = self._rewrites(transaction, plan)
-            if self.placed is None or self.carries or found.carried is not None:
-                self.placed = placer.place(
-                    self.snapshot, plan.changes.names, exact=exact, carried=found.carried
-                )
-                self.carries = found.carried is not None
-            remaining = placer.write(found.remaining, found.nulls)
-            removed, added = found.removed, [*self.placed, *remaining]
-            self.notes = found.notes
-            _add_snapshot(transaction, added, removed, summary, commit_id, self.starts_anew)
-        except SeeknalError:
-            raise
-        # A damaged file fails as whatever its reader stumbles upon.
-        except Exception as error:
-            table = plan.table
-            if table is None or is_refused(error, self.connection):
-                raise
-            if isinstance(error, FileNotFoundError) or not _is_readable(table):
-                raise self._is_damaged(error) from error
-            raise
-
-    def _keeps_files(self) -> bool:
-        """Tell whether the snapshot's files may be the table's: not sorted, and not too large."""
-        own = options.of(self.target.options)
-        most = own.target_file_size
-        if own.sort_order or not isinstance(most, int):
-            return not own.sort_order
-        return all(os.path.getsize(file) <= most for file in self.snapshot.files)
-
-    def _is_damaged(self, error: Exception) -> BackendError:
-        return BackendError(
-            f"{self.name}: its current snapshot cannot be read: {sentence(error)}",
-            "replace the table by the node's rows: the same command with --full-refresh",
-            target=self.name,
-        )
-
-    def _rewrites(self, transaction: Transaction, plan: Plan) -> rewrites.Rewrites:
-        """Return the files that go, and the rows of them that stay.
-
-        Raises:
-            WriteRefused: rows would be lost that the snapshot does not stand for.
-        """
-        nothing = rewrites.Rewrites(removed=(), remaining=())
-        if plan.table is None:
-            return nothing
-        if self.mode is Mode.FULL:
-            return attrs.evolve(nothing, removed=self._all_files(plan.table))
-        names, metadata = plan.changes.names, transaction.table_metadata
-        replaced = self.replaced
-        if self.mode is Mode.INSERT_OVERWRITE:
-            replaced = spans.Partitions.of(self.snapshot, self.target, names, metadata)
-        retyped = {name: type for name, type, _ in plan.changes.retypes}
-        if replaced is None and not retyped:
-            return nothing
-        return rewrites.plan(
-            plan.table,
-            replaced or rewrites.Nothing(),
-            dict(names),
-            metadata.schema(),
-            retyped=frozenset(retyped),
-            carries=(*plan.changes.left, *plan.changes.others),
-            target=self.name,
-        )
-
-    def _all_files(self, table: Table) -> tuple[DataFile, ...]:
-        """Return every data file of a table's current snapshot, none where it begins anew.
-
-        Raises:
-            BackendError: the snapshot cannot be read, and nobody asked to replace it.
-        """
-        snapshot = table.current_snapshot()
-        if snapshot is None or self.starts_anew:
-            return ()
-        try:
-            return _data_files(table, snapshot)
-        # As above.
-        except Exception as error:
-            if is_refused(error, self.connection):
-                raise
-            if not self.context.full_refresh:
-                raise self._is_damaged(error) from error
-        self.starts_anew = True
-        log.warning(
-            "%s: its current snapshot (iceberg_snapshot_id %s) cannot be read: the table is "
-            "replaced without it, and undoing that leads back to what cannot be read",
-            self.name,
-            snapshot.snapshot_id,
-        )
-        return ()
-
-    def _placer(
-        self, transaction: Transaction, plan: Plan, attempt: int
-    ) -> tuple[Placer, uuid.UUID]:
-        """Return where to place, and the commit's id; what fits of earlier attempts is kept."""
-        metadata = transaction.table_metadata
-        if self.placers and self.placers[-1].layout != Layout.of(metadata):
-            if not self.may_land:
-                for placer in self.placers:
-                    placer.discard()
-            self.placed = None
-        # Of its own for each attempt: an earlier one may be in a commit that is on its way.
-        commit_id = self.commit_id or uuid.uuid4()
-        self.attempts += 1
-        if self.attempts == 1 and plan.table is not None:
-            self.since = ledger.sequence_of(plan.table.metadata)
-        self.note.add(
-            folder_of(metadata, self.write_id),
-            metadata_folder(metadata),
-            str(commit_id),
-            base=write_notes.base_of(plan.table),
-        )
-        self.io = transaction._table.io
-        placer = Placer(
-            metadata,
-            self.io,
-            self.write_id,
-            self.name,
-            self.context.cancellation,
-            attempt,
-            sort=bool(options.of(self.target.options).sort_order),
-        )
-        self.placers.append(placer)
-        return placer, commit_id
-
-
-def metadata_folder(metadata: TableMetadata) -> str:
-    """Return the location where a table's manifests are put."""
-    chosen = metadata.properties.get(TableProperties.WRITE_METADATA_PATH)
-    return (chosen or f"{metadata.location.rstrip('/')}/metadata").rstrip("/")
-
-
-def changes_of(
-    table: Table, columns: Sequence[Column], target: Target, mode: Mode
-) -> evolution.Changes:
-    """Decide what a write of columns does to a table's schema.
-
-    Raises:
-        WriteRefused: by column.
-    """
-    schema = table.schema()
-    # Also of former partitionings: pyiceberg writes no manifest of a spec whose column is gone.
-    sources = {
-        schema.find_column_name(field.source_id)
-        for spec in table.specs().values()
-        for field in spec.fields
-    }
-    fixed = {
-        Mode.UPSERT_BY_KEY: target.unique_keys,
-        Mode.INCREMENTAL_BY_TIME: (target.time_column or "",),
-    }
-    return evolution.compare(
-        schema,
-        columns,
-        target=str(target.name),
-        policy=target.on_schema_change,
-        mode=mode,
-        keep=frozenset(name for name in sources if name),
-        taken={field.name for spec in table.specs().values() for field in spec.fields},
-        ours=ledger.columns(table.metadata),
-        fixed=fixed.get(mode, ()),
-    )
-
-
-def _replaced(mode: Mode, target: Target, snapshot: Snapshot) -> rewrites.Replaced | None:
-    if mode is Mode.UPSERT_BY_KEY:
-        return rewrites.Keys.of(snapshot, target)
-    if mode is Mode.INCREMENTAL_BY_TIME:
-        return spans.Times.of(snapshot, target)
-    return None
-
-
-def _add_snapshot(
-    transaction: Transaction,
-    added: list[DataFile],
-    removed: tuple[DataFile, ...],
-    summary: dict[str, str],
-    commit_id: uuid.UUID,
-    starts_anew: bool,
-) -> None:
-    """Add one Iceberg snapshot that takes files away and adds others.
-
-    Its manifests are named by the commit's id, so that those of a killed write can be found.
-
-    Args:
-        starts_anew: nothing of the current snapshot is read or taken over.
-    """
-    update = transaction.update_snapshot(snapshot_properties=summary)
-    if removed:
-        with update.overwrite(commit_uuid=commit_id) as overwrite:
-            # Without a predicate, pyiceberg looks for the files in no manifest of an
-            # unpartitioned table.
-            overwrite.delete_by_predicate(AlwaysTrue())
-            # It would be narrowed to the files' partitions by a filter in which NaN raises.
-            setattr(overwrite, "_build_delete_files_partition_predicate", lambda: None)  # noqa: B010
-            for file in removed:
-                overwrite.delete_data_file(file)
-            for file in added:
-                overwrite.append_data_file(file)
-        return
-    with update.fast_append() as append:
-        append.commit_uuid = commit_id
-        if starts_anew:
-            append._parent_snapshot_id = None
-            append._operation = Operation.OVERWRITE
-        for file in added:
-            append.append_data_file(file)
-
-
-def _data_files(table: Table, snapshot: IcebergSnapshot) -> tuple[DataFile, ...]:
-    return tuple(
-        entry.data_file
-        for manifest in snapshot.manifests(table.io)
-        if manifest.content == ManifestContent.DATA
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-    )
-
-
-def _is_readable(table: Table) -> bool:
-    """Tell whether manifest list and manifests of a table's current snapshot can be read."""
-    snapshot = table.current_snapshot()
-    try:
-        return snapshot is None or _data_files(table, snapshot) is not None
-    except Exception:  # noqa: BLE001 - whatever a reader stumbles upon
-        return False

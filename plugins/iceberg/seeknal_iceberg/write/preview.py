@@ -1,17 +1,17 @@
-"""What a write would do to a table's columns, said beforehand."""
+"""Report what a write would do to a table's columns, before it is made."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
 from seeknal_core.contract.errors import WriteRefused
-from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Target, WritePreview
+from seeknal_core.contract.types import ExecutionContext, Snapshot, Target, WritePreview
 from seeknal_iceberg.commit import capabilities
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import views
 from seeknal_iceberg.connection.errors import translating
 from seeknal_iceberg.types.schema import columns_of
-from seeknal_iceberg.write import aws_names, declared, prepare
+from seeknal_iceberg.write import aws_names, declared, evolution, modes
 
 
 def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
@@ -22,10 +22,10 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
     name = str(target.name)
     with translating(catalogs.of(context), name):
         try:
-            columns = columns_of(
-                Snapshot(node=target.node, content_key="", row_count=0, files=(), schema=schema),
-                name,
+            snapshot = Snapshot(
+                node=target.node, content_key="", row_count=0, files=(), schema=schema
             )
+            columns = columns_of(snapshot, name)
             catalog = catalogs.open_unmade(context)
             table = catalogs.look(catalog, target.name.parts)
             if table is None and views.is_view(catalog, target.name.parts):
@@ -36,8 +36,8 @@ def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) 
                 if service := capabilities.aws_service(catalog):
                     aws_names.check_aws(service, target.name.parts)
                 return WritePreview()
-            mode = Mode.FULL if context.full_refresh else target.mode
-            changes = prepare.changes_of(table, columns, target, mode)
+            mode = modes.in_force(context, target, snapshot)
+            changes = evolution.of_table(table, columns, target, mode)
         except WriteRefused as error:
             return WritePreview(refused=error.message, hint=error.hint)
     words = [changes.describe()] if changes else []
