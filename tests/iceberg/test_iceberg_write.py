@@ -195,7 +195,11 @@ def test_rows_with_a_null_key_in_the_table_stay(bench: Bench) -> None:
     ("rows", "keys", "words"),
     [
         ({"id": [1, 1]}, ("id",), "1 keys (id) are duplicated in the snapshot, as id=1"),
-        ({"id": pa.array([1, None], pa.int64())}, ("id",), "1 rows of the snapshot have NULL in the key (id)"),
+        (
+            {"id": pa.array([1, None], pa.int64())},
+            ("id",),
+            "1 rows of the snapshot have NULL in the key (id)",
+        ),
         ({"id": [1]}, ("ident",), "names 'ident'"),
         ({"id": [1]}, (), "needs unique_keys"),
     ],
@@ -312,7 +316,11 @@ def test_no_rows_replace_no_interval(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("rows", "column", "words"),
     [
-        (pa.table({"ts": stamps(at(1), None)}), "ts", "1 rows of the snapshot have NULL in the time column (ts)"),
+        (
+            pa.table({"ts": stamps(at(1), None)}),
+            "ts",
+            "1 rows of the snapshot have NULL in the time column (ts)",
+        ),
         (pa.table({"ts": ["2024-01-01"]}), "ts", "not a date or timestamp"),
         (pa.table({"ts": stamps(at(1))}), "tss", "names 'tss'"),
         (pa.table({"ts": stamps(at(1))}), None, "needs time_column"),

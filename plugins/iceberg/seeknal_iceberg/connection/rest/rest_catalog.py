@@ -29,7 +29,7 @@ from pyiceberg.table.update import AssertTableUUID
 from requests import HTTPError, Response
 
 from seeknal_iceberg.connection.rest import commit_body
-from seeknal_iceberg.connection.rest.base import BaseRestCatalog
+from seeknal_iceberg.connection.rest.table_files import FilesRestCatalog
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -49,7 +49,7 @@ class NotTogether(Exception):
     """A catalog does not commit several tables at once; nothing of the commit landed."""
 
 
-class PatientRestCatalog(BaseRestCatalog):
+class PatientRestCatalog(FilesRestCatalog):
     """pyiceberg's REST catalog, whose requests end, and are repeated where that is safe."""
 
     def commit_table(
