@@ -12,7 +12,7 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from seeknal_core.contract.types import Target
 from seeknal_iceberg import plugin
-from seeknal_iceberg.ledger import write_notes
+from seeknal_iceberg.ledger import orphan_files
 from support.catalog_proxy import CatalogProxy
 from support.iceberg import Bench
 
@@ -75,7 +75,7 @@ class ProxiedLake:
             if info.type == fs.FileType.File and not info.path.endswith(".metadata.json")
         }
         for _, name in self._direct.list_tables((self.namespace,)):
-            files -= write_notes.referenced(self.table(name))
+            files -= orphan_files.referenced(self.table(name))
         return sorted(files)
 
     def sweep(self, *live: str) -> tuple[str, ...]:

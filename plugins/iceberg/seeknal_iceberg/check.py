@@ -25,6 +25,7 @@ from seeknal_iceberg.connection.errors import (
     translating,
     wait_of,
 )
+from seeknal_iceberg.connection.namespaces import ensure_namespace
 from seeknal_iceberg.connection.rest.rest_catalog import PatientRestCatalog
 from seeknal_iceberg.connection.rest.tokens import ClientCredentials, NoToken
 from seeknal_iceberg.connection.storage import access
@@ -225,7 +226,7 @@ class _Trial:
         )
 
     def _make_namespace(self) -> bool:
-        catalogs.ensure_namespace(
+        ensure_namespace(
             self._catalog, self._connection, self._levels, ledger.made_by(self._context)
         )
         return True

@@ -14,7 +14,7 @@ from seeknal_core.contract.types import ExecutionContext, Swept
 from seeknal_iceberg.commit import drop_owned, dropped_files, fences, leftover_tags, unfinished
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection.errors import sentence, translating
-from seeknal_iceberg.ledger import write_notes
+from seeknal_iceberg.ledger import orphan_files, write_notes
 from seeknal_iceberg.names import quote
 from seeknal_iceberg.promotion import discard
 
@@ -150,7 +150,7 @@ def _delete(catalog: Catalog, table: Table | None, note: write_notes.Noted) -> N
             if table is not None
             else catalogs.io_at(catalog, note.parts, catalogs.root_of(folder), folder)
         )
-        write_notes.delete(io, table, [folder], note.ids)
+        orphan_files.delete(io, table, [folder], note.ids)
         dropped_files.remove_empty(catalog, io, folder)
 
 

@@ -28,6 +28,7 @@ from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.commit import dropped_files, dropping, unfinished
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import views
+from seeknal_iceberg.connection.namespaces import is_gone, is_unlisted
 from seeknal_iceberg.ledger import ledger
 from seeknal_iceberg.names import quote
 
@@ -220,7 +221,7 @@ def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -
     except NoSuchNamespaceError:
         return False
     except ForbiddenError:
-        if catalogs.is_unlisted(catalog, levels):
+        if is_unlisted(catalog, levels):
             return False
         raise
     if not ledger.made_by(context).items() <= properties.items():
@@ -245,6 +246,6 @@ def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -
         return False
     # A lost answer looks like any failure of any library below: is it gone?
     except Exception:
-        if not catalogs.is_gone(catalog, levels):
+        if not is_gone(catalog, levels):
             raise
     return True

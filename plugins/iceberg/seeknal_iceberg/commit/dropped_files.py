@@ -16,7 +16,7 @@ from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.files.durable_note import write_durably
 from seeknal_iceberg.files.placing import folder_of
-from seeknal_iceberg.ledger import ledger, write_notes
+from seeknal_iceberg.ledger import ledger, orphan_files, write_notes
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -63,7 +63,7 @@ class Note:
         location = table.metadata.location.rstrip("/")
         files: frozenset[str] = frozenset()
         if "write.data.path" in table.properties:
-            files = write_notes.referenced(table)
+            files = orphan_files.referenced(table)
         return cls(
             identity=catalogs.identity(catalogs.of(context), parts),
             project=context.project,
@@ -205,7 +205,7 @@ def forget_writes(context: ExecutionContext, catalog: Catalog, parts: tuple[str,
     folder = write_notes.notes_folder(context, parts)
     if os.path.isdir(folder):
         late = catalogs.of(context).catalog_type != "sql"
-        for named in write_notes.discard(folder, catalog, late=late):
+        for named in orphan_files.discard(folder, catalog, late=late):
             io = catalogs.io_at(catalog, parts, catalogs.root_of(named), named)
             remove_empty(catalog, io, named)
     with contextlib.suppress(OSError):

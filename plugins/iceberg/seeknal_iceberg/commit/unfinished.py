@@ -35,7 +35,7 @@ from seeknal_iceberg.connection.errors import (
     wait_of,
 )
 from seeknal_iceberg.connection.rest.rest_catalog import PatientRestCatalog
-from seeknal_iceberg.ledger import ledger, write_notes
+from seeknal_iceberg.ledger import ledger, orphan_files, write_notes
 from seeknal_iceberg.names import quote
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def drop(
         if found is not None and found.metadata.table_uuid == table.metadata.table_uuid:
             return True
     with contextlib.suppress(Exception):  # most catalogs have deleted them
-        write_notes.delete(table.io, None, folders, ids)
+        orphan_files.delete(table.io, None, folders, ids)
     return False
 
 

@@ -11,26 +11,22 @@ import hashlib
 import json
 import os
 import threading
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import (
-    BadRequestError,
     ForbiddenError,
-    NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
 )
 from pyiceberg.io import load_file_io
-from sqlalchemy.exc import IntegrityError
 
-from seeknal_core.contract.errors import BackendError, NamespaceRefused
+from seeknal_core.contract.errors import BackendError
 from seeknal_core.contract.types import ExecutionContext, Secret
 from seeknal_iceberg.connection import embedded, imports, views
-from seeknal_iceberg.connection.errors import check_hint, refused_name, sentence, translating
+from seeknal_iceberg.connection.errors import translating
 from seeknal_iceberg.connection.patience import Patience
 from seeknal_iceberg.connection.profile import IcebergConnection, is_local
 from seeknal_iceberg.connection.rest.base import Shared, spool_of
@@ -302,96 +298,6 @@ def existing(context: ExecutionContext, parts: tuple[str, ...]) -> Table:
             target=name,
         )
     return table
-
-
-def ensure_namespace(
-    catalog: Catalog,
-    connection: IcebergConnection,
-    levels: tuple[str, ...],
-    properties: Mapping[str, str],
-) -> None:
-    """Make a namespace, all of its levels; one that is there needs no right to make it.
-
-    Args:
-        properties: those of each level that is made here.
-
-    Raises:
-        NamespaceRefused: it is not there and cannot be made.
-    """
-    there = _seen(catalog, levels)
-    if there:
-        return
-    for depth in range(1, len(levels) + 1):
-        level = levels[:depth]
-        try:
-            catalog.create_namespace(level, dict(properties))
-        except (NamespaceAlreadyExistsError, IntegrityError):
-            continue  # the latter where another writer made it between look and insert
-        except ForbiddenError as error:
-            # Where it may not even be looked at, making a table in it tells.
-            if depth < len(levels) or there is None or _seen(catalog, level):
-                continue
-            raise NamespaceRefused(
-                f"the namespace {'.'.join(levels)} cannot be made: {sentence(error)}",
-                f"ask for the right to create it, or create it; then {check_hint(connection)}",
-            ) from error
-        except BadRequestError as error:
-            if _is_there_by_now(catalog, level):
-                continue
-            raise refused_name(level, "namespace", quoted(level), error) from error
-        # Of two that make one at the same moment, some catalogs fail one (Iceberg's own
-        # test server answers 500): what counts is whether it is there.
-        except Exception:
-            if not _is_there_by_now(catalog, level):
-                raise
-
-
-def _is_there_by_now(catalog: Catalog, levels: tuple[str, ...]) -> bool:
-    for pause in (0.0, 0.2, 0.5):
-        time.sleep(pause)
-        if _seen(catalog, levels):
-            return True
-    return False
-
-
-def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
-    """Tell whether a namespace that was there a moment ago surely is no more."""
-    # A catalog that doesn't answer tells nothing.
-    try:
-        return not _seen(catalog, levels)
-    except Exception:  # noqa: BLE001
-        return False
-
-
-def is_unlisted(catalog: Catalog, levels: tuple[str, ...]) -> bool:
-    """Tell whether a namespace that one may not look at is surely not there.
-
-    Some catalogs forbid to ask for what is absent; what is around it can be listed.
-    """
-    parent = levels[:-1]
-    try:
-        listed = catalog.list_namespaces(parent)
-    except NoSuchNamespaceError:
-        return True
-    except ForbiddenError:
-        return bool(parent) and is_unlisted(catalog, parent)
-    return levels not in {tuple(each) for each in listed}
-
-
-def missing_levels(catalog: Catalog, levels: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the levels of a namespace that are not there, outer ones first."""
-    if _seen(catalog, levels):
-        return []
-    every = [levels[:depth] for depth in range(1, len(levels) + 1)]
-    return [level for level in every if not _seen(catalog, level)]
-
-
-def _seen(catalog: Catalog, levels: tuple[str, ...]) -> bool | None:
-    """Tell whether a namespace is there; None where the catalog forbids to ask."""
-    try:
-        return bool(catalog.namespace_exists(levels))
-    except ForbiddenError:
-        return None
 
 
 def identity(connection: IcebergConnection, parts: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ their types fit the table's, and encoded anew where they don't; never referenced
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import attrs
 import pyarrow as pa
@@ -19,32 +19,18 @@ from pyiceberg.io.pyarrow import (
     DataFileStatistics,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
-    schema_to_pyarrow,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.schema import Schema, sanitize_column_names
+from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
-from pyiceberg.types import NestedField
 
 from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import Cancellation, Snapshot
-from seeknal_iceberg.files import footers, sorting
+from seeknal_iceberg.files import footers
+from seeknal_iceberg.files.conform import conform
+from seeknal_iceberg.files.writer import Writer
 from seeknal_iceberg.types import nested
-from seeknal_iceberg.types.partitions import Splitter, key_of
-
-#: Arrow bytes gathered for one partition before they become a row group.
-_GROUP_BYTES = 32 * 1024 * 1024
-#: Arrow bytes gathered for all partitions together.
-_BUFFER_BYTES = 128 * 1024 * 1024
-_GROUP_ROWS = 1024 * 1024
-#: Files open at a time; the least recently used is closed.
-_OPEN_FILES = 32
-#: Parquet bytes after which a file is closed and another begun.
-_FILE_BYTES = 256 * 1024 * 1024
-#: The fewest Arrow bytes of a row group, however small files are wanted.
-_SMALLEST = 256 * 1024
 
 
 class MoreColumns(Protocol):
@@ -282,171 +268,3 @@ def _bounds_readable(footer: pq.FileMetaData, index: int) -> bool:
         except (OverflowError, ValueError):
             return False
     return True
-
-
-def file_schema(schema: Schema) -> tuple[Schema, pa.Schema]:
-    """Return the schema of new files: compatible names and field ids, also in Arrow."""
-    compatible = sanitize_column_names(schema)
-    return compatible, schema_to_pyarrow(compatible)
-
-
-def conform(
-    batches: Iterable[pa.RecordBatch],
-    names: Sequence[tuple[str, str]],
-    schema: Schema,
-    target: str,
-    nulls: nested.Nulls | None = None,
-) -> Iterator[pa.RecordBatch]:
-    """Turn batches into a table's schema: order, names, types; what is missing is NULL.
-
-    Args:
-        names: the batches' columns and what the table calls them.
-        nulls: counts the NULLs of the batches as they come.
-
-    Raises:
-        WriteRefused: a value does not fit its column, which is named.
-    """
-    _, arrow = file_schema(schema)
-    source = {there: here for here, there in names}
-    for batch in batches:
-        arrays: list[pa.Array] = []
-        for field, compatible_field in zip(schema.fields, arrow, strict=True):
-            here = source.get(field.name)
-            if here is None:
-                array = pa.nulls(batch.num_rows, compatible_field.type)
-            else:
-                column = batch.column(here)
-                if nulls is not None:
-                    nulls.add(column, field, (here,))
-                array = _fit(column, field, compatible_field.type, here, target)
-            if field.required and array.null_count:
-                raise WriteRefused(
-                    f"{target}: column {field.name!r} is required there and has NULLs here",
-                    "filter the NULLs out in the node's SQL",
-                    target=target,
-                )
-            arrays.append(array)
-        yield pa.RecordBatch.from_arrays(arrays, schema=arrow)
-
-
-def _fit(
-    array: pa.Array, field: NestedField, type: pa.DataType, name: str, target: str
-) -> pa.Array:
-    try:
-        return nested.fit(array, field.field_type, type, (name,))
-    except nested.Misfit as misfit:
-        shown = ".".join(misfit.path)
-        raise WriteRefused(
-            f"{target}: column {shown!r} does not fit {misfit.type} exactly: {misfit}",
-            "CAST the column in the node's SQL",
-            target=target,
-        ) from misfit
-
-
-@attrs.define
-class _File:
-    partition: Record
-    buffer: list[pa.RecordBatch] = attrs.field(factory=list)
-    buffered: int = 0
-    path: str = ""
-    stream: Any = None
-    writer: pq.ParquetWriter | None = None
-
-
-class Writer:
-    """Writes batches to files, several partitions at once, in bounded memory."""
-
-    def __init__(self, placer: Placer, metadata: TableMetadata, io: FileIO) -> None:
-        self._placer = placer
-        self._io = io
-        names, self._arrow = file_schema(metadata.schema())
-        self._ids = parquet_path_to_id_mapping(names)
-        self._splitter = Splitter(metadata.spec(), names)
-        #: NULLs of what was written, by field id; None where they are not known.
-        self.nulls: dict[int, int | None] = {}
-        properties = metadata.properties
-        self._compression = properties.get("write.parquet.compression-codec", "zstd")
-        if self._compression == "uncompressed":
-            self._compression = "none"
-        wanted = properties.get("write.target-file-size-bytes", "")
-        self._file_bytes = min(_FILE_BYTES, int(wanted)) if wanted.isdigit() else _FILE_BYTES
-        self._group_bytes = min(_GROUP_BYTES, max(self._file_bytes, _SMALLEST))
-        self._order = metadata.sort_order() if placer.sort else None
-        self._schema = metadata.schema()
-        if self._order is not None:
-            self._group_bytes = _BUFFER_BYTES
-        self._files: dict[tuple[object, ...], _File] = {}
-        self._buffered = 0
-        self._done: list[DataFile] = []
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for file in self._files.values():
-            if file.stream is not None:
-                file.stream.close()
-        self._files.clear()
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Take a batch in the files' schema."""
-        if batch.num_rows == 0:
-            return
-        for partition, piece in self._splitter.split(batch):
-            key = key_of(partition)
-            file = self._files.pop(key, None) or _File(partition)
-            self._files[key] = file  # the last is the most recently used
-            file.buffer.append(piece)
-            file.buffered += piece.nbytes
-            self._buffered += piece.nbytes
-            if file.buffered >= self._group_bytes:
-                self._flush(file)
-        while self._buffered > _BUFFER_BYTES:
-            self._flush(max(self._files.values(), key=lambda file: file.buffered))
-
-    def finish(self) -> list[DataFile]:
-        """Write what is gathered and return all files."""
-        for file in list(self._files.values()):
-            self._flush(file)
-            self._close(file)
-        self._files.clear()
-        return self._done
-
-    def _flush(self, file: _File) -> None:
-        if not file.buffer:
-            return
-        if file.writer is None:
-            self._open(file)
-        table = pa.Table.from_batches(file.buffer, schema=self._arrow)
-        if self._order is not None:
-            table = sorting.ordered(table, self._order, self._schema)
-        cast("pq.ParquetWriter", file.writer).write_table(table, row_group_size=_GROUP_ROWS)
-        self._buffered -= file.buffered
-        file.buffer, file.buffered = [], 0
-        # What is gathered once is sorted, and no more than that.
-        if self._order is not None or file.stream.tell() >= self._file_bytes:
-            self._close(file)
-
-    def _open(self, file: _File) -> None:
-        opened = [other for other in self._files.values() if other.writer is not None]
-        if len(opened) >= _OPEN_FILES:
-            self._close(opened[0])
-        file.path = self._placer.new_path()
-        file.stream = self._io.new_output(file.path).create(overwrite=True)
-        file.writer = pq.ParquetWriter(
-            getattr(file.stream, "native", file.stream),
-            self._arrow,
-            compression=self._compression,
-            store_decimal_as_integer=True,
-        )
-
-    def _close(self, file: _File) -> None:
-        if file.writer is None:
-            return
-        file.writer.close()
-        size = file.stream.tell()
-        file.stream.close()
-        footer = file.writer.writer.metadata
-        nested.add_written(self.nulls, footer, self._ids)
-        self._done.append(self._placer.describe(file.path, size, footer, file.partition, self._ids))
-        file.writer = file.stream = None

@@ -28,7 +28,7 @@ from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import embedded
 from seeknal_iceberg.connection.errors import translating
 from seeknal_iceberg.files.placing import folder_of
-from seeknal_iceberg.ledger import write_notes
+from seeknal_iceberg.ledger import orphan_files, write_notes
 from seeknal_iceberg.ledger.staged_write import StagedWrite, undo_tag, write_id_of
 from seeknal_iceberg.write.transactions import location_of
 
@@ -274,7 +274,7 @@ def _delete(
             if table is not None
             else catalogs.io_at(catalog, parts, catalogs.root_of(folder), folder)
         )
-        write_notes.delete(io, table, [folder], ids, since)
+        orphan_files.delete(io, table, [folder], ids, since)
         dropped_files.remove_empty(catalog, io, folder)
 
 

@@ -31,6 +31,7 @@ from seeknal_iceberg.connection.errors import (
     translating,
     wait_of,
 )
+from seeknal_iceberg.connection.namespaces import ensure_namespace, missing_levels
 from seeknal_iceberg.ledger import ledger, write_notes
 from seeknal_iceberg.ledger.staged_write import StagedWrite
 from seeknal_iceberg.ledger.versions import version_of
@@ -423,11 +424,11 @@ class _Publish:
 
     def _make_namespace(self, item: _Item) -> None:
         parts = item.target.name.parts
-        missing = catalogs.missing_levels(self.catalog, parts[:-1])
+        missing = missing_levels(self.catalog, parts[:-1])
         if missing:
             with outcome.note_of(self.context, item.target, item.write) as note:
                 note.add_namespaces(missing)
-            catalogs.ensure_namespace(
+            ensure_namespace(
                 self.catalog, self.connection, parts[:-1], ledger.made_by(self.context)
             )
 

@@ -17,6 +17,7 @@ from seeknal_iceberg.commit import unfinished
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import embedded
 from seeknal_iceberg.connection.errors import is_unanswered, translating
+from seeknal_iceberg.connection.namespaces import missing_levels
 from seeknal_iceberg.files.placing import folder_of
 from seeknal_iceberg.ledger import ledger, write_notes
 from seeknal_iceberg.ledger.staged_write import (
@@ -66,7 +67,7 @@ class _Staging(Preparation):
         """Leave the namespace to the publish, unless the catalog has to be asked in it."""
         if located:
             return
-        missing = catalogs.missing_levels(self.catalog, self.parts[:-1])
+        missing = missing_levels(self.catalog, self.parts[:-1])
         if missing:
             self.note.add_namespaces(missing)
             super().make_namespace(located)

@@ -30,7 +30,7 @@ from seeknal_iceberg.connection.errors import (
     translating,
     wait_of,
 )
-from seeknal_iceberg.ledger import ledger, write_notes
+from seeknal_iceberg.ledger import ledger, orphan_files, write_notes
 from seeknal_iceberg.ledger.versions import mark_of, version_of
 from seeknal_iceberg.source.rows import count, rows_after
 from seeknal_iceberg.write.placement import Plan
@@ -143,7 +143,7 @@ class _Write(Preparation):
     def _delete_unused(self, io: FileIO, table: Table | None) -> None:
         """Delete the files of attempts that did not land and can land no more."""
         noted = self.note.noted
-        write_notes.delete(io, table, noted.folders, noted.ids, self.placement.since)
+        orphan_files.delete(io, table, noted.folders, noted.ids, self.placement.since)
 
     def _try(self, attempt: int) -> WriteResult | Exception | None:
         """Look, place, commit once.
@@ -273,7 +273,7 @@ class _Write(Preparation):
         """Delete what killed writes of the target left."""
         with contextlib.suppress(Exception):  # the notes stay for the next write
             unfinished.drop_dead(self.context, self.catalog, self.parts)
-            write_notes.clean(self.notes_folder, table)
+            orphan_files.clean(self.notes_folder, table)
 
 
 def _place_of(table: Table | None) -> str:

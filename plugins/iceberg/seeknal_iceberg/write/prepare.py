@@ -24,8 +24,9 @@ from seeknal_iceberg.connection.errors import (
     sentence,
     too_large,
 )
+from seeknal_iceberg.connection.namespaces import ensure_namespace, missing_levels
 from seeknal_iceberg.connection.rest.rest_catalog import PatientRestCatalog
-from seeknal_iceberg.files.placing import conform
+from seeknal_iceberg.files.conform import conform
 from seeknal_iceberg.ledger import ledger, write_notes
 from seeknal_iceberg.types.schema import columns_of, may_not_fit, new_schema
 from seeknal_iceberg.write import declared, evolution, modes, transactions
@@ -215,7 +216,7 @@ class Preparation:
             WriteRefused: one does not; by column.
         """
         names = [field.name for field in self.snapshot.schema if may_not_fit(field.type)]
-        if not names or not catalogs.missing_levels(self.catalog, self.parts[:-1]):
+        if not names or not missing_levels(self.catalog, self.parts[:-1]):
             return
         schema = new_schema([column for column in self.columns if column.name in names])
         batches = self.snapshot.reader(names, batch_rows=131_072)
@@ -232,4 +233,4 @@ class Preparation:
             NamespaceRefused: it is not there and cannot be made.
         """
         properties = ledger.made_by(self.context)
-        catalogs.ensure_namespace(self.catalog, self.connection, self.parts[:-1], properties)
+        ensure_namespace(self.catalog, self.connection, self.parts[:-1], properties)

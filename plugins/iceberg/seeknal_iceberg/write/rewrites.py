@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.schema import Schema
 
-from seeknal_iceberg.files.placing import file_schema
+from seeknal_iceberg.files.conform import file_schema
 from seeknal_iceberg.files.scan import task_batches
 from seeknal_iceberg.types import nested, recast
 from seeknal_iceberg.write.carried import Carried

@@ -14,7 +14,7 @@ from pyiceberg.schema import Schema
 
 from seeknal_core.contract import Field, Mode, Snapshot, Target
 from seeknal_core.contract.rules import refusals
-from seeknal_iceberg.files.placing import conform
+from seeknal_iceberg.files.conform import conform
 from seeknal_iceberg.types.partitions import Splitter, key_of
 from seeknal_iceberg.write.modes.interface import Names, Replaced, WriteMode
 
