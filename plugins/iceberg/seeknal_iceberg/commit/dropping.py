@@ -79,8 +79,21 @@ def drop(
     if refusal is not None:
         capabilities.learn(context, purges=False)
     dropped_files.finish(context, catalog, note, table.io)
-    if quiet:
-        return
+    if not quiet:
+        _report_kept(parts, table, note, refusal)
+
+
+def _report_kept(
+    parts: tuple[str, ...],
+    table: Table,
+    note: dropped_files.Note,
+    refusal: Exception | None,
+) -> None:
+    """Log which files of a dropped table stay.
+
+    Args:
+        refusal: the catalog's, where it was asked to delete them.
+    """
     many = len(note.files)
     deleted = (
         f"Seeknal deleted {'the file' if many == 1 else f'the {many:,} files'} that it wrote; other "

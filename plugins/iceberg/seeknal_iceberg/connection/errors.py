@@ -87,6 +87,15 @@ def translate(
     error: Exception, connection: IcebergConnection, target: str = ""
 ) -> SeeknalError | None:
     """Return the error a user meets for a foreign one, or None where it is not known."""
+    for known in (_of_access, _of_answers, _of_others):
+        found = known(error, connection, target)
+        if found is not None:
+            return found
+    return None
+
+
+def _of_access(error: Exception, connection: IcebergConnection, target: str) -> SeeknalError | None:
+    """Translate what a catalog refuses, and TLS that fails."""
     where = target or connection.name
     address = connection.uri or connection.catalog_type
     hint = check_hint(connection)
@@ -116,6 +125,17 @@ def translate(
             "set catalog.verify_tls to the path of a CA bundle, or to false",
             target=target,
         )
+    return None
+
+
+def _of_answers(
+    error: Exception, connection: IcebergConnection, target: str
+) -> SeeknalError | None:
+    """Translate what came in place of an answer, and none at all."""
+    where = target or connection.name
+    address = connection.uri or connection.catalog_type
+    hint = check_hint(connection)
+    words = sentence(error)
     if isinstance(error, pydantic.ValidationError | ice.ValidationError):
         unknown = _UNKNOWN_TYPE.search(str(error))
         if unknown is not None:
@@ -148,6 +168,15 @@ def translate(
         return Unreachable(f"{where}: the catalog {address} does not answer", hint, target=target)
     if isinstance(error, _NOT_NOW):
         return Unreachable(f"{where}: the catalog {address} fails: {words}", hint, target=target)
+    return None
+
+
+def _of_others(error: Exception, connection: IcebergConnection, target: str) -> SeeknalError | None:
+    """Translate what remains: absent tables, databases, missing packages, files."""
+    where = target or connection.name
+    address = connection.uri or connection.catalog_type
+    hint = check_hint(connection)
+    words = sentence(error)
     if isinstance(error, ice.NoSuchTableError | ice.NoSuchNamespaceError):
         return BackendError(f"{where}: there is no such table", "check its name", target=target)
     if isinstance(error, SQLAlchemyError):

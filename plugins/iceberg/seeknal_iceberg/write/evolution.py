@@ -23,6 +23,7 @@ from pyiceberg.types import (
 )
 
 from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import SchemaChange, Target
 from seeknal_iceberg.ledger import ledger
 from seeknal_iceberg.types.nested import match
@@ -147,33 +148,10 @@ def compare(
     """
     known = {field.name: field for field in schema.fields}
     names = _pair(columns, list(known))
-    adds: list[tuple[Path, IcebergType]] = []
-    updates: list[tuple[Path, IcebergType]] = []
-    lacks: list[Path] = []
-    retypes: list[tuple[str, IcebergType, str]] = []
-    exact = True
-    problems: list[str] = []
+    found = _Differences()
     for column, (_, name) in zip(columns, names, strict=True):
-        exact = exact and column.exact
-        field = known.get(name)
-        if field is None:
-            adds.append(((name,), column.type))
-            continue
-        exact = exact and name == column.name and not field.required
-        exact = exact and same(column.type, field.field_type)
-        found = list(_differences((name,), column.type, field.field_type))
-        clash = next(((path, type) for kind, path, type in found if kind == "clash"), None)
-        if clash is None:
-            adds += [(path, type) for kind, path, type in found if kind == "add"]
-            updates += [(path, type) for kind, path, type in found if kind == "widen"]
-            lacks += [path for kind, path, _ in found if kind == "lack"]
-            continue
-        reason = _unchangeable(field, column, mode, keep=keep)
-        if reason:
-            shown, path = ".".join(clash[0]), clash[0]
-            there = f"is {_at(field, path)} there and {spelled(clash[1])} here"
-            problems.append(f"column {shown!r} {there}, and {reason}")
-        retypes.append((name, column.type, spelled(field.field_type)))
+        found.add(column, name, known.get(name), mode, keep)
+    problems = found.problems
     problems += [
         f"the table has no column {there!r}, by which mode {mode.mode.value} finds rows"
         for here, there in names
@@ -181,35 +159,15 @@ def compare(
     ]
     present = {there for _, there in names}
     missing = [field for name, field in known.items() if name not in present]
-    drops = [field.name for field in missing if policy is SchemaChange.SYNC and field.name in ours]
-    problems += [
-        f"column {name!r} left the node, and partitions the table, or did"
-        for name in drops
-        if name in keep
-    ]
-    problems += [
-        f"column {field.name!r} left the node, and identifies the table's rows"
-        for field in missing
-        if field.name in drops and field.field_id in schema.identifier_field_ids
-    ]
+    dropped = [field for field in missing if policy is SchemaChange.SYNC and field.name in ours]
+    kept = [field for field in missing if field not in dropped]
+    problems += _drop_problems(schema, dropped, keep)
     problems += [
         f"column {path[0]!r} cannot be added: a partition field of the table has that name"
-        for path, _ in adds
+        for path, _ in found.adds
         if len(path) == 1 and path[0] in taken
     ]
-    kept = [field for field in missing if field.name not in drops]
     problems += _kept_problems(kept, mode)
-    changes = Changes(
-        adds=tuple(adds),
-        updates=tuple(updates),
-        drops=tuple(drops),
-        lacks=tuple(lacks),
-        names=names,
-        exact=exact and not retypes,
-        retypes=tuple(retypes),
-        left=tuple(field.name for field in kept if field.name in ours),
-        others=tuple(field.name for field in kept if field.name not in ours),
-    )
     if problems:
         raise WriteRefused(
             f"{target}: {'; '.join(problems)}",
@@ -218,16 +176,89 @@ def compare(
             "another table",
             target=target,
         )
+    changes = Changes(
+        adds=tuple(found.adds),
+        updates=tuple(found.updates),
+        drops=tuple(field.name for field in dropped),
+        lacks=tuple(found.lacks),
+        names=names,
+        exact=found.exact and not found.retypes,
+        retypes=tuple(found.retypes),
+        left=tuple(field.name for field in kept if field.name in ours),
+        others=tuple(field.name for field in kept if field.name not in ours),
+    )
     check_names(list(_paths_after(schema, changes)), target)
-    if policy is SchemaChange.FAIL and (changes or lacks or kept):
+    if policy is SchemaChange.FAIL and (changes or changes.lacks or kept):
         differ = [changes.describe(), *changes.kept(mode)]
-        raise WriteRefused(
-            f"{target}: on_schema_change is fail, and the schema differs: "
-            f"{'; '.join(filter(None, differ))}",
-            "set on_schema_change: evolve, or change the node",
-            target=target,
-        )
+        raise refusals.columns_differ(target, [words for words in differ if words])
     return changes
+
+
+@attrs.define(kw_only=True)
+class _Differences:
+    """What differs between a snapshot's columns and the table's, gathered by column.
+
+    ``problems`` are differences that the table cannot take.
+    """
+
+    adds: list[tuple[Path, IcebergType]] = attrs.field(factory=list)
+    updates: list[tuple[Path, IcebergType]] = attrs.field(factory=list)
+    lacks: list[Path] = attrs.field(factory=list)
+    retypes: list[tuple[str, IcebergType, str]] = attrs.field(factory=list)
+    problems: list[str] = attrs.field(factory=list)
+    exact: bool = True
+
+    def add(
+        self,
+        column: Column,
+        name: str,
+        field: NestedField | None,
+        mode: WriteMode,
+        keep: Collection[str],
+    ) -> None:
+        """Compare a column of the snapshot with the table's.
+
+        Args:
+            name: what the table calls it, or will.
+            field: the table's column, None where it is new.
+        """
+        self.exact = self.exact and column.exact
+        if field is None:
+            self.adds.append(((name,), column.type))
+            return
+        self.exact = self.exact and name == column.name and not field.required
+        self.exact = self.exact and same(column.type, field.field_type)
+        found = list(_differences((name,), column.type, field.field_type))
+        clash = next(((path, type) for kind, path, type in found if kind == "clash"), None)
+        if clash is None:
+            self.adds += [(path, type) for kind, path, type in found if kind == "add"]
+            self.updates += [(path, type) for kind, path, type in found if kind == "widen"]
+            self.lacks += [path for kind, path, _ in found if kind == "lack"]
+            return
+        reason = _unchangeable(field, column, mode, keep=keep)
+        if reason:
+            shown, path = ".".join(clash[0]), clash[0]
+            there = f"is {_at(field, path)} there and {spelled(clash[1])} here"
+            self.problems.append(f"column {shown!r} {there}, and {reason}")
+        self.retypes.append((name, column.type, spelled(field.field_type)))
+
+
+def _drop_problems(
+    schema: Schema, dropped: Sequence[NestedField], keep: Collection[str]
+) -> list[str]:
+    """Name the columns that left the node, and that the table cannot do without."""
+    return [
+        *(
+            f"column {field.name!r} left the node, and partitions the table, or did"
+            for field in dropped
+            if field.name in keep
+        ),
+        *(
+            f"column {field.name!r} left the node, and identifies the table's rows"
+            for field in dropped
+            if field.field_id in schema.identifier_field_ids
+        ),
+    ]
 
 
 def _paths_after(schema: Schema, changes: Changes) -> Iterator[Path]:

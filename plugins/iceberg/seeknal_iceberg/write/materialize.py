@@ -145,6 +145,22 @@ class _Write(Preparation):
         noted = self.note.noted
         orphan_files.delete(io, table, noted.folders, noted.ids, self.placement.since)
 
+    def _refuse_false_conflict(self, table: Table) -> None:
+        """Raise where the catalog reports conflicts of a table that nobody changes."""
+        if not self._conflict or self._conflict != _place_of(table):
+            return
+        # Nobody changed the table: the catalog has no references but main (Nessie),
+        # and takes what we require of another one for a conflict.
+        capabilities.learn(self.context, history=False)
+        self._unchanged += 1
+        if self._unchanged == UNANSWERED:
+            raise BackendError(
+                f"{self.name}: the catalog refuses the commit, though nobody changed the "
+                f"table: {sentence(self._words or ValueError())}",
+                check_hint(self.connection),
+                target=self.name,
+            )
+
     def _try(self, attempt: int) -> WriteResult | Exception | None:
         """Look, place, commit once.
 
@@ -163,18 +179,7 @@ class _Write(Preparation):
             if rows is not None and ledger.has_landed(rows.metadata, self.write_id):
                 return self._named(rows, plan)
         if table is not None:
-            if self._conflict and self._conflict == _place_of(table):
-                # Nobody changed the table: the catalog has no references but main (Nessie),
-                # and takes what we require of another one for a conflict.
-                capabilities.learn(self.context, history=False)
-                self._unchanged += 1
-                if self._unchanged == UNANSWERED:
-                    raise BackendError(
-                        f"{self.name}: the catalog refuses the commit, though nobody changed the "
-                        f"table: {sentence(self._words or ValueError())}",
-                        check_hint(self.connection),
-                        target=self.name,
-                    )
+            self._refuse_false_conflict(table)
             if attempt and ledger.has_landed(table.metadata, self.write_id):
                 return self._landed(table, plan)
             if self.nothing_to_do(table):
