@@ -128,7 +128,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LakeServer]:
         if not mode:
             yield server
             return
-        from support.catalog_in_mode import moded_lake
+        from support.catalog_modes import moded_lake
 
         with moded_lake(server, mode, tmp_path_factory.mktemp("catalog")) as moded:
             yield moded

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.catalog_in_mode import MODES, ModedCatalog, in_mode, rest_backing
+from support.catalog_modes import MODES, ModedCatalog, in_mode, rest_backing
 
 if TYPE_CHECKING:
     from support.lake import LakeServer

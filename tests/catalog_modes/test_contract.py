@@ -14,7 +14,7 @@ from seeknal_core.testing import (
     SourceContract,
     StagingContract,
 )
-from support.catalog_in_mode import ModedCatalog
+from support.catalog_modes import ModedCatalog
 from support.iceberg_outsider import IcebergOutsider
 from support.processes import free_port
 

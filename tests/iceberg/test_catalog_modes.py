@@ -16,7 +16,8 @@ import pytest
 
 from seeknal_core.errors import BackendError
 from support.catalog_asking import Asked, body_of, refusal, with_table
-from support.catalog_in_mode import (
+from support.catalog_journey import CommandJourney, HooksJourney, Look
+from support.catalog_modes import (
     MODES,
     ModedCatalog,
     in_mode,
@@ -24,7 +25,6 @@ from support.catalog_in_mode import (
     seaweedfs_backing,
     without_keys,
 )
-from support.catalog_journey import CommandJourney, HooksJourney, Look
 from support.catalog_proxy import Answer, CatalogProxy, Request, Send
 from support.distributions import install
 from support.iceberg import Bench

@@ -15,8 +15,8 @@ import pytest
 from seeknal_core.errors import BackendError, StaleStage, Unreachable, WriteRefused
 from seeknal_core.types import Mode
 from seeknal_iceberg import plugin
-from support.catalog_in_mode import ModedCatalog, in_mode, rest_backing
 from support.catalog_journey import Look
+from support.catalog_modes import ModedCatalog, in_mode, rest_backing
 from support.catalog_proxy import Exchange, Request, answer, commits, drop, forward, path
 from support.iceberg import Bench
 

@@ -14,7 +14,9 @@ from seeknal_core.errors import BackendError, WriteRefused
 from seeknal_core.types import Drift, Mode, OwnedKind, Since
 from seeknal_iceberg import plugin
 from seeknal_iceberg.commit import capabilities
-from support import catalog_modes as modes
+from support import catalog_failing as failing
+from support import catalog_layers as ways
+from support import catalog_names as names
 from support.catalog_proxy import CatalogProxy, answer, changes_of, commits, path
 from support.iceberg import Bench, Promotion
 from support.rest_server import RestServer
@@ -64,7 +66,7 @@ def delete_all(bench: Bench) -> list[bool]:
 def test_a_table_is_dropped_with_its_files_where_the_catalog_refuses_to_purge(
     habit: Habit, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    modes.purge_refused(status)(habit.proxy)
+    habit.proxy.behave(ways.NoPurge(status))
     target = habit.bench.target("sales.t")
     habit.bench.write(target, {"id": [1]})
     habit.bench.write(target, {"id": [2]})
@@ -80,7 +82,7 @@ def test_a_table_is_dropped_with_its_files_where_the_catalog_refuses_to_purge(
 
 
 def test_what_was_promoted_is_undone_where_the_catalog_refuses_to_purge(habit: Habit) -> None:
-    modes.purge_refused(403)(habit.proxy)
+    habit.proxy.behave(ways.NoPurge(403))
     promotion = habit.bench.promotion()
     promotion.stage(habit.bench.target("sales.new"), {"id": [1]})
     promotion.publish()
@@ -93,7 +95,7 @@ def test_what_was_promoted_is_undone_where_the_catalog_refuses_to_purge(habit: H
 def test_a_killed_drop_without_purge_is_finished_by_the_same_call(
     habit: Habit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modes.purge_refused(403)(habit.proxy)
+    habit.proxy.behave(ways.NoPurge(403))
     habit.bench.write(habit.bench.target("sales.t"), {"id": [1]})
     with monkeypatch.context() as patch:
         patch.setattr("seeknal_iceberg.commit.dropped_files.finish", _interrupted)
@@ -112,7 +114,7 @@ def _interrupted(*_args: object) -> None:
 def test_a_refused_purge_is_the_message_where_the_profile_insists(
     habit: Habit, purge: object
 ) -> None:
-    modes.purge_refused(403)(habit.proxy)
+    habit.proxy.behave(ways.NoPurge(403))
     bench = habit.again(purge=purge)
     bench.write(bench.target("sales.t"), {"id": [1]})
     with pytest.raises(WriteRefused, match="refuses to drop it with its files") as caught:
@@ -162,7 +164,7 @@ def staged(bench: Bench, name: str = "p-1", generation: int = 1, **rows: int) ->
 def test_a_promotion_is_undone_where_only_the_current_snapshot_is_seen(
     habit: Habit, hinted: bool
 ) -> None:
-    modes.one_snapshot(nessie=hinted)(habit.proxy)
+    habit.proxy.behave(ways.OneSnapshot(), *([ways.is_nessie] if hinted else []))
     bench = habit.bench
     target = bench.target("sales.t")
     bench.write(target, {"id": [1]})
@@ -190,8 +192,8 @@ def test_an_empty_table_is_empty_again_where_references_stay(habit: Habit) -> No
     bench = habit.bench
     target = bench.target("sales.t")
     bench.write(target, {"id": [1]})
-    modes.removals_fail(habit.proxy)
-    modes.references_stay(habit.proxy)
+    habit.proxy.behave(ways.removals_fail)
+    habit.proxy.behave(ways.references_stay)
     from seeknal_iceberg.connection.catalog import open_catalog
 
     catalog = open_catalog(bench.context)
@@ -211,7 +213,7 @@ def test_a_tag_that_stays_is_named_by_gc_and_fails_nothing(
 ) -> None:
     bench = habit.bench
     bench.write(bench.target("sales.t"), {"id": [1]})
-    modes.references_stay(habit.proxy)
+    habit.proxy.behave(ways.references_stay)
     promotion = staged(bench, t=2)
     promotion.revert()
     assert promotion.revert() is False  # as after a crash: the tag alone proves nothing
@@ -248,7 +250,7 @@ def test_a_tag_that_stays_is_named_by_gc_and_fails_nothing(
 def test_undoing_needs_no_commit_that_removes_snapshots(habit: Habit) -> None:
     bench = habit.bench
     bench.write(bench.target("sales.t"), {"id": [1]})
-    modes.removals_fail(habit.proxy)
+    habit.proxy.behave(ways.removals_fail)
     promotion = staged(bench, t=2)
     promotion.revert()
     promotion.discard()
@@ -296,7 +298,7 @@ def test_a_lost_answer_is_looked_for_whoever_sent_the_commit(
 
 
 def test_what_may_not_be_looked_at_is_made(habit: Habit) -> None:
-    modes.hides(habit.proxy)
+    habit.proxy.behave(ways.hides)
     bench = habit.bench
     target = bench.target("sales.t")
     assert not bench.inspect(target).exists
@@ -329,7 +331,7 @@ def test_names_that_differ_in_case_are_compared_as_the_catalog_does(
     bench = habit.bench
     bench.write(bench.target("sales.first"), {"id": [1]})
     if folds:
-        modes.any_case(habit.proxy)
+        habit.proxy.behave(names.AnyCase())
     bench = habit.again()
     places = [bench.inspect(bench.target(name)).table_id for name in ("sales.A", "sales.a")]
     assert (places[0] == places[1]) is folds
@@ -339,8 +341,8 @@ def test_names_that_differ_in_case_are_compared_as_the_catalog_does(
 
 
 def test_what_a_catalog_cannot_do_is_said_before(habit: Habit) -> None:
-    modes.one_snapshot(nessie=True)(habit.proxy)
-    modes.together_refused(404)(habit.proxy)
+    habit.proxy.behave(ways.OneSnapshot(), ways.is_nessie)
+    habit.proxy.behave(failing.NoMultiTable(404))
     bench = habit.bench
     said = plugin.check_connection(bench.context)
     assert "shows only the current snapshot" in said
@@ -367,12 +369,16 @@ def test_a_commit_that_is_too_large_is_refused_with_its_size_before_anything_is_
     target = bench.target("sales.t")
     if exists:
         bench.write(target, {"id": [1]})
-    modes.takes_at_most(8000)(habit.proxy)
+    habit.proxy.behave(failing.SmallBodies(8000))
     before = habit.files()
     with pytest.raises(WriteRefused, match=r"sales\.t: .* request of \d+,\d+ bytes"):
         bench.write(target, {"id": [1], **{f"column_with_a_long_name_{n}": [n] for n in range(99)}})
     assert habit.files() == before
     assert bench.notes() == []
+
+
+def _is_plain(name: str) -> bool:
+    return name.isalnum() and name.islower()
 
 
 @pytest.mark.parametrize(
@@ -382,7 +388,7 @@ def test_a_commit_that_is_too_large_is_refused_with_its_size_before_anything_is_
 def test_a_name_that_the_catalog_refuses_is_named_before_anything_is_written(
     habit: Habit, table: str, hint: str
 ) -> None:
-    modes.plain_names(habit.proxy)
+    habit.proxy.behave(names.NewNames(_is_plain, "the name is not allowed", levels=1))
     bench = habit.bench
     parts = [part if part.isalnum() else f'"{part}"' for part in table.split(".")]
     with pytest.raises(WriteRefused) as caught:

@@ -11,7 +11,8 @@ import pytest
 from seeknal_core.types import Mode, SchemaChange
 from seeknal_iceberg import plugin
 from seeknal_iceberg.connection.rest import commit_body
-from support import catalog_modes
+from support import catalog_failing as failing
+from support import catalog_layers as ways
 from support.catalog_proxy import changes_of, commits
 from support.proxied import ProxiedLake
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def through(lake: LakeServer, tmp_path: Path, lake_namespace: str) -> Iterator[ProxiedLake]:
     """A REST catalog that reads as Nessie 0.99 does."""
     made = ProxiedLake(lake, tmp_path, lake_namespace)
-    catalog_modes.old_reader(made.proxy)
+    made.proxy.behave(ways.strict_updates)
     yield made
     made.close()
 
@@ -44,7 +45,7 @@ def test_an_old_reader_takes_every_commit(through: ProxiedLake) -> None:
     promotion.revert()
     promotion.discard()
     assert [through.ids(table) for table in ("a", "b", "new")] == [[1], [1], None]
-    flaws = [catalog_modes.flaw_for_old_readers(request) for request in through.proxy.requests]
+    flaws = [ways.flaw_for_old_readers(request) for request in through.proxy.requests]
     assert not any(flaws)
     assert through.proxy.count(commits()) >= 6
 
@@ -89,7 +90,7 @@ def published(through: ProxiedLake) -> list[int]:
 def test_tables_change_one_by_one_where_a_catalog_refuses_to_change_several(
     through: ProxiedLake, status: int
 ) -> None:
-    catalog_modes.together_refused(status)(through.proxy)
+    through.proxy.behave(failing.NoMultiTable(status))
     # A commit of nothing that is answered by 400 proves nothing: the first real one does.
     assert published(through) in ([1] * 6, [2] + [1] * 6)
 
@@ -108,7 +109,7 @@ def test_a_list_of_endpoints_decides_whether_several_tables_change_at_once(
     through: ProxiedLake, listed: bool
 ) -> None:
     more = ["POST /v1/{prefix}/transactions/commit"] if listed else []
-    catalog_modes.lists_endpoints(*LISTED, *more)(through.proxy)
+    through.proxy.behave(failing.ListsEndpoints([*LISTED, *more]))
     assert published(through) == ([2, 2, 2] if listed else [1] * 6)
     assert not any(request.body == b'{"table-changes":[]}' for request in through.proxy.requests)
 
@@ -117,7 +118,7 @@ def test_a_commit_that_is_too_large_goes_in_parts(
     through: ProxiedLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit_body, "MOST", 3000)
-    catalog_modes.takes_at_most(3000)(through.proxy)
+    through.proxy.behave(failing.SmallBodies(3000))
     assert published(through) == [1, 1, 2, 2]
     sizes = [len(each.body) for each in through.proxy.requests if commits()(each)]
     assert max(sizes) <= 3000

@@ -29,7 +29,7 @@ from support import catalog_failing as failing
 from support import catalog_layers as ways
 from support import catalog_names as names
 from support.catalog_asking import editing, refusal
-from support.catalog_in_mode import in_mode, rest_backing
+from support.catalog_modes import in_mode, rest_backing
 from support.catalog_proxy import Answer, CatalogProxy, Layer, Request, Send, answer, path
 from support.iceberg import Bench
 from support.processes import free_port

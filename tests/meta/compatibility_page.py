@@ -65,7 +65,7 @@ _MODES_INTRODUCTION = """\
 ## Iceberg catalogs, by their way of answering
 
 A column for each way in which catalogs answer, put before a real catalog by a proxy
-(`tests/support/catalog_in_mode.py`). The journey is `run`, `plan`, `apply`, `promote` of changed
+(`tests/support/catalog_modes.py`). The journey is `run`, `plan`, `apply`, `promote` of changed
 and new tables, `rollback`, `delete`; it is part of every test run. The suite's rows count its
 tests; `-`: it was not run in this way for this page. `tox -e catalog-modes` runs it in all.
 """
@@ -127,7 +127,7 @@ def _count(outcomes: Mapping[str, int] | None) -> str:
 def modes_data(folder: Path | None, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page says of ways of answering, with what reports in a folder add."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from support.catalog_in_mode import GROUPS
+    from support.catalog_modes import GROUPS
 
     found: dict[str, Any] = {}
     for group, modes in GROUPS.items():

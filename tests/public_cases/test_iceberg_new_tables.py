@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iceberg.test_iceberg_begun import REQUESTS, Tables, answers_are_lost
-from support.catalog_in_mode import ModedCatalog, in_mode, rest_backing
 from support.catalog_journey import CommandJourney, Look
+from support.catalog_modes import ModedCatalog, in_mode, rest_backing
 from support.catalog_proxy import Action, answer, drop, twice
 
 if TYPE_CHECKING:

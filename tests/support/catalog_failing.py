@@ -42,6 +42,19 @@ class NoMultiTable:
 
 
 @attrs.frozen
+class ListsEndpoints:
+    """Lists its endpoints in the answer to the request for the configuration."""
+
+    endpoints: Sequence[str]
+
+    def __call__(self, request: Request, send: Send) -> Answer:
+        answer = send(request)
+        if Asked.of(request).what != "config" or answer.status != 200:
+            return answer
+        return with_body(answer, {**body_of(answer), "endpoints": list(self.endpoints)})
+
+
+@attrs.frozen
 class SmallBodies:
     """Takes no body over a number of bytes."""
 

@@ -1,7 +1,7 @@
 """Ways of answering of Iceberg REST catalogs, each a layer of a `CatalogProxy`.
 
 A layer gets a request and passes it on, changed or not; what comes back it may change, too.
-`support.catalog_in_mode` names them, and puts those of a whole catalog together.
+`support.catalog_modes` names them, and puts those of a whole catalog together.
 """
 
 from __future__ import annotations
@@ -344,13 +344,41 @@ class BegunAgain:
         return answer
 
 
-def strict_updates(request: Request, send: Send) -> Answer:
-    """Refuse what Nessie can't read: a schema without ``last-column-id``, properties set twice."""
+#: What Nessie 0.99 takes once in a commit.
+_ONCE = ("set-properties", "remove-properties", "set-location", "assign-uuid")
+
+
+def flaw_for_old_readers(request: Request) -> str:
+    """Say what of a commit Nessie 0.99 can't read; nothing where it can."""
     for change in changes_of(request, Asked.of(request)):
         updates = change["updates"]
         if any(u["action"] == "add-schema" and u.get("last-column-id") is None for u in updates):
-            return refusal(500, "HTTP 400 Bad Request", "WebApplicationException")
-        for action in ("set-properties", "set-location"):
+            return "Cannot build AddSchema, some of required attributes are not set [lastColumnId]"
+        for action in _ONCE:
             if sum(update["action"] == action for update in updates) > 1:
-                return refusal(500, f"Found multiple updates of type {action}", "RuntimeException")
+                return f"Found multiple updates of type {action}"
+    return ""
+
+
+def strict_updates(request: Request, send: Send) -> Answer:
+    """Refuse what Nessie can't read: a schema without ``last-column-id``, properties set twice."""
+    flaw = flaw_for_old_readers(request)
+    return refusal(500, flaw, "RuntimeException") if flaw else send(request)
+
+
+def removals_fail(request: Request, send: Send) -> Answer:
+    """Fail where a commit removes snapshots, as Lakekeeper does up to 0.7 with a reference."""
+    changes = changes_of(request, Asked.of(request))
+    if any(
+        update["action"] == "remove-snapshots" for each in changes for update in each["updates"]
+    ):
+        return refusal(500, "Error fetching or modifying Lakekeeper data", "InternalError")
     return send(request)
+
+
+def _say_nessie(body: Any) -> None:
+    body["overrides"]["nessie.is-nessie-catalog"] = "true"
+
+
+#: Says in the configuration that the catalog is Nessie.
+is_nessie = editing(_say_nessie, "config")

@@ -181,6 +181,7 @@ class CatalogProxy:
 
     def __init__(self, upstream: str, layers: Sequence[Layer] = (), *, port: int = 0) -> None:
         self._layers = tuple(layers)
+        self._more: tuple[Layer, ...] = ()
         parts = urlsplit(upstream)
         assert parts.hostname is not None
         self.upstream = (parts.hostname, parts.port or 80)
@@ -205,10 +206,16 @@ class CatalogProxy:
             self._rules.append(rule)
         return rule
 
+    def behave(self, *layers: Layer) -> None:
+        """Add layers, on the client's side of those that are there, until `heal`."""
+        with self._lock:
+            self._more = (*layers, *self._more)
+
     def heal(self) -> None:
-        """Forget all rules: the server answers as it is."""
+        """Forget all rules, and the layers of `behave`: the server answers as it is."""
         with self._lock:
             self._rules.clear()
+            self._more = ()
 
     def count(self, question: Question) -> int:
         """Count the requests so far that a question fits."""
@@ -216,8 +223,9 @@ class CatalogProxy:
 
     def send(self, request: Request, past: int = 0) -> Answer:
         """Send a request through the layers, the first ones left out, to the server."""
-        if past < len(self._layers):
-            return self._layers[past](request, lambda changed: self.send(changed, past + 1))
+        layers = (*self._more, *self._layers)
+        if past < len(layers):
+            return layers[past](request, lambda changed: self.send(changed, past + 1))
         connection = http.client.HTTPConnection(*self.upstream, timeout=120)
         try:
             headers = {

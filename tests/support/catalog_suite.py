@@ -21,7 +21,7 @@ PATHS = ("tests/catalog_modes", "tests/iceberg")
 
 def main() -> None:
     """Run them, one after the other, and say how each ended."""
-    from support.catalog_in_mode import MODES
+    from support.catalog_modes import MODES
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reports", type=Path)

@@ -92,7 +92,7 @@ class LakeServer:
         }
 
     def direct_options(self) -> dict[str, str]:
-        """Return the pyiceberg properties that look past a mode (`support.catalog_in_mode`)."""
+        """Return the pyiceberg properties that look past a mode (`support.catalog_modes`)."""
         return self.catalog_options()
 
     def start(self) -> LakeServer:

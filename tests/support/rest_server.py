@@ -1,7 +1,7 @@
 """An Iceberg REST catalog for tests: pyiceberg's SQLite catalog, served over HTTP.
 
 It follows the specification and has no habits of its own, so that a way of answering can
-be put in front of it (`support.catalog_in_mode`)::
+be put in front of it (`support.catalog_modes`)::
 
     with RestServer(tmp_path) as server:
         catalog = load_catalog("x", **server.catalog_options())
