@@ -28,6 +28,8 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 
+from seeknal_core.contract.errors import StaleStage
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import ExecutionContext, Staged, Target
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.ledger import ledger
@@ -152,9 +154,18 @@ class StagedWrite:
 
     @classmethod
     def of(cls, staged: Staged) -> StagedWrite:
-        """Read it from what `data` gave."""
+        """Read it from what `data` gave.
+
+        Raises:
+            StaleStage: another version wrote it, in a form that this one doesn't know.
+        """
         values = dict(cast("Mapping[str, Any]", staged.data))
-        values.pop("format")
+        if values.pop("format", None) != _FORMAT:
+            raise StaleStage(
+                "the promotion was staged by another version of seeknal-iceberg, which this one "
+                "can't read",
+                refusals.STAGE_AGAIN,
+            )
         before = values.pop("before")
         names = tuple((str(here), str(there)) for here, there in values.pop("names"))
         return cls(

@@ -41,7 +41,7 @@ from seeknal_iceberg.connection.rest.tokens import (
 )
 from seeknal_iceberg.connection.storage import access as accesses
 from seeknal_iceberg.connection.storage.access import Offer
-from seeknal_iceberg.connection.storage.vended_keys import Lease
+from seeknal_iceberg.connection.storage.vended_keys import VendedKeys
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -71,7 +71,7 @@ class Shared:
     tokens: AuthManager | None = None
     #: The way to the files of tables that are being made, or were dropped, by location.
     places: dict[str, FileIO] = attrs.field(factory=dict)
-    leases: dict[str, Lease] = attrs.field(factory=dict)
+    leases: dict[str, VendedKeys] = attrs.field(factory=dict)
 
 
 class BaseRestCatalog(RestCatalog):

@@ -25,8 +25,8 @@ from seeknal_core.contract.types import redact
 from seeknal_iceberg.connection.storage import access as accesses
 from seeknal_iceberg.connection.storage.access import Offer
 from seeknal_iceberg.connection.storage.object_store import TABLE_LOCATION
-from seeknal_iceberg.connection.storage.vended_files import LeftFiles, LentFileIO
-from seeknal_iceberg.connection.storage.vended_keys import Lease
+from seeknal_iceberg.connection.storage.vended_files import LeftFiles, VendedFileIO
+from seeknal_iceberg.connection.storage.vended_keys import VendedKeys
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -47,9 +47,11 @@ class FilesRestCatalog(BaseRestCatalog):
     def _load_file_io(
         self, properties: Mapping[str, Any] = {}, location: str | None = None
     ) -> FileIO:
-        return self._io(Lease(self.profile, self.offered, Offer.of(properties, ())), location or "")
+        return self._io(
+            VendedKeys(self.profile, self.offered, Offer.of(properties, ())), location or ""
+        )
 
-    def _io(self, lease: Lease, location: str) -> FileIO:
+    def _io(self, lease: VendedKeys, location: str) -> FileIO:
         access, _ = lease.at(location)
         scheme = location.partition("://")[0] if "://" in location else ""
         fsspec = any(access.properties.get(name) for name in _FSSPEC_KEYS)
@@ -62,7 +64,7 @@ class FilesRestCatalog(BaseRestCatalog):
                 TABLE_LOCATION: location,
             }
             return load_file_io(plain, location)
-        return LentFileIO(lease, location, self._shared.spool, self._refusal)
+        return VendedFileIO(lease, location, self._shared.spool, self._refusal)
 
     def _refusal(self) -> SeeknalError:
         return accesses.refusal(self._shared.name, str(self.profile["uri"]), "")
@@ -107,8 +109,8 @@ class FilesRestCatalog(BaseRestCatalog):
         self._shared.places[location.rstrip("/")] = io
         return io
 
-    def _lease(self, response: TableResponse, renew: Any) -> Lease:
-        lease = Lease(self.profile, self.offered, _offer_of(response), renew)
+    def _lease(self, response: TableResponse, renew: Any) -> VendedKeys:
+        lease = VendedKeys(self.profile, self.offered, _offer_of(response), renew)
         self._shared.leases[response.metadata.location.rstrip("/")] = lease
         return lease
 
@@ -184,7 +186,7 @@ class FilesRestCatalog(BaseRestCatalog):
             return self._staged_offer(identifier, location)
 
         try:
-            io = self._io(Lease(self.profile, self.offered, renew(), renew), location)
+            io = self._io(VendedKeys(self.profile, self.offered, renew(), renew), location)
         # A catalog that stages nothing, or nothing where files are.
         except Exception as error:  # noqa: BLE001
             log.debug("no keys for %s: %s", location, redact(str(error)))
@@ -205,10 +207,12 @@ class FilesRestCatalog(BaseRestCatalog):
         except Exception:  # noqa: BLE001 - it stages nothing at all
             return self._load_file_io(location=location)
         place = location if not offer.credentials else offer.credentials[0][0]
-        access, _ = Lease(self.profile, self.offered, offer).at(place)
+        access, _ = VendedKeys(self.profile, self.offered, offer).at(place)
         if not access.vended and not access.signed_only:
             return self._load_file_io(location=location)
-        lease = Lease(self.profile, self.offered, offer, lambda: self._staged_offer(other, None))
+        lease = VendedKeys(
+            self.profile, self.offered, offer, lambda: self._staged_offer(other, None)
+        )
         if lease.at(location)[0].vended:
             io = self._io(lease, location)
             if _opens(io, location):

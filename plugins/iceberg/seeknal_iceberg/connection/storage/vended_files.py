@@ -23,7 +23,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from seeknal_core.contract.errors import SeeknalError
 from seeknal_iceberg.connection.storage.object_store import TABLE_LOCATION, WatchedFileIO
-from seeknal_iceberg.connection.storage.vended_keys import Lease
+from seeknal_iceberg.connection.storage.vended_keys import VendedKeys
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ _REFUSED = (
 )  # fmt: skip
 
 
-class LentFileIO(WatchedFileIO):
+class VendedFileIO(WatchedFileIO):
     """pyiceberg's way to files, by what a lease says at the moment.
 
     Args:
@@ -53,7 +53,7 @@ class LentFileIO(WatchedFileIO):
 
     def __init__(
         self,
-        lease: Lease,
+        lease: VendedKeys,
         location: str,
         spool: str,
         refused: Callable[[], SeeknalError],
@@ -95,7 +95,7 @@ class LeftFiles(FileIO):
 
 
 class _LentFileSystem(fs.FileSystemHandler):  # type: ignore[misc]
-    def __init__(self, lease: Lease, scheme: str, netloc: str | None, spool: str) -> None:
+    def __init__(self, lease: VendedKeys, scheme: str, netloc: str | None, spool: str) -> None:
         super().__init__()
         self._lease, self._scheme, self._netloc, self._spool = lease, scheme, netloc, spool
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Keys that a catalog lends for the files of one table, and asks for anew before they end."""
+"""Keys that a catalog gives for the files of one table (vended credentials), renewed in time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MARGIN = 300.0
 _JUST = 1.0
 
 
-class Lease:
+class VendedKeys:
     """What opens the files of a table, as of now.
 
     Args:
