@@ -39,9 +39,9 @@ class SchemaChange(enum.Enum):
 class Keeps(enum.Enum):
     """Which rows of a table are left by a write."""
 
-    NOTHING = "the snapshot's rows take the place of all rows"
-    OTHERS = "rows that the snapshot's rows don't replace"
-    ALL = "every row; the snapshot's are added"
+    NOTHING = "none: the snapshot replaces them all"
+    OTHERS = "those that no row of the snapshot replaces"
+    ALL = "all: the snapshot adds its rows"
 
 
 class Field(enum.Enum):
