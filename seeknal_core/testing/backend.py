@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import importlib.metadata
+import sys
 
 import attrs
 
@@ -33,34 +34,48 @@ class Backend:
         Raises:
             PluginError: it is not installed, not importable or against the contract.
         """
-        host = PluginHost()
-        if self.plugin is None:
-            host.load_backends([self.type])
-        else:
-            host.add_backend(self.info(), _object(self.plugin))
-        return host
+        return _host(self, tuple(sys.path))
 
     def info(self) -> PluginInfo:
         """Return the plugin's distribution and version, as far as they are known."""
-        host = PluginHost()
-        installed = [info for info in host.installed(BACKENDS) if info.name == self.type]
-        if installed and self.plugin in (None, installed[0].module):
-            return installed[0]
-        if self.plugin is None:
-            return host.info(BACKENDS, self.type)
-        package = self.plugin.partition(":")[0].partition(".")[0]
-        distribution, version = _distribution(package)
-        return PluginInfo(
-            group=BACKENDS,
-            name=self.type,
-            module=self.plugin,
-            distribution=distribution,
-            version=version,
-        )
+        return _info(self, tuple(sys.path))
 
     def hooks(self) -> frozenset[str]:
         """Return the hooks that the backend implements."""
         return self.host().loaded(self.type).hooks
+
+
+# A suite makes hundreds of commands, and what is installed stays as it is meanwhile: the
+# metadata of all distributions is read, and the hooks are registered, once per search path.
+
+
+@functools.cache
+def _host(backend: Backend, _path: tuple[str, ...]) -> PluginHost:
+    host = PluginHost()
+    if backend.plugin is None:
+        host.load_backends([backend.type])
+    else:
+        host.add_backend(backend.info(), _object(backend.plugin))
+    return host
+
+
+@functools.cache
+def _info(backend: Backend, _path: tuple[str, ...]) -> PluginInfo:
+    host = PluginHost()
+    installed = [info for info in host.installed(BACKENDS) if info.name == backend.type]
+    if installed and backend.plugin in (None, installed[0].module):
+        return installed[0]
+    if backend.plugin is None:
+        return host.info(BACKENDS, backend.type)
+    package = backend.plugin.partition(":")[0].partition(".")[0]
+    distribution, version = _distribution(package)
+    return PluginInfo(
+        group=BACKENDS,
+        name=backend.type,
+        module=backend.plugin,
+        distribution=distribution,
+        version=version,
+    )
 
 
 def _object(reference: str) -> object:
