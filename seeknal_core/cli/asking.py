@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from seeknal_core.cli.output import ask, say
-from seeknal_core.cli.render import counted
+from seeknal_core.cli.tables import counted
 from seeknal_core.contract.errors import ConfigError
 from seeknal_core.plan.replacing import Replaced
 

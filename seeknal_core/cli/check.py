@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import attrs
 import click
 
-from seeknal_core.cli.options import environment_options, request_from
+from seeknal_core.cli.options import environment_options, json_option, request_from
 from seeknal_core.cli.output import indented, output_for, say, say_below, say_json
-from seeknal_core.cli.render import counted, profile_line
+from seeknal_core.cli.report import profile_line
+from seeknal_core.cli.tables import counted
 from seeknal_core.contract.errors import ExitCode
 from seeknal_core.contract.types import redact
 from seeknal_core.plan.check import (
@@ -27,7 +28,7 @@ from seeknal_core.workspace.session import open_session
 @click.option(
     "--write", is_flag=True, help="With --connections: also create and drop a table in each store."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@json_option
 @click.pass_context
 def check(
     context: click.Context,

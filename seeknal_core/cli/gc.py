@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import click
 
+from seeknal_core.cli.options import json_option
 from seeknal_core.cli.output import say, say_json
 from seeknal_core.contract.errors import ExitCode
 
@@ -23,7 +24,7 @@ from seeknal_core.contract.errors import ExitCode
     show_default=True,
     help="Keep every output that is younger than this.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@json_option
 @click.pass_context
 def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) -> int:
     """Remove stored outputs that no environment, plan or undo data uses.

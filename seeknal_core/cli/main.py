@@ -43,15 +43,19 @@ COMMANDS = {
     "init": ("seeknal_core.cli.init", "init", "Create a new project, or a complete example."),
     "run": ("seeknal_core.cli.run", "run", "Bring nodes and their targets up to date."),
     "check": ("seeknal_core.cli.check", "check", "Find every mistake without running anything."),
-    "plan": ("seeknal_core.cli.plan", "plan", "Show what applying an environment would do."),
-    "promote": ("seeknal_core.cli.promote", "promote", "Publish an environment's verified result."),
+    "plan": ("seeknal_core.cli.env.plan", "plan", "Show what applying an environment would do."),
+    "promote": (
+        "seeknal_core.cli.env.promote",
+        "promote",
+        "Publish an environment's verified result.",
+    ),
     "env": (
         "seeknal_core.cli.env",
         "env",
         "Plan, apply, promote, compare and delete environments.",
     ),
     "query": (
-        "seeknal_core.cli.reading",
+        "seeknal_core.cli.query",
         "query",
         "Run a SELECT over an environment's stored outputs.",
     ),

@@ -25,6 +25,11 @@ def environment_options(function: F) -> F:
     )(shared_options(function))
 
 
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+profile_option = click.option("--profile", metavar="FILE", help="Use this profile file.")
 exact_option = click.option(
     "--exact",
     is_flag=True,

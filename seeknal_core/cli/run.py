@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 import attrs
 import click
 
-from seeknal_core.apply.report import RunReport
 from seeknal_core.apply.run import RunRequest
 from seeknal_core.apply.run import run as run_project
 from seeknal_core.apply.scheduler import Options
 from seeknal_core.cli.asking import confirm_replacing
-from seeknal_core.cli.options import environment_options, exact_option, request_from, run_options
+from seeknal_core.cli.options import (
+    environment_options,
+    exact_option,
+    json_option,
+    request_from,
+    run_options,
+)
 from seeknal_core.cli.output import output_for, say, say_below, say_json
-from seeknal_core.cli.render import (
-    make_reporter,
-    paused,
+from seeknal_core.cli.progress import make_reporter, paused
+from seeknal_core.cli.report import (
     profile_line,
     render_preview,
     render_report,
-    status_of,
+    report_as_mapping,
 )
+from seeknal_core.cli.signals import signals
 from seeknal_core.contract.errors import ExitCode
-from seeknal_core.contract.types import Cancellation, redact
+from seeknal_core.contract.types import Cancellation
 from seeknal_core.plan.replacing import Replaced
 from seeknal_core.promote.notes import refuse_publishing
 from seeknal_core.workspace.session import Session, open_session
@@ -71,7 +72,7 @@ from seeknal_core.workspace.session import Session, open_session
     help="Let this environment write another environment's tables.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask before --full-refresh deletes rows.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@json_option
 @click.pass_context
 def run(
     context: click.Context,
@@ -159,68 +160,3 @@ def _preview(session: Session, wanted: RunRequest, json_output: TextIO | None) -
     else:
         render_preview(result)
     return ExitCode.DONE
-
-
-def report_as_mapping(report: RunReport) -> dict[str, Any]:
-    """Return a report as JSON-able values, for ``--json``."""
-    return {
-        "run_id": report.run_id,
-        "environment": report.environment,
-        "profile": report.profile or None,
-        "profile_reason": report.profile_reason,
-        "status": status_of(report),
-        "seconds": round(report.seconds, 3),
-        "nodes": [
-            {
-                "id": node.id,
-                "status": node.status.value,
-                "rows": node.rows,
-                "seconds": round(node.seconds, 3),
-                "detail": node.detail,
-                "hint": node.hint,
-                "notes": [redact(note) for note in node.notes],
-            }
-            for node in report.nodes
-        ],
-        "targets": [
-            {
-                "node": target.node,
-                "type": target.type,
-                "name": target.name,
-                "mode": target.mode,
-                "status": target.status.value,
-                "rows_written": target.rows_written,
-                "rows_after": target.rows_after,
-                "reason": target.reason,
-                "seconds": round(target.seconds, 3),
-                "detail": target.detail,
-                "hint": target.hint,
-            }
-            for target in report.targets
-        ],
-    }
-
-
-@contextlib.contextmanager
-def signals(cancellation: Cancellation) -> Iterator[None]:
-    """Stop in order on the first Ctrl-C (or SIGTERM), at once on the second.
-
-    At once is safe: whatever dies, targets are old or new, and state is journalled.
-    """
-    asked = False
-
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal asked
-        if asked:
-            os._exit(ExitCode.INTERRUPTED)
-        asked = True
-        os.write(2, b"stopping; press Ctrl-C again to stop at once\n")
-        # Waking what waits in a driver may itself wait: not in a signal handler.
-        threading.Thread(target=cancellation.request, daemon=True).start()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from seeknal_core import __version__
-from seeknal_core.cli.render import print_table
+from seeknal_core.cli.tables import print_table
 from support.cli import Cli, write
 from support.distributions import install
 

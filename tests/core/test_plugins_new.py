@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seeknal_core import __version__
-from seeknal_core.cli.new_backend import NewBackend
+from seeknal_core.cli.plugins.new_backend import NewBackend
 from seeknal_core.contract.errors import ConfigError
 from seeknal_core.contract.hooks import HOOK_API
 from seeknal_core.plugins.host import PluginHost

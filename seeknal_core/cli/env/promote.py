@@ -1,4 +1,4 @@
-"""``seeknal env promote``, ``env rollback`` and ``env diff``."""
+"""``seeknal env promote``."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ import attrs
 import click
 
 from seeknal_core.cli.asking import confirm, confirm_replacing
-from seeknal_core.cli.options import request_from
+from seeknal_core.cli.options import json_option, request_from, yes_option
 from seeknal_core.cli.output import output_for, say, say_json
-from seeknal_core.cli.render import (
-    counted,
-    make_reporter,
-    paused,
-    print_table,
-    profile_line,
-)
+from seeknal_core.cli.progress import make_reporter, paused
+from seeknal_core.cli.report import profile_line
+from seeknal_core.cli.tables import counted, print_table
 from seeknal_core.contract.errors import ExitCode
 from seeknal_core.contract.types import Cancellation, redact
 from seeknal_core.plan.replacing import Replaced
@@ -79,7 +75,7 @@ def _fraction(_context: click.Context, _option: click.Parameter, value: str | No
     type=click.Choice(["undo", "keep", "overwrite"]),
     help="Undo an unfinished promotion. If somebody wrote its tables since: --abort=keep leaves them as they are, --abort=overwrite undoes it anyway.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @click.option(
     "--threads",
     metavar="N",
@@ -88,7 +84,7 @@ def _fraction(_context: click.Context, _option: click.Parameter, value: str | No
     show_default=True,
     help="How many nodes to work on at a time.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@json_option
 @click.pass_context
 def promote(context: click.Context, /, source: str, destination: str | None, **given: Any) -> int:
     """Publish an environment's verified result into production.
@@ -98,7 +94,7 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
     again.
     """
     from seeknal_core import project as config
-    from seeknal_core.cli.run import signals
+    from seeknal_core.cli.signals import signals
     from seeknal_core.promote.promote import promote as promote_into
     from seeknal_core.workspace.session import open_session
 
@@ -223,7 +219,7 @@ def _render(report: Any, complete: Callable[[str], str]) -> None:
     outcome = f"{report.outcome}, not wholly" if report.failed else report.outcome
     closing = f"{outcome}: {report.source} into {report.destination}, {counts}"
     if report.outcome == LEFT:
-        say(complete(_left(report.destination)))
+        say(complete(left_as_they_are(report.destination)))
         return
     say(f"{closing}, {report.seconds:.1f} s")
     if report.failed:
@@ -237,64 +233,9 @@ def _render(report: Any, complete: Callable[[str], str]) -> None:
         say(complete(f"Next: seeknal env promote {report.source} {report.destination}"))
 
 
-def _left(name: str) -> str:
+def left_as_they_are(name: str) -> str:
     """Say that tables are left as they are, and how they are looked at."""
     return (
         f"the tables are left as they are; which differ from what {name} has recorded is shown "
         f"by: seeknal env status {name}"
     )
-
-
-@click.command()
-@click.argument("name", required=False)
-@click.option("--profile", metavar="FILE", help="Use this profile file.")
-@click.option(
-    "--abort",
-    type=click.Choice(["overwrite", "keep"]),
-    help="overwrite: also undo targets that somebody wrote since; their rows are lost. "
-    "keep: end an unfinished rollback and leave the tables as they are.",
-)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-@click.pass_context
-def rollback(
-    context: click.Context,
-    name: str | None,
-    profile: str | None,
-    abort: str | None,
-    yes: bool,
-    as_json: bool,
-) -> int:
-    """Undo the last promotion into an environment.
-
-    Into production, if NAME is left out; in all its stores. Fails if a target was written
-    since.
-    """
-    from seeknal_core.promote.finish import rollback as undo
-    from seeknal_core.workspace.session import open_session
-
-    request = request_from(
-        context, environment=name, profile=profile, variables={}, ignore_unsupported=False
-    )
-    with output_for(as_json) as output, open_session(request) as session:
-        if not as_json:
-            say(profile_line(session))
-        found = undo(session, abort=abort or "")
-        document: dict[str, Any] = {
-            "id": found.id,
-            "source": found.source,
-            "destination": found.destination,
-            "targets": [write.name for write in found.writes if abort != "keep"],
-        }
-        if as_json:
-            say_json(document, file=output)
-        elif abort == "keep":
-            say(session.complete(_left(found.destination)))
-        else:
-            for write in found.writes:
-                say(f"restored {write.name}")
-            say(
-                f"promotion of {found.source} into {found.destination} is undone, "
-                f"{counted(len(found.writes), 'target')}"
-            )
-    return ExitCode.DONE

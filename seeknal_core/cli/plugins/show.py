@@ -1,4 +1,4 @@
-"""``seeknal plugins``."""
+"""``seeknal plugins show``."""
 
 from __future__ import annotations
 
@@ -8,50 +8,17 @@ from typing import Any
 import attrs
 import click
 
+from seeknal_core.cli.options import json_option
 from seeknal_core.cli.output import say, say_json
 from seeknal_core.contract.errors import ExitCode, PluginError
-from seeknal_core.contract.hooks import HOOK_API
 from seeknal_core.hints import canonical_type
 from seeknal_core.plugins.dispatch import Dispatcher
 from seeknal_core.plugins.host import BACKENDS, HOOKS, WRAPPERS, PluginHost
 
 
-@click.group()
-def plugins() -> None:
-    """List the installed backends, or start a new one."""
-
-
-@plugins.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-def list_plugins(as_json: bool) -> int:
-    """List the installed backends and wrapper plugins.
-
-    Imports none of them.
-    """
-    host = PluginHost.from_environment(os.environ)
-    found = [*host.installed(BACKENDS), *host.installed(WRAPPERS)]
-    claims = [(info.group, info.name) for info in found]
-    twice = [claims.count((info.group, info.name)) > 1 for info in found]
-    if as_json:
-        rows = [
-            {**attrs.asdict(info), "claimed_twice": claimed}
-            for info, claimed in zip(found, twice, strict=True)
-        ]
-        document = {"hook_api": HOOK_API, "plugins": rows}
-        say_json(document)
-        return ExitCode.DONE
-    for info, claimed in zip(found, twice, strict=True):
-        kind = "backend" if info.group == BACKENDS else "plugin"
-        conflict = "  (claimed twice: uninstall one of the two)" if claimed else ""
-        say(f"{kind} {info.name}: {info}{conflict}")
-    if not host.installed(BACKENDS):
-        say("no backends installed; pip install seeknal-NAME adds one")
-    return ExitCode.DONE
-
-
-@plugins.command("show")
+@click.command("show")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@json_option
 def show_plugin(name: str, as_json: bool) -> int:
     """Show a backend's hooks, guarantees and options.
 
@@ -81,30 +48,6 @@ def show_plugin(name: str, as_json: bool) -> int:
                 notes += f", default {option['default']}"
             doc = f": {option['doc']}" if option["doc"] else ""
             say(f"  {option['name']} ({notes}){doc}")
-    return ExitCode.DONE
-
-
-@plugins.command("new")
-@click.argument("name")
-@click.option("--dir", "directory", metavar="DIR", help="Write into DIR instead of ./seeknal-NAME.")
-def new_plugin(name: str, directory: str | None) -> int:
-    """Create the package of a new backend for the type NAME.
-
-    It works at once, on a folder of Parquet files, and passes the conformance suite.
-    """
-    # Here, so that list and show don't pay for it.
-    import shlex
-    from pathlib import Path
-
-    from seeknal_core.cli.new_backend import NewBackend, write_backend
-
-    new = NewBackend.named(name, PluginHost.from_environment(os.environ))
-    folder = Path(directory or new.distribution)
-    write_backend(new, folder)
-    say(f"wrote {new.distribution}, a backend for type {new.type!r}, into {folder}")
-    say(f"Next: cd {shlex.quote(str(folder))}")
-    say('      pip install -e ".[test]"')
-    say("      pytest    # or, in an environment of its own: tox run")
     return ExitCode.DONE
 
 
@@ -190,16 +133,6 @@ def _options(cls: Any) -> list[dict[str, Any]]:
     return rows
 
 
-_WORDS = {
-    "str": "text",
-    "int": "whole number",
-    "float": "number",
-    "bool": "true or false",
-    "Secret": "secret",
-    "object": "any",
-}
-
-
 def _type_word(annotation: object) -> str:
     """Say an option's type in the words of the profile's author."""
     text = (
@@ -213,3 +146,13 @@ def _type_word(annotation: object) -> str:
     if text.startswith(("Mapping[", "dict[")):
         return "mapping"
     return _WORDS.get(text, text)
+
+
+_WORDS = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "Secret": "secret",
+    "object": "any",
+}

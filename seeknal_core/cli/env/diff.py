@@ -1,94 +1,19 @@
-"""``seeknal query`` and ``seeknal env diff``: the stored outputs, without any store."""
+"""``seeknal env diff``."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
+from seeknal_core.cli.options import json_option
 from seeknal_core.cli.output import output_for, say, say_json
-from seeknal_core.cli.render import counted, print_table
+from seeknal_core.cli.recorded import project
+from seeknal_core.cli.tables import print_table
 from seeknal_core.contract.errors import ExitCode
 from seeknal_core.contract.types import Cancellation
-
-
-@click.command()
-@click.argument("sql")
-@click.option(
-    "--env", "environment", metavar="NAME", help="Environment to use; production if left out."
-)
-@click.option(
-    "--limit",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=100,
-    show_default=True,
-    help="Print at most this many rows; 0 for all.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-@click.pass_context
-def query(
-    context: click.Context, sql: str, environment: str | None, limit: int, as_json: bool
-) -> int:
-    """Run a SELECT over an environment's stored outputs.
-
-    Each node is a table, by its name or its id:
-
-    \b
-    seeknal query "SELECT * FROM daily_revenue" --env dev
-    seeknal query "SELECT count(*) FROM source.orders"
-    """
-    from seeknal_core.cli.run import signals
-    from seeknal_core.environments.list import recorded
-    from seeknal_core.environments.query import opened
-    from seeknal_core.environments.query import query as ask
-
-    settings, state = project(context)
-    record = recorded(state, _name(environment, settings), settings.production)
-    cancellation = Cancellation()
-    with (
-        output_for(as_json) as output,
-        signals(cancellation),
-        opened(settings, cancellation, context.obj["trust"]) as (engine, store),
-    ):
-        reader = ask(engine, store, record, sql)
-        names, rows, more = _first(reader, limit)
-    if as_json:
-        document = {"environment": record.name, "columns": names, "rows": rows, "more": more}
-        text = json.dumps(document, ensure_ascii=False, indent=2, default=_plain)
-        say_json(text, file=output, redacted=False)
-        return ExitCode.DONE
-    shown = [["" if v is None else str(_plain(v)) for v in row.values()] for row in rows]
-    print_table(names, shown, redacted=False)
-    say(counted(len(rows), "row") + (", there are more: --limit 0" if more else ""))
-    return ExitCode.DONE
-
-
-def _first(reader: Any, limit: int) -> tuple[list[str], list[dict[str, Any]], bool]:
-    """Read up to a limit of rows, and tell whether there are more."""
-    from seeknal_core.engine.showing import rows_of
-
-    rows: list[dict[str, Any]] = []
-    more = False
-    for batch in reader:
-        rows += rows_of(batch)
-        if limit and len(rows) > limit:
-            rows, more = rows[:limit], True
-            break
-    return list(reader.schema.names), rows, more
-
-
-def _plain(value: object) -> object:
-    """Return a value as text where JSON has no form for it."""
-    if isinstance(value, Decimal) and value.as_tuple().exponent == 0:
-        return int(value)
-    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 @click.command()
@@ -111,7 +36,7 @@ def _plain(value: object) -> object:
     help="Show at most this many keys of each node.",
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 3 if something differs.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@json_option
 @click.pass_context
 def diff(
     context: click.Context,
@@ -129,7 +54,7 @@ def diff(
     Rows are matched by the unique_keys of a node's targets or by --key; without a key,
     whole rows are compared.
     """
-    from seeknal_core.cli.run import signals
+    from seeknal_core.cli.signals import signals
     from seeknal_core.environments.diff import diff as compare
     from seeknal_core.environments.query import opened
 
@@ -155,18 +80,6 @@ def diff(
         else:
             _render(found, here.record.name, there.record.name)
     return ExitCode.STALE if exit_code and found else ExitCode.DONE
-
-
-def project(context: click.Context) -> tuple[Any, Any]:
-    """Read the project file and find the state, without nodes or plugins."""
-    from seeknal_core import project as config
-    from seeknal_core.files.layout import Layout
-    from seeknal_core.state.store import StateStore
-
-    root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
-    config.refuse_brought_target(root, context.obj["trust"])
-    settings, _warnings = config.load_settings(root, context.obj["trust"])
-    return settings, StateStore(Layout.of_project(root).state)
 
 
 def _name(text: str | None, settings: Any) -> str:

@@ -1,24 +1,20 @@
-"""``seeknal state``: the folder that remembers."""
+"""``seeknal state recover``."""
 
 from __future__ import annotations
 
 import attrs
 import click
 
-from seeknal_core.cli.options import environment_options, request_from
+from seeknal_core.cli.options import environment_options, json_option, request_from
 from seeknal_core.cli.output import output_for, say, say_below, say_json
-from seeknal_core.cli.render import counted, profile_line
+from seeknal_core.cli.report import profile_line
+from seeknal_core.cli.tables import counted
 from seeknal_core.contract.errors import ExitCode
 
 
-@click.group()
-def state() -> None:
-    """Rebuild lost records from the stores."""
-
-
-@state.command()
+@click.command()
 @environment_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@json_option
 @click.pass_context
 def recover(
     context: click.Context,

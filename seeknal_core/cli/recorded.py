@@ -1,0 +1,21 @@
+"""What is recorded of a project, found without nodes, plugins or stores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def project(context: click.Context) -> tuple[Any, Any]:
+    """Read the project file and find the state, without nodes or plugins."""
+    from seeknal_core import project as config
+    from seeknal_core.files.layout import Layout
+    from seeknal_core.state.store import StateStore
+
+    root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
+    config.refuse_brought_target(root, context.obj["trust"])
+    settings, _warnings = config.load_settings(root, context.obj["trust"])
+    return settings, StateStore(Layout.of_project(root).state)
