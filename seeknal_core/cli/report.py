@@ -1,9 +1,5 @@
 """What a person, or ``--json``, sees of a run: the profile, closing tables, the closing line."""
 
-rich is imported only where something is drawn, which is when standard output
-is a terminal or a table is printed.
-"""
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
