@@ -14,6 +14,7 @@ from seeknal_core.errors import BackendError, WriteRefused
 from seeknal_core.types import Drift, Mode, OwnedKind, Since
 from seeknal_iceberg import plugin
 from seeknal_iceberg.commit import capabilities
+from seeknal_iceberg.connection.catalog import open_catalog
 from support import catalog_failing as failing
 from support import catalog_layers as ways
 from support import catalog_names as names
@@ -194,8 +195,6 @@ def test_an_empty_table_is_empty_again_where_references_stay(habit: Habit) -> No
     bench.write(target, {"id": [1]})
     habit.proxy.behave(ways.removals_fail)
     habit.proxy.behave(ways.references_stay)
-    from seeknal_iceberg.connection.catalog import open_catalog
-
     catalog = open_catalog(bench.context)
     catalog.create_table(("sales", "empty"), bench.table(target).schema())
     adopting = bench.other(adopt=True)
@@ -396,3 +395,4 @@ def test_a_name_that_the_catalog_refuses_is_named_before_anything_is_written(
     assert hint in caught.value.hint
     assert "refuses to make" in str(caught.value)
     assert habit.files() == []
+    assert open_catalog(bench.context).list_namespaces() == []  # nor what was made for it

@@ -104,7 +104,7 @@ def _staged(
         return [_unseen(note, error)]
     if note.begun:
         unfinished.drop_noted(context, catalog, note.parts, note)
-        discard.drop_namespaces(context, catalog, note.namespaces)
+        drop_owned.drop_namespaces(context, catalog, note.namespaces)
         discard.unmake(context, note.made)
         _forget(path)
         return []
@@ -120,7 +120,7 @@ def _staged(
             table = fences.move_main(catalog, note.parts, base)
         recent = False
     _delete(catalog, table, note)
-    discard.drop_namespaces(context, catalog, note.namespaces)
+    drop_owned.drop_namespaces(context, catalog, note.namespaces)
     if recent and any(uuid for uuid, _ in note.bases):
         # The tag may still come, set by a request that was not answered.
         return [f"{quote(note.parts)}: a tag of ours is looked for until {note.until()}"]

@@ -7,6 +7,7 @@ catalog deletes the files itself.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -249,3 +250,13 @@ def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -
         if not is_gone(catalog, levels):
             raise
     return True
+
+
+def drop_namespaces(
+    context: ExecutionContext, catalog: Catalog, namespaces: Sequence[tuple[str, ...]]
+) -> None:
+    """Drop namespaces that were made for what is discarded, as far as they are empty."""
+    for levels in sorted(namespaces, key=len, reverse=True):
+        # Another target's tables may be in it by now, or somebody's.
+        with contextlib.suppress(WriteRefused, NamespaceNotEmptyError):
+            drop_namespace(context, catalog, levels)

@@ -32,11 +32,13 @@ def ensure_namespace(
     connection: IcebergConnection,
     levels: tuple[str, ...],
     properties: Mapping[str, str],
+    made: list[tuple[str, ...]] | None = None,
 ) -> None:
     """Make a namespace, all of its levels; one that is there needs no right to make it.
 
     Args:
         properties: those of each level that is made here.
+        made: gets the levels that are made here, outer ones first.
 
     Raises:
         NamespaceRefused: it is not there and cannot be made.
@@ -48,6 +50,8 @@ def ensure_namespace(
         level = levels[:depth]
         try:
             catalog.create_namespace(level, dict(properties))
+            if made is not None:
+                made.append(level)
         except (NamespaceAlreadyExistsError, IntegrityError):
             continue  # the latter where another writer made it between look and insert
         except ForbiddenError as error:

@@ -9,9 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pyiceberg.exceptions import ForbiddenError, NamespaceNotEmptyError
+from pyiceberg.exceptions import ForbiddenError
 
-from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import Batch, ExecutionContext, Target
 from seeknal_iceberg.commit import (
     capabilities,
@@ -95,7 +94,7 @@ def _keep(
     context: ExecutionContext, catalog: Catalog, target: Target, note: write_notes.Noted
 ) -> None:
     """Keep the files of a table that the catalog may still make, and say so."""
-    drop_namespaces(context, catalog, note.namespaces)
+    drop_owned.drop_namespaces(context, catalog, note.namespaces)
     log.warning(
         "%s: the catalog has not answered the commit that makes it; its files stay until %s, "
         "in case the commit still lands, then: seeknal gc",
@@ -187,7 +186,7 @@ def _discard(
     if table is None and (note.begun or (target.staged and StagedWrite.of(target.staged).begun)):
         # Its files went with it.
         drop_owned.finish_drop(context, catalog, target.name.parts)
-        drop_namespaces(context, catalog, note.namespaces)
+        drop_owned.drop_namespaces(context, catalog, note.namespaces)
         return
     if target.staged is not None:
         write = StagedWrite.of(target.staged)
@@ -211,7 +210,7 @@ def _discard(
     _delete(catalog, target.name.parts, table, list(dict.fromkeys(folders)), sorted(ids), since)
     if target.staged is not None and StagedWrite.of(target.staged).created and table is None:
         drop_owned.finish_drop(context, catalog, target.name.parts)
-    drop_namespaces(context, catalog, note.namespaces)
+    drop_owned.drop_namespaces(context, catalog, note.namespaces)
 
 
 def _drop_begun(
@@ -254,7 +253,7 @@ def give_up(context: ExecutionContext, target: Target, write_id: str) -> None:
     with contextlib.suppress(Exception):
         start_afresh(context, target, write_id)
         note = write_notes.read_staged(context, target.name.parts, write_id)
-        drop_namespaces(context, catalogs.open_unmade(context), note.namespaces)
+        drop_owned.drop_namespaces(context, catalogs.open_unmade(context), note.namespaces)
         unmake(context, note.made)
         write_notes.forget_staged(context, target.name.parts, write_id)
 
@@ -276,16 +275,6 @@ def _delete(
         )
         orphan_files.delete(io, table, [folder], ids, since)
         dropped_files.remove_empty(catalog, io, folder)
-
-
-def drop_namespaces(
-    context: ExecutionContext, catalog: Catalog, namespaces: Sequence[tuple[str, ...]]
-) -> None:
-    """Drop namespaces that were made for what is discarded, as far as they are empty."""
-    for levels in sorted(namespaces, key=len, reverse=True):
-        # Another target's tables may be in it by now, or somebody's.
-        with contextlib.suppress(WriteRefused, NamespaceNotEmptyError):
-            drop_owned.drop_namespace(context, catalog, levels)
 
 
 def unmake(context: ExecutionContext, made: Sequence[str]) -> None:

@@ -14,11 +14,11 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from pyiceberg.exceptions import TableAlreadyExistsError
+from pyiceberg.exceptions import NoSuchNamespaceError, TableAlreadyExistsError
 
 from seeknal_core.contract.errors import BackendError, StaleStage
 from seeknal_core.contract.types import ExecutionContext, Snapshot, Target, WriteResult
-from seeknal_iceberg.commit import capabilities, fences, unfinished
+from seeknal_iceberg.commit import capabilities, drop_owned, fences, unfinished
 from seeknal_iceberg.commit.one_table import REFUSED, commit
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection.errors import (
@@ -126,6 +126,7 @@ class _Write(Preparation):
             self._drop_begun()
             if self.placement.io is not None:
                 self._delete_unused(self.placement.io, catalogs.look(self.catalog, self.parts))
+            drop_owned.drop_namespaces(self.context, self.catalog, self.namespaces)
         # Whatever kept the write from landing may keep files from being deleted;
         # the note stays, and the next write of the target deletes them.
         except Exception:  # noqa: BLE001
@@ -196,6 +197,10 @@ class _Write(Preparation):
             transaction = self.begin(plan)
         except TableAlreadyExistsError:
             return None  # somebody made it a moment ago
+        except NoSuchNamespaceError:
+            if attempt:
+                raise
+            return None  # a write that failed made it, and removed it again
         self._stage(transaction, plan, attempt)
         if self._makes_namespace:
             super().make_namespace(located=True)

@@ -78,6 +78,8 @@ class Preparation:
         replaced = self.mode.read()
         #: The table that was created without rows, where the catalog begins none.
         self.begun: Table | None = None
+        #: Levels of the target's namespace that this write made.
+        self.namespaces: list[tuple[str, ...]] = []
         self.catalog = self.open_catalog()
         self.notes_folder = notes_folder
         self.note = write_notes.Note(notes_folder, write_id, self.parts)
@@ -233,4 +235,6 @@ class Preparation:
             NamespaceRefused: it is not there and cannot be made.
         """
         properties = ledger.made_by(self.context)
-        ensure_namespace(self.catalog, self.connection, self.parts[:-1], properties)
+        ensure_namespace(
+            self.catalog, self.connection, self.parts[:-1], properties, self.namespaces
+        )
