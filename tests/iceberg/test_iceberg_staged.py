@@ -12,7 +12,7 @@ import pytest
 
 from iceberg.test_iceberg_types import TYPES, copied
 from seeknal_core.checksums import checksum_of
-from seeknal_core.errors import BackendError
+from seeknal_core.errors import BackendError, StaleStage
 from seeknal_core.types import Mode
 from seeknal_iceberg import plugin
 from support.iceberg import Bench
@@ -107,3 +107,17 @@ def test_a_staged_file_that_somebody_changes_is_noticed(bench: Bench) -> None:
     assert attrs.asdict(plugin.checksum(bench.context, staged)) == attrs.asdict(
         checksum_of(snapshot.reader())
     )
+
+
+def test_what_another_version_staged_in_another_form_is_refused(bench: Bench) -> None:
+    bench.write(bench.target(), {"id": [1]})
+    promotion = bench.promotion()
+    staged = promotion.stage(bench.target(), {"id": [2]}).staged
+    assert staged is not None
+    assert staged.data["format"] == 1  # journals of earlier versions have it
+    other = attrs.evolve(staged, data={**staged.data, "format": 2})
+    promotion.targets = [attrs.evolve(target, staged=other) for target in promotion.targets]
+    with pytest.raises(StaleStage, match="another version of seeknal-iceberg") as caught:
+        promotion.publish()
+    assert "promote again" in caught.value.hint
+    assert bench.rows(bench.target()) == [{"id": 1}]
