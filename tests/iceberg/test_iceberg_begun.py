@@ -137,7 +137,7 @@ def test_a_table_that_somebody_makes_meanwhile_stays(renaming: Tables) -> None:
         promotion.publish(renaming.bench())
     promotion.discard(renaming.bench())
     assert renaming.names() == ["orders"] and renaming.rows() == []
-    with pytest.raises(WriteRefused, match="was not written by Seeknal"):
+    with pytest.raises(WriteRefused, match="was not made by this project"):
         bench.write(bench.target("sales.orders"), ROWS)
     assert renaming.names() == ["orders"]
 

@@ -365,7 +365,7 @@ def test_a_table_of_another_environment_or_of_nobody_is_not_replaced(bench: Benc
     table = bench.table(target)
     with table.transaction() as transaction:
         transaction.remove_properties("seeknal.project", "seeknal.environment")
-    assert "not written by Seeknal" in str(refused(bench, target, {"id": [2]}))
+    assert "exists and was not made by this project" in str(refused(bench, target, {"id": [2]}))
     dev.close()
 
     adopting = bench.other(adopt=True)
