@@ -10,7 +10,18 @@ from seeknal_core.contract.options import (
     keys_of,
     kind_of,
     nearest,
+    quoted,
     structure,
 )
 
-__all__ = ["Filled", "Mistake", "duration", "join", "keys_of", "kind_of", "nearest", "structure"]
+__all__ = [
+    "Filled",
+    "Mistake",
+    "duration",
+    "join",
+    "keys_of",
+    "kind_of",
+    "nearest",
+    "quoted",
+    "structure",
+]

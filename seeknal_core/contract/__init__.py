@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         keys_of,
         kind_of,
         nearest,
+        quoted,
         structure,
     )
     from seeknal_core.contract.types import (
@@ -226,6 +227,7 @@ _HOME = {
         "keys_of",
         "kind_of",
         "nearest",
+        "quoted",
         "structure",
     ),
     "names": ("fit",),
@@ -329,6 +331,7 @@ __all__ = [
     "kind_of",
     "nearest",
     "problem_at",
+    "quoted",
     "read_schema",
     "redact",
     "rule_of",
