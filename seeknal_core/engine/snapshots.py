@@ -15,6 +15,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import threading
 import time
 import uuid
@@ -33,6 +34,8 @@ from seeknal_core.engine.aliases import Aliases
 from seeknal_core.engine.disk import disk_guard
 from seeknal_core.engine.snapshotdoc import Document
 from seeknal_core.files.own import FOLDER_MODE, STORED_MODE, make_folder, open_own
+from seeknal_core.files.regular import NotAFile
+from seeknal_core.state.documents import state_error
 
 _KEY = re.compile(r"[0-9A-Za-z_-]{4,}")
 _MAGIC = b"PAR1"
@@ -404,6 +407,8 @@ class SnapshotStore:
             with disk_guard():
                 make_folder(self.root)
                 return open_own(path, os.O_RDWR | os.O_CREAT)
+        except NotAFile as error:
+            raise state_error(error, path) from error
         except OSError as error:
             if readable and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 with contextlib.suppress(FileNotFoundError):
@@ -425,6 +430,8 @@ class SnapshotStore:
             return None
         try:
             return snapshotdoc.read(folder, folder.name)
+        except NotAFile:
+            return None
         except OSError as error:
             raise _unreadable(error, folder) from error
 
@@ -493,9 +500,11 @@ def _unreadable(error: OSError, folder: Path) -> StateError:
 def _is_whole(path: Path, size: int) -> bool:
     """Check size and the magic bytes at both ends (Parquet format: "File format")."""
     try:
+        found = path.stat()
+        # Opening a pipe would wait for somebody who writes into it.
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size or size < 12:
+            return False
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size != size or size < 12:
-                return False
             head = file.read(4)
             file.seek(-4, os.SEEK_END)
             return head == _MAGIC and file.read(4) == _MAGIC

@@ -177,9 +177,15 @@ def test_every_field_that_a_message_names_exists() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *sorted(
-    path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")
-)])  # fmt: skip
+PAGES = [
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "examples/*/README.md")
+    for path in sorted(ROOT.glob(pattern))
+    if path.name != "CHANGELOG.md"
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_documents_is_understood(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
