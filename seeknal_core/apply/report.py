@@ -90,7 +90,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code of the command (``environments.md`` 8)."""
+        """The exit code of the command (``docs/commands.md``, "Exit codes")."""
         if self.interrupted:
             return ExitCode.INTERRUPTED
         errors = [*(node.error for node in self.nodes), *(each.error for each in self.targets)]

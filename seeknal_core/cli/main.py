@@ -230,7 +230,7 @@ _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with a code of ``environments.md`` 8."""
+    """Run the command line and exit with a code of ``docs/commands.md``, "Exit codes"."""
     code = _run(list(sys.argv[1:] if args is None else args))
     if code == _INTERRUPTED:
         # Threads that still wait for a store would hold up an orderly exit; everything

@@ -75,7 +75,7 @@ class SeeknalError(Exception):
         hint: the next command or the way out; empty where there is none.
     """
 
-    #: Exit code of a command that ends with this error (``environments.md`` 8).
+    #: Exit code of a command that ends with this error (``docs/commands.md``, "Exit codes").
     exit_code: ExitCode = ExitCode.FAILED
     #: The profile of the command that ended with this error and why it was chosen,
     #: where a command had come as far as choosing one.

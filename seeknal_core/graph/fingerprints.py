@@ -1,8 +1,8 @@
 """Fingerprints: of a node's definition, of its targets, of its audits.
 
 A definition says what rows a node stands for, whoever runs it wherever
-(``environments.md`` 3). Connections are no part of it. Targets and audits have
-fingerprints of their own, so that changing one computes nothing again.
+(``docs/adr/0003-content-keys.md``). Connections are no part of it. Targets and audits
+have fingerprints of their own, so that changing one computes nothing again.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The key of a transform covers its definition, its expanded text and the keys of
 its inputs; the key of a source its definition and what was read
-(``environments.md`` 3). Where things are written, and by whom, is not in it.
+(``docs/adr/0003-content-keys.md``). Where things are written, and by whom, is not in it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """When stored rows are a node's rows although something above it changed.
 
 A node that provably doesn't read what changed keeps its snapshot; its new key
-becomes an alias of the stored one, with the proof (``environments.md`` 3,
-"Proved unaffected"). In doubt there is no proof.
+becomes an alias of the stored one, with the proof (``docs/promotion.md``,
+"An environment costs nothing"). In doubt there is no proof.
 """
 
 from __future__ import annotations

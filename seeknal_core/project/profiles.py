@@ -75,7 +75,7 @@ def choose_profile(
     given_by: str = "--profile",
     trust: Trust | None = None,
 ) -> ProfileChoice:
-    """Choose the profile of an environment (``environments.md`` 1).
+    """Choose the profile of an environment (``docs/environments.md``, "Which profile").
 
     Args:
         environment: canonical name.

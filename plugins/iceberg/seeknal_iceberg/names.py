@@ -1,7 +1,7 @@
 """Names: how a ``table`` splits, which connection it means, what it is called here.
 
-Pure functions; the rules are those of ``project-format.md`` ("Which catalog")
-and ``environments.md`` 2.
+Pure functions. The rules are in ``plugins/iceberg/README.md``, "Targets", and in
+``docs/environments.md``, "Names".
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def split_label(table: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def bind(profile: Profile, connection: str | None, table: str) -> Binding:
-    """Choose the connection of a table by the rule "Which catalog".
+    """Choose the connection of a table by the rule in ``plugins/iceberg/README.md``, "Targets".
 
     Raises:
         OptionError: the name is wrong, or no or several connections are meant.

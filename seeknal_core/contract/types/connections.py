@@ -74,7 +74,7 @@ class ConnectionSpec:
 
 @attrs.frozen(kw_only=True)
 class Profile:
-    """The one profile of a command, chosen once (``environments.md`` 1).
+    """The one profile of a command, chosen once (``docs/environments.md``, "Which profile").
 
     ``path`` is None where the project needs no connection; ``reason`` says in a
     few words which rule chose it. ``default_mode`` and ``catalog_connection``

@@ -1,7 +1,7 @@
 """What the code of a Python node is, without running it.
 
 A Python node counts with its module and every module of the project that it imports
-(``environments.md`` 3). Imports are found by reading the source; one that is made
+(``docs/projects.md``, "Python nodes"). Imports are found by reading the source; one that is made
 up at run time (``importlib.import_module(name)``) is not seen.
 """
 
