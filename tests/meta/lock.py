@@ -1,7 +1,7 @@
 """Write the versions and hashes that CI installs: ``tox run -e lock``.
 
-What the distributions and ``tox.ini`` allow is resolved to one version each, for all platforms
-and Python versions, into ``.ci/constraints.txt``; tox and what it needs into ``.ci/tox.txt``. No
+What the distributions, ``tox.ini`` and the dependency groups allow is resolved to one version each, for
+all platforms and Python versions, into ``.ci/constraints.txt``; tox and what it needs into ``.ci/tox.txt``. No
 registry is named: whoever installs chooses it, and the hashes hold wherever a file comes from.
 """
 
@@ -35,12 +35,14 @@ def distributions() -> list[str]:
 
 
 def environments() -> list[str]:
-    """Return what the environments of ``tox.ini`` require."""
+    """Return what ``tox.ini`` and the dependency groups of ``pyproject.toml`` require."""
     parser = configparser.ConfigParser(interpolation=None, comment_prefixes=("#",))
     parser.read(ROOT / "tox.ini", "utf-8")
     lines = [parser[name].get("deps", "") for name in parser.sections()]
     wanted = "\n".join(lines).splitlines()
-    return [each.strip() for each in wanted if each.strip() and not each.startswith("{[")]
+    found = [each.strip() for each in wanted if each.strip() and not each.startswith("{[")]
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    return found + [each for group in groups.values() for each in group if isinstance(each, str)]
 
 
 def tools() -> list[str]:
