@@ -13,20 +13,18 @@ from pathlib import Path
 
 import attrs
 
-from seeknal_core.apply.carry import Late, Work, carry_out
-from seeknal_core.apply.finish import save
+from seeknal_core.apply.planned import Hooks, Opened, Planned, Refuse, carry_out_plan
 from seeknal_core.apply.prune import drop_removed
 from seeknal_core.apply.report import Reporter, RunReport
-from seeknal_core.apply.run import Refuse
 from seeknal_core.apply.scheduler import Options
 from seeknal_core.contract.errors import StalePlan, UnknownEnvironment
-from seeknal_core.contract.types import Drift, Snapshot, redact
-from seeknal_core.plan.builder import Planner, PlanRequest, bindings_of
-from seeknal_core.plan.document import Action, Plan, TargetStep, Writing, load_plan
-from seeknal_core.plan.scope import Scope, compared, waits_of
-from seeknal_core.plan.targets import TargetCheck, keeps_rows
+from seeknal_core.contract.types import Drift, redact
+from seeknal_core.plan.builder import PlanRequest, bindings_of
+from seeknal_core.plan.decide import Writing, keeps_rows
+from seeknal_core.plan.document import Plan, load_plan
+from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.state.digests import moved_digest
-from seeknal_core.state.records import EnvironmentRecord, NodeRecord
+from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.opening import (
     production_record,
     refuse_protected,
@@ -51,10 +49,6 @@ class ApplyRequest:
     allow_production_targets: bool = False
     exact: bool = False
     refuse: Refuse | None = None
-
-
-#: What a plan says of targets that an apply has to decide about again.
-_WRITTEN = (Writing.WRITE, Writing.DEPENDS, Writing.REFUSED, Writing.COPY)
 
 
 def saved_plan(session: Session, path: Path | None) -> Plan:
@@ -99,16 +93,26 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
             context=attrs.evolve(session.context, state_id=session.state.state_id(create=True)),
         )
         plan = saved_plan(session, request.plan)
-        bindings = bind(session, nodes)
-        record = session.state.load(name) or EnvironmentRecord(name=name)
-        base = production_record(session)
-        proposal = _Proposal(session, plan, bindings, record, base)
+        opened = Opened(
+            session=session,
+            bindings=bind(session, nodes),
+            record=session.state.load(name) or EnvironmentRecord(name=name),
+            base=production_record(session),
+        )
+        proposal = _Proposal(session, plan, opened.bindings, opened.record, opened.base)
         if not request.force:
             proposal.refuse(proposal.differences())
         refuse_unfinished(session)
-        refuse_protected(session, record)
-        refuse_rolled_back(session, record)
+        refuse_protected(session, opened.record)
+        refuse_rolled_back(session, opened.record)
         refuse_shared_prefix(session)
+
+        def looked(planned: Planned, checks: Mapping[str, TargetCheck]) -> None:
+            if not request.force:
+                proposal.refuse(proposal.drifted(planned.planner.checks))
+            if request.refuse is not None:
+                request.refuse(session, [check.resolved for check in checks.values()])
+
         wanted = PlanRequest(
             refresh_sources=plan.refresh_sources,
             all_targets=plan.all_targets,
@@ -118,48 +122,14 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
             exact=request.exact,
             for_apply=True,
         )
-        planner = Planner(session, bindings, record, base, wanted)
-        applied = _Applied(session, planner, bindings)
-
-        def check() -> Mapping[str, TargetCheck]:
-            targets = applied.look()
-            if not request.force:
-                proposal.refuse(proposal.drifted(planner.checks))
-            if request.refuse is not None:
-                request.refuse(session, [check.resolved for check in targets.values()])
-            return targets
-
-        work = Work(
-            scope=applied.scope(),
-            check=check,
-            sources=bindings.sources,
-            record=record,
-            base=base,
-            options=request.options,
-            all_targets=plan.all_targets,
-            only_changed=plan.only_changed,
-            then=applied.late,
-        )
-        with session.state.journal(name) as journal:
-            ended = carry_out(session, work, journal, reporter)
-        report = RunReport(
-            run_id=session.context.run_id,
-            environment=name,
-            profile=session.profile.path or "",
-            profile_reason=session.profile.reason,
-            nodes=ended.nodes,
-            targets=ended.targets,
-            seconds=time.monotonic() - started,
-            interrupted=session.context.cancellation.requested,
-        )
-        save(
-            session,
-            report,
-            ended,
-            base=base,
-            base_state=moved_digest(base),
-            whole=True,
-            taken=applied.taken,
+        report = carry_out_plan(
+            opened,
+            Planned(opened, wanted),
+            wanted,
+            Hooks(looked=looked),
+            request.options,
+            reporter,
+            started=started,
         )
         if plan.prune and not report.failed and not report.interrupted:
             dropped, left = drop_removed(session, name)
@@ -283,64 +253,3 @@ def _shown(variables: Mapping[str, object]) -> str:
     if not variables:
         return "none"
     return redact(json.dumps(dict(variables), ensure_ascii=False, default=str))
-
-
-class _Applied:
-    """The new plan of an apply: its nodes at once, its targets when the stores are asked."""
-
-    def __init__(self, session: Session, planner: Planner, bindings: Bindings) -> None:
-        self._session = session
-        self._planner = planner
-        self._bindings = bindings
-        self._nodes = planner.nodes()
-        self._targets: tuple[TargetStep, ...] = ()
-        #: The references of the nodes that are not touched.
-        self.taken: dict[str, NodeRecord] = {
-            step.id: step.held
-            for step in self._nodes
-            if step.action is Action.REUSE and step.held is not None
-        }
-
-    def look(self) -> dict[str, TargetCheck]:
-        """Plan the targets; return those to write or to link, as the stores showed them."""
-        try:
-            self._targets = self._planner.targets()
-        finally:
-            self._planner.close()
-        touched = (*_WRITTEN, Writing.LINK)
-        wanted = {step.key for step in self._targets if step.writing in touched}
-        return {key: check for key, check in self._planner.checks.items() if key in wanted}
-
-    def late(self) -> Late:
-        """Return what is to be done, once the targets are planned."""
-        return Late(
-            scope=self.scope(),
-            linked={
-                step.key: Snapshot(
-                    node=step.node,
-                    content_key=step.content_key,
-                    row_count=step.rows,
-                    files=(),
-                    bytes=step.bytes,
-                )
-                for step in self._targets
-                if step.writing is Writing.LINK
-            },
-            decisions=self._planner.decisions,
-        )
-
-    def scope(self) -> Scope:
-        """Visit the nodes that work, what they read, and those with targets to write."""
-        graph = self._session.graph
-        working = {step.id for step in self._nodes if step.action.works}
-        visited = working | {step.node for step in self._targets if step.writing in _WRITTEN}
-        for id in working:
-            visited |= {*graph.inputs[id], *compared(graph, id)}
-        order = tuple(id for id in graph.order if id in visited)
-        return Scope(
-            selected=frozenset(graph.nodes),
-            recorded=self.taken,
-            support=frozenset(),
-            order=order,
-            waits=waits_of(graph, order, self.taken),
-        )

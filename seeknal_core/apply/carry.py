@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -19,13 +20,17 @@ from seeknal_core.apply.scheduler import Executor, Options
 from seeknal_core.apply.without_python import Gate
 from seeknal_core.apply.write import Finished
 from seeknal_core.contract.types import Snapshot
-from seeknal_core.plan.as_production import Decision
+from seeknal_core.plan.decide import Production, SharedDecision
 from seeknal_core.plan.proofs import Prover, Reference, references
 from seeknal_core.plan.scope import Scope
-from seeknal_core.plan.targets import Production, TargetCheck
+from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.plugins.resolved import ResolvedSource
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
 from seeknal_core.workspace.session import Session
+
+if TYPE_CHECKING:
+    from seeknal_core.engine.files.find import FileDigests
+    from seeknal_core.engine.snapshots import SnapshotStore
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +44,7 @@ class Late:
 
     scope: Scope
     linked: Mapping[str, Snapshot] = attrs.field(factory=dict)
-    decisions: Mapping[str, Decision] = attrs.field(factory=dict)
+    decisions: Mapping[str, SharedDecision] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -117,18 +122,23 @@ def carry_out(
     journal: Finished,
     reporter: Reporter,
     known: Sequence[Reference] | None = None,
+    store: SnapshotStore | None = None,
+    digests: FileDigests | None = None,
 ) -> Ended:
     """Run a scope's nodes and write its targets; failures are in the outcomes.
 
     Args:
         known: what proofs may refer to; by default the work's record and base.
+        store, digests: those that the work was planned with, if it was.
 
     Raises:
         SeeknalError: what the work's check refuses.
     """
     warnings: SimpleQueue[str] = SimpleQueue()
-    store = session.snapshot_store()
-    digests = session.file_digests()
+    if store is None:
+        store = session.snapshot_store()
+    if digests is None:
+        digests = session.file_digests()
     if known is None:
         known = references(session, work.record, work.base)
     with store.shared_lock():

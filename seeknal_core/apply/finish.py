@@ -10,15 +10,9 @@ import attrs
 from seeknal_core.apply.carry import Ended, bound_anew
 from seeknal_core.apply.manifest import updated_manifest
 from seeknal_core.apply.report import RunReport
-from seeknal_core.plan.scope import Scope
 from seeknal_core.state.manifest import load_manifest, save_manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, Status
 from seeknal_core.workspace.session import Session
-
-
-def is_whole(session: Session, scope: Scope) -> bool:
-    """Tell whether a scope has every node of the project."""
-    return scope.selected == frozenset(session.graph.nodes)
 
 
 def save(

@@ -16,8 +16,9 @@ from seeknal_core.apply.report import TargetOutcome, TargetStatus
 from seeknal_core.contract.errors import SeeknalError
 from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Linked, WriteResult
-from seeknal_core.plan.as_production import Decision, Way, left_out, rows_of
-from seeknal_core.plan.targets import Production, TargetCheck
+from seeknal_core.plan.as_production import left_out, rows_of
+from seeknal_core.plan.decide import Production, SharedDecision, Writing
+from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.state.records import TargetRecord
 from seeknal_core.workspace.session import Session
 
@@ -40,14 +41,14 @@ class Sharer:
     record: Callable[[TargetCheck, str, WriteResult], TargetRecord]
     journal: Callable[[str, TargetRecord], None]
 
-    def carry_out(self, decisions: Sequence[Decision]) -> list[TargetOutcome]:
+    def carry_out(self, decisions: Sequence[SharedDecision]) -> list[TargetOutcome]:
         """Link what is to be linked, and leave out what is to be left out."""
         for sentence in left_out(decisions):
             self.warnings.put(sentence)
-        outcomes = [self._leave_out(one) for one in decisions if one.way is Way.LEFT_OUT]
-        by_connection: dict[str, list[Decision]] = {}
+        outcomes = [self._leave_out(one) for one in decisions if one.writing is Writing.LEFT_OUT]
+        by_connection: dict[str, list[SharedDecision]] = {}
         for decision in decisions:
-            if decision.way is Way.LINK:
+            if decision.writing is Writing.LINK:
                 name = decision.check.resolved.connection.name
                 by_connection.setdefault(name, []).append(decision)
         for found in by_connection.values():
@@ -55,7 +56,7 @@ class Sharer:
             outcomes += [self._link(one, link) for one, link in zip(found, links, strict=True)]
         return outcomes
 
-    def _leave_out(self, decision: Decision) -> TargetOutcome:
+    def _leave_out(self, decision: SharedDecision) -> TargetOutcome:
         """Leave a target out; a link that may not stand any more goes."""
         check = decision.check
         blank = attrs.evolve(self.blank(check), reason=decision.reason)
@@ -66,7 +67,7 @@ class Sharer:
                 return self.failed(blank, error, time.monotonic())
         return attrs.evolve(blank, status=TargetStatus.LEFT_OUT)
 
-    def _together(self, decisions: Sequence[Decision]) -> Sequence[Linked | None]:
+    def _together(self, decisions: Sequence[SharedDecision]) -> Sequence[Linked | None]:
         """Link targets of a connection by one call; None for each where that isn't done."""
         dispatcher, context = self.session.dispatcher, self.session.context
         type = decisions[0].check.resolved.target.type
@@ -83,7 +84,7 @@ class Sharer:
                 log.debug("linking %d targets one by one", len(decisions), exc_info=error)
         return [None] * len(decisions)
 
-    def _link(self, decision: Decision, link: Linked | None) -> TargetOutcome:
+    def _link(self, decision: SharedDecision, link: Linked | None) -> TargetOutcome:
         """Record a link that was made, or make it."""
         started = time.monotonic()
         check, origin = decision.check, decision.origin

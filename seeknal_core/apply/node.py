@@ -17,9 +17,10 @@ from seeknal_core.contract.errors import AuditFailed, DamagedOutput, DamagedSour
 from seeknal_core.contract.types import Snapshot, SourceStream
 from seeknal_core.engine.protocol import ROWS_FORM
 from seeknal_core.plan import keys
+from seeknal_core.plan.bindings import seen_binding, source_binding
+from seeknal_core.plan.decide import is_assumed_unchanged, no_proof, rows
 from seeknal_core.plan.former_keys import FormerKeys
-from seeknal_core.plan.proofs import Prover
-from seeknal_core.plan.targets import seen_binding, source_binding
+from seeknal_core.plan.proofs import Proof, Prover
 from seeknal_core.plugins.resolved import ResolvedSource
 from seeknal_core.project.specs import (
     AnyNode,
@@ -238,10 +239,6 @@ class Computer:
 
         key = key_over(list(read.values()))
         self._former.note(node.id, read, key_over)
-        if not self._store.contains(key):
-            unaffected = self._unaffected(node, key, read)
-            if unaffected is not None:
-                return unaffected
         return self._stored_or(
             node.id,
             key,
@@ -249,6 +246,7 @@ class Computer:
                 inputs,
                 lambda given: self.engine().compute_sql(node.id, rendered.placed(), given, staging),
             ),
+            lambda: self._prover.prove(node.id, read),
         )
 
     def _over(
@@ -307,17 +305,6 @@ class Computer:
                 raise missing_snapshot(self._session, id)
             found[input] = snapshot
         return found
-
-    def _unaffected(self, node: SqlNode, key: str, read: Mapping[str, str]) -> Computed | None:
-        """Take stored rows that what changed above provably did not touch."""
-        proof = self._prover.prove(node.id, read)
-        if proof is None:
-            return None
-        found = self._store.find(node.id, proof.stored)
-        if found is None:
-            return None
-        self._store.alias(key, found.content_key, proof.sentence)
-        return Computed(snapshot=found, reused=True, proof=proof.sentence)
 
     def _python(self, node: PythonNode, inputs: Mapping[str, Snapshot]) -> Computed:
         read = {id: inputs[id].content_key for id in self._session.graph.inputs[node.id]}
@@ -455,17 +442,31 @@ class Computer:
         self, node: SourceNode, binding: str, held: NodeRecord | None
     ) -> Computed | None:
         """Return what the environment holds where the user says not to look again."""
-        if held is None or not keys.is_assumed_unchanged(self._session, node, binding, held):
+        definition = self._session.graph.definitions[node.id]
+        if held is None or not is_assumed_unchanged(
+            held, definition, binding, node.changes, node.assume_unchanged_for
+        ):
             return None
         snapshot = self._store.find(node.id, held.content_key)
         if snapshot is None:
             return None
         return Computed(snapshot=snapshot, reused=True, binding=held.binding, read_at=held.read_at)
 
-    def _stored_or(self, node_id: str, key: str, compute: Callable[[Staging], object]) -> Computed:
-        found = self._store.find(node_id, key)
+    def _stored_or(
+        self,
+        node_id: str,
+        key: str,
+        compute: Callable[[Staging], object],
+        prove: Callable[[], Proof | None] = no_proof,
+    ) -> Computed:
+        """Take the rows that the decider finds stored, or compute them."""
+        decided = rows(node_id, key, self._store, prove)
+        found = self._store.find(node_id, decided.stored) if decided.stored is not None else None
         if found is not None:
-            return Computed(snapshot=found, reused=True)
+            if decided.proof:
+                # What changed above provably did not touch them.
+                self._store.alias(key, found.content_key, decided.proof)
+            return Computed(snapshot=found, reused=True, proof=decided.proof)
         with self._store.staging() as staging:
             compute(staging)
             snapshot = self._store.commit(staging, node_id, key, digest="")

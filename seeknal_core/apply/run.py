@@ -1,26 +1,23 @@
-"""``seeknal run``: plan and carry out in one step."""
+"""``seeknal run``: a plan, and an apply of it, in one step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
-from seeknal_core.apply.carry import Work, carry_out
-from seeknal_core.apply.finish import _now, is_whole, save
+from seeknal_core.apply.finish import _now
+from seeknal_core.apply.planned import Hooks, Opened, Planned, Refuse, carry_out_plan
 from seeknal_core.apply.report import Reporter, RunReport
 from seeknal_core.apply.scheduler import Options
-from seeknal_core.plan.look import look
+from seeknal_core.plan.builder import PlanRequest
 from seeknal_core.plan.replacing import Confirm, replaced
-from seeknal_core.plan.scope import Scope, make_scope
-from seeknal_core.plan.targets import TargetCheck, check_targets, guard
+from seeknal_core.plan.scope import Scope
+from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.plugins.resolved import ResolvedTarget
-from seeknal_core.state.digests import moved_digest
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.opening import (
-    is_stored,
-    other_records,
     production_record,
     refuse_protected,
     refuse_rolled_back,
@@ -28,9 +25,6 @@ from seeknal_core.workspace.opening import (
     refuse_unfinished,
 )
 from seeknal_core.workspace.session import Session, bind, load_plugins
-
-#: Raises an error where something stands against writing these targets.
-Refuse = Callable[[Session, Sequence[ResolvedTarget]], None]
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +44,19 @@ class RunRequest:
     exact: bool = False
     confirm: Confirm | None = None
     refuse: Refuse | None = None
+
+    @property
+    def plan(self) -> PlanRequest:
+        """What has to be planned for it."""
+        return PlanRequest(
+            run=True,
+            select=self.select,
+            exclude=self.exclude,
+            all_targets=self.all_targets,
+            only_changed=self.only_changed,
+            allow_production_targets=self.allow_production_targets,
+            exact=self.exact,
+        )
 
 
 def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
@@ -80,55 +87,30 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
         refuse_unfinished(session)
         refuse_protected(session, record)
         refuse_rolled_back(session, record)
-        scope = make_scope(
-            session, request.select, request.exclude, record, bindings.sources, is_stored(session)
-        )
-        _warn_of_edited_inputs(session, scope, reporter)
-        chosen = [
-            resolved
-            for resolved in bindings.targets.values()
-            if resolved.spec.node in scope.selected
-        ]
+        opened = Opened(session=session, bindings=bindings, record=record, base=base)
+        wanted = attrs.evolve(request.plan, for_apply=True)
+        planned = Planned(opened, wanted)
+        assert planned.planner.scope is not None
+        _warn_of_edited_inputs(session, planned.planner.scope, reporter)
         refuse_shared_prefix(session)
 
-        def check() -> Mapping[str, TargetCheck]:
+        def before(targets: Sequence[ResolvedTarget]) -> None:
             if request.refuse is not None:
-                request.refuse(session, chosen)
-            checks = check_targets(session, chosen)
-            others = other_records(session)
-            guard(session, checks, others, allow_production=request.allow_production_targets)
-            looked = look(session, checks, record, exact=request.exact)
-            if request.confirm is not None:
-                request.confirm(replaced(session, looked.values(), record))
-            return looked
+                request.refuse(session, targets)
 
-        work = Work(
-            scope=scope,
-            check=check,
-            sources=bindings.sources,
-            record=record,
-            base=base,
-            options=request.options,
-            all_targets=request.all_targets,
-            only_changed=request.only_changed,
+        def looked(_planned: Planned, checks: Mapping[str, TargetCheck]) -> None:
+            if request.confirm is not None:
+                request.confirm(replaced(session, checks.values(), record))
+
+        return carry_out_plan(
+            opened,
+            planned,
+            wanted,
+            Hooks(before=before, looked=looked),
+            request.options,
+            reporter,
+            started=started,
         )
-        base_state = moved_digest(base)
-        with session.state.journal(name) as journal:
-            ended = carry_out(session, work, journal, reporter)
-        report = RunReport(
-            run_id=session.context.run_id,
-            environment=name,
-            profile=session.profile.path or "",
-            profile_reason=session.profile.reason,
-            nodes=ended.nodes,
-            targets=ended.targets,
-            seconds=time.monotonic() - started,
-            interrupted=session.context.cancellation.requested,
-        )
-        save(
-            session, report, ended, base=base, base_state=base_state, whole=is_whole(session, scope)
-        )
-    return report
 
 
 def _warn_of_edited_inputs(session: Session, scope: Scope, reporter: Reporter) -> None:

@@ -21,10 +21,10 @@ from seeknal_core.apply.report import (
 from seeknal_core.apply.write import TOGETHER, Finished, Writer, Writes, log, was_stopped
 from seeknal_core.contract.errors import SeeknalError
 from seeknal_core.contract.types import Snapshot, redact
-from seeknal_core.plan.as_production import Decision
+from seeknal_core.plan.decide import Production, SharedDecision, audits_hold
 from seeknal_core.plan.keys import audits_key
 from seeknal_core.plan.scope import Scope
-from seeknal_core.plan.targets import Production, TargetCheck, covering
+from seeknal_core.plan.targets import TargetCheck, covering
 from seeknal_core.project.specs import AnyNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.workspace.session import Session, expanded_covers
@@ -110,7 +110,7 @@ class Executor:
         find: Callable[[str, str], Snapshot | None],
         warnings: SimpleQueue[str],
         linked: Mapping[str, Snapshot] | None = None,
-        decisions: Mapping[str, Decision] | None = None,
+        decisions: Mapping[str, SharedDecision] | None = None,
     ) -> None:
         self._session = session
         self._scope = scope
@@ -371,8 +371,8 @@ class Executor:
             computed.snapshot.content_key,
             {id: snapshot.content_key for id, snapshot in related.items()},
         )
-        aging = getattr(node, "freshness", None) is not None
-        if held is not None and held.audits == fingerprint and not aging:
+        ages = getattr(node, "freshness", None) is not None
+        if audits_hold(held, fingerprint, ages=ages):
             return fingerprint
         clean = self._computer.check(node, computed.snapshot, related)
         # What was warned about is looked at, and warned about, again next time.

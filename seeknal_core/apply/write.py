@@ -20,8 +20,18 @@ from seeknal_core.contract.errors import Interrupted, SeeknalError, WriteRefused
 from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Drift, Snapshot, WriteResult, redact
 from seeknal_core.plan.advice import consequence, refusal
-from seeknal_core.plan.as_production import Candidate, Decision, Way, decide, rows_of
-from seeknal_core.plan.targets import Need, Production, TargetCheck, in_words, need
+from seeknal_core.plan.as_production import rows_of, share
+from seeknal_core.plan.decide import (
+    Candidate,
+    Need,
+    Production,
+    SharedDecision,
+    TargetDecision,
+    Writing,
+    in_words,
+    target,
+)
+from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
 from seeknal_core.workspace.session import Session
 
@@ -74,7 +84,7 @@ class Writer:
         warnings: SimpleQueue[str],
         sound: Callable[[str, Snapshot], Snapshot],
         former_keys: Callable[[str, Snapshot], tuple[str, ...]],
-        decisions: Mapping[str, Decision],
+        decisions: Mapping[str, SharedDecision],
     ) -> None:
         self._session = session
         self._journal = journal
@@ -98,7 +108,7 @@ class Writer:
 
     def is_same(self, check: TargetCheck, snapshot: Snapshot) -> bool:
         """Tell whether a target is the same as production's, and not written for itself."""
-        return self._need(check, snapshot) is Need.SAME_AS_PRODUCTION
+        return self._decide(check, snapshot).writing is Writing.SHARED
 
     def unchanged(self, writes: Writes) -> tuple[list[TargetOutcome], Writes]:
         """Link targets that are the same as production's, or leave them out.
@@ -112,7 +122,7 @@ class Writer:
             key: one
             for check, _ in writes
             if (one := self._decisions.get(key := check.resolved.target.key)) is not None
-            and one.way is Way.LINK
+            and one.writing is Writing.LINK
         }
         try:
             candidates = [
@@ -120,14 +130,14 @@ class Writer:
                 for check, snapshot in writes
                 if check.resolved.target.key not in known
             ]
-            found = decide(self._session, candidates, self._record, self._production)
+            found = share(self._session, candidates, self._record, self._production)
             decisions = [*known.values(), *found]
         except SeeknalError as error:
             blanks = [self._blank(check, Need.SAME_AS_PRODUCTION) for check, _ in writes]
             return [self._failed(blank, error, started) for blank in blanks], ()
         outcomes = self._sharer.carry_out(decisions)
         for one in decisions:
-            if one.way is Way.COPY:
+            if one.writing is Writing.COPY:
                 self._copies[one.check.resolved.target.key] = one.bytes
         return outcomes, tuple(w for w in writes if w[0].resolved.target.key in self._copies)
 
@@ -148,8 +158,8 @@ class Writer:
             How each ended; a failure is in its outcome, never raised.
         """
         started = time.monotonic()
-        whys = [self._need(check, snapshot) for check, snapshot in writes]
-        wanted = [write for write, why in zip(writes, whys, strict=True) if why.writes]
+        decided = [self._decide(check, snapshot) for check, snapshot in writes]
+        wanted = [write for write, one in zip(writes, decided, strict=True) if one.need.writes]
         results: dict[str, WriteResult] = {}
         if len(wanted) > 1:
             try:
@@ -166,8 +176,8 @@ class Writer:
                 log.debug("writing %d targets one by one", len(wanted), exc_info=error)
         took = (time.monotonic() - started) / len(wanted) if results else 0.0
         return [
-            self._target(check, snapshot, why, results.get(check.resolved.target.key), took)
-            for (check, snapshot), why in zip(writes, whys, strict=True)
+            self._target(check, snapshot, one, results.get(check.resolved.target.key), took)
+            for (check, snapshot), one in zip(writes, decided, strict=True)
         ]
 
     def _sound(self, check: TargetCheck, snapshot: Snapshot) -> Snapshot:
@@ -178,15 +188,16 @@ class Writer:
             return found
         return attrs.evolve(found, former_keys=self._former_keys(target.node, found))
 
-    def _need(self, check: TargetCheck, snapshot: Snapshot) -> Need:
-        target = check.resolved.target
-        if target.key in self._copies:
-            return Need.COPY
-        return need(
+    def _decide(self, check: TargetCheck, snapshot: Snapshot) -> TargetDecision:
+        """Decide about a target, now that its rows are known."""
+        found = check.resolved.target
+        if found.key in self._copies:
+            return TargetDecision(writing=Writing.COPY, need=Need.COPY)
+        return target(
             check,
             snapshot.content_key,
-            self._session.graph.definitions[target.node],
-            self._record.targets.get(target.key),
+            self._session.graph.definitions[found.node],
+            self._record.targets.get(found.key),
             self._production,
             full_refresh=self._session.context.full_refresh,
             adopt=self._session.context.adopt,
@@ -196,7 +207,7 @@ class Writer:
         self,
         check: TargetCheck,
         snapshot: Snapshot,
-        why: Need,
+        decision: TargetDecision,
         result: WriteResult | None,
         took: float,
     ) -> TargetOutcome:
@@ -207,21 +218,21 @@ class Writer:
             took: the seconds of its share of that.
         """
         started = time.monotonic() - took
-        target = check.resolved.target
+        target, why = check.resolved.target, decision.need
         held = self._record.targets.get(target.key)
         ended = self._blank(check, why)
-        if why is Need.REFUSED:
+        if decision.writing is Writing.REFUSED:
             said, hint = refusal(self._session, check, held)
             return attrs.evolve(
                 ended, status=TargetStatus.REFUSED, detail=redact(said), hint=redact(hint)
             )
         if check.change is not None and check.drift is not Drift.NONE:
             self._warnings.put(f"{target.name}: {consequence(check, why)}")
-        if why is Need.CURRENT:
+        if decision.writing is Writing.KEEP:
             self._refresh(check, held, snapshot.content_key)
             return attrs.evolve(ended, rows_after=held.rows if held else None)
         try:
-            if why is Need.ADOPTED:
+            if decision.writing is Writing.ADOPT:
                 return self._adopted(ended, check, snapshot)
             if result is None:
                 self._session.context.cancellation.check()
@@ -238,7 +249,9 @@ class Writer:
             return self._failed(ended, error, started)
         return attrs.evolve(
             ended,
-            status=TargetStatus.COPIED if why is Need.COPY else TargetStatus.WRITTEN,
+            status=TargetStatus.COPIED
+            if decision.writing is Writing.COPY
+            else TargetStatus.WRITTEN,
             rows_written=result.rows_written,
             rows_after=result.rows_after,
             seconds=time.monotonic() - started,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seeknal_core.apply.report import (
     NodeStatus,
@@ -16,10 +16,6 @@ from seeknal_core.cli.progress import _QUIET
 from seeknal_core.cli.tables import _width, counted, print_table
 from seeknal_core.contract.types import redact
 from seeknal_core.workspace.session import Session
-
-if TYPE_CHECKING:
-    from seeknal_core.apply.preview import Preview
-
 
 _WIDTH_FOR_ALL = 110
 
@@ -109,23 +105,6 @@ def closing_line(report: RunReport) -> str:
         first = "fix what failed and " if report.failed else ""
         line += f"\nNext: {first}run the same command again; what is done is not repeated"
     return line
-
-
-def render_preview(result: Preview) -> None:
-    """Print what a run would do."""
-    print_table(
-        ("node", "would", "because"),
-        [(step.id, step.action.value, step.reason) for step in result.nodes],
-    )
-    if result.targets:
-        print_table(
-            ("target", "node", "connection", "mode", "would", "because"),
-            [
-                (step.name, step.node, step.connection, step.mode, step.action.value, step.reason)
-                for step in result.targets
-            ],
-        )
-    say("dry run: nothing was connected, read or written")
 
 
 def report_as_mapping(report: RunReport) -> dict[str, Any]:

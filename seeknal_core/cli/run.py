@@ -23,7 +23,6 @@ from seeknal_core.cli.output import output_for, say, say_below, say_json
 from seeknal_core.cli.progress import make_reporter, paused
 from seeknal_core.cli.report import (
     profile_line,
-    render_preview,
     render_report,
     report_as_mapping,
 )
@@ -54,7 +53,10 @@ from seeknal_core.workspace.session import Session, open_session
 )
 @run_options
 @click.option(
-    "--dry-run", is_flag=True, help="Print what would run and every table's name; write nothing."
+    "--dry-run", is_flag=True, help="Print the plan that would be carried out; write nothing."
+)
+@click.option(
+    "--refresh-sources", is_flag=True, help="With --dry-run: ask the stores what is there, too."
 )
 @click.option(
     "--adopt", is_flag=True, help="Take over existing tables that this project did not make."
@@ -86,6 +88,7 @@ def run(
     threads: int,
     fail_fast: bool,
     dry_run: bool,
+    refresh_sources: bool,
     adopt: bool,
     all_targets: bool,
     only_changed: bool,
@@ -126,7 +129,7 @@ def run(
         if not as_json:
             say(profile_line(session))
         if dry_run:
-            return _preview(session, wanted, output if as_json else None)
+            return _dry_run(session, wanted, output if as_json else None, ask=refresh_sources)
         with make_reporter(quiet=as_json, verbose=context.obj["verbose"]) as reporter:
 
             def confirm(tables: Sequence[Replaced]) -> None:
@@ -143,20 +146,26 @@ def run(
     return report.exit_code
 
 
-def _preview(session: Session, wanted: RunRequest, json_output: TextIO | None) -> int:
-    from seeknal_core.apply.preview import as_mapping, preview
+def _dry_run(session: Session, wanted: RunRequest, json_output: TextIO | None, *, ask: bool) -> int:
+    """Print the plan that the run would carry out.
 
-    for warning in session.warnings:
-        say_below("warning", str(warning), err=True)
-    result = preview(session, wanted)
+    Args:
+        ask: whether the stores may be asked.
+    """
+    from seeknal_core.cli.rendered_plan import render_plan
+    from seeknal_core.plan.builder import make_plan
+    from seeknal_core.plan.document import as_document
+
+    made = make_plan(session, attrs.evolve(wanted.plan, ask=ask, refresh_sources=ask))
     if json_output is not None:
-        document = {
-            "environment": session.environment.name,
-            "profile": session.profile.path,
-            "profile_reason": session.profile.reason,
-            **as_mapping(result),
-        }
+        for warning in made.warnings:
+            say_below("warning", warning, err=True)
+        document = {**as_document(made), "has_changes": made.has_changes, "looked": ask}
         say_json(document, file=json_output)
+        return ExitCode.DONE
+    render_plan(made)
+    if ask:
+        say("dry run: nothing was written")
     else:
-        render_preview(result)
+        say("dry run: no store was asked and nothing was written; --refresh-sources asks them")
     return ExitCode.DONE

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from seeknal_core.contract.types import Drift
-from seeknal_core.plan.targets import Need, TargetCheck, keeps_rows
+from seeknal_core.plan.decide import Need, keeps_rows
+from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.state.records import TargetRecord
 from seeknal_core.workspace.session import Session
 

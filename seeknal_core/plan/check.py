@@ -11,9 +11,9 @@ import attrs
 
 from seeknal_core.contract.errors import ConfigError, EngineError, Problem, SeeknalError
 from seeknal_core.contract.types import problem_at
+from seeknal_core.plan.bindings import bindings_digest
 from seeknal_core.plan.check_names import engine_version, name_problems
 from seeknal_core.plan.keys import expanded_source, is_remote
-from seeknal_core.plan.targets import bindings_digest
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.project.specs import FILE_TYPES, PythonNode, SourceNode, SqlNode
 from seeknal_core.workspace.session import Session, bind, load_plugins

@@ -13,6 +13,7 @@ import attrs
 
 from seeknal_core.contract.errors import OptionError, StateError
 from seeknal_core.contract.types import redact
+from seeknal_core.plan.decide import Action, Writing
 from seeknal_core.state.documents import fields_of, read_document, to_json, write_document
 from seeknal_core.state.records import NodeRecord
 
@@ -31,36 +32,6 @@ class Change(enum.Enum):
     REBOUND = "rebuilt for another binding"
     CONTENT = "content changed"
     UNCHANGED = "unchanged"
-
-
-class Action(enum.Enum):
-    """What an apply does for a node."""
-
-    COMPUTE = "compute"
-    READ = "read"
-    CHECK = "check again"
-    REUSE = "reuse"
-    DEPENDS = "compute if an input brings other rows"
-    NONE = "nothing"
-
-    @property
-    def works(self) -> bool:
-        """Whether the node is looked at."""
-        return self not in (Action.REUSE, Action.NONE)
-
-
-class Writing(enum.Enum):
-    """What an apply does for a target."""
-
-    WRITE = "write"
-    DEPENDS = "write if the rows differ"
-    KEEP = "unchanged"
-    LINK = "link to production's table"
-    COPY = "copy of production's rows"
-    LEFT_OUT = "left out"
-    REFUSED = "refused"
-    GONE = "no longer in the project"
-    DROP = "drop"
 
 
 @attrs.frozen(kw_only=True)

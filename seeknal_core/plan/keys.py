@@ -8,17 +8,15 @@ its inputs; the key of a source its definition and what was read
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from seeknal_core.contract.types import Source
-from seeknal_core.project.specs import AnyNode, ChangePolicy, PythonNode, SourceNode, SqlNode
+from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.digests import digest
 from seeknal_core.state.documents import write_atomically
-from seeknal_core.state.records import NodeRecord
 from seeknal_core.workspace.session import Session, refuse_address
 
 if TYPE_CHECKING:
@@ -78,27 +76,6 @@ def python_key(session: Session, node: PythonNode, inputs: Sequence[str]) -> str
     )
 
 
-def is_assumed_unchanged(
-    session: Session, node: SourceNode, binding: str, held: NodeRecord
-) -> bool:
-    """Tell whether the user says not to look at a store's source again (``changes:``).
-
-    Args:
-        binding: where the source leads now.
-        held: what is recorded of it.
-    """
-    if node.changes is ChangePolicy.ALWAYS_READ:
-        return False
-    if held.definition != session.graph.definitions[node.id] or held.binding.partition("+")[0] != (
-        binding
-    ):
-        return False
-    if node.changes is ChangePolicy.NEVER:
-        return True
-    age = datetime.now(UTC) - datetime.fromisoformat(held.read_at)
-    return age <= (node.assume_unchanged_for or timedelta(0))
-
-
 def asked_of(source: Source) -> Mapping[str, object]:
     """Return what is asked of a store: expanded, with ``source_defaults`` merged in."""
     own = source.options
@@ -133,6 +110,17 @@ def stream_key(session: Session, node_id: str, read: Mapping[str, object]) -> st
         dict(read),
         volatile_part(session, node_id),
     )
+
+
+def transform_key(session: Session, node: AnyNode, inputs: Sequence[str]) -> str:
+    """Return the key of a transform over the keys of its inputs, in their order."""
+    if isinstance(node, PythonNode):
+        return python_key(session, node, inputs)
+    from seeknal_core.graph import render
+
+    assert isinstance(node, SqlNode)
+    rendered = render(node, session.graph.inputs[node.id], session.variables)
+    return sql_key(session, node, rendered.tokens, inputs)
 
 
 def is_remote(node: SourceNode) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from seeknal_core.contract.errors import BackendError
-from seeknal_core.plan.targets import TargetCheck, is_refused
+from seeknal_core.plan.decide import is_refused
+from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.session import Session
 

@@ -9,7 +9,7 @@ import attrs
 
 from seeknal_core.contract.errors import GraphError
 from seeknal_core.contract.types import problem_at
-from seeknal_core.plan.targets import is_bound_alike, source_binding
+from seeknal_core.plan.bindings import is_bound_alike, source_binding
 from seeknal_core.plugins.resolved import ResolvedSource
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.workspace.session import Session

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seeknal_core.plan import keys
+from seeknal_core.plan.bindings import is_bound_alike, source_binding
+from seeknal_core.plan.decide import gives_rows_of, has_inputs_of
 from seeknal_core.plan.describe import own_definition, target_fingerprints
-from seeknal_core.plan.targets import is_bound_alike, source_binding
 from seeknal_core.plugins.resolve import target_mode
-from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
+from seeknal_core.project.specs import PythonNode, SourceNode
 from seeknal_core.state.manifest import Manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.workspace.session import Bindings, Session, enabled_targets
@@ -151,7 +152,7 @@ class _Chooser:
 
     @staticmethod
     def _is_affected(id: str, held: NodeRecord, reads: Mapping[str, str] | None) -> bool:
-        return reads is None or dict(held.inputs) != dict(reads)
+        return reads is None or not has_inputs_of(held, reads)
 
     def _has_same_rows(self, id: str, held: NodeRecord, reads: Mapping[str, str] | None) -> bool:
         """Tell whether what is stored over there is what the node would give."""
@@ -162,9 +163,8 @@ class _Chooser:
         if self._is_source(id):
             return held.definition == self._graph.definitions[id]
         if held.definition == self._graph.definitions[id]:
-            return dict(held.inputs) == dict(reads)
-        key = self._key(id, reads)
-        return self._store.contains(key) and self._store.resolve(key) == held.content_key
+            return has_inputs_of(held, reads)
+        return gives_rows_of(held, id, self._key(id, reads), self._store)
 
     def _ships(self, id: str, theirs: NodeRecord, reads: Mapping[str, str] | None) -> bool:
         if not self._store.contains(theirs.content_key):
@@ -178,7 +178,7 @@ class _Chooser:
             return is_bound_alike(
                 theirs.binding, self._binding(id), held.binding if held is not None else ""
             )
-        return self._store.resolve(self._key(id, reads)) == theirs.content_key
+        return gives_rows_of(theirs, id, self._key(id, reads), self._store)
 
     def _is_source(self, id: str) -> bool:
         return self._graph.nodes[id].kind == "source"
@@ -194,19 +194,8 @@ class _Chooser:
 
     def _key(self, id: str, reads: Mapping[str, str]) -> str:
         """Return the content key that a transform would get over there."""
-        return transform_key(self._destination.session, self._graph.nodes[id], reads)
-
-
-def transform_key(session: Session, node: AnyNode, reads: Mapping[str, str]) -> str:
-    """Return the content key of a transform over given inputs, in their order."""
-    read = [reads[input] for input in session.graph.inputs[node.id]]
-    if isinstance(node, PythonNode):
-        return keys.python_key(session, node, read)
-    from seeknal_core.graph import render
-
-    assert isinstance(node, SqlNode)
-    rendered = render(node, session.graph.inputs[node.id], session.variables)
-    return keys.sql_key(session, node, rendered.tokens, read)
+        read = [reads[input] for input in self._graph.inputs[id]]
+        return keys.transform_key(self._destination.session, self._graph.nodes[id], read)
 
 
 def differing(session: Session, record: EnvironmentRecord, manifest: Manifest) -> list[str]:

@@ -19,7 +19,7 @@ import attrs
 
 from seeknal_core.contract.errors import SeeknalError, StaleStage, StateError
 from seeknal_core.contract.types import Batch, Connection, Mode, SchemaChange, Staged, TargetSpec
-from seeknal_core.plan.targets import bindings_digest
+from seeknal_core.plan.bindings import bindings_digest
 from seeknal_core.plugins.resolve import resolve_target
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.state.documents import fields_of

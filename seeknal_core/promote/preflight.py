@@ -8,8 +8,9 @@ import attrs
 
 from seeknal_core.contract.errors import NotApplied, StalePlan, VerificationFailed
 from seeknal_core.contract.types import Drift
+from seeknal_core.plan.guard import guard
 from seeknal_core.plan.look import look
-from seeknal_core.plan.targets import TargetCheck, check_targets, guard
+from seeknal_core.plan.targets import TargetCheck, check_targets
 from seeknal_core.promote.choose import Rows, Side, differing
 from seeknal_core.promote.publish import in_parallel
 from seeknal_core.promote.report import PromotionReport

@@ -26,10 +26,12 @@ from seeknal_core.contract.errors import (
 )
 from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Snapshot
+from seeknal_core.plan.bindings import bindings_digest
+from seeknal_core.plan.decide import is_as_promoted
 from seeknal_core.plan.proofs import references
 from seeknal_core.plan.replacing import Confirm, Replaced, replaced
 from seeknal_core.plan.scope import Scope, compared, waits_of
-from seeknal_core.plan.targets import TargetCheck, bindings_digest, covering
+from seeknal_core.plan.targets import TargetCheck, covering
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
 from seeknal_core.promote import publish as publishing
@@ -327,10 +329,7 @@ class _Promoter:
                 held is not None
                 and new is not None
                 and not self._session.context.full_refresh
-                and held.content_key == new.content_key
-                and held.fingerprint == check.fingerprint
-                and held.identity == check.identity
-                and (check.state is None or check.state.version == held.version)
+                and is_as_promoted(check, new.content_key, held)
             )
             if not current:
                 found.append(check if new is None else covering(check, new.covers))

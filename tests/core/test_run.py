@@ -205,12 +205,12 @@ def test_selection_runs_a_part_and_takes_the_rest_as_recorded(seeknal: Cli, proj
 def test_a_dry_run_names_everything_and_writes_nothing(seeknal: Cli, project: Path) -> None:
     before = sorted(path for path in project.rglob("*"))
     document = seeknal("run", "--env", "dev", "--dry-run", "--json").json()
-    assert [(t["name"], t["action"]) for t in document["targets"]] == [
-        ("dev_sales.big", "write"),
-        ("dev_sales.totals", "write"),
-    ] or sorted(t["name"] for t in document["targets"]) == ["dev_sales.big", "dev_sales.totals"]
+    assert {t["name"]: t["writing"] for t in document["targets"]} == {
+        "dev_sales.big": "write",
+        "dev_sales.totals": "write",
+    }
     assert {n["id"]: n["action"] for n in document["nodes"]} == {
-        "source.orders": "compute",
+        "source.orders": "read",
         "transform.totals": "compute",
         "transform.big": "compute",
     }
@@ -218,7 +218,39 @@ def test_a_dry_run_names_everything_and_writes_nothing(seeknal: Cli, project: Pa
     seeknal("run", "--env", "dev")
     document = seeknal("run", "--env", "dev", "--dry-run", "--json").json()
     assert {n["action"] for n in document["nodes"]} == {"reuse"}
-    assert {t["action"] for t in document["targets"]} == {"unchanged"}
+    assert {t["writing"] for t in document["targets"]} == {"write if the table differs"}
+    assert (document["has_changes"], document["looked"]) == (False, False)
+
+
+def test_a_dry_run_prints_what_a_plan_prints_and_asks_the_stores_on_request(
+    seeknal: Cli, project: Path
+) -> None:
+    seeknal("run")
+    said = seeknal("run", "--dry-run").out
+    assert "3 more unchanged, reused" in said
+    assert "write if the table differs: not looked" in said
+    assert "no store was asked and nothing was written" in said
+    (project / "lake" / "sales" / "big.parquet").unlink()
+    assert "is missing" not in seeknal("run", "--dry-run").said
+    document = seeknal("run", "--dry-run", "--refresh-sources", "--json").json()
+    assert document["looked"]
+    assert {(t["name"], t["writing"], t["reason"]) for t in document["targets"]} == {
+        ("sales.big", "write", "the table is missing in the store"),
+        ("sales.totals", "unchanged", ""),
+    }
+    assert "dry run: nothing was written" in seeknal("run", "--dry-run", "--refresh-sources").out
+    assert not (project / "target" / "state" / "plans").exists()
+
+
+def test_a_dry_run_of_a_selection_plans_no_other_target(seeknal: Cli, project: Path) -> None:
+    seeknal("run")
+    write(project, {"data/orders.csv": "id,customer,amount\n1,ada,10\n"})
+    document = seeknal("run", "--select", "big", "--dry-run", "--json").json()
+    assert {n["id"]: (n["action"], n["reason"]) for n in document["nodes"]} == {
+        "transform.totals": ("reuse", "not selected, taken as recorded"),
+        "transform.big": ("reuse", ""),
+    }
+    assert [t["name"] for t in document["targets"]] == ["sales.big"]
 
 
 def test_no_secret_is_said_or_stored(seeknal: Cli, project: Path) -> None:

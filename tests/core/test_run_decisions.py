@@ -151,7 +151,7 @@ def test_a_dry_run_refuses_what_the_run_would(seeknal: Cli, project: Path) -> No
 def test_a_dry_run_knows_that_a_new_target_is_written(seeknal: Cli, project: Path) -> None:
     write(project, {"seeknal/more.yml": SOURCE.format(params="")})
     document = seeknal("run", "--dry-run", "--json").json()
-    actions = {target["name"]: target["action"] for target in document["targets"]}
+    actions = {target["name"]: target["writing"] for target in document["targets"]}
     assert actions["sales.seen"] == "write"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -14,23 +14,12 @@ from seeknal_core.cli.options import (
     request_from,
     shared_options,
 )
-from seeknal_core.cli.output import output_for, say, say_below, say_json
+from seeknal_core.cli.output import output_for, say, say_json
+from seeknal_core.cli.rendered_plan import render_next, render_plan
 from seeknal_core.cli.report import profile_line
-from seeknal_core.cli.tables import counted, print_table
 from seeknal_core.contract.errors import ExitCode
-from seeknal_core.contract.types import redact
-from seeknal_core.plan.document import Action, Change, NodeStep, Plan, TargetStep, Writing
-
-_SHOWN = (
-    Change.ADDED,
-    Change.CHANGED,
-    Change.REMOVED,
-    Change.AFFECTED,
-    Change.UNAFFECTED,
-    Change.REBOUND,
-    Change.CONTENT,
-    Change.METADATA,
-)
+from seeknal_core.plan.decide import Action
+from seeknal_core.plan.document import Plan
 
 
 @click.command()
@@ -112,7 +101,8 @@ def plan(
                 document["sql"] = _statements(session, made)
             say_json(document, file=output)
         else:
-            _render(made, session.again("env", "apply", made.environment))
+            render_plan(made)
+            render_next(made, session.again("env", "apply", made.environment))
             for id, statements in _statements(session, made).items() if show_sql else ():
                 say(f"\n-- {id}\n{statements.rstrip()}")
     return ExitCode.STALE if exit_code and made.has_changes else ExitCode.DONE
@@ -129,88 +119,3 @@ def _statements(session: object, made: Plan) -> dict[str, str]:
         if step.action in (Action.COMPUTE, Action.DEPENDS)
     }
     return {id: text for id, text in found.items() if text}
-
-
-def _render(made: Plan, apply_command: str) -> None:
-    for warning in made.warnings:
-        say_below("warning", str(warning), err=True)
-    shown = [step for step in made.nodes if step.change in _SHOWN or step.action.works]
-    if shown:
-        print_table(
-            ("node", "change", "what happens", "why"),
-            [
-                (step.id, _change(step), _action(step), redact(step.reason))
-                for step in sorted(shown, key=lambda step: list(Change).index(step.change))
-            ],
-        )
-    rest = len(made.nodes) - len(shown)
-    if rest:
-        say(f"{rest} more unchanged, reused")
-    for step in made.nodes:
-        if step.diff:
-            say("\n" + step.diff.rstrip())
-    for source in made.rebound:
-        say(f"{source} is read from another place than in {made.base}")
-    quiet = (Writing.KEEP, Writing.LINK, Writing.LEFT_OUT)
-    written = [target for target in made.targets if target.writing not in quiet]
-    if written:
-        say()
-        print_table(
-            ("target", "store", "mode", "what happens", "guarantee"),
-            [
-                (
-                    target.name,
-                    target.connection,
-                    target.mode,
-                    target.writing.value + (f": {target.reason}" if target.reason else ""),
-                    target.guarantee,
-                )
-                for target in written
-            ],
-        )
-    for note, names in _noted(written).items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        say(f"{', '.join(names[:3])}{more}: {note}")
-    for target in written:
-        if target.refused:
-            say(f"will be refused: {target.refused}")
-            say(f"  {target.hint}")
-    for writing, said in (
-        (Writing.LINK, "the same as production's: linked to its tables"),
-        (Writing.COPY, "the same as production's: copied"),
-        (Writing.LEFT_OUT, "the same as production's: left out"),
-    ):
-        same = [target for target in made.targets if target.writing is writing]
-        if same:
-            size = sum(target.bytes for target in same)
-            say(f"{counted(len(same), 'target')} {said} ({size:,} bytes)")
-    shared = any(target.writing in (Writing.LINK, Writing.COPY) for target in made.targets)
-    if made.has_changes or shared:
-        what = "" if made.has_changes else "no changes; its targets are not there yet\n"
-        say(f"\n{what}plan {made.id} is saved")
-        say(f"Next: {apply_command}")
-    else:
-        say("no changes")
-
-
-def _noted(targets: Sequence[TargetStep]) -> dict[str, list[str]]:
-    """Return what is noted of targets, and of which: of a catalog the same for all of its own."""
-    found: dict[str, list[str]] = {}
-    for target in targets:
-        for note in target.notes:
-            found.setdefault(note, []).append(target.name)
-    return found
-
-
-def _change(step: NodeStep) -> str:
-    if step.breaking is None:
-        return step.change.value
-    kind = "breaking" if step.breaking else "additive"
-    columns = f": {', '.join(step.columns)}" if step.columns else ""
-    return f"{step.change.value}, {kind}{columns}"
-
-
-def _action(step: NodeStep) -> str:
-    if step.action is Action.REUSE and step.reused_from:
-        return f"reuse {step.reused_from}'s"
-    return step.action.value
