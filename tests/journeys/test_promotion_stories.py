@@ -128,7 +128,7 @@ def test_one_table_of_30_that_cannot_be_written_stops_no_other(
         other.execute("CREATE SCHEMA bench")
         other.execute("CREATE TABLE bench.m00011 (id bigint, val bigint)")
     said = graph.seeknal("run", code=1).said
-    assert said.count("bench.m00011 exists already and was not made by this project") == 1
+    assert said.count("bench.m00011 exists and was not made by this project") == 1
     assert "29 written" in said and "1 failed" in said
     assert len(graph.contents()) == 30
     with psycopg.connect(**graph.dsn) as other:

@@ -110,7 +110,7 @@ def test_two_spellings_of_one_key_are_refused_before_anything_is_written(
     db.write(target, table(arrow, (one, 1), (other, 2)), context=context)
     before = everything(db)
     both = table(arrow, (one, 3), (same, 4), (other, 2))
-    with pytest.raises(WriteRefused, match=r"k.* stand more than once .* are one key") as told:
+    with pytest.raises(WriteRefused, match=r"k.* are duplicated .* are one key") as told:
         db.write(target, both, context=context)
     shown = sorted({str(one), str(same)}) if kind != "minus zero" else ["-0", "0"]
     for text in shown:

@@ -17,6 +17,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import ExecutionContext, Owned, OwnedKind, QualifiedName, Target
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import said, translated
@@ -272,7 +273,7 @@ def _is_ours(
     if record is not None:
         owner = record.owner
         if (owner.project, owner.environment) != (context.project, context.environment.name):
-            whose = f"belongs to project {owner.project!r}, environment {owner.environment!r}"
+            whose = refusals.whose(owner)
         elif record.oid == oid and not record.created_by_us:
             whose = "was adopted, not made, by this environment"
     if oid is None and not whose:
@@ -280,9 +281,7 @@ def _is_ours(
     if not whose and (record is None or record.oid != oid):
         whose = "was not made by this project and environment"
     if whose:
-        raise WriteRefused(
-            f"{name} {whose}: it stays", "drop it yourself if it has to go", target=str(name)
-        )
+        raise refusals.stays(name, whose)
     return True
 
 
@@ -302,10 +301,8 @@ def _drop_schema(context: ExecutionContext, ledger: Ledger, owned: Owned) -> boo
     ours = row is not None and row[0] == context.project
     if there:
         if row is None or not ours or not row[1]:
-            raise WriteRefused(
-                f"schema {owned.name} was not made by this project and environment: it stays",
-                "drop it yourself if it has to go",
-                target=str(owned.name),
+            raise refusals.stays(
+                owned.name, "is a schema that was not made by this project and environment"
             )
         ledger.conn.execute(sql.SQL("DROP SCHEMA {} RESTRICT").format(sql.Identifier(schema)))
     if ours:

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import errors as pg
 
-from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import (
     Drift,
     ExecutionContext,
@@ -43,7 +43,9 @@ def count_rows(context: ExecutionContext, target: Target) -> int:
         if target.staged is None and _links(context, conn, [name]):
             return tables.count(conn, name)
         if tables.find_oid(conn, name) is None:
-            raise _unstaged(target) if target.staged else tables.missing(target.name)
+            if target.staged is not None:
+                raise refusals.nothing_staged(target.name, target.staged.promotion)
+            raise tables.missing(target.name)
         return tables.count(conn, name)
 
 
@@ -53,14 +55,6 @@ def staged_name(context: ExecutionContext, target: Target) -> QualifiedName | No
         return None
     schema = ledger_schema(connection_of(context).state_schema, context.environment.name)
     return Places.of(context, schema, target.staged.promotion, target.key).stage
-
-
-def _unstaged(target: Target) -> BackendError:
-    return BackendError(
-        f"{target.name}: nothing is staged for it",
-        "promote again: its rows have to be staged anew",
-        target=str(target.name),
-    )
 
 
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:

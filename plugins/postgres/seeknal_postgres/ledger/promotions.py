@@ -15,7 +15,7 @@ import attrs
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 
-from seeknal_core.contract.errors import StaleStage
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import ExecutionContext, PublishedTarget, Target
 from seeknal_postgres.connection.pool import connection_of
 from seeknal_postgres.ledger.records import Ledger
@@ -47,18 +47,14 @@ class Book:
         try:
             inserted = self._insert(PUBLISHED, generation)
         except pg.UniqueViolation as error:
-            raise self._moved(generation, generation) from error
+            raise refusals.another_promotion(generation, generation, self._where) from error
         if not inserted:
             if self.state() == PUBLISHED:
                 return False
-            raise StaleStage(
-                f"promotion {self.promotion} was undone in {self._where}",
-                "promote again: its rows have to be staged anew",
-                target=self._where,
-            )
+            raise refusals.undone(self._where, self.promotion)
         before = generation_of(self.context, self.ledger, besides=self.promotion)
         if before != generation - 1:
-            raise self._moved(generation, before)
+            raise refusals.another_promotion(before, generation, self._where)
         return True
 
     def bar(self) -> bool:
@@ -91,14 +87,6 @@ class Book:
     @property
     def _where(self) -> str:
         return connection_of(self.context).place
-
-    def _moved(self, wanted: int, found: int) -> StaleStage:
-        return StaleStage(
-            f"{self._where}: another promotion into {self.context.environment.name!r} was "
-            f"published meanwhile: generation {found} is there, {wanted} was to come",
-            "look at what it brought, then promote again",
-            target=self._where,
-        )
 
     def state(self) -> str | None:
         """Return what is written down of the promotion."""

@@ -99,16 +99,6 @@ def _list(value: object) -> list[str]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def moved(target: Target, base: str | None, now: str | None, when: str) -> StaleStage:
-    """Return the error for a target that somebody else wrote."""
-    return StaleStage(
-        f"{target.name} was changed by somebody else since it was {when}: "
-        f"version {base or '(no table)'} then, {now or '(no table)'} now",
-        "look at who writes it, then promote again",
-        target=str(target.name),
-    )
-
-
 def lock(conn: Conn, wanted: Mapping[QualifiedName, LiteralString], when: str) -> None:
     """Lock the tables that are there.
 

@@ -11,6 +11,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.contract.errors import StaleStage
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import (
     Batch,
     ExecutionContext,
@@ -36,7 +37,6 @@ from seeknal_postgres.promotion.batches import (
     grant_defaults,
     key_of,
     lock,
-    moved,
     parts_of,
     patiently,
     tables_of,
@@ -158,7 +158,7 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
     _keep_open(conn)
     ledger = Ledger.of(context, conn)
     if not ledger.complete():
-        raise _unstaged(context, batch)
+        raise refusals.stage_is_gone(connection_of(context).place, batch.promotion)
     book = Book(context=context, ledger=ledger, promotion=batch.promotion)
     if not book.publish(batch.generation):
         return False
@@ -190,14 +190,6 @@ def _keep_open(conn: Conn) -> None:
     )
 
 
-def _unstaged(context: ExecutionContext, batch: Batch) -> StaleStage:
-    return StaleStage(
-        f"what promotion {batch.promotion} staged in {connection_of(context).place} is gone",
-        "promote again: its rows have to be staged anew",
-        target=connection_of(context).place,
-    )
-
-
 def _locked(work: _Publish) -> tuple[list[Part], dict[QualifiedName, int]]:
     """Lock the tables and see that each is as it was staged upon.
 
@@ -221,10 +213,10 @@ def _locked(work: _Publish) -> tuple[list[Part], dict[QualifiedName, int]]:
     for part in parts:
         staged, found = part.target.staged, versions.get(part.target.name)
         if staged is None or part.staged is None:
-            raise _unstaged(work.context, batch)
+            raise refusals.stage_is_gone(part.target.name, batch.promotion)
         now = found[1] if found is not None else None
         if now != staged.base:
-            raise moved(part.target, staged.base, now, "staged")
+            raise refusals.moved(part.target.name, "staged", staged.base, now)
         if shape_of(part.table) != part.data.get("shape"):
             raise StaleStage(
                 f"{part.target.name}: its columns, keys, foreign keys, triggers or rules were "
@@ -443,7 +435,7 @@ def _make(conn: Conn, part: Part) -> None:
         )
         conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(moved_to, sql.Identifier(table)))
     except (pg.DuplicateTable, pg.UniqueViolation) as error:
-        raise moved(part.target, None, "(made by somebody else)", "staged") from error
+        raise refusals.moved(part.target.name, "staged", None, "(made by somebody else)") from error
     grant_defaults(conn, part.target.name)
 
 

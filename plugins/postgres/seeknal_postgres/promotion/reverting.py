@@ -11,6 +11,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.contract.errors import StaleStage, WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Batch, ExecutionContext, QualifiedName, Target
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import said, translated
@@ -23,7 +24,7 @@ from seeknal_postgres.ledger.places import Places, claim, drop, portions
 from seeknal_postgres.ledger.promotions import PUBLISHED, REVERTED, Book
 from seeknal_postgres.ledger.records import Ledger
 from seeknal_postgres.ledger.tables import Table, describe_all, identifier, versions_of
-from seeknal_postgres.promotion.batches import key_of, lock, moved, patiently, tables_of
+from seeknal_postgres.promotion.batches import key_of, lock, patiently, tables_of
 from seeknal_postgres.promotion.staging import durable
 from seeknal_postgres.promotion.undo import Kind, Restore, Undo
 from seeknal_postgres.write.references import by_reference, refuse_orphans
@@ -78,12 +79,7 @@ def _revert(context: ExecutionContext, conn: Conn, batch: Batch, overwrite: bool
         return False
     kept = book.kept()
     if any(target.key not in kept for target in batch.targets):
-        place = connection_of(context).place
-        raise WriteRefused(
-            f"what undoes promotion {batch.promotion} in {place} was thrown away",
-            "it cannot be undone any more: promote an earlier state instead",
-            target=place,
-        )
+        raise refusals.past_undoing(connection_of(context).place, batch.promotion)
     plans = {target.key: Undo.of(kept[target.key]) for target in batch.targets}
     work = _Undoing(
         context=context,
@@ -140,7 +136,8 @@ def _refuse_moved(work: _Undoing) -> None:
     for target in work.batch.targets:
         found = now[target.name][1] if target.name in now else None
         if found != given[target.key]:
-            problems.append(moved(target, given[target.key], found, "published"))
+            then = given[target.key]
+            problems.append(refusals.moved(target.name, "published", then, found))
     if problems and not work.overwrite:
         raise StaleStage(
             "; ".join(problem.message for problem in problems),

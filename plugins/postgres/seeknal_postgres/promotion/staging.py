@@ -15,6 +15,7 @@ import attrs
 from psycopg import errors as pg
 from psycopg import sql
 
+from seeknal_core.contract import rules
 from seeknal_core.contract.errors import NamespaceRefused, WriteRefused
 from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Staged, Target
 from seeknal_postgres.connection.errors import translated
@@ -34,7 +35,7 @@ from seeknal_postgres.source import sums
 from seeknal_postgres.types.columns import Column, columns_of
 from seeknal_postgres.write.checks import check_keys
 from seeknal_postgres.write.evolve import Change, plan_change, refuse_fixed, schema_data
-from seeknal_postgres.write.materialize import check_named_columns, check_owner
+from seeknal_postgres.write.materialize import check_owner
 from seeknal_postgres.write.modes.rows import Rows
 from seeknal_postgres.write.retype import refuse_in_the_way, refuse_unfit
 from seeknal_postgres.write.times import check_new_times
@@ -89,7 +90,7 @@ class Found:
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
     """Carry out the hook of the same name."""
     columns = columns_of(snapshot.schema, str(target.name))
-    check_named_columns(target, columns)
+    rules.check_named_columns(target, [column.name for column in columns])
     pool = pool_of(context)
     with pool.take(context) as conn, translated(context, str(target.name), writing=True):
         try:

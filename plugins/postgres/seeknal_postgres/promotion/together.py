@@ -14,6 +14,7 @@ from functools import partial
 import attrs
 from psycopg import sql
 
+from seeknal_core.contract import rules
 from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import (
     ExecutionContext,
@@ -83,7 +84,7 @@ def _ones(
     found = []
     for target, snapshot in zip(targets, snapshots, strict=True):
         columns = columns_of(snapshot.schema, str(target.name))
-        write.check_named_columns(target, columns)
+        rules.check_named_columns(target, [column.name for column in columns])
         mode = Mode.FULL if context.full_refresh else target.mode
         found.append(_One(target=target, snapshot=snapshot, columns=columns, mode=mode))
     return found

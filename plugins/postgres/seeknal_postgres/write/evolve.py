@@ -8,6 +8,7 @@ import attrs
 from psycopg import sql
 
 from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Mode, SchemaChange, Snapshot, Target
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.ledger.tables import Table, TableColumn, identifier
@@ -123,8 +124,11 @@ def plan_change(
     drop = [column.name for column in lacking if syncs and column.name in mine]
     kept = [column for column in lacking if column.name not in drop]
     problems += _kept_problems(kept, mode)
+    differences: list[str] = []
     if target.on_schema_change is SchemaChange.FAIL:
-        problems += _differences(table, columns, add, [*widen, *retype])
+        differences = _differences(table, columns, add, [*widen, *retype])
+    if differences and not problems:
+        raise refusals.columns_differ(target.name, differences)
     if problems:
         raise WriteRefused(
             f"{target.name}: {'; '.join(problems)}",
@@ -265,7 +269,7 @@ def _differences(
         for column in table.columns
         if column.name not in given and not column.filled_by_server
     ]
-    return [f"{text} (on_schema_change: fail)" for text in found]
+    return found
 
 
 def apply_change(conn: Conn, target: Target, change: Change) -> None:

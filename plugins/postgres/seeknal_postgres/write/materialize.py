@@ -13,8 +13,8 @@ import attrs
 import tenacity
 from psycopg import errors as pg
 
+from seeknal_core.contract import rules
 from seeknal_core.contract.errors import WriteRefused
-from seeknal_core.contract.options import nearest
 from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import translated
@@ -71,7 +71,7 @@ _AGAIN = 5
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
     """Carry out the hook of the same name."""
     columns = columns_of(snapshot.schema, str(target.name))
-    check_named_columns(target, columns)
+    rules.check_named_columns(target, [column.name for column in columns])
     pool = pool_of(context)
     with pool.take(context) as conn, translated(context, str(target.name), writing=True):
         book = records.ensure(context, pool, conn, target)
@@ -111,37 +111,6 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
             ) from error
 
 
-def check_named_columns(target: Target, columns: Sequence[Column]) -> None:
-    """Refuse a mode whose columns are not named, or not in the snapshot.
-
-    Raises:
-        WriteRefused: naming what is missing.
-    """
-    known = [column.name for column in columns]
-    if target.mode is Mode.UPSERT_BY_KEY and not target.unique_keys:
-        raise WriteRefused(
-            f"{target.name}: mode upsert_by_key needs unique_keys",
-            "name the key's columns: unique_keys: [id]",
-            target=str(target.name),
-        )
-    if target.mode is Mode.INCREMENTAL_BY_TIME and target.time_column is None:
-        raise WriteRefused(
-            f"{target.name}: mode incremental_by_time needs time_column",
-            "name it: time_column: updated_at",
-            target=str(target.name),
-        )
-    wanted = [*target.unique_keys]
-    if target.mode is Mode.INCREMENTAL_BY_TIME and target.time_column is not None:
-        wanted.append(target.time_column)
-    for name in wanted:
-        if name not in known:
-            raise WriteRefused(
-                f"{target.name}: the snapshot has no column {name!r}",
-                nearest(name, known) or f"its columns are {', '.join(known)}",
-                target=str(target.name),
-            )
-
-
 def _attempt(write: Write) -> WriteResult:
     write.context.cancellation.check()
     with transaction(write.context, write.conn, str(write.target.name)):
@@ -171,19 +140,8 @@ def check_owner(
     Raises:
         WriteRefused: saying whose it is.
     """
-    if record is not None and record.oid == table.oid:
-        owner = record.owner
-        if (owner.project, owner.environment) == (context.project, context.environment.name):
-            return
-        whose = f"belongs to project {owner.project!r}, environment {owner.environment!r}"
-    else:
-        whose = "exists already and was not made by this project and environment"
-    if not context.adopt:
-        raise WriteRefused(
-            f"{target.name} {whose}",
-            "run with --adopt to take the table over, or write to another one",
-            target=str(target.name),
-        )
+    owner = record.owner if record is not None and record.oid == table.oid else None
+    rules.check_owner(context, target, owner)
 
 
 def _create(write: Write) -> WriteResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from seeknal_core.contract import rules
 from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import ExecutionContext, Mode, Target, WritePreview
 from seeknal_postgres.connection.errors import translated
@@ -13,7 +14,6 @@ from seeknal_postgres.ledger.records import Ledger
 from seeknal_postgres.ledger.tables import describe
 from seeknal_postgres.types.columns import columns_of
 from seeknal_postgres.write.evolve import plan_change
-from seeknal_postgres.write.materialize import check_named_columns
 from seeknal_postgres.write.modes.rows import Rows
 from seeknal_postgres.write.retype import refuse_in_the_way, refuse_unfit
 from seeknal_postgres.write.transit import refuse_move
@@ -34,7 +34,7 @@ def _notes(
     context: ExecutionContext, conn: Conn, target: Target, schema: pa.Schema
 ) -> tuple[str, ...]:
     columns = columns_of(schema, str(target.name))
-    check_named_columns(target, columns)
+    rules.check_named_columns(target, [column.name for column in columns])
     table = describe(conn, target.name)
     if table is None:
         return ()

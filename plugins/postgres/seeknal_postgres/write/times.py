@@ -8,7 +8,6 @@ from datetime import date, datetime
 from psycopg import sql
 
 from seeknal_core.contract import rules
-from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import Interval, Target
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.ledger.tables import Table, identifier
@@ -47,12 +46,7 @@ def days_of(
     ).fetchall()
     days = {day: int(count) for day, count in found}
     if None in days:
-        raise WriteRefused(
-            f"{target.name}: column {target.time_column!r} holds a time outside of the years "
-            "1 to 9999",
-            "filter it out in the node's SQL",
-            target=str(target.name),
-        )
+        raise rules.refusals.outside_calendar(target.name, target.time_column)
     return days
 
 
