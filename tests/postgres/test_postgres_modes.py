@@ -13,7 +13,8 @@ import pytest
 from seeknal_core.errors import WriteRefused
 from seeknal_core.types import Interval, Mode, Snapshot, Target
 from seeknal_postgres import plugin
-from seeknal_postgres.write.modes import rows as modes
+from seeknal_postgres.write import planning
+from seeknal_postgres.write import rows as write_rows
 from support.postgres_hooks import Database
 from support.postgres_promotions import Promotion
 
@@ -69,13 +70,13 @@ def test_few_rows_are_looked_up_by_the_index_of_the_key(
     db: Database, monkeypatch: pytest.MonkeyPatch, news: int, indexed: bool, looked_up: bool
 ) -> None:
     asked: list[bool] = []
-    is_looked_up = modes.Rows.is_looked_up
+    is_looked_up = write_rows.Rows.is_looked_up
 
-    def noted(self: modes.Rows, conn: Any) -> bool:
+    def noted(self: write_rows.Rows, conn: Any) -> bool:
         asked.append(is_looked_up(self, conn))
         return asked[-1]
 
-    monkeypatch.setattr(modes.Rows, "is_looked_up", noted)
+    monkeypatch.setattr(write_rows.Rows, "is_looked_up", noted)
     target = db.target("s.t", Mode.UPSERT_BY_KEY, unique_keys=("id",))
     db.write(target, people(*((i, "old") for i in range(1000))))
     if indexed:
@@ -98,13 +99,13 @@ def test_settings_of_one_statement_are_no_others(db: Database) -> None:
         conn.execute("SET enable_mergejoin = off")
         conn.execute("SET work_mem = '5MB'")
         before = conn.execute(query).fetchone()
-        with modes.by_index(conn):
+        with planning.by_index(conn):
             assert conn.execute(query).fetchone() == ("off", "off", "5MB")
-        with modes.by_hashing(conn):
+        with planning.by_hashing(conn):
             assert conn.execute(query).fetchone() == ("on", "off", "32MB")
         assert conn.execute(query).fetchone() == before == ("on", "off", "5MB")
         conn.execute("SET work_mem = '1GB'")
-        with modes.by_hashing(conn):
+        with planning.by_hashing(conn):
             assert conn.execute(query).fetchone() == ("on", "off", "1GB")
 
 
@@ -305,8 +306,8 @@ def test_a_key_that_stands_twice_is_refused_also_where_one_of_its_rows_is_there(
     db: Database, monkeypatch: pytest.MonkeyPatch, mode: Mode, versions: tuple[int, int]
 ) -> None:
     """An index of the table would notice neither, whatever the server's version."""
-    monkeypatch.setattr(modes, "_MERGES", versions[0])
-    monkeypatch.setattr(modes, "_MERGES_DELETIONS", versions[1])
+    monkeypatch.setattr(write_rows, "_MERGES", versions[0])
+    monkeypatch.setattr(write_rows, "_MERGES_DELETIONS", versions[1])
     db.execute("CREATE SCHEMA s", "CREATE TABLE s.t (id bigint PRIMARY KEY, name text)")
     target = db.target("s.t", mode, unique_keys=("id",))
     context = db.context(adopt=True)

@@ -148,9 +148,9 @@ def materialize_targets(
     context: ExecutionContext, targets: tuple[Target, ...], snapshots: tuple[Snapshot, ...]
 ) -> tuple[WriteResult, ...]:
     """Make tables hold their snapshots, those that can in one transaction."""
-    from seeknal_postgres.promotion import together
+    from seeknal_postgres.write import materialize as write
 
-    return together.materialize_targets(context, targets, snapshots)
+    return write.materialize_targets(context, targets, snapshots)
 
 
 @hookimpl
@@ -221,9 +221,9 @@ def stage_targets(
     promotion: str,
 ) -> tuple[Staged, ...]:
     """Write snapshots into tables of the ledger's schema, those that can in one transaction."""
-    from seeknal_postgres.promotion import together
+    from seeknal_postgres.promotion import staging
 
-    return together.stage_targets(context, targets, snapshots, promotion)
+    return staging.stage_targets(context, targets, snapshots, promotion)
 
 
 @hookimpl

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from seeknal_core.contract.errors import WriteRefused
-from seeknal_core.contract.types import Mode, Target
+from seeknal_core.contract.types import Target
 from seeknal_postgres.ledger.tables import Table
 
-#: The statements that a mode may run on its table.
-_EVENTS = {
-    Mode.APPEND: frozenset({"INSERT"}),
-    Mode.UPSERT_BY_KEY: frozenset({"INSERT", "UPDATE"}),
-}
+#: The statements that change rows.
 _ALL = frozenset({"INSERT", "UPDATE", "DELETE"})
 
 
-def refuse_attached(target: Target, table: Table, mode: Mode | None = None) -> None:
+def refuse_attached(target: Target, table: Table, events: Collection[str] = _ALL) -> None:
     """Refuse a table that others' rows are written through, or whose rules do something else.
 
     Args:
-        mode: the mode in force; None where the rows may have to be brought back too,
-            which takes every kind of statement.
+        events: the statements that will be run on the table; all where the rows may have to be
+            brought back, too.
 
     Raises:
         WriteRefused: naming what hangs on the table.
@@ -41,9 +39,8 @@ def refuse_attached(target: Target, table: Table, mode: Mode | None = None) -> N
             f"ALTER TABLE … DETACH PARTITION {far}, or write to another table",
             target=name,
         )
-    events = _EVENTS.get(mode, _ALL) if mode is not None else _ALL
     for rule in table.reactions:
-        if rule.instead and events & set(rule.events):
+        if rule.instead and set(events) & set(rule.events):
             raise WriteRefused(
                 f"{name}: {rule} replaces the statements that write the rows",
                 f"ALTER TABLE {name} DISABLE RULE {rule.name}, or write to another table",

@@ -29,6 +29,7 @@ from seeknal_postgres.ledger.marks import change_between, is_counted, marks_of, 
 from seeknal_postgres.ledger.places import Places
 from seeknal_postgres.ledger.promotions import generation_of
 from seeknal_postgres.ledger.records import Ledger
+from seeknal_postgres.ledger.staged import StageData
 from seeknal_postgres.names import ledger_schema
 
 #: Tables whose versions are read in one transaction.
@@ -192,8 +193,7 @@ def _inspect_staged(
     for target in targets:
         place = places[target.key]
         table = found.get(place) if place is not None else None
-        sent = target.staged.data.get("sent") if target.staged is not None else None
-        hidden = set(sent.values()) if isinstance(sent, Mapping) else set()
+        hidden = set(StageData.of(target).sent.values())
         columns = tuple(
             TargetColumn(name=column.name, type=column.declared)
             for column in (table.columns if table is not None else ())

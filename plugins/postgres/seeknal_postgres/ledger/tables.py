@@ -383,16 +383,10 @@ FROM (SELECT xmin AS x, count(*) AS n FROM {table} GROUP BY xmin) AS by_transact
 _AT_ONCE = 50
 
 
-def version_of(conn: Conn, name: QualifiedName, oid: int) -> tuple[int, str]:
-    """Return a table's row count and version token, in one pass over the table."""
-    row: Any = conn.execute(sql.SQL(_VERSION).format(table=identifier(name))).fetchone()
-    return int(row[0]), f"{oid}:{row[0]}:{row[1]}"
-
-
 def versions_of(
     conn: Conn, oids: Mapping[QualifiedName, int]
 ) -> dict[QualifiedName, tuple[int, str]]:
-    """Return what `version_of` gives for each of several tables, by few statements."""
+    """Return the row counts and version tokens of tables, in one pass over each."""
     listed = list(oids)
     asked = [
         sql.SQL("SELECT {}, v.* FROM ({}) AS v").format(
@@ -409,21 +403,46 @@ def versions_of(
     return found
 
 
-def fresh_version(conn: Conn, oid: int, rows: int) -> str:
-    """Return the token that `version_of` would find where all rows are this transaction's."""
-    row: Any = conn.execute(
-        "SELECT coalesce(sum(hashint8extended(x, n)), 0)::text FROM"
-        " (SELECT pg_current_xact_id()::xid::text::bigint AS x, %s::bigint AS n) AS ours"
-        " WHERE n > 0",
-        [rows],
-    ).fetchone()
-    return f"{oid}:{rows}:{row[0]}"
+def fresh_versions(
+    conn: Conn, made: Mapping[QualifiedName, tuple[int, int]]
+) -> dict[QualifiedName, tuple[int, str]]:
+    """Return what `versions_of` would find where all rows are this transaction's.
+
+    Args:
+        made: the oid of each table, and how many rows it has.
+    """
+    if not made:
+        return {}
+    listed = list(made)
+    rows = conn.execute(
+        "SELECT w.place, CASE WHEN w.n > 0 THEN"
+        " hashint8extended(pg_current_xact_id()::xid::text::bigint, w.n) ELSE 0 END::text"
+        " FROM unnest(%s::bigint[]) WITH ORDINALITY AS w(n, place)",
+        [[made[name][1] for name in listed]],
+    )
+    found = {}
+    for place, token in rows:
+        oid, count = made[listed[place - 1]]
+        found[listed[place - 1]] = (count, f"{oid}:{count}:{token}")
+    return found
 
 
 def count(conn: Conn, name: QualifiedName) -> int:
     """Count a table's rows as a reader sees them."""
     row: Any = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(identifier(name))).fetchone()
     return int(row[0])
+
+
+def counts_of(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, int]:
+    """Count the rows of tables as a reader sees them, by one statement."""
+    if not wanted:
+        return {}
+    asked = [
+        sql.SQL("SELECT {}, count(*) FROM {}").format(sql.Literal(place), identifier(name))
+        for place, name in enumerate(wanted)
+    ]
+    rows = conn.execute(sql.SQL(" UNION ALL ").join(asked))
+    return {wanted[place]: int(count) for place, count in rows}
 
 
 def store_identity(context: ExecutionContext, conn: Conn) -> str:

@@ -12,14 +12,16 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.contract.errors import StaleStage, WriteRefused
-from seeknal_core.contract.types import Batch, ExecutionContext, Mode, QualifiedName, Target
+from seeknal_core.contract.types import Batch, ExecutionContext, QualifiedName, Target
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.connection.pool import Conn, connection_of
 from seeknal_postgres.ledger.places import Places
 from seeknal_postgres.ledger.records import Ledger
+from seeknal_postgres.ledger.staged import StageData
 from seeknal_postgres.ledger.tables import Table, describe_all
 from seeknal_postgres.write.evolve import Change, change_between
+from seeknal_postgres.write.modes import TableMode, mode_of
 
 R = TypeVar("R")
 
@@ -38,18 +40,17 @@ class Part:
 
     target: Target
     places: Places
-    mode: Mode
+    mode: TableMode
+    data: StageData
     table: Table | None
     staged: Table | None
     change: Change = Change()
     columns: tuple[str, ...] = ()
-    known: bool = False
 
     @property
-    def data(self) -> Mapping[str, object]:
-        """What `stage` wrote down."""
-        assert self.target.staged is not None
-        return self.target.staged.data
+    def known(self) -> bool:
+        """Whether an append's rows are in the table already."""
+        return self.data.known
 
 
 def key_of(context: ExecutionContext, batch: Batch) -> str:
@@ -69,34 +70,26 @@ def parts_of(context: ExecutionContext, ledger: Ledger, batch: Batch) -> list[Pa
     for target in batch.targets:
         place = places[target.key]
         table, staged = found.get(target.name), found.get(place.stage)
-        data = target.staged.data if target.staged is not None else {}
-        sent = set(_mapping(data.get("sent")).values())
+        data = StageData.of(target)
+        sent = set(data.sent.values())
         change = Change()
         if table is not None and staged is not None:
             own = tuple(column for column in staged.columns if column.name not in sent)
             staged = attrs.evolve(staged, columns=own)
-            change = change_between(table, staged, _list(data.get("rewrites")), data)
+            change = change_between(table, staged, data)
         parts.append(
             Part(
                 target=target,
                 places=place,
-                mode=Mode(data.get("mode", target.mode.value)),
+                mode=mode_of(data.mode, target),
+                data=data,
                 table=table,
                 staged=staged,
                 change=change,
                 columns=tuple(column.name for column in staged.columns) if staged else (),
-                known=bool(data.get("known", False)),
             )
         )
     return parts
-
-
-def _mapping(value: object) -> dict[str, str]:
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[str]:
-    return list(value) if isinstance(value, list | tuple) else []
 
 
 def lock(conn: Conn, wanted: Mapping[QualifiedName, LiteralString], when: str) -> None:

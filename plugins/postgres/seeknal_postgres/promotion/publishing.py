@@ -15,7 +15,6 @@ from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import (
     Batch,
     ExecutionContext,
-    Mode,
     Published,
     PublishedTarget,
     QualifiedName,
@@ -44,9 +43,10 @@ from seeknal_postgres.promotion.batches import (
 from seeknal_postgres.promotion.staging import durable, shape_of
 from seeknal_postgres.promotion.undo import Kind, Undo
 from seeknal_postgres.write.evolve import apply_change
-from seeknal_postgres.write.modes.rows import SWAPPED, Rows, by_index
+from seeknal_postgres.write.moving import replace, rewrite
+from seeknal_postgres.write.planning import by_index
 from seeknal_postgres.write.references import by_reference, refuse_orphans
-from seeknal_postgres.write.transit import replace, rewrite
+from seeknal_postgres.write.rows import SWAPPED, Rows
 
 #: Tables that are filled by one call, within one savepoint.
 _AT_ONCE = 25
@@ -217,7 +217,7 @@ def _locked(work: _Publish) -> tuple[list[Part], dict[QualifiedName, int]]:
         now = found[1] if found is not None else None
         if now != staged.base:
             raise refusals.moved(part.target.name, "staged", staged.base, now)
-        if shape_of(part.table) != part.data.get("shape"):
+        if shape_of(part.table) != part.data.shape:
             raise StaleStage(
                 f"{part.target.name}: its columns, keys, foreign keys, triggers or rules were "
                 f"changed since it was staged (its rows were not: version {now})",
@@ -246,7 +246,7 @@ def _compared(
             continue
         if rows[key].is_looked_up(conn):
             continue
-        if part.mode is Mode.UPSERT_BY_KEY or not rows[key].lacks_keys(conn):
+        if part.mode.merges or not rows[key].lacks_keys(conn):
             places = identifier(part.places.undo), identifier(part.places.keys)
             found[key] = attrs.evolve(rows[key], differences=places)
     return found
@@ -277,24 +277,18 @@ def _keep_undo(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> dict
 
 
 def _captured(conn: Conn, script: Script, part: Part, rows: Rows, base: str | None) -> Undo:
-    made = bool(part.data.get("undo"))
+    made = bool(part.data.undo)
     if not rows.is_looked_up(conn):
         return undo.capture(
-            conn, script, part.places, rows, part.change, base, _dropping(part), made=made
+            conn, script, part.places, rows, part.change, base, part.data.drop, made=made
         )
     script.flush()
     with by_index(conn):
         found = undo.capture(
-            conn, script, part.places, rows, part.change, base, _dropping(part), made=made
+            conn, script, part.places, rows, part.change, base, part.data.drop, made=made
         )
         script.flush()
     return found
-
-
-def _dropping(part: Part) -> tuple[str, ...]:
-    """Return the columns that go once the promotion cannot be undone any more."""
-    found = part.data.get("drop")
-    return tuple(found) if isinstance(found, list | tuple) else ()
 
 
 def _missing_schemas(conn: Conn, parts: list[Part]) -> set[str]:
@@ -334,7 +328,7 @@ def _apply(work: _Publish, parts: list[Part], rows: dict[str, Rows]) -> None:
         if part.table is not None and not part.known and not _is_moved(part)
     }
     # Whose rows are all kept or written anew may lose some on the way.
-    ours = {table.oid for key, table in changed.items() if by_key[key].mode is Mode.FULL}
+    ours = {table.oid for key, table in changed.items() if by_key[key].mode.replaces}
     order = by_reference(changed)
     script = Script(conn, users_own=True)
     for key in order:
@@ -398,7 +392,7 @@ def _fill(conn: Conn, some: Sequence[Rows]) -> None:
 
 def _is_moved(part: Part) -> bool:
     """Whether all rows are replaced while types are changed by casting."""
-    return bool(part.change.retype) and part.mode is Mode.FULL and not part.known
+    return bool(part.change.retype) and part.mode.replaces and not part.known
 
 
 def _linked(parts: list[Part]) -> list[int]:
@@ -459,9 +453,9 @@ def _record(work: _Publish, parts: list[Part]) -> dict[QualifiedName, int]:
         assert staged is not None
         content_key = work.batch.content_keys[target.key]
         if not part.known:
-            if part.mode is Mode.FULL or created:
+            if part.mode.replaces or created:
                 replaced.append(target)
-            if part.mode in (Mode.FULL, Mode.APPEND):
+            if part.mode.remembers:
                 claims.append(
                     Claim(target=target, content_key=content_key, rows=staged.rows, oid=oid)
                 )

@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 
 from seeknal_core.contract.errors import WriteRefused
-from seeknal_core.contract.types import ExecutionContext, Mode, Target
+from seeknal_core.contract.modes import Keeps
+from seeknal_core.contract.types import ExecutionContext, Target
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
 
@@ -69,7 +70,7 @@ def taken(conn: Conn, targets: Sequence[Target]) -> int:
     there, locks = int(row[0]), int(row[1])
     for target in targets:
         locks += _STAGED
-        if target.mode is not Mode.APPEND:
+        if target.mode.rule.keeps is not Keeps.ALL:
             locks += _UNDO
             locks += _KEYS if target.unique_keys else 0
     # Of those that are still to be made, nothing is known but this.

@@ -1,25 +1,25 @@
-"""Writing a snapshot beside its target, unseen, for a promotion to publish.
+"""Write snapshots beside their targets, unseen, for a promotion to publish.
 
-Whatever can be refused is refused here: first the target is looked at and the
-server asked, by EXPLAIN, whether it would let us; then the rows are written into a
-table of the ledger's schema. Nothing but the stage table is held meanwhile.
+Whatever can be refused is refused here. First all targets are looked at, and the server is
+asked by EXPLAIN whether it would let us; no lock is held afterwards. Then the rows are written
+into tables of the ledger's schema, in one transaction. One target is a batch of one, and waits
+for who holds its table; several try once.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import attrs
 from psycopg import errors as pg
 from psycopg import sql
 
-from seeknal_core.contract import rules
 from seeknal_core.contract.errors import NamespaceRefused, WriteRefused
-from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Staged, Target
+from seeknal_core.contract.types import ExecutionContext, Snapshot, Staged, Target
 from seeknal_postgres.connection.errors import translated
-from seeknal_postgres.connection.pool import Conn, Pool, pool_of
+from seeknal_postgres.connection.pool import Conn, Pool, connection_of, pool_of
 from seeknal_postgres.connection.script import Script
 from seeknal_postgres.connection.settings import settle
 from seeknal_postgres.ledger import records
@@ -27,127 +27,115 @@ from seeknal_postgres.ledger.attached import refuse_attached
 from seeknal_postgres.ledger.places import Places, claim, drop
 from seeknal_postgres.ledger.promotions import PUBLISHED, Book
 from seeknal_postgres.ledger.records import Ledger
-from seeknal_postgres.ledger.tables import Table, describe, identifier, names, version_of
+from seeknal_postgres.ledger.staged import StageData
+from seeknal_postgres.ledger.tables import Table, identifier, names, versions_of
 from seeknal_postgres.names import quote
 from seeknal_postgres.promotion import undo
 from seeknal_postgres.promotion.batches import patiently
-from seeknal_postgres.source import sums
-from seeknal_postgres.types.columns import Column, columns_of
-from seeknal_postgres.write.checks import check_keys
-from seeknal_postgres.write.evolve import Change, plan_change, refuse_fixed, schema_data
-from seeknal_postgres.write.materialize import check_owner
-from seeknal_postgres.write.modes.rows import Rows
+from seeknal_postgres.source.sums import read_types, sent_columns
+from seeknal_postgres.write.items import Item, check_new, items_of, look
+from seeknal_postgres.write.moving import refuse_move
 from seeknal_postgres.write.retype import refuse_in_the_way, refuse_unfit
-from seeknal_postgres.write.times import check_new_times
-from seeknal_postgres.write.transit import make_empty, refuse_move
-from seeknal_postgres.write.transit import stage as put
+from seeknal_postgres.write.rows import Rows
+from seeknal_postgres.write.transit import Arrival, make_empty, put
+
+R = TypeVar("R")
+
+#: Milliseconds to wait for a table's lock while others are held. Whoever keeps it is
+#: waited for when the targets are staged one by one.
+_LOCK_WAIT = 200
 
 
 @attrs.frozen(kw_only=True)
-class Work:
-    """One staging under way.
-
-    ``schema_notes`` and ``notes`` take what the user should hear of columns, and of rows,
-    ``undo`` whether the tables that will undo the publish were made.
-    """
+class _Staging:
+    """One staging under way."""
 
     context: ExecutionContext
     conn: Conn
-    target: Target
-    snapshot: Snapshot
-    columns: tuple[Column, ...]
     ledger: Ledger
-    places: Places
     promotion: str
-    notes: list[str] = attrs.field(factory=list)
-    schema_notes: list[str] = attrs.field(factory=list)
-    undo: list[bool] = attrs.field(factory=list)
+    targets: Sequence[Target]
 
-    @property
-    def mode(self) -> Mode:
-        """The mode in force: a full refresh replaces all rows."""
-        return Mode.FULL if self.context.full_refresh else self.target.mode
+    def places(self, target: Target) -> Places:
+        """Return where the rows of a target go."""
+        return Places.of(self.context, self.ledger.schema, self.promotion, target.key)
 
-    @property
-    def names(self) -> list[str]:
-        """The snapshot's columns."""
-        return [column.name for column in self.columns]
+    def tried(self, step: Callable[[], R]) -> R:
+        """Carry out a transaction: a single target's again and again while others are at it."""
+        if len(self.targets) > 1:
+            return step()
+        (target,) = self.targets
+        tables = [target.name, self.places(target).stage]
+        return patiently(self.context, self.conn, tables, step)
+
+    def settle(self) -> None:
+        """Begin a transaction of ours."""
+        if len(self.targets) > 1:
+            settle(self.conn, _LOCK_WAIT)
+        else:
+            settle(self.conn)
 
 
 @attrs.frozen(kw_only=True)
-class Found:
-    """What stands where the target will be, and what a publish will do to it.
+class _Found:
+    """An item as it was looked at.
 
-    ``known`` tells that the rows were appended before.
+    ``version`` is the table's, ``known`` tells that its rows were appended before, and
+    ``sent`` names the further columns of the stage table, by column.
     """
 
-    table: Table | None = None
+    item: Item
+    places: Places
     version: str | None = None
-    change: Change = Change()
     known: bool = False
+
+    @property
+    def sent(self) -> dict[str, str]:
+        """The further columns of the stage table that keep values as they were sent."""
+        return sent_columns(self.item.columns, self.item.table)
+
+    @property
+    def rows(self) -> Rows | None:
+        """The staged rows and their table; None where the target is to be made."""
+        if self.item.rows is None:
+            return None
+        return attrs.evolve(self.item.rows, source=self.places.rows)
 
 
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
+    """Carry out the hook of the same name: a batch of one."""
+    return stage_targets(context, (target,), (snapshot,), promotion)[0]
+
+
+def stage_targets(
+    context: ExecutionContext,
+    targets: Sequence[Target],
+    snapshots: Sequence[Snapshot],
+    promotion: str,
+) -> tuple[Staged, ...]:
     """Carry out the hook of the same name."""
-    columns = columns_of(snapshot.schema, str(target.name))
-    rules.check_named_columns(target, [column.name for column in columns])
     pool = pool_of(context)
-    with pool.take(context) as conn, translated(context, str(target.name), writing=True):
+    items = items_of(context, targets, snapshots)
+    what = str(targets[0].name) if len(targets) == 1 else connection_of(context).place
+    with pool.take(context) as conn, translated(context, what, writing=True):
         try:
-            work = _begun(context, pool, conn, target, snapshot, columns, promotion)
-            return _staged(work, promotion)
+            return _staged(_begun(context, pool, conn, targets, promotion), items)
         except (pg.InvalidSchemaName, pg.UndefinedTable):
             # Somebody ended an empty ledger between our look and our table.
             pool.done.discard(Ledger.of(context, conn).schema)
-            work = _begun(context, pool, conn, target, snapshot, columns, promotion)
-            return _staged(work, promotion)
+            return _staged(_begun(context, pool, conn, targets, promotion), items)
 
 
 def _begun(
-    context: ExecutionContext,
-    pool: Pool,
-    conn: Conn,
-    target: Target,
-    snapshot: Snapshot,
-    columns: tuple[Column, ...],
-    promotion: str,
-) -> Work:
+    context: ExecutionContext, pool: Pool, conn: Conn, targets: Sequence[Target], promotion: str
+) -> _Staging:
     ledger = records.ensure_ledger(context, pool, conn)
-    return Work(
-        context=context,
-        conn=conn,
-        target=target,
-        snapshot=snapshot,
-        columns=columns,
-        ledger=ledger,
-        places=Places.of(context, ledger.schema, promotion, target.key),
-        promotion=promotion,
-    )
+    return _Staging(context=context, conn=conn, ledger=ledger, promotion=promotion, targets=targets)
 
 
-def _staged(work: Work, promotion: str) -> Staged:
-    tables = [work.target.name, work.places.stage]
-    found = patiently(work.context, work.conn, tables, lambda: _look(work))
-    sent = sums.sent_columns(work.columns, found.table)
-    rows = patiently(work.context, work.conn, tables, lambda: _write(work, found, sent))
-    data: dict[str, object] = {
-        "table": str(work.places.stage),
-        "mode": work.mode.value,
-        "shape": shape_of(found.table),
-        "rewrites": list(found.change.rewrites),
-        "known": found.known,
-        **schema_data(found.change),
-        "sent": dict(sent),
-        "undo": bool(work.undo),
-        "read": sums.read_types(work.columns, found.table),
-    }
-    return Staged(
-        promotion=promotion,
-        base=found.version,
-        rows=rows,
-        data=data,
-        notes=(*work.schema_notes, *work.notes),
-    )
+def _staged(work: _Staging, items: Sequence[Item]) -> tuple[Staged, ...]:
+    found = work.tried(lambda: _look(work, items))
+    return work.tried(lambda: _write(work, found))
 
 
 def shape_of(table: Table | None) -> str:
@@ -155,39 +143,46 @@ def shape_of(table: Table | None) -> str:
     return hashlib.sha256(repr(table).encode()).hexdigest()[:32] if table else ""
 
 
-def _look(work: Work) -> Found:
-    """Look at the target and refuse what would be refused later; hold no lock afterwards."""
+def _look(work: _Staging, items: Sequence[Item]) -> list[_Found]:
+    """Look at the targets and refuse what would be refused later; hold no lock afterwards."""
     work.context.cancellation.check()
-    conn, target = work.conn, work.target
+    conn = work.conn
     with conn.transaction(force_rollback=True):
-        settle(conn)
-        table = describe(conn, target.name)
-        if table is None:
-            refuse_no_room(work.conn, target)
-            return Found()
-        check_owner(work.context, work.ledger.find(*target.name.parts), target, table)
-        change = plan_change(
-            target,
-            table,
-            work.columns,
-            work.snapshot,
-            work.mode,
-            lambda: work.ledger.ours(table.oid),
-        )
-        refuse_attached(target, table)
-        refuse_fixed(target, table, change)
-        rows = Rows.of(target, table, work.names, work.mode, left=(*change.left, *change.drop))
-        work.schema_notes[:] = change.notes(
-            table, work.mode, keyed=rows.key is not None, later=True
-        )
-        if change:
-            _refuse_change(work, table, change)
-        refuse_rights(conn, planned(work.names, table, rows))
-        known = work.mode is Mode.APPEND and work.ledger.appended(
-            target, work.snapshot.keys, table.oid
-        )
-        version = version_of(conn, target.name, table.oid)[1]
-        return Found(table=table, version=version, change=change, known=known)
+        work.settle()
+        seen = look(work.context, work.ledger, items, later=True)
+        new = {i.target.name.parts[0]: i.target for i in seen if i.table is None}
+        for target in new.values():
+            refuse_no_room(conn, target)
+        statements: list[sql.Composable] = []
+        for item in seen:
+            if item.table is None or item.rows is None:
+                continue
+            refuse_attached(item.target, item.table)
+            if item.change:
+                _refuse_change(work, item, item.table)
+            statements += _planned(item.names, item.table, item.rows)
+        if statements:
+            _refuse_rights(conn, statements)
+            work.settle()
+        oids = {item.target.name: item.table.oid for item in seen if item.table is not None}
+        versions = versions_of(conn, oids)
+        return [
+            _Found(
+                item=item,
+                places=work.places(item.target),
+                version=versions[item.target.name][1] if item.table is not None else None,
+                known=_is_known(work, item),
+            )
+            for item in seen
+        ]
+
+
+def _is_known(work: _Staging, item: Item) -> bool:
+    return (
+        item.mode.adds
+        and item.table is not None
+        and work.ledger.appended(item.target, item.arriving.keys, item.table.oid)
+    )
 
 
 def refuse_no_room(conn: Conn, target: Target) -> None:
@@ -219,9 +214,9 @@ def refuse_no_room(conn: Conn, target: Target) -> None:
     )
 
 
-def _refuse_change(work: Work, table: Table, change: Change) -> None:
+def _refuse_change(work: _Staging, item: Item, table: Table) -> None:
     """Refuse a change of columns that could not be made, or not be undone."""
-    conn, name = work.conn, work.target.name
+    conn, target, change = work.conn, item.target, item.change
     owner: Any = conn.execute(
         "SELECT pg_has_role(relowner, 'USAGE'), relowner::regrole::text"
         " FROM pg_catalog.pg_class WHERE oid = %s",
@@ -230,28 +225,27 @@ def _refuse_change(work: Work, table: Table, change: Change) -> None:
     if not owner[0]:
         columns = ", ".join(repr(column) for column, _ in (*change.add, *change.types.items()))
         raise WriteRefused(
-            f"{name}: must be owner of the table to change its columns ({columns})",
+            f"{target.name}: must be owner of the table to change its columns ({columns})",
             f"write as its owner, {owner[1]}, or change the columns yourself",
-            target=str(name),
+            target=str(target.name),
         )
     if change.types or change.drop:
-        refuse_in_the_way(work.context, conn, work.target, table, change)
-    if work.mode is not Mode.FULL:
-        refuse_unfit(conn, work.target, table, change)
-    if not change.types:
-        return
-    # Any type that is given back is a rewrite, whatever the widening was.
-    refuse_move(work.target, table, change)
+        refuse_in_the_way(work.context, conn, target, table, change)
+    if not item.mode.replaces:
+        refuse_unfit(conn, target, table, change)
+    if change.types:
+        # Any type that is given back is a rewrite, whatever the widening was.
+        refuse_move(target, table, change)
 
 
-def refuse_rights(conn: Conn, statements: Sequence[sql.Composable]) -> None:
+def _refuse_rights(conn: Conn, statements: Sequence[sql.Composable]) -> None:
     """Let the server plan what publishing and undoing will do, which checks all rights.
 
     EXPLAIN sets off no trigger, and refuses like the statement itself: privileges,
     row-level security, a missing replica identity.
 
     Args:
-        statements: what `planned` gave.
+        statements: what `_planned` gave.
     """
     try:
         with conn.transaction():
@@ -261,10 +255,9 @@ def refuse_rights(conn: Conn, statements: Sequence[sql.Composable]) -> None:
             conn.execute(sql.SQL("; ").join([first, *statements]))
     except pg.LockNotAvailable:
         return
-    settle(conn)
 
 
-def planned(given: Sequence[str], table: Table, rows: Rows) -> list[sql.Composable]:
+def _planned(given: Sequence[str], table: Table, rows: Rows) -> list[sql.Composable]:
     """Return the statements that publishing and undoing will need the rights for."""
     into = identifier(table.name)
     there = [name for name in given if table.column(name) is not None]
@@ -284,52 +277,98 @@ def planned(given: Sequence[str], table: Table, rows: Rows) -> list[sql.Composab
     return statements
 
 
-def _write(work: Work, found: Found, sent: Mapping[str, str]) -> int:
-    """Make the stage table anew and fill it."""
+def _write(work: _Staging, found: Sequence[_Found]) -> tuple[Staged, ...]:
+    """Make the stage tables anew and fill them."""
     work.context.cancellation.check()
-    work.notes.clear()
-    work.undo.clear()
-    conn, places = work.conn, work.places
+    conn = work.conn
     with conn.transaction():
-        settle(conn)
+        work.settle()
         durable(conn)
-        claim(conn, [places])
+        claim(conn, [one.places for one in found])
         book = Book(context=work.context, ledger=work.ledger, promotion=work.promotion)
         published = book.state() == PUBLISHED
         # A staging that died may have left some. What undoes a publish is kept.
-        drop(conn, [places.stage] if published else places.all)
-        if found.known:
-            assert found.table is not None
-            there = [name for name in work.names if found.table.column(name) is not None]
-            make_empty(conn, places.rows, there, found.table)
-            return 0
-        rows = put(
-            work.context, conn, work.target, work.snapshot, work.columns,
-            found.table, found.change, into=places.rows, sent=sent,
-        )  # fmt: skip
-        close(conn, [places])
-        if found.table is not None and work.mode is not Mode.APPEND and not published:
-            script = Script(conn)
-            rows_to = Rows.of(work.target, found.table, work.names, work.mode, places.rows)
-            undo.make(script, places, rows_to)
-            script.flush()
-            work.undo.append(True)
-        work.notes.extend(_check(work, found))
+        drop(
+            conn,
+            [
+                name
+                for one in found
+                for name in ([one.places.stage] if published else one.places.all)
+            ],
+        )
+        counts = _put(work, found)
+        close(conn, [one.places for one in found])
+        undone = [] if published else _make_undo(conn, found)
+        notes = [_checked(conn, one) for one in found]
         work.context.cancellation.check()
-        return rows
+    return tuple(
+        Staged(
+            promotion=work.promotion,
+            base=one.version,
+            rows=count,
+            data=_data(one, undo_made=one.item.target.key in undone).document(),
+            notes=(*one.item.notes(later=True), *more),
+        )
+        for one, count, more in zip(found, counts, notes, strict=True)
+    )
 
 
-def _check(work: Work, found: Found) -> tuple[str, ...]:
-    target, columns = work.target, work.columns
-    if found.table is not None:
-        rows = Rows.of(target, found.table, work.names, work.mode, work.places.rows)
-        rows.check(work.conn, columns)
-        return rows.check_days(work.conn, columns)
-    if target.unique_keys:
-        check_keys(work.conn, target, work.places.rows, target.unique_keys)
-    if work.mode is Mode.INCREMENTAL_BY_TIME:
-        check_new_times(work.conn, target, work.places.rows, columns)
-    return ()
+def _put(work: _Staging, found: Sequence[_Found]) -> list[int]:
+    """Fill the stage tables; return how many rows each has, none where they are known."""
+    arriving = [one for one in found if not one.known]
+    for one in found:
+        table = one.item.table
+        if one.known and table is not None:
+            there = [name for name in one.item.names if table.column(name) is not None]
+            make_empty(work.conn, one.places.rows, there, table)
+    counts = put(
+        work.context,
+        work.conn,
+        [Arrival(item=one.item, into=one.places.rows, sent=one.sent) for one in arriving],
+    )
+    by_key = {one.item.target.key: n for one, n in zip(arriving, counts, strict=True)}
+    return [by_key.get(one.item.target.key, 0) for one in found]
+
+
+def _make_undo(conn: Conn, found: Sequence[_Found]) -> set[str]:
+    """Make the tables that will undo the publish; return the keys of the targets that have some."""
+    script, made = Script(conn), set()
+    for one in found:
+        rows = one.rows
+        if rows is not None and not one.item.mode.adds:
+            undo.make(script, one.places, rows)
+            made.add(one.item.target.key)
+    script.flush()
+    return made
+
+
+def _checked(conn: Conn, one: _Found) -> tuple[str, ...]:
+    """Check the staged rows; return what the user should hear of rows that are kept."""
+    if one.known:
+        return ()
+    if one.rows is None:
+        check_new(conn, one.item, one.places.rows)
+        return ()
+    one.rows.check(conn, one.item.columns)
+    return one.rows.check_kept(conn, one.item.columns)
+
+
+def _data(one: _Found, *, undo_made: bool) -> StageData:
+    item, change = one.item, one.item.change
+    return StageData(
+        table=str(one.places.stage),
+        mode=item.mode.mode,
+        shape=shape_of(item.table),
+        rewrites=change.rewrites,
+        retype=tuple(name for name, _ in change.retype),
+        # What is dropped waits until the promotion cannot be undone any more.
+        left=(*change.left, *change.drop),
+        drop=change.drop,
+        sent=one.sent,
+        known=one.known,
+        undo=undo_made,
+        read=read_types(item.columns, item.table),
+    )
 
 
 def durable(conn: Conn) -> None:

@@ -11,7 +11,7 @@ import attrs
 from psycopg import sql
 
 from seeknal_core.contract.errors import WriteRefused
-from seeknal_core.contract.types import ExecutionContext, Interval, Mode, QualifiedName, Target
+from seeknal_core.contract.types import ExecutionContext, Interval, QualifiedName, Target
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.connection.script import Script
 from seeknal_postgres.ledger.places import Places
@@ -19,8 +19,9 @@ from seeknal_postgres.ledger.tables import Table, identifier, names
 from seeknal_postgres.types.pgtypes import PgType
 from seeknal_postgres.write import times
 from seeknal_postgres.write.evolve import Change, type_sql
-from seeknal_postgres.write.modes.rows import Rows
-from seeknal_postgres.write.transit import move, refuse_move
+from seeknal_postgres.write.modes.full import Full
+from seeknal_postgres.write.moving import move, refuse_move
+from seeknal_postgres.write.rows import Rows
 
 
 class Kind(enum.Enum):
@@ -183,15 +184,15 @@ def _declared(table: Table, name: str) -> str:
 
 def _kind(conn: Conn, rows: Rows, change: Change) -> Kind:
     # A trigger may change the rest of a row whose new column alone is set.
-    if change.types or (change.add and rows.table.triggers and rows.mode is not Mode.APPEND):
+    if change.types or (change.add and rows.table.triggers and not rows.mode.adds):
         return Kind.WHOLE
-    if rows.mode is Mode.APPEND:
+    if rows.mode.adds:
         return Kind.ADDED
-    if rows.mode is Mode.UPSERT_BY_KEY and rows.repeats(conn):
+    if rows.mode.merges and rows.repeats(conn):
         return Kind.WHOLE
     if rows.key is not None:
         return Kind.KEYED
-    return Kind.INTERVAL if rows.time is not None else Kind.WHOLE
+    return Kind.INTERVAL if rows.mode.by_time else Kind.WHOLE
 
 
 def _xid(conn: Conn) -> str:
@@ -209,7 +210,7 @@ def _keep_keyed(
     made: bool,
 ) -> None:
     """Keep the rows that are deleted or updated, and the keys of those that are inserted."""
-    gone = rows.gone(conn) if rows.mode is not Mode.UPSERT_BY_KEY else None
+    gone = rows.gone(conn)
     table, kept = identifier(rows.target.name), names(columns, "t")
     query = sql.SQL("SELECT {} FROM {} AS t WHERE {}").format(kept, table, gone or sql.SQL("FALSE"))
     # A column that is new to the table vanishes with the undoing: no row is kept for it.
@@ -249,10 +250,9 @@ class Restore:
             target=self.target,
             table=self.table,
             columns=self.undo.columns,
-            mode=Mode.FULL,
+            mode=Full(),
             key=self.undo.key or None,
             enforced=True,
-            time=None,
             source=identifier(self.places.undo),
         )
 

@@ -20,6 +20,7 @@ from seeknal_core.contract.errors import BackendError
 from seeknal_core.contract.types import Checksum, ExecutionContext, QualifiedName, Source, Target
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import pool_of
+from seeknal_postgres.ledger.staged import StageData
 from seeknal_postgres.ledger.tables import Table, identifier, missing
 from seeknal_postgres.source.read import read_source
 from seeknal_postgres.types.columns import Column
@@ -79,12 +80,12 @@ def checksum(context: ExecutionContext, target: Target, stage: QualifiedName | N
         source = Source(node=target.node, type=target.type, parts=target.name.parts)
         with read_source(context, source) as stream:
             return checksum_of(stream.open())
-    data: Mapping[str, Any] = target.staged.data
-    encoded = base64.b64decode(str(data.get("read", "")))
+    staged = StageData.of(target)
+    encoded = base64.b64decode(staged.read)
     kinds: dict[str, pa.DataType] = {}
     if encoded:
         kinds = {field.name: field.type for field in pa.ipc.read_schema(pa.py_buffer(encoded))}
-    query = _query(context, stage, kinds, dict(data.get("sent", {})))
+    query = _query(context, stage, kinds, staged.sent)
     source = Source(node=target.node, type=target.type, query=query)
     with read_source(context, source) as stream:
         return checksum_of(_cast(stream.open(), kinds, str(target.name)))

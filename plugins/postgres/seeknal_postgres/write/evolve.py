@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import attrs
 from psycopg import sql
 
 from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.rules import refusals
-from seeknal_core.contract.types import Mode, SchemaChange, Snapshot, Target
+from seeknal_core.contract.types import SchemaChange, Snapshot, Target
 from seeknal_postgres.connection.pool import Conn
+from seeknal_postgres.ledger.staged import StageData
 from seeknal_postgres.ledger.tables import Table, TableColumn, identifier
 from seeknal_postgres.types.columns import Column
 from seeknal_postgres.types.pgtypes import Fit, PgType, fit, same_wire
+from seeknal_postgres.write.modes import TableMode
 
 
 @attrs.frozen(kw_only=True)
@@ -48,10 +50,11 @@ class Change:
         """The types that columns get instead of theirs."""
         return dict((*self.widen, *self.retype))
 
-    def notes(self, table: Table, mode: Mode, *, keyed: bool, later: bool = False) -> list[str]:
+    def notes(self, table: Table, *, replaces: bool, keyed: bool, later: bool = False) -> list[str]:
         """Say what becomes of columns.
 
         Args:
+            replaces: all rows of the table are replaced.
             keyed: rows are told apart by a key, so that a row may stay the same row.
             later: dropped columns go when the promotion cannot be undone any more.
         """
@@ -60,15 +63,16 @@ class Change:
             old = table.column(name)
             was = f", was {old.declared}" if old is not None else ""
             found.append(f"column {name!r} becomes {kind}{was}")
-        full = mode is Mode.FULL
         when = "set to NULL, and dropped when the promotion cannot be undone any more"
         gone = when if later else "dropped"
         found += [f"column {name!r} left the node: it is {gone}" for name in self.drop]
         for name in self.left:
-            words = "is kept, and set to NULL" if full else "is kept, and NULL in new rows"
+            words = "is kept, and set to NULL" if replaces else "is kept, and NULL in new rows"
             found.append(f"column {name!r} left the node: it {words} (on_schema_change: evolve)")
         for name in self.others:
-            lost = "" if keyed or not full else "; its values do not survive a write without a key"
+            lost = (
+                "" if keyed or not replaces else "; its values do not survive a write without a key"
+            )
             found.append(f"column {name!r} was not made by Seeknal: it is kept{lost}")
         return [f"{table.name}: {words}" for words in found]
 
@@ -78,7 +82,7 @@ def plan_change(
     table: Table,
     columns: Sequence[Column],
     snapshot: Snapshot | None,
-    mode: Mode,
+    mode: TableMode,
     ours: Callable[[], Collection[str]] = frozenset,
 ) -> Change:
     """Compare a snapshot's columns with a table's.
@@ -123,7 +127,7 @@ def plan_change(
     syncs = target.on_schema_change is SchemaChange.SYNC
     drop = [column.name for column in lacking if syncs and column.name in mine]
     kept = [column for column in lacking if column.name not in drop]
-    problems += _kept_problems(kept, mode)
+    problems += _kept_problems(kept, adds=mode.adds)
     differences: list[str] = []
     if target.on_schema_change is SchemaChange.FAIL:
         differences = _differences(table, columns, add, [*widen, *retype])
@@ -163,13 +167,11 @@ def refuse_fixed(target: Target, table: Table, change: Change) -> None:
     )
 
 
-def change_between(
-    table: Table, staged: Table, rewrites: Sequence[str], data: Mapping[str, object]
-) -> Change:
+def change_between(table: Table, staged: Table, data: StageData) -> Change:
     """Return what `plan_change` planned, by the columns that were staged for the table.
 
     Args:
-        data: what `schema_data` gave when it was staged.
+        data: what was noted when it was staged.
     """
     add: list[tuple[str, PgType]] = []
     widen: list[tuple[str, PgType]] = []
@@ -179,30 +181,13 @@ def change_between(
             add.append((column.name, column.type))
         elif old.declared != column.declared:
             widen.append((column.name, column.type))
-    retyped = _texts(data.get("retype"))
     return Change(
         add=tuple(add),
-        widen=tuple((name, kind) for name, kind in widen if name not in retyped),
-        rewrites=tuple(name for name, _ in widen if name in rewrites),
-        retype=tuple((name, kind) for name, kind in widen if name in retyped),
-        left=tuple(name for name in _texts(data.get("left")) if table.column(name) is not None),
+        widen=tuple((name, kind) for name, kind in widen if name not in data.retype),
+        rewrites=tuple(name for name, _ in widen if name in data.rewrites),
+        retype=tuple((name, kind) for name, kind in widen if name in data.retype),
+        left=tuple(name for name in data.left if table.column(name) is not None),
     )
-
-
-def schema_data(change: Change) -> dict[str, object]:
-    """Return what a publish has to know of a change beside the staged columns.
-
-    What is dropped waits until the promotion cannot be undone any more.
-    """
-    return {
-        "retype": [name for name, _ in change.retype],
-        "left": [*change.left, *change.drop],
-        "drop": list(change.drop),
-    }
-
-
-def _texts(value: object) -> list[str]:
-    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _fits(column: Column, old: TableColumn, snapshot: Snapshot | None) -> Fit | None:
@@ -244,9 +229,9 @@ def _lacking(table: Table, columns: Sequence[Column]) -> list[TableColumn]:
     ]
 
 
-def _kept_problems(kept: Sequence[TableColumn], mode: Mode) -> list[str]:
+def _kept_problems(kept: Sequence[TableColumn], *, adds: bool) -> list[str]:
     """Name the columns that the snapshot lacks and must not."""
-    if mode is Mode.APPEND:
+    if adds:
         return [f"column {column.name!r} is no longer in the snapshot" for column in kept]
     return [
         f"column {column.name!r} is NOT NULL in the table and not in the snapshot"

@@ -1,332 +1,436 @@
-"""Making a table hold a snapshot, by the target's mode, in one transaction.
+"""Make tables hold their snapshots, by the targets' modes, in one transaction.
 
-Readers at every isolation level see the rows from before or those from after.
-Nothing of what hangs on a table is dropped: rows are deleted, updated and
-inserted, never truncated.
+Readers at every isolation level see the rows from before or those from after. Nothing of
+what hangs on a table is dropped: rows are deleted, updated and inserted, never truncated.
+
+There is one path, for one target as for many (`_attempt`): look at what is there, then write.
+A small table costs its round trips and its commit, not its rows; so all that the server is
+asked, locks or notes is so for all targets by one statement of each kind, and only the rows
+travel table by table.
+
+The slow lane (`_change`) is for a table whose rows cannot be copied straight into it: they are
+compared by a key, its columns change, a rule has to see them. Such a target is looked at with
+the others, and then written in a transaction of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import tenacity
 from psycopg import errors as pg
+from psycopg import sql
 
-from seeknal_core.contract import rules
 from seeknal_core.contract.errors import WriteRefused
-from seeknal_core.contract.types import ExecutionContext, Mode, Snapshot, Target, WriteResult
+from seeknal_core.contract.types import (
+    ExecutionContext,
+    QualifiedName,
+    Snapshot,
+    Target,
+    WriteResult,
+)
 from seeknal_postgres.connection import locks
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.fate import transaction
-from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
+from seeknal_postgres.connection.pool import Conn, Pool, connection_of, pool_of
+from seeknal_postgres.connection.script import Script
 from seeknal_postgres.connection.settings import refuse_hidden, settle, users_own
 from seeknal_postgres.ledger import cleanup, links, records
 from seeknal_postgres.ledger.marks import marks_of
-from seeknal_postgres.ledger.records import Claim, Ledger, Record, Written
+from seeknal_postgres.ledger.records import Claim, Ledger, Written
 from seeknal_postgres.ledger.tables import (
     Table,
-    count,
+    counts_of,
     describe,
-    fresh_version,
+    describe_all,
+    fresh_versions,
     identifier,
     missing,
-    version_of,
+    versions_of,
 )
-from seeknal_postgres.types.columns import Column, columns_of
-from seeknal_postgres.write.checks import check_keys
-from seeknal_postgres.write.copy import copy_in
-from seeknal_postgres.write.evolve import Change, apply_change, direct, plan_change, refuse_fixed
-from seeknal_postgres.write.modes.rows import Rows
+from seeknal_postgres.write.evolve import apply_change
+from seeknal_postgres.write.items import Item, check_new, items_of, look
+from seeknal_postgres.write.moving import replace, rewrite
 from seeknal_postgres.write.retype import refuse_in_the_way
-from seeknal_postgres.write.times import check_new_times
-from seeknal_postgres.write.transit import analyze, copy_statement, replace, rewrite, stage
-
-
-class _Moved(Exception):
-    """Somebody made or changed the table while the rows were on their way."""
-
-
-@attrs.frozen(kw_only=True)
-class Write:
-    """One write under way, within its transaction."""
-
-    context: ExecutionContext
-    conn: Conn
-    target: Target
-    snapshot: Snapshot
-    columns: tuple[Column, ...]
-    ledger: Ledger
-
-    @property
-    def mode(self) -> Mode:
-        """The mode in force: a full refresh replaces all rows."""
-        return Mode.FULL if self.context.full_refresh else self.target.mode
-
+from seeknal_postgres.write.rows import Tally
+from seeknal_postgres.write.transit import Arrival, analyze, copy_rows, put
 
 #: How often a write begins again where the schema that it made is taken away under it.
 _AGAIN = 5
+#: Milliseconds to wait for a table's lock while others are held. Whoever keeps it is
+#: waited for when the targets are written one by one.
+_LOCK_WAIT = 200
+
+
+class _Moved(Exception):
+    """Somebody made or changed a table while the rows were on their way."""
+
+
+@attrs.frozen(kw_only=True)
+class _Write:
+    """One write under way. ``alone`` says that it is one target's, which waits for its lock."""
+
+    context: ExecutionContext
+    pool: Pool
+    conn: Conn
+    ledger: Ledger
+    alone: bool
+
+
+@attrs.frozen(kw_only=True)
+class _Done:
+    """What became of one item's rows: ``oid`` is its table's, ``written`` how many arrived."""
+
+    item: Item
+    oid: int
+    written: int
+    created: bool = False
+    columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    before: int | None = None
+    repeated: bool = False
 
 
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
-    """Carry out the hook of the same name."""
-    columns = columns_of(snapshot.schema, str(target.name))
-    rules.check_named_columns(target, [column.name for column in columns])
+    """Carry out the hook of the same name: a write of one."""
+    return materialize_targets(context, (target,), (snapshot,))[0]
+
+
+def materialize_targets(
+    context: ExecutionContext, targets: Sequence[Target], snapshots: Sequence[Snapshot]
+) -> tuple[WriteResult, ...]:
+    """Carry out the hook of the same name.
+
+    Several targets try once, together; those that need the slow lane then go one by one.
+    """
+    items = items_of(context, targets, snapshots)
+    done: dict[str, WriteResult] = {}
+    if len(items) > 1:
+        place = connection_of(context).place
+        with pool_of(context).take(context) as conn, translated(context, place, writing=True):
+            done |= _together(context, conn, items)
+    for item in items:
+        name = str(item.target.name)
+        if item.target.key not in done:
+            with pool_of(context).take(context) as conn, translated(context, name, writing=True):
+                done |= _alone(context, conn, item)
+    return tuple(done[item.target.key] for item in items)
+
+
+def _together(
+    context: ExecutionContext, conn: Conn, items: Sequence[Item]
+) -> dict[str, WriteResult]:
     pool = pool_of(context)
-    with pool.take(context) as conn, translated(context, str(target.name), writing=True):
-        book = records.ensure(context, pool, conn, target)
-        write = Write(
-            context=context,
-            conn=conn,
-            target=target,
-            snapshot=snapshot,
-            columns=columns,
-            ledger=book,
+    for item in items:
+        ledger = records.ensure(context, pool, conn, item.target)
+    write = _Write(context=context, pool=pool, conn=conn, ledger=ledger, alone=False)
+    try:
+        return _attempt(write, items)
+    except _Moved as error:
+        raise WriteRefused(
+            f"tables in {connection_of(context).place} are being changed by somebody else",
+            "run again",
+        ) from error
+
+
+def _alone(context: ExecutionContext, conn: Conn, item: Item) -> dict[str, WriteResult]:
+    """Write one target, as often as it takes while others are at its table."""
+    pool, target = pool_of(context), item.target
+    ledger = records.ensure(context, pool, conn, target)
+    write = _Write(context=context, pool=pool, conn=conn, ledger=ledger, alone=True)
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type((*locks.BUSY, _Moved)),
+        stop=tenacity.stop_after_delay(connection_of(context).lock_wait),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.5),
+        reraise=True,
+    )
+    try:
+        for left in reversed(range(_AGAIN)):
+            try:
+                return retrying(_attempt, write, [item])
+            except (pg.UndefinedTable, pg.InvalidSchemaName):
+                if not left:
+                    raise
+                # Somebody took back what they had made for a write that was refused.
+                pool.done -= {ledger.schema, f"schema {target.name.parts[0]}"}
+                records.ensure(context, pool, conn, target)
+        raise AssertionError("unreachable")
+    except WriteRefused:
+        cleanup.take_back(pool, conn, ledger, target)
+        raise
+    except _Moved as error:
+        raise WriteRefused(
+            f"{target.name} keeps being changed by somebody else",
+            "run again",
+            target=str(target.name),
+        ) from error
+
+
+def _attempt(write: _Write, items: Sequence[Item]) -> dict[str, WriteResult]:
+    """Look at all targets and write those that may go now; return results by target key."""
+    context, conn = write.context, write.conn
+    context.cancellation.check()
+    what = str(items[0].target.name) if write.alone else connection_of(context).place
+    with transaction(context, conn, what):
+        settle(conn) if write.alone else settle(conn, _LOCK_WAIT)
+        items = _replaceable(write, items)
+        rights = links.make_way(context, write.ledger, [item.target.name for item in items])
+        found = look(context, write.ledger, items)
+        straight = [item for item in found if item.is_straight or _is_new(write, item)]
+        done = _write_straight(write, straight) if straight else []
+        if write.alone:
+            done += [_change(write, item) for item in found if item not in straight]
+        results = _finish(write, done) if done else {}
+        for item in straight:
+            if item.target.name in rights:
+                links.give(conn, item.target.name, rights[item.target.name])
+        return results
+
+
+def _replaceable(write: _Write, items: Sequence[Item]) -> Sequence[Item]:
+    """Leave out targets that are links and would not be written now: their links stay."""
+    if write.alone or all(item.fits for item in items):
+        return items
+    names = [item.target.name for item in items]
+    linked = links.find(write.ledger, names, write.context.project)
+    return [item for item in items if item.fits or item.target.name not in linked]
+
+
+def _is_new(write: _Write, item: Item) -> bool:
+    """Whether a table is to be made for rows that are cast first; such take time, and go alone."""
+    return write.alone and item.table is None
+
+
+def _write_straight(write: _Write, items: Sequence[Item]) -> list[_Done]:
+    """Write rows that need nothing but to be copied, into new tables and into old ones."""
+    new = [item for item in items if item.table is None]
+    there = {item.target.name: item.table for item in items if item.table is not None}
+    _lock(write, there, items)
+    old = [item for item in items if item.table is not None]
+    known = _known(write, old)
+    before = counts_of(write.conn, [item.target.name for item in old if _is_counted(item)])
+    made = _create(write, new)
+    _fill(write, [item for item in old if item.target.key not in known])
+    done = [
+        _Done(
+            item=item,
+            oid=made[item.target.name].oid,
+            written=item.count,
+            created=True,
+            columns=tuple(item.names),
         )
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((*locks.BUSY, _Moved)),
-            stop=tenacity.stop_after_delay(connection_of(context).lock_wait),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.5),
-            reraise=True,
+        for item in new
+    ]
+    for item in old:
+        assert item.table is not None
+        assert item.rows is not None
+        repeated = item.target.key in known
+        tally = Tally(inserted=item.count)
+        done.append(
+            _Done(
+                item=attrs.evolve(
+                    item, rows=attrs.evolve(item.rows, count=item.count, tally=tally)
+                ),
+                oid=item.table.oid,
+                written=0 if repeated else item.count,
+                before=before.get(item.target.name),
+                notes=() if repeated else tuple(item.notes(later=False)),
+                repeated=repeated,
+            )
         )
-        try:
-            for left in reversed(range(_AGAIN)):
-                try:
-                    return retrying(_attempt, write)
-                except (pg.UndefinedTable, pg.InvalidSchemaName):
-                    if not left:
-                        raise
-                    # Somebody took back what they had made for a write that was refused.
-                    pool.done -= {book.schema, f"schema {target.name.parts[0]}"}
-                    records.ensure(context, pool, conn, target)
-            raise AssertionError("unreachable")
-        except WriteRefused:
-            cleanup.take_back(pool, conn, book, target)
-            raise
-        except _Moved as error:
-            raise WriteRefused(
-                f"{target.name} keeps being changed by somebody else",
-                "run again",
-                target=str(target.name),
-            ) from error
+    return done
 
 
-def _attempt(write: Write) -> WriteResult:
-    write.context.cancellation.check()
-    with transaction(write.context, write.conn, str(write.target.name)):
-        settle(write.conn)
-        rights = links.make_way(write.context, write.ledger, [write.target.name]).get(
-            write.target.name
-        )
-        table = describe(write.conn, write.target.name)
-        if table is None:
-            result = _create(write)
-            if rights is not None:
-                links.give(write.conn, write.target.name, rights)
-            return result
-        record = write.ledger.find(*write.target.name.parts)
-        check_owner(write.context, record, write.target, table)
-        return _change(write, table)
-
-
-def check_owner(
-    context: ExecutionContext, record: Record | None, target: Target, table: Table
-) -> None:
-    """Refuse a table that is not this project's and environment's, unless it is adopted.
-
-    Args:
-        record: what the ledger says of the target's name.
+def _lock(write: _Write, there: Mapping[QualifiedName, Table], items: Sequence[Item]) -> None:
+    """Lock tables, and see that each is still the one that was looked at.
 
     Raises:
-        WriteRefused: saying whose it is.
+        _Moved: one is not.
     """
-    owner = record.owner if record is not None and record.oid == table.oid else None
-    rules.check_owner(context, target, owner)
+    if not there:
+        return
+    modes = {}
+    for item in items:
+        if item.target.name in there:
+            # What triggers do to added rows is counted, and nobody else may add some meanwhile.
+            free = item.mode.adds and not there[item.target.name].reactions
+            weak = locks.NOBODY if free else locks.WRITERS
+            modes[item.target.name] = locks.EVERYBODY if item.change else weak
+    if write.alone:
+        for name, mode in modes.items():
+            locks.lock(write.context, write.conn, name, mode)
+    else:
+        locks.lock_all(write.conn, modes)
+    if describe_all(write.conn, list(there)) != there:
+        raise _Moved
+    refuse_hidden(write.conn, {name: table.oid for name, table in there.items()})
 
 
-def _create(write: Write) -> WriteResult:
-    conn, target, columns = write.conn, write.target, write.columns
+def _claim(write: _Write, items: Sequence[tuple[Item, int]]) -> set[str]:
+    """Note that rows are in tables; return the keys of the targets that did not have them.
+
+    Args:
+        items: each with its table's oid.
+    """
+    claims = [
+        Claim(target=i.target, content_key=i.arriving.content_key, rows=i.count, oid=oid)
+        for i, oid in items
+    ]
+    return write.ledger.claim_appends(write.context, claims)
+
+
+def _known(write: _Write, items: Sequence[Item]) -> set[str]:
+    """Claim the rows that are to be added; return the keys of targets that have them already."""
+    adding = [(i, i.table.oid) for i in items if i.mode.adds and i.table is not None]
+    known = {item.target.key for item, _ in adding} - _claim(write, adding)
+    for item, oid in adding:
+        # An older version may have added them, under the key that it had for them.
+        former = item.arriving.former_keys
+        if former and write.ledger.appended(item.target, former, oid):
+            known.add(item.target.key)
+    return known
+
+
+def _create(write: _Write, items: Sequence[Item]) -> Mapping[QualifiedName, Table]:
+    """Make tables that hold their snapshots.
+
+    Raises:
+        _Moved: somebody was faster.
+    """
+    conn = write.conn
+    arrivals = [Arrival(item=item, into=identifier(item.target.name)) for item in items]
     try:
-        stage(write.context, conn, target, write.snapshot, columns, into=identifier(target.name))
+        put(write.context, conn, arrivals)
     except (pg.DuplicateTable, pg.UniqueViolation) as error:
         raise _Moved from error
-    if target.unique_keys:
-        check_keys(conn, target, identifier(target.name), target.unique_keys)
-    if write.mode is Mode.INCREMENTAL_BY_TIME:
-        check_new_times(conn, target, identifier(target.name), columns)
-    table = describe(conn, target.name)
+    for item in items:
+        check_new(conn, item, identifier(item.target.name))
+    return describe_all(conn, [item.target.name for item in items])
+
+
+def _fill(write: _Write, items: Sequence[Item]) -> None:
+    """Copy rows into tables that are there, in place of theirs or beside them."""
+    conn = write.conn
+    script = Script(conn, users_own=True)
+    for item in items:
+        if item.rows is None or not item.mode.replaces:
+            continue
+        if item.rows.is_watched:
+            item.rows.delete_all(conn)
+        else:
+            script.add(item.rows.deletion(sql.SQL("TRUE")))
+    script.flush()
+    for item in items:
+        with users_own(conn):
+            copy_rows(write.context, conn, item, identifier(item.target.name), freeze=False)
+
+
+def _change(write: _Write, item: Item) -> _Done:
+    """Take the slow lane: stage rows in a temporary table, and change the target by them."""
+    context, conn, table, change = write.context, write.conn, item.table, item.change
     assert table is not None
-    if target.mode in (Mode.APPEND, Mode.FULL):
-        write.ledger.forget_appends([target])
-        _claim(write, table)
-    return _finish(
-        write,
-        table,
-        created=True,
-        rows_written=write.snapshot.row_count,
-        columns=tuple(column.name for column in columns),
-    )
-
-
-def _change(write: Write, table: Table) -> WriteResult:
-    conn, target = write.conn, write.target
-    names = [column.name for column in write.columns]
-    change = plan_change(
-        target,
-        table,
-        write.columns,
-        write.snapshot,
-        write.mode,
-        lambda: write.ledger.ours(table.oid),
-    )
-    refuse_fixed(target, table, change)
-    rows = Rows.of(target, table, names, write.mode, left=change.left)
+    assert item.rows is not None
     if change.types or change.drop:
-        refuse_in_the_way(write.context, conn, target, table, change)
-    notes = change.notes(table, write.mode, keyed=rows.key is not None)
-    straight = is_straight(rows, change, write.columns)
-    if straight:
-        rows = attrs.evolve(rows, count=write.snapshot.row_count)
-    else:
-        staged = stage(
-            write.context,
-            conn,
-            target,
-            write.snapshot,
-            write.columns,
-            table,
-            change,
-            analyzed=False,
-        )
-        rows = attrs.evolve(rows, count=staged)
-        if not rows.is_looked_up(conn):
-            analyze(conn, rows.source, rows.key or ())
-        rows.check(conn, write.columns)
-    _lock(write, table, change)
-    notes += rows.check_days(conn, write.columns)
-    if write.mode is Mode.APPEND:
-        claimed = _claim(write, table)
-        if not claimed:
-            return _finish(write, table, created=False, rows_written=0)
-    watched = rows.is_watched and write.mode is not Mode.FULL
-    before = count(conn, target.name) if watched else None
-    replaced = bool(change.retype) and write.mode is Mode.FULL
-    with links.aside(write.context, conn, [table.oid] if change.moves_links else []):
+        refuse_in_the_way(context, conn, item.target, table, change)
+    (count,) = put(context, conn, [Arrival(item=item)], analyzed=False)
+    rows = attrs.evolve(item.rows, count=count)
+    if not rows.is_looked_up(conn):
+        analyze(conn, [(rows.source, rows.key or ())])
+    rows.check(conn, item.columns)
+    _lock(write, {item.target.name: table}, [item])
+    kept = rows.check_kept(conn, item.columns)
+    if item.target.key in _known(write, [item]):
+        return _Done(item=item, oid=table.oid, written=0, repeated=True)
+    before = counts_of(conn, [item.target.name]) if _is_counted(item) else {}
+    replaced = bool(change.retype) and item.mode.replaces
+    with links.aside(context, conn, [table.oid] if change.moves_links else []):
         if replaced:
-            replace(write.context, conn, target, table, change, rows.source, names)
+            replace(context, conn, item.target, table, change, rows.source, item.names)
+        elif change.rewrites or change.retype:
+            rewrite(context, conn, item.target, table, change)
         elif change:
-            if change.rewrites or change.retype:
-                rewrite(write.context, conn, target, table, change)
-            else:
-                apply_change(conn, target, change)
-    if straight:
-        if write.mode is Mode.FULL:
-            rows.delete_all(conn)
-        into = copy_statement(identifier(target.name), write.columns)
-        with conn.cursor() as cursor, users_own(conn):
-            copy_in(write.context, cursor, into, write.columns, write.snapshot, str(target.name))
-        rows.tally.inserted += write.snapshot.row_count
-    elif not replaced:
+            apply_change(conn, item.target, change)
+    if not replaced:
         rows.apply(conn)
-    if write.mode is Mode.FULL:
-        write.ledger.forget_appends([target])
-        _claim(write, table)
-    made = tuple(name for name, _ in change.add)
-    done = _finish(write, table, created=False, rows_written=write.snapshot.row_count, columns=made)
-    rows.check_after(done.rows_after, before)
-    return attrs.evolve(done, notes=tuple(notes))
-
-
-def is_straight(rows: Rows, change: Change, columns: Sequence[Column]) -> bool:
-    """Whether the snapshot's rows may be copied straight into the table, unstaged."""
-    return (
-        rows.key is None
-        and not change
-        # COPY sets off no rules.
-        and not any(each.kind == "rule" for each in rows.table.reactions)
-        and rows.mode in (Mode.FULL, Mode.APPEND)
-        and all(direct(column, rows.table.column(column.name)) for column in columns)
-    )
-
-
-def _lock(write: Write, table: Table, change: Change) -> None:
-    """Lock the table, and see that it is still the one that the rows were staged for."""
-    if change:
-        mode = locks.EVERYBODY
-    else:
-        # What triggers do to added rows is counted, and nobody else may add some meanwhile.
-        free = write.mode is Mode.APPEND and not table.reactions
-        mode = locks.NOBODY if free else locks.WRITERS
-    locks.lock(write.context, write.conn, write.target.name, mode)
-    if describe(write.conn, write.target.name) != table:
-        raise _Moved
-    refuse_hidden(write.conn, {table.name: table.oid})
-
-
-def _claim(write: Write, table: Table) -> bool:
-    snapshot = write.snapshot
-    claim = Claim(
-        target=write.target,
-        content_key=snapshot.content_key,
-        rows=snapshot.row_count,
+    return _Done(
+        item=attrs.evolve(item, rows=rows),
         oid=table.oid,
+        written=item.count,
+        columns=tuple(name for name, _ in change.add),
+        notes=(*item.notes(later=False), *kept),
+        before=before.get(item.target.name),
     )
-    claimed = bool(write.ledger.claim_appends(write.context, [claim]))
-    # An older version may have added them, under the key that it had for them.
-    former = snapshot.former_keys
-    return claimed and not (former and write.ledger.appended(write.target, former, table.oid))
 
 
-def _finish(
-    write: Write,
-    table: Table,
-    *,
-    created: bool,
-    rows_written: int,
-    columns: tuple[str, ...] = (),
-) -> WriteResult:
+def _finish(write: _Write, done: Sequence[_Done]) -> dict[str, WriteResult]:
+    """Note what was written; return a result for each target, by key.
+
+    Raises:
+        WriteRefused: triggers or rules did something else with the rows.
+    """
+    context, conn = write.context, write.conn
     # What a deferred constraint would say at the commit, it says now.
-    with users_own(write.conn):
-        write.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    if created:
-        # Nobody else has been at a table that nobody else has seen yet.
-        rows, version = rows_written, fresh_version(write.conn, table.oid, rows_written)
-    else:
-        rows, version = version_of(write.conn, write.target.name, table.oid)
-    written = Written(
-        target=write.target,
-        content_key=write.snapshot.content_key,
-        oid=table.oid,
-        rows=rows,
-        created=created,
-        version=version,
-        columns=columns,
-    )
-    write.ledger.record_writes(write.context, [written])
-    mark = marks_of(write.conn, {write.target.name: table.oid}, writing=True)
-    write.context.cancellation.check()
-    return WriteResult(
-        rows_written=rows_written,
-        rows_after=rows,
-        version=version,
-        created=created,
-        mark=mark.get(write.target.name, ""),
-    )
+    with users_own(conn):
+        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    # Nobody else has been at a table that nobody else has seen yet.
+    made = {one.item.target.name: (one.oid, one.written) for one in done if one.created}
+    oids = {one.item.target.name: one.oid for one in done}
+    old = {name: oid for name, oid in oids.items() if name not in made}
+    versions = fresh_versions(conn, made) | versions_of(conn, old)
+    replaced = [one for one in done if one.created or one.item.mode.replaces]
+    write.ledger.forget_appends([one.item.target for one in replaced])
+    _claim(write, [(one.item, one.oid) for one in replaced if one.item.mode.remembers])
+    written = [
+        Written(
+            target=one.item.target,
+            content_key=one.item.arriving.content_key,
+            oid=one.oid,
+            rows=versions[one.item.target.name][0],
+            created=one.created,
+            version=versions[one.item.target.name][1],
+            columns=one.columns,
+        )
+        for one in done
+    ]
+    write.ledger.record_writes(context, written)
+    for one in done:
+        if one.item.rows is not None and not one.repeated:
+            one.item.rows.check_after(versions[one.item.target.name][0], one.before)
+    marks = marks_of(conn, oids, writing=True)
+    context.cancellation.check()
+    return {
+        one.item.target.key: WriteResult(
+            rows_written=one.written,
+            rows_after=each.rows,
+            version=each.version,
+            created=one.created,
+            mark=marks.get(one.item.target.name, ""),
+            notes=one.notes,
+        )
+        for one, each in zip(done, written, strict=True)
+    }
+
+
+def _is_counted(item: Item) -> bool:
+    """Whether the table's rows are counted before, since triggers may do something else."""
+    return item.rows is not None and item.rows.is_watched and not item.mode.replaces
 
 
 def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
     """Carry out the hook of the same name: the ledger's entry changes, the table doesn't."""
     pool = pool_of(context)
     with pool.take(context) as conn, translated(context, str(target.name), writing=True):
-        book = records.ensure(context, pool, conn, target)
+        ledger = records.ensure(context, pool, conn, target)
         with conn.transaction():
             settle(conn)
             table = describe(conn, target.name)
             if table is None:
                 raise missing(target.name)
             locks.lock(context, conn, target.name, locks.WRITERS)
-            mark = marks_of(conn, {target.name: table.oid}).get(target.name, "")
-            rows, version = version_of(conn, target.name, table.oid)
+            oids = {target.name: table.oid}
+            mark = marks_of(conn, oids).get(target.name, "")
+            rows, version = versions_of(conn, oids)[target.name]
             written = Written(
                 target=target,
                 content_key=content_key,
@@ -335,6 +439,6 @@ def adopt_target(context: ExecutionContext, target: Target, content_key: str) ->
                 created=False,
                 version=version,
             )
-            book.record_writes(context, [written])
-            book.keep_appends(target, table.oid)
+            ledger.record_writes(context, [written])
+            ledger.keep_appends(target, table.oid)
     return WriteResult(rows_written=0, rows_after=rows, version=version, mark=mark)

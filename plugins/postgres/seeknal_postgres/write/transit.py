@@ -1,39 +1,174 @@
-"""Rows on their way: a table, temporary or not, or a file beside the project."""
+"""Rows on their way into tables that are made for them: temporary ones, or ones that stay.
+
+`put` is how any snapshot arrives: many small ones by few statements, with one COPY each. A
+snapshot whose encoded values are not those of its table's columns takes the slow lane: it is
+copied into a temporary table first, and cast by the server from there.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import IO
+from collections.abc import Mapping, Sequence
 
+import attrs
 from psycopg import sql
 
-from seeknal_core.contract.errors import WriteRefused
-from seeknal_core.contract.types import ExecutionContext, Snapshot, Target
+from seeknal_core.contract.types import ExecutionContext
 from seeknal_postgres.connection.pool import Conn
-from seeknal_postgres.connection.settings import users_names, users_own
-from seeknal_postgres.ledger.tables import Table, identifier, names
+from seeknal_postgres.connection.script import Script
+from seeknal_postgres.connection.settings import users_names
+from seeknal_postgres.ledger.tables import Table, TableColumn, identifier, names
 from seeknal_postgres.types.columns import Column
 from seeknal_postgres.types.pgtypes import PgType
 from seeknal_postgres.write.conversion import by_column
 from seeknal_postgres.write.copy import copy_in
-from seeknal_postgres.write.evolve import (
-    Change,
-    apply_change,
-    collated,
-    converted,
-    direct,
-    type_sql,
-)
-from seeknal_postgres.write.retype import refuse_unfit
+from seeknal_postgres.write.evolve import collated, converted, type_sql
+from seeknal_postgres.write.items import Item
+from seeknal_postgres.write.moving import through_file
+from seeknal_postgres.write.rows import ROWS
 
-#: The rows of a direct write, of the table's own types. Both vanish with the transaction.
-ROWS = sql.Identifier("pg_temp", "_seeknal_rows")
 _RAW = sql.Identifier("pg_temp", "_seeknal_raw")
-_CHUNK = 2**20
 #: The most columns of a table that the server looks at for its plans.
 _LOOKED_AT = 100
+
+
+@attrs.frozen(kw_only=True)
+class Arrival:
+    """An item's rows on their way into a new table, typed as the target's columns.
+
+    ``into`` is `ROWS`, which is temporary, or a table that stays. Where the target is not
+    there yet, the rows of one that stays are frozen. ``sent`` names further columns, by column,
+    that keep its values as they are sent, before the cast to the table's type.
+    """
+
+    item: Item
+    into: sql.Identifier = ROWS
+    sent: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def stays(self) -> bool:
+        """Whether the table is not a temporary one."""
+        return self.into is not ROWS
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether the encoded rows go straight into the table."""
+        return not self.sent and self.item.fits
+
+    @property
+    def has_domains(self) -> bool:
+        """Whether a column is of a domain, whose checks may call a user's functions."""
+        return any(old is not None and old.declared != str(old.type) for old in self.old().values())
+
+    def old(self) -> dict[str, TableColumn | None]:
+        """Return the target's columns by the snapshot's names."""
+        table = self.item.table
+        return {
+            column.name: table.column(column.name) if table is not None else None
+            for column in self.item.columns
+        }
+
+    def declared(self) -> dict[str, tuple[PgType | str, PgType]]:
+        """Return each column's type once the change is done: as declared, and its base."""
+        widened, old = self.item.change.types, self.old()
+        found: dict[str, tuple[PgType | str, PgType]] = {}
+        for column in self.item.columns:
+            there = old[column.name]
+            kind = widened.get(column.name) or (there.type if there else column.type)
+            kept = there is not None and column.name not in widened
+            found[column.name] = (there.declared if there is not None and kept else kind, kind)
+        return found
+
+    def creation(self) -> sql.Composed:
+        """Return the statement that makes the table, where rows go straight into it."""
+        old = self.old()
+        fields = {name: collated(kind, old[name]) for name, (kind, _) in self.declared().items()}
+        return _creation(self.into, _listed(fields), stays=self.stays)
+
+
+def put(
+    context: ExecutionContext, conn: Conn, arrivals: Sequence[Arrival], *, analyzed: bool = True
+) -> list[int]:
+    """Put snapshots into new tables, within the open transaction.
+
+    Args:
+        analyzed: whether the server looks at the rows, to plan what is done with them.
+
+    Returns:
+        How many rows each has.
+
+    Raises:
+        WriteRefused: a value does not fit; by column.
+    """
+    script = Script(conn)
+    for one in arrivals:
+        if one.is_straight:
+            script.add(one.creation())
+    script.flush()
+    counts = [
+        _copy(context, conn, one) if one.is_straight else _put_slowly(context, conn, one)
+        for one in arrivals
+    ]
+    if analyzed:
+        analyze(conn, [(one.into, looked_at(one.item.names)) for one in arrivals])
+    return counts
+
+
+def _copy(context: ExecutionContext, conn: Conn, one: Arrival) -> int:
+    with users_names(conn, one.has_domains):
+        return copy_rows(context, conn, one.item, one.into, freeze=one.stays)
+
+
+def copy_rows(
+    context: ExecutionContext, conn: Conn, item: Item, into: sql.Identifier, *, freeze: bool
+) -> int:
+    """Copy an item's rows, as they are encoded, into a table.
+
+    Args:
+        freeze: the table was made in this transaction, and its rows are to be visible to
+            transactions that began earlier, too.
+    """
+    with conn.cursor() as cursor:
+        statement = copy_statement(into, item.columns, freeze=freeze)
+        name = str(item.target.name)
+        return copy_in(context, cursor, statement, item.columns, item.arriving, name)
+
+
+def _put_slowly(context: ExecutionContext, conn: Conn, one: Arrival) -> int:
+    """Copy rows into a temporary table as they are encoded, and let the server cast them."""
+    item, old, declared = one.item, one.old(), one.declared()
+    sent = {column.name: type_sql(column.sent) for column in item.columns}
+    conn.execute(_creation(_RAW, _listed(sent), stays=False))
+    with users_names(conn, one.has_domains):
+        rows = copy_rows(context, conn, item, _RAW, freeze=False)
+    query = _casting(one, old, declared)
+    if one.stays and item.table is None:
+        types = {name: type_sql(kind) for name, (kind, _) in declared.items()}
+        conn.execute(_creation(one.into, _listed(types), stays=True))
+        # Only COPY freezes rows.
+        through_file(context, conn, query, copy_statement(one.into, item.columns, freeze=True))
+    else:
+        converting = by_column(conn, item.columns, old, _RAW, str(item.target.name))
+        with users_names(conn, one.has_domains), converting:
+            conn.execute(_creation(one.into, query, stays=one.stays))
+    conn.execute(sql.SQL("DROP TABLE {}").format(_RAW))
+    return rows
+
+
+def _casting(
+    one: Arrival,
+    old: Mapping[str, TableColumn | None],
+    declared: Mapping[str, tuple[PgType | str, PgType]],
+) -> sql.Composed:
+    """Return the query that casts the rows of the temporary table."""
+    casts: list[sql.Composable] = []
+    for column in one.item.columns:
+        there = old[column.name]
+        collation = there.collation if there is not None else ""
+        value = converted(column, *declared[column.name], "r", collation)
+        casts.append(sql.SQL("{} AS {}").format(value, sql.Identifier(column.name)))
+    for name, further in one.sent.items():
+        casts.append(sql.SQL("{} AS {}").format(sql.Identifier("r", name), sql.Identifier(further)))
+    return sql.SQL("SELECT {} FROM {} AS r").format(sql.SQL(", ").join(casts), _RAW)
 
 
 def copy_statement(
@@ -51,75 +186,6 @@ def copy_statement(
     )
 
 
-def stage(
-    context: ExecutionContext,
-    conn: Conn,
-    target: Target,
-    snapshot: Snapshot,
-    columns: Sequence[Column],
-    table: Table | None = None,
-    change: Change | None = None,
-    *,
-    into: sql.Identifier = ROWS,
-    sent: Mapping[str, str] | None = None,
-    analyzed: bool = True,
-) -> int:
-    """Put the snapshot into a new table, typed as the table's columns.
-
-    Args:
-        table: the table as it stands, None where it is to be made.
-        change: what will be done to it before it takes the rows.
-        into: `ROWS`, which is temporary, or a table that stays. Where no table is
-            there yet, the rows of one that stays are frozen.
-        sent: names of further columns, by column, that keep its values as they are
-            sent, before the cast to the table's type.
-        analyzed: whether the server looks at the rows, to plan what is done with them.
-
-    Returns:
-        The rows staged.
-    """
-    declared = _declared(columns, table, change or Change())
-    old = {column.name: table.column(column.name) if table else None for column in columns}
-    straight = not sent and all(direct(column, old[column.name]) for column in columns)
-    stays, name = into is not ROWS, str(target.name)
-    fields = {
-        column.name: collated(declared[column.name][0], old[column.name])
-        if straight
-        else type_sql(column.sent)
-        for column in columns
-    }
-    collations = {name: one.collation if one else "" for name, one in old.items()}
-    raw = into if straight else _RAW
-    _make(conn, raw, fields, stays=straight and stays)
-    copied = copy_statement(raw, columns, freeze=straight and stays)
-    domains = any(each is not None and each.declared != str(each.type) for each in old.values())
-    with conn.cursor() as cursor, users_names(conn, domains):
-        rows = copy_in(context, cursor, copied, columns, snapshot, name)
-    if not straight:
-        casts = [
-            sql.SQL("{} AS {}").format(
-                converted(column, *declared[column.name], "r", collations[column.name]),
-                sql.Identifier(column.name),
-            )
-            for column in columns
-        ]
-        casts += [
-            sql.SQL("{} AS {}").format(sql.Identifier("r", column), sql.Identifier(further))
-            for column, further in (sent or {}).items()
-        ]
-        query = sql.SQL("SELECT {} FROM {} AS r").format(sql.SQL(", ").join(casts), _RAW)
-        if stays and table is None:
-            _make(conn, into, {k: type_sql(v[0]) for k, v in declared.items()}, stays=True)
-            through_file(context, conn, query, copy_statement(into, columns, freeze=True))
-        else:
-            converting = by_column(conn, columns, old, _RAW, name)
-            with users_names(conn, domains), converting:
-                conn.execute(_creation(into, stays, sql.SQL("AS {}").format(query)))
-    if analyzed:
-        analyze(conn, into, looked_at([column.name for column in columns]))
-    return rows
-
-
 def looked_at(columns: Sequence[str]) -> Sequence[str]:
     """Return the columns of a table to `analyze`, none for all of them.
 
@@ -129,201 +195,33 @@ def looked_at(columns: Sequence[str]) -> Sequence[str]:
     return columns[:_LOOKED_AT] if len(columns) > _LOOKED_AT else ()
 
 
-def analyze(conn: Conn, table: sql.Identifier, columns: Sequence[str] = ()) -> None:
-    """Let the server look at a table's rows, for its plans; at all columns, or at some."""
-    some = sql.SQL(" ({})").format(names(columns)) if columns else sql.SQL("")
-    conn.execute(sql.SQL("ANALYZE {}{}").format(table, some))
+def analyze(conn: Conn, tables: Sequence[tuple[sql.Identifier, Sequence[str]]]) -> None:
+    """Let the server look at tables' rows, for its plans; at all columns, or at some."""
+    if not tables:
+        return
+    listed = [
+        table + (sql.SQL(" ({})").format(names(columns)) if columns else sql.SQL(""))
+        for table, columns in tables
+    ]
+    conn.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(listed)))
 
 
 def make_empty(conn: Conn, into: sql.Identifier, columns: Sequence[str], table: Table) -> None:
     """Make a table that stays, with columns of an existing one and no rows."""
-    query = sql.SQL("AS SELECT {} FROM {} WHERE FALSE").format(
-        names(columns), identifier(table.name)
-    )
-    conn.execute(_creation(into, True, query))
+    query = sql.SQL("SELECT {} FROM {} WHERE FALSE").format(names(columns), identifier(table.name))
+    conn.execute(_creation(into, query, stays=True))
 
 
-def _make(conn: Conn, into: sql.Identifier, fields: Mapping[str, sql.SQL], *, stays: bool) -> None:
-    listed = [sql.SQL("{} {}").format(sql.Identifier(k), kind) for k, kind in fields.items()]
-    conn.execute(
-        _creation(into, stays, sql.SQL("({})").format(sql.SQL(", ").join(listed)), listed=True)
-    )
+def _listed(fields: Mapping[str, sql.SQL]) -> list[sql.Composable]:
+    return [sql.SQL("{} {}").format(sql.Identifier(name), kind) for name, kind in fields.items()]
 
 
 def _creation(
-    into: sql.Identifier, stays: bool, what: sql.Composed, *, listed: bool = False
+    into: sql.Identifier, what: sql.Composed | Sequence[sql.Composable], *, stays: bool
 ) -> sql.Composed:
-    """Return the CREATE TABLE of a list of columns, or of a query."""
-    if stays:
-        return sql.SQL("CREATE TABLE {} {}").format(into, what)
-    shape = (
-        "CREATE TEMP TABLE {} {} ON COMMIT DROP"
-        if listed
-        else "CREATE TEMP TABLE {} ON COMMIT DROP {}"
-    )
-    return sql.SQL(shape).format(into, what)
-
-
-def _declared(
-    columns: Sequence[Column], table: Table | None, change: Change
-) -> Mapping[str, tuple[PgType | str, PgType]]:
-    """Return each column's type once the change is done: as declared, and its base."""
-    widened = change.types
-    found: dict[str, tuple[PgType | str, PgType]] = {}
-    for column in columns:
-        old = table.column(column.name) if table else None
-        kind = widened.get(column.name) or (old.type if old else column.type)
-        found[column.name] = (
-            old.declared if old is not None and column.name not in widened else kind,
-            kind,
-        )
-    return found
-
-
-def through_file(
-    context: ExecutionContext, conn: Conn, query: sql.Composed, into: sql.Composed
-) -> None:
-    """Move the rows of a query through a file of ours into a ``COPY … FROM STDIN``.
-
-    Only COPY can freeze rows, and only a client can feed it.
-    """
-    with _scratch(context) as file:
-        _drain(context, conn, query, file)
-        _feed(context, conn, file, into)
-
-
-def _scratch(context: ExecutionContext) -> IO[bytes]:
-    folder = Path(context.target_dir)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return tempfile.TemporaryFile(dir=folder, prefix="postgres-")
-
-
-def _drain(context: ExecutionContext, conn: Conn, query: sql.Composed, file: IO[bytes]) -> None:
-    out = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
-    with conn.cursor() as cursor, cursor.copy(out) as copy:
-        for chunk in copy:
-            context.cancellation.check()
-            file.write(chunk)
-    file.seek(0)
-
-
-def _feed(context: ExecutionContext, conn: Conn, file: IO[bytes], into: sql.Composed) -> None:
-    with conn.cursor() as cursor, cursor.copy(into) as copy:
-        while chunk := file.read(_CHUNK):
-            context.cancellation.check()
-            copy.write(chunk)
-
-
-def refuse_move(target: Target, table: Table, change: Change) -> None:
-    """Refuse to write a table anew where something hangs on it that this would set off.
-
-    Raises:
-        WriteRefused: naming the columns and what is in the way.
-    """
-    reason = (
-        f"{table.referenced_by[0].table} refers to it" if table.referenced_by
-        else "it is partitioned" if table.partitioned
-        else "it has triggers" if table.triggers
-        else None
-    )  # fmt: skip
-    if reason is not None:
-        wanted = ", ".join(f"{name!r} to {kind}" for name, kind in change.types.items())
-        raise WriteRefused(
-            f"{target.name}: column {wanted} would need the table to be written anew, "
-            f"which is not done while {reason}",
-            f"change it at a quiet time: ALTER TABLE {target.name} ALTER COLUMN … TYPE …",
-            target=str(target.name),
-        )
-
-
-def rewrite(
-    context: ExecutionContext, conn: Conn, target: Target, table: Table, change: Change
-) -> None:
-    """Change a column's type although the server writes the whole table anew for it.
-
-    Raises:
-        WriteRefused: something hangs on the table that such a move would set off.
-    """
-    refuse_move(target, table, change)
-    refuse_unfit(conn, target, table, change)
-    widened = change.types
-    kept = [
-        column
-        for column in table.columns
-        if not column.generated and column.name not in change.drop
-    ]
-    values = [
-        sql.SQL("CAST({} AS {})").format(
-            sql.Identifier(column.name), type_sql(widened[column.name])
-        )
-        if column.name in widened
-        else sql.Identifier(column.name)
-        for column in kept
-    ]
-    name = identifier(target.name)
-    query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(values), name)
-    move(
-        context,
-        conn,
-        name,
-        [column.name for column in kept],
-        query,
-        lambda: apply_change(conn, target, change),
-    )
-
-
-def replace(
-    context: ExecutionContext,
-    conn: Conn,
-    target: Target,
-    table: Table,
-    change: Change,
-    rows: sql.Identifier,
-    columns: Sequence[str],
-) -> None:
-    """Replace all rows of a table by staged ones, and change types by casting meanwhile.
-
-    Args:
-        rows: the staged rows, of the types that the table's columns get.
-        columns: theirs.
-
-    Raises:
-        WriteRefused: something hangs on the table that such a move would set off.
-    """
-    refuse_move(target, table, change)
-    query = sql.SQL("SELECT {} FROM {}").format(names(columns), rows)
-    move(
-        context,
-        conn,
-        identifier(target.name),
-        columns,
-        query,
-        lambda: apply_change(conn, target, change),
-    )
-
-
-def move(
-    context: ExecutionContext,
-    conn: Conn,
-    table: sql.Identifier,
-    columns: Sequence[str],
-    query: sql.Composed,
-    alter: Callable[[], object],
-) -> None:
-    """Replace a table's rows by a query's, while `alter` makes the server write it anew.
-
-    A rewritten table looks empty to transactions with an older snapshot
-    (https://www.postgresql.org/docs/current/mvcc-caveats.html). So the rows go
-    through a file and come back frozen, visible to everybody: whoever began earlier
-    sees these rows. The caller holds the ACCESS EXCLUSIVE lock.
-    """
-    with _scratch(context) as file:
-        _drain(context, conn, query, file)
-        with users_own(conn):
-            conn.execute(sql.SQL("DELETE FROM {}").format(table))
-        alter()
-        into = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE)").format(
-            table, names(columns)
-        )
-        with users_own(conn):
-            _feed(context, conn, file, into)
+    """Return the CREATE TABLE of a query, or of a list of columns."""
+    if isinstance(what, sql.Composed):
+        shape = "CREATE TABLE {} AS {}" if stays else "CREATE TEMP TABLE {} ON COMMIT DROP AS {}"
+        return sql.SQL(shape).format(into, what)
+    shape = "CREATE TABLE {} ({})" if stays else "CREATE TEMP TABLE {} ({}) ON COMMIT DROP"
+    return sql.SQL(shape).format(into, sql.SQL(", ").join(what))

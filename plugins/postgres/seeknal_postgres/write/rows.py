@@ -1,9 +1,8 @@
-"""What each mode does to a table's rows, once the snapshot is staged."""
+"""Staged rows and the table they go to: how the rows are replaced, and doing so."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -12,17 +11,21 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from seeknal_core.contract.errors import WriteRefused
-from seeknal_core.contract.types import Interval, Mode, Target
+from seeknal_core.contract.types import Interval, Target
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.connection.pool import Conn
 from seeknal_postgres.connection.settings import users_own
 from seeknal_postgres.ledger.attached import refuse_attached, unlike
-from seeknal_postgres.ledger.tables import Table, identifier, is_equal, names
+from seeknal_postgres.ledger.tables import Table, identifier, names
 from seeknal_postgres.types.columns import Column
-from seeknal_postgres.write import times
-from seeknal_postgres.write.checks import check_keys, check_time
+from seeknal_postgres.write.checks import check_keys
+from seeknal_postgres.write.conditions import Conditions
+from seeknal_postgres.write.modes import TableMode
+from seeknal_postgres.write.planning import by_hashing, by_index
 from seeknal_postgres.write.references import refuse_forgotten, refuse_orphans
-from seeknal_postgres.write.transit import ROWS
+
+#: The rows of a direct write, of the table's own types. They vanish with the transaction.
+ROWS = sql.Identifier("pg_temp", "_seeknal_rows")
 
 #: The first versions of the server with MERGE, and with MERGE that deletes.
 _MERGES, _MERGES_DELETIONS = 150_000, 170_000
@@ -37,9 +40,6 @@ _NEW = sql.Identifier("pg_temp", "_seeknal_new")
 #: The table has more rows than this for each of few ones.
 _FEW = 10
 
-#: Memory for a join of all rows (``work_mem``; a hash table may take twice as much).
-_JOIN_BYTES = 32 * 2**20
-
 
 @attrs.define
 class Tally:
@@ -50,32 +50,19 @@ class Tally:
 
 
 @attrs.frozen(kw_only=True)
-class Rows:
-    """Staged rows and the table they go to.
+class Rows(Conditions):
+    """Staged rows, the table they go to, and the mode that says how.
 
-    ``source`` holds the rows: a temporary table, or one that waits in the ledger's
-    schema. ``key`` tells rows apart; None where nothing does, and rows are then
-    replaced as a whole. ``enforced`` says whether an index of the table sees to it.
-    ``differences`` are tables that a comparison by key has left: the table's rows that
-    go or change, and the keys of the rows that are new. They spare a second comparison.
+    ``enforced`` says whether an index of the table sees to the key.
     ``count`` is how many rows ``source`` has; None where only the server knows.
     ``tally`` counts what was done on a table whose triggers or rules may do something
     else with the rows; every statement is then held against what it should have done.
-    ``left`` are columns of ours that left the node: they become NULL in mode ``full``.
     """
 
-    target: Target
-    table: Table
-    columns: tuple[str, ...]
-    mode: Mode
-    key: tuple[str, ...] | None
+    mode: TableMode
     enforced: bool
-    time: str | None
-    source: sql.Identifier
-    differences: tuple[sql.Identifier, sql.Identifier] | None = None
     count: int | None = None
     tally: Tally = attrs.field(factory=Tally, eq=False)
-    left: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -83,7 +70,7 @@ class Rows:
         target: Target,
         table: Table,
         columns: Sequence[str],
-        mode: Mode,
+        mode: TableMode,
         source: sql.Identifier = ROWS,
         left: Sequence[str] = (),
     ) -> Rows:
@@ -94,13 +81,9 @@ class Rows:
                 its rows; or foreign keys point at it, and the snapshot has no key of it,
                 so that its rows could only be replaced as a whole.
         """
-        refuse_attached(target, table, mode)
-        given = tuple(columns)
-        key: tuple[str, ...] | None = None
-        if mode is not Mode.APPEND:
-            known = (target.unique_keys,) if target.unique_keys else table.keys
-            key = next((k for k in known if k and set(k) <= set(given)), None)
-        if key is None and table.referenced_by and mode is not Mode.APPEND:
+        refuse_attached(target, table, mode.events)
+        key = mode.key(target, table, columns)
+        if key is None and table.referenced_by and not mode.adds:
             first = table.referenced_by[0]
             raise WriteRefused(
                 f"{target.name}: {first.table} refers to it ({first.name}), and the snapshot "
@@ -111,13 +94,12 @@ class Rows:
         return cls(
             target=target,
             table=table,
-            columns=given,
+            columns=tuple(columns),
             mode=mode,
             key=key,
             enforced=any(set(k) <= set(key or ()) for k in table.keys),
-            time=target.time_column if mode is Mode.INCREMENTAL_BY_TIME else None,
             source=source,
-            left=tuple(left) if mode is Mode.FULL else (),
+            left=tuple(left) if mode.replaces else (),
         )
 
     def check(self, conn: Conn, columns: Sequence[Column]) -> None:
@@ -134,15 +116,14 @@ class Rows:
         """
         if self.key is not None:
             check_keys(conn, self.target, self.source, self.key)
-        if self.time is not None:
-            check_time(conn, self.target, self.source, columns)
+        self.mode.check(conn, self.target, self.source, columns)
 
     def decided(self, conn: Conn) -> Rows:
         """Return how the rows are replaced, once the table's own rows were looked at.
 
         Rows that the declared key does not tell apart are replaced as a whole.
         """
-        if self.key is None or self.mode is Mode.UPSERT_BY_KEY or self.table.referenced_by:
+        if self.key is None or self.mode.merges or self.table.referenced_by:
             return self
         return attrs.evolve(self, key=None) if self.repeats(conn) else self
 
@@ -155,14 +136,14 @@ class Rows:
         """
         rows = self.decided(conn)
         rows.refuse_losses(conn)
-        if rows.mode is not Mode.UPSERT_BY_KEY and rows.is_merged(conn):
+        if not rows.mode.merges and rows.is_merged(conn):
             return
         rows.remove(conn)
         rows.fill(conn)
 
     def refuse_losses(self, conn: Conn) -> None:
         """Refuse what would delete or change rows of tables that point at this one."""
-        if self.mode is Mode.APPEND or not self.table.referenced_by:
+        if not self.table.referenced_by:
             return
         gone = self.gone(conn)
         if gone is not None:
@@ -194,7 +175,7 @@ class Rows:
             WriteRefused: they differ; names the triggers or rules that may have done it.
         """
         wanted = None
-        if self.mode is Mode.FULL:
+        if self.mode.replaces:
             wanted = self.count
         elif self.is_watched and before is not None:
             wanted = before - self.tally.deleted + self.tally.inserted
@@ -250,7 +231,7 @@ class Rows:
 
     def is_looked_up(self, conn: Conn) -> bool:
         """Whether the rows are so few that each is best found by the key's index."""
-        if self.mode is not Mode.UPSERT_BY_KEY or not self.enforced:
+        if not self.mode.merges or not self.enforced:
             return False
         row: Any = conn.execute(
             "SELECT s.rows >= 0 AND s.rows * %s < t.reltuples FROM pg_catalog.pg_class t,"
@@ -276,7 +257,7 @@ class Rows:
     @property
     def is_refilled(self) -> bool:
         """Whether all staged rows are inserted, whatever the table holds."""
-        return self.mode is Mode.APPEND or self.key is None
+        return self.key is None
 
     def filling(self) -> list[sql.Composable] | None:
         """Return the statements of `fill`, None where it has to look at what they did.
@@ -285,9 +266,9 @@ class Rows:
         """
         if self.is_watched or self.removes_last or self.is_refilled:
             return None
-        if self.mode is Mode.UPSERT_BY_KEY and self.differences is None:
+        if self.mode.merges and self.differences is None:
             return None
-        update, insert = self._updating(), self.insertion(self.absent())
+        update, insert = self.updating(), self.insertion(self.absent())
         return [insert] if update is None else [update, insert]
 
     def fill(self, conn: Conn) -> None:
@@ -295,8 +276,8 @@ class Rows:
         if self.is_refilled:
             self.insert(conn, sql.SQL("TRUE"))
             return
-        upserts = self.mode is Mode.UPSERT_BY_KEY and self.differences is None
-        if upserts and self.is_merged(conn):
+        merges = self.mode.merges and self.differences is None
+        if merges and self.is_merged(conn):
             return
         new = self._new(conn)
         try:
@@ -370,31 +351,19 @@ class Rows:
 
     def scope(self, conn: Conn) -> sql.Composable | None:
         """Return which of the table's rows the snapshot stands for, None for none."""
-        if self.mode in (Mode.APPEND, Mode.UPSERT_BY_KEY):
-            return None
-        if self.time is None:
-            return sql.SQL("TRUE")
-        kind = times.kind_in(self.table, self.target)
-        if not kind:
-            # The column is new to the table: none of its rows has a time.
-            return None
-        return times.condition(self.target, kind, self.intervals(conn))
+        return self.mode.scope(conn, self.target, self.table, self.source)
 
     def intervals(self, conn: Conn) -> tuple[Interval, ...]:
-        """Return the time that the staged rows replace, in mode ``incremental_by_time``."""
-        kind = times.kind_in(self.table, self.target)
-        return times.replaced(conn, self.target, self.source, kind)
+        """Return the time that the staged rows replace, in a mode that replaces one."""
+        return self.mode.intervals(conn, self.target, self.table, self.source)
 
-    def check_days(self, conn: Conn, columns: Sequence[Column]) -> tuple[str, ...]:
-        """Refuse to lose rows of a day; return what to say about days that are kept.
+    def check_kept(self, conn: Conn, columns: Sequence[Column]) -> tuple[str, ...]:
+        """Refuse to lose rows that the snapshot may not stand for; return notes on what stays.
 
         Raises:
-            WriteRefused: naming the days; or rows that are not in what the node covers.
+            WriteRefused: naming them.
         """
-        if self.time is None:
-            return ()
-        kind = times.kind_of(self.target, columns)
-        return times.check(conn, self.target, self.source, kind, self.table)
+        return self.mode.check_kept(conn, self.target, self.table, self.source, columns)
 
     def repeats(self, conn: Conn) -> bool:
         """Whether the table has rows that the declared key doesn't tell apart."""
@@ -428,10 +397,6 @@ class Rows:
         table = sql.SQL("{} AS t WHERE {}").format(identifier(self.target.name), scope)
         self.tally.deleted += self._do(conn, "DELETE", self.deletion(scope), table)
 
-    def deletion(self, scope: sql.Composable) -> sql.Composed:
-        """Return the statement of `delete`."""
-        return sql.SQL("DELETE FROM {} AS t WHERE {}").format(identifier(self.target.name), scope)
-
     def insert(self, conn: Conn, which: sql.Composable) -> None:
         """Insert those of the staged rows (``s``) that a condition chooses."""
         source = sql.SQL("{} AS s WHERE {}").format(self.source, which)
@@ -453,131 +418,12 @@ class Rows:
             raise unlike(self.target, self.table, event, wanted, done)
         return done
 
-    def insertion(self, which: sql.Composable) -> sql.Composed:
-        """Return the statement of `insert`."""
-        return sql.SQL(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s WHERE {}"
-        ).format(
-            identifier(self.target.name),
-            names(self.columns),
-            names(self.columns, "s"),
-            self.source,
-            which,
-        )
-
-    def same_key(self, one: str = "t", other: str = "s") -> sql.Composed:
-        """Return the condition that two aliases' rows have one key."""
-        assert self.key is not None
-        return sql.SQL(" AND ").join(
-            is_equal(
-                self.table.column(name), sql.Identifier(one, name), sql.Identifier(other, name)
-            )
-            for name in self.key
-        )
-
-    def absent(self) -> sql.Composed:
-        """Return the condition that the table has no row with the key of ``s``."""
-        if self.differences is not None:
-            return sql.SQL("EXISTS (SELECT FROM {} AS d WHERE {})").format(
-                self.differences[1], self.same_key("d", "s")
-            )
-        return sql.SQL("NOT EXISTS (SELECT FROM {} AS t WHERE {})").format(
-            identifier(self.target.name), self.same_key()
-        )
-
-    def values(self) -> list[str]:
-        """Return the columns that a row of the table may get new values in.
-
-        Those of the key are among them where two keys may be equal and not identical: to
-        a collation that ignores case, ``Bob`` becomes ``bob``.
-        """
-        key = self.key or ()
-        loose = {c.name for c in self.table.columns if not c.exact}
-        return [name for name in self.columns if name not in key or name in loose]
-
-    def changed(self) -> sql.Composed:
-        """Return the condition that ``t`` and ``s`` differ beside the key.
-
-        Row images compare exactly, and any type: json has no equality, and to
-        numeric's own 1.0 and 1.00 are one.
-        """
-        values = self.values()
-        differ = sql.SQL("ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record").format(
-            names(values, "t"), names(values, "s")
-        )
-        stale = [sql.SQL("t.{} IS NOT NULL").format(sql.Identifier(name)) for name in self.left]
-        if not stale:
-            return differ
-        either = [differ, *stale] if values else stale
-        return sql.SQL("({})").format(sql.SQL(" OR ").join(either))
-
-    def pairs(self) -> list[sql.Composed]:
-        """Return what an UPDATE sets: the staged values, and NULL in what left the node."""
-        pairs = [sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in self.values()]
-        pairs += [sql.SQL("{} = NULL").format(sql.Identifier(name)) for name in self.left]
-        return pairs
-
     def update(self, conn: Conn) -> None:
         """Update the table's rows that differ from the staged ones of their key."""
-        statement = self._updating()
+        statement = self.updating()
         if statement is None:
             return
         rows = sql.SQL("{} AS t, {} AS s WHERE {}").format(
-            identifier(self.target.name), self.source, self._chosen()
+            identifier(self.target.name), self.source, self.chosen()
         )
         self._do(conn, "UPDATE", statement, rows)
-
-    def _updating(self) -> sql.Composed | None:
-        """Return the statement of `update`, None where there is nothing to set."""
-        pairs = self.pairs()
-        if not pairs:
-            return None
-        return sql.SQL("UPDATE {} AS t SET {} FROM {} AS s WHERE {}").format(
-            identifier(self.target.name), sql.SQL(", ").join(pairs), self.source, self._chosen()
-        )
-
-    def _chosen(self) -> sql.Composed:
-        """Return the condition of `update`: ``t`` and ``s`` have one key, and differ."""
-        chosen = self.same_key() + sql.SQL(" AND ") + self.changed()
-        if self.differences is not None:
-            chosen += sql.SQL(" AND EXISTS (SELECT FROM {} AS d WHERE {})").format(
-                self.differences[0], self.same_key("d", "s")
-            )
-        return chosen
-
-
-def by_index(conn: Conn) -> AbstractContextManager[None]:
-    """Let the server find few rows by an index instead of reading the whole table.
-
-    It takes every page that an index leads to for a slow one, also where the statement
-    has to read and write that page anyway.
-    """
-    return _set(conn, {"enable_hashjoin": "off", "enable_mergejoin": "off"})
-
-
-def by_hashing(conn: Conn) -> AbstractContextManager[None]:
-    """Let the server join in memory what by its default of 4 MB it would join in many parts."""
-    row: Any = conn.execute(
-        "SELECT greatest(pg_size_bytes(current_setting('work_mem')), %s) / 1024", [_JOIN_BYTES]
-    ).fetchone()
-    return _set(conn, {"work_mem": f"{row[0]}kB"})
-
-
-@contextmanager
-def _set(conn: Conn, settings: Mapping[str, str]) -> Iterator[None]:
-    """Give settings other values for a block of a transaction.
-
-    What fails in the block fails the (sub)transaction, and takes the values along.
-    """
-    names, values = list(settings), list(settings.values())
-    before = conn.execute(
-        "SELECT current_setting(name) FROM unnest(%s::text[]) WITH ORDINALITY AS w(name, place)"
-        " ORDER BY place",
-        [names],
-    ).fetchall()
-    change = (
-        "SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS w(name, value)"
-    )
-    conn.execute(change, [names, values])
-    yield
-    conn.execute(change, [names, [value for (value,) in before]])
