@@ -457,11 +457,11 @@ from support.postgres_hooks import Database
 
 db = Database(dsn={dsn!r}, admin=None, folder=Path({folder!r}), resources=Resources())
 context = db.context(environment="dev", prefix="dev_")
-original = cleanup._end_ledger
+original = cleanup.end_ledger
 def end(*args):
     original(*args)
     os.kill(os.getpid(), signal.SIGKILL)
-cleanup._end_ledger = end
+cleanup.end_ledger = end
 plugin.drop_target(context, plugin.list_owned(context)[0])
 """
 

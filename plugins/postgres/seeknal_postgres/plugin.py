@@ -138,9 +138,9 @@ def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedNam
 @hookimpl
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
     """Make the table hold the snapshot, in one transaction."""
-    from seeknal_postgres.write import materialize as write
+    from seeknal_postgres.write import materialize as writing
 
-    return write.materialize(context, target, snapshot)
+    return writing.materialize(context, target, snapshot)
 
 
 @hookimpl
@@ -148,9 +148,9 @@ def materialize_targets(
     context: ExecutionContext, targets: tuple[Target, ...], snapshots: tuple[Snapshot, ...]
 ) -> tuple[WriteResult, ...]:
     """Make tables hold their snapshots, those that can in one transaction."""
-    from seeknal_postgres.write import materialize as write
+    from seeknal_postgres.write import materialize as writing
 
-    return write.materialize_targets(context, targets, snapshots)
+    return writing.materialize_targets(context, targets, snapshots)
 
 
 @hookimpl
@@ -200,9 +200,9 @@ def changes_since(
 @hookimpl
 def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
     """Write into the ledger that a table, as it is, is the target's."""
-    from seeknal_postgres.write import materialize as write
+    from seeknal_postgres.write import adopt
 
-    return write.adopt_target(context, target, content_key)
+    return adopt.adopt_target(context, target, content_key)
 
 
 @hookimpl

@@ -1,3 +1,10 @@
-"""What stands in the store: our own records of it, and what the server's catalogs say."""
+"""What is in the store: our records of it, and what the server's catalogs say.
+
+- `records`: the ledger of who wrote what; `making` and `ending` make and drop it;
+- `promotions`, `places`, `staged`, `notes`: what the store keeps of promotions;
+- `tables`, `versions`, `marks`, `attached`: what a table is, and whether it changed;
+- `links`, `aside`: views of one environment on another one's tables;
+- `inspecting`, `cleanup`: the hooks that look, and those that drop.
+"""
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from seeknal_core.contract.types import (
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
 from seeknal_postgres.connection.settings import settle
-from seeknal_postgres.ledger import links, publications, tables
+from seeknal_postgres.ledger import links, publications, tables, versions
 from seeknal_postgres.ledger.attached import notes_of
 from seeknal_postgres.ledger.links import Link
 from seeknal_postgres.ledger.marks import change_between, is_counted, marks_of, oids_of
@@ -42,12 +42,12 @@ def count_rows(context: ExecutionContext, target: Target) -> int:
         settle(conn)
         name = staged_name(context, target) or target.name
         if target.staged is None and _links(context, conn, [name]):
-            return tables.count(conn, name)
+            return versions.count(conn, name)
         if tables.find_oid(conn, name) is None:
             if target.staged is not None:
                 raise refusals.nothing_staged(target.name, target.staged.promotion)
             raise tables.missing(target.name)
-        return tables.count(conn, name)
+        return versions.count(conn, name)
 
 
 def staged_name(context: ExecutionContext, target: Target) -> QualifiedName | None:
@@ -180,7 +180,7 @@ def _versions(
     for start in range(0, len(listed), _AT_ONCE):
         conn.rollback()
         settle(conn)
-        found |= tables.versions_of(conn, dict(listed[start : start + _AT_ONCE]))
+        found |= versions.versions_of(conn, dict(listed[start : start + _AT_ONCE]))
     return found
 
 

@@ -9,7 +9,7 @@ from seeknal_core.contract.types import ExecutionContext, PromotionNote
 from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import connection_of, pool_of
 from seeknal_postgres.connection.settings import settle
-from seeknal_postgres.ledger import cleanup, records
+from seeknal_postgres.ledger import ending, making
 from seeknal_postgres.ledger.records import NOTES, Ledger
 
 _TABLE: LiteralString = """
@@ -26,7 +26,7 @@ def note_promotion(context: ExecutionContext, note: PromotionNote) -> bool:
     """Carry out the hook of the same name."""
     pool, place = pool_of(context), connection_of(context).place
     with pool.take(context) as conn, translated(context, place, writing=True):
-        ledger = records.ensure_ledger(context, pool, conn)
+        ledger = making.ensure_ledger(context, pool, conn)
         with conn.transaction():
             settle(conn)
             if NOTES not in ledger.tables():
@@ -95,6 +95,6 @@ def forget_promotion(context: ExecutionContext, promotion: str) -> bool:
                 ledger._sql("DELETE FROM {schema}.notes WHERE " + _MINE + " AND promotion = %s"),
                 [context.project, context.environment.name, promotion],
             ).rowcount
-            if cleanup.end_if_empty(ledger):
+            if ending.end_if_empty(ledger):
                 pool.done.discard(ledger.schema)
     return gone > 0

@@ -18,12 +18,13 @@ from seeknal_postgres.connection.errors import said, translated
 from seeknal_postgres.connection.fate import transaction
 from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
 from seeknal_postgres.connection.settings import refuse_hidden, settle, users_own
-from seeknal_postgres.ledger import cleanup, links
+from seeknal_postgres.ledger import aside, ending
 from seeknal_postgres.ledger.attached import refuse_attached, unlike
 from seeknal_postgres.ledger.places import Places, claim, drop, portions
 from seeknal_postgres.ledger.promotions import PUBLISHED, REVERTED, Book
 from seeknal_postgres.ledger.records import Ledger
-from seeknal_postgres.ledger.tables import Table, describe_all, identifier, versions_of
+from seeknal_postgres.ledger.tables import Table, describe_all, identifier
+from seeknal_postgres.ledger.versions import versions_of
 from seeknal_postgres.promotion.batches import key_of, lock, patiently, tables_of
 from seeknal_postgres.promotion.staging import durable
 from seeknal_postgres.promotion.undo import Kind, Restore, Undo
@@ -92,7 +93,7 @@ def _revert(context: ExecutionContext, conn: Conn, batch: Batch, overwrite: bool
         tables=_locked(conn, batch, plans),
     )
     _refuse_moved(work)
-    with links.aside(context, conn, _linked(work)):
+    with aside.aside(context, conn, _linked(work)):
         _restore(work)
         with users_own(conn):
             conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -259,7 +260,7 @@ def _drop_left(context: ExecutionContext, conn: Conn, ledger: Ledger, batch: Bat
             with (
                 contextlib.suppress(pg.DependentObjectsStillExist, WriteRefused, *locks.BUSY),
                 conn.transaction(),
-                links.aside(context, conn, [table.oid]),
+                aside.aside(context, conn, [table.oid]),
             ):
                 _drop_empty(conn, table, name)
 
@@ -301,7 +302,7 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
                     return False
                 _drop_left(context, conn, ledger, batch)
                 Book(context=context, ledger=ledger, promotion=batch.promotion).forget()
-                return cleanup.end_if_empty(ledger)
+                return ending.end_if_empty(ledger)
 
         if patiently(context, conn, tables_of(context, conn, batch), attempt):
             pool.done.discard(ledger.schema)

@@ -22,13 +22,14 @@ from seeknal_postgres.connection.errors import translated
 from seeknal_postgres.connection.pool import Conn, Pool, connection_of, pool_of
 from seeknal_postgres.connection.script import Script
 from seeknal_postgres.connection.settings import settle
-from seeknal_postgres.ledger import records
+from seeknal_postgres.ledger import making
 from seeknal_postgres.ledger.attached import refuse_attached
 from seeknal_postgres.ledger.places import Places, claim, drop
 from seeknal_postgres.ledger.promotions import PUBLISHED, Book
 from seeknal_postgres.ledger.records import Ledger
 from seeknal_postgres.ledger.staged import StageData
-from seeknal_postgres.ledger.tables import Table, identifier, names, versions_of
+from seeknal_postgres.ledger.tables import Table, identifier, names
+from seeknal_postgres.ledger.versions import versions_of
 from seeknal_postgres.names import quote
 from seeknal_postgres.promotion import undo
 from seeknal_postgres.promotion.batches import patiently
@@ -129,7 +130,7 @@ def stage_targets(
 def _begun(
     context: ExecutionContext, pool: Pool, conn: Conn, targets: Sequence[Target], promotion: str
 ) -> _Staging:
-    ledger = records.ensure_ledger(context, pool, conn)
+    ledger = making.ensure_ledger(context, pool, conn)
     return _Staging(context=context, conn=conn, ledger=ledger, promotion=promotion, targets=targets)
 
 

@@ -36,19 +36,11 @@ from seeknal_postgres.connection.fate import transaction
 from seeknal_postgres.connection.pool import Conn, Pool, connection_of, pool_of
 from seeknal_postgres.connection.script import Script
 from seeknal_postgres.connection.settings import refuse_hidden, settle, users_own
-from seeknal_postgres.ledger import cleanup, links, records
+from seeknal_postgres.ledger import aside, ending, links, making
 from seeknal_postgres.ledger.marks import marks_of
 from seeknal_postgres.ledger.records import Claim, Ledger, Written
-from seeknal_postgres.ledger.tables import (
-    Table,
-    counts_of,
-    describe,
-    describe_all,
-    fresh_versions,
-    identifier,
-    missing,
-    versions_of,
-)
+from seeknal_postgres.ledger.tables import Table, describe_all, identifier
+from seeknal_postgres.ledger.versions import counts_of, fresh_versions, versions_of
 from seeknal_postgres.write.evolve import apply_change
 from seeknal_postgres.write.items import Item, check_new, items_of, look
 from seeknal_postgres.write.moving import replace, rewrite
@@ -123,7 +115,7 @@ def _together(
 ) -> dict[str, WriteResult]:
     pool = pool_of(context)
     for item in items:
-        ledger = records.ensure(context, pool, conn, item.target)
+        ledger = making.ensure(context, pool, conn, item.target)
     write = _Write(context=context, pool=pool, conn=conn, ledger=ledger, alone=False)
     try:
         return _attempt(write, items)
@@ -137,7 +129,7 @@ def _together(
 def _alone(context: ExecutionContext, conn: Conn, item: Item) -> dict[str, WriteResult]:
     """Write one target, as often as it takes while others are at its table."""
     pool, target = pool_of(context), item.target
-    ledger = records.ensure(context, pool, conn, target)
+    ledger = making.ensure(context, pool, conn, target)
     write = _Write(context=context, pool=pool, conn=conn, ledger=ledger, alone=True)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type((*locks.BUSY, _Moved)),
@@ -154,10 +146,10 @@ def _alone(context: ExecutionContext, conn: Conn, item: Item) -> dict[str, Write
                     raise
                 # Somebody took back what they had made for a write that was refused.
                 pool.done -= {ledger.schema, f"schema {target.name.parts[0]}"}
-                records.ensure(context, pool, conn, target)
+                making.ensure(context, pool, conn, target)
         raise AssertionError("unreachable")
     except WriteRefused:
-        cleanup.take_back(pool, conn, ledger, target)
+        ending.take_back(pool, conn, ledger, target)
         raise
     except _Moved as error:
         raise WriteRefused(
@@ -344,7 +336,7 @@ def _change(write: _Write, item: Item) -> _Done:
         return _Done(item=item, oid=table.oid, written=0, repeated=True)
     before = counts_of(conn, [item.target.name]) if _is_counted(item) else {}
     replaced = bool(change.retype) and item.mode.replaces
-    with links.aside(context, conn, [table.oid] if change.moves_links else []):
+    with aside.aside(context, conn, [table.oid] if change.moves_links else []):
         if replaced:
             replace(context, conn, item.target, table, change, rows.source, item.names)
         elif change.rewrites or change.retype:
@@ -415,30 +407,3 @@ def _finish(write: _Write, done: Sequence[_Done]) -> dict[str, WriteResult]:
 def _is_counted(item: Item) -> bool:
     """Whether the table's rows are counted before, since triggers may do something else."""
     return item.rows is not None and item.rows.is_watched and not item.mode.replaces
-
-
-def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
-    """Carry out the hook of the same name: the ledger's entry changes, the table doesn't."""
-    pool = pool_of(context)
-    with pool.take(context) as conn, translated(context, str(target.name), writing=True):
-        ledger = records.ensure(context, pool, conn, target)
-        with conn.transaction():
-            settle(conn)
-            table = describe(conn, target.name)
-            if table is None:
-                raise missing(target.name)
-            locks.lock(context, conn, target.name, locks.WRITERS)
-            oids = {target.name: table.oid}
-            mark = marks_of(conn, oids).get(target.name, "")
-            rows, version = versions_of(conn, oids)[target.name]
-            written = Written(
-                target=target,
-                content_key=content_key,
-                oid=table.oid,
-                rows=rows,
-                created=False,
-                version=version,
-            )
-            ledger.record_writes(context, [written])
-            ledger.keep_appends(target, table.oid)
-    return WriteResult(rows_written=0, rows_after=rows, version=version, mark=mark)

@@ -11,7 +11,7 @@ from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import ExecutionContext, Target
 from seeknal_postgres.connection.errors import said
 from seeknal_postgres.connection.pool import Conn
-from seeknal_postgres.ledger import links
+from seeknal_postgres.ledger import aside
 from seeknal_postgres.ledger.tables import Table, identifier
 from seeknal_postgres.types.pgtypes import PgType
 from seeknal_postgres.write.evolve import Change, type_sql
@@ -57,7 +57,7 @@ def refuse_in_the_way(
     """
     retyped, dropped = [name for name, _ in change.retype], list(change.drop)
     widened = [name for name, _ in change.widen]
-    ours = links.movable(context, conn, table.oid) if retyped or dropped or widened else []
+    ours = aside.movable(context, conn, table.oid) if retyped or dropped or widened else []
     typed = ("cannot change its type", "drop what uses it, write, and make it anew")
     for names, follows, keys, what, hint in (
         (retyped, True, False, *typed),
