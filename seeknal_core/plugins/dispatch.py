@@ -475,6 +475,12 @@ class Dispatcher:
             target=resolved.target,
         )
 
+    def checksum_targets(
+        self, context: ExecutionContext, resolved: Sequence[ResolvedTarget]
+    ) -> list[Checksum]:
+        """Sum up the rows of targets of one connection, by one call."""
+        return self._together(Hook.CHECKSUM_TARGETS, Checksum, context, resolved)
+
     def read_source(self, context: ExecutionContext, resolved: ResolvedSource) -> SourceStream:
         """Open a view of a source."""
         if not self.supports(resolved.source.type, Hook.READ_SOURCE):

@@ -36,6 +36,7 @@ from seeknal_core.contract.types import (
     redact,
 )
 from seeknal_core.plan.targets import check_targets
+from seeknal_core.plugins.dispatch import ResolvedTarget
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
 from seeknal_core.promote.documents import Part, Promotion, Step, Write
@@ -158,15 +159,14 @@ def verify_all(
     """
     resolved = {write.key: promotions.resolve(session, write) for write in promotion.writes}
     checks = check_targets(session, resolved.values())
+    summed = _sum_up(session, promotion, resolved, snapshots, checksums)
 
     def verify(write: Write) -> list[str]:
         session.context.cancellation.check()
         snapshot = snapshots[write.content_key]
         assert write.staged is not None
         # Summing up the staged rows counts them as well.
-        sums = None
-        if checksums(snapshot):
-            sums = session.dispatcher.checksum(session.context, resolved[write.key])
+        sums = summed.get(write.key)
         rows = (
             sums.rows
             if sums is not None
@@ -198,6 +198,41 @@ def verify_all(
             "named in the nodes' SQL to a type that it keeps (text always is), then: "
             f"seeknal run --env {promotion.source}, and promote",
         )
+
+
+def _sum_up(
+    session: Session,
+    promotion: Promotion,
+    resolved: Mapping[str, ResolvedTarget],
+    snapshots: Mapping[str, Snapshot],
+    checksums: Callable[[Snapshot], bool],
+) -> dict[str, Checksum]:
+    """Return the checksums of what is staged, by key; small targets are asked about together."""
+
+    def is_small(write: Write) -> bool:
+        type = resolved[write.key].target.type
+        together = session.dispatcher.together(type, Hook.CHECKSUM_TARGETS)
+        return together and snapshots[write.content_key].bytes <= SMALL
+
+    def sum_group(writes: Sequence[Write]) -> list[tuple[str, Checksum | None]]:
+        session.context.cancellation.check()
+        asked = [resolved[write.key] for write in writes]
+        found = (
+            session.dispatcher.checksum_targets(session.context, asked)
+            if len(writes) > 1
+            else [session.dispatcher.checksum(session.context, one) for one in asked]
+        )
+        return [(write.key, sums) for write, sums in zip(writes, found, strict=True)]
+
+    groups = [
+        group
+        for part in promotion.parts
+        for group in _grouped(
+            [write for write in part.writes if checksums(snapshots[write.content_key])], is_small
+        )
+    ]
+    found = [one for some in in_parallel(session, sum_group, groups) for one in some]
+    return {key: sums for key, sums in found if sums is not None}
 
 
 def _checksum_problems(write: Write, snapshot: Snapshot, staged: Checksum) -> list[str]:

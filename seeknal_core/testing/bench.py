@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,10 @@ class Bench:
         found = self.dispatcher.checksum(self.context, target)
         assert found is not None, "the backend has no checksum"
         return found
+
+    def checksums(self, targets: Sequence[ResolvedTarget]) -> list[Checksum]:
+        """Sum up the rows of several targets by one call."""
+        return self.dispatcher.checksum_targets(self.context, targets)
 
     def owned(self) -> tuple[Owned, ...]:
         """List what the command's project made in its environment."""

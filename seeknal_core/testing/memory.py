@@ -179,6 +179,12 @@ class MemoryBackend:
     def checksum(self, context: ExecutionContext, target: Target) -> Checksum:
         return checksum_of(self.rows(context, target).to_reader())
 
+    @hookimpl
+    def checksum_targets(
+        self, context: ExecutionContext, targets: tuple[Target, ...]
+    ) -> tuple[Checksum, ...]:
+        return tuple(map(partial(self.checksum, context), targets))
+
     def rows(self, context: ExecutionContext, target: Target) -> pa.Table:
         """Return the rows of a target, or those that are staged for it."""
         store = self.load(context)

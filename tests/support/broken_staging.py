@@ -406,3 +406,12 @@ class StagesTogetherWhateverIsThere(MemoryBackend):
     ) -> tuple[Staged, ...]:
         taking = attrs.evolve(context, adopt=True)
         return super().stage_targets(taking, targets, snapshots, promotion)
+
+
+@breaks("targets_summed_up_together_are_as_summed_up_alone")
+class SumsUpTogetherInAnotherOrder(MemoryBackend):
+    @hookimpl
+    def checksum_targets(
+        self, context: ExecutionContext, targets: tuple[Target, ...]
+    ) -> tuple[Checksum, ...]:
+        return super().checksum_targets(context, targets[::-1])

@@ -209,6 +209,18 @@ def checksum(context: ExecutionContext, target: Target) -> Call[Checksum]:
 
 
 @hookimpl(wrapper=True)
+def checksum_targets(
+    context: ExecutionContext, targets: tuple[Target, ...]
+) -> Call[tuple[Checksum, ...]]:
+    """Trace it, with all names and the rows that were read."""
+    with hook_span("checksum_targets", context) as span:
+        put(span, targets=[str(target.name) for target in targets])
+        found = yield
+        put(span, rows=sum(one.rows for one in found))
+        return found
+
+
+@hookimpl(wrapper=True)
 def list_owned(context: ExecutionContext) -> Call[tuple[Owned, ...]]:
     """Trace it."""
     with hook_span("list_owned", context):

@@ -293,10 +293,19 @@ def forget_promotion(context: ExecutionContext, promotion: str) -> bool:
 @hookimpl
 def checksum(context: ExecutionContext, target: Target) -> Checksum:
     """Sum up the table's rows, or what is staged, read from the server."""
-    from seeknal_postgres.ledger import inspecting
     from seeknal_postgres.source import sums
 
-    return sums.checksum(context, target, inspecting.staged_name(context, target))
+    return sums.checksum(context, target)
+
+
+@hookimpl
+def checksum_targets(
+    context: ExecutionContext, targets: tuple[Target, ...]
+) -> tuple[Checksum, ...]:
+    """Sum up what is staged for several targets, in one transaction."""
+    from seeknal_postgres.source import sums
+
+    return sums.checksum_targets(context, targets)
 
 
 @hookimpl

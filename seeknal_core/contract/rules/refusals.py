@@ -50,14 +50,19 @@ def not_ours(name: object, owner: Ownership | None) -> WriteRefused:
     )
 
 
-def stays(name: object, why: str = "is not this environment's any more") -> WriteRefused:
+def stays(
+    name: object, why: str = "is not this environment's any more", *, kind: str = ""
+) -> WriteRefused:
     """Return the refusal to drop something.
 
     Args:
         why: words that follow the name.
+        kind: a word before the name, as ``schema``.
     """
     return WriteRefused(
-        f"{name} {why}: it stays", "drop it yourself if it has to go", target=str(name)
+        f"{kind} {name} {why}: it stays".lstrip(),
+        "drop it yourself if it has to go",
+        target=str(name),
     )
 
 

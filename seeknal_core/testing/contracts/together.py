@@ -64,7 +64,7 @@ class TogetherTests(BackendTests):
 
 
 class StagedTogetherTests(StagingTests):
-    """``stage_targets``."""
+    """``stage_targets`` and ``checksum_targets``."""
 
     @needs("stage_targets")
     def test_targets_staged_together_are_as_staged_alone(self, trial: Trial) -> None:
@@ -98,3 +98,14 @@ class StagedTogetherTests(StagingTests):
         promotion.discard()
         trial.expect(there, OLD)
         trial.expect(foreign, FOREIGN)
+
+    @needs("checksum_targets", "stage")
+    def test_targets_summed_up_together_are_as_summed_up_alone(self, trial: Trial) -> None:
+        """`checksum_targets` returns what `checksum` does for each, in order."""
+        there, absent = trial.write(OLD, "there"), trial.bench.target("absent")
+        promotion = trial.bench.promotion()
+        staged = [promotion.stage(there, NEW), promotion.stage(absent, OLD)]
+        found = trial.bench.command().checksums(staged)
+        assert found == [trial.bench.command().checksum(one) for one in staged]
+        assert [one.rows for one in found] == [2, 3]
+        promotion.discard()

@@ -228,9 +228,8 @@ def _drop_schema(context: ExecutionContext, ledger: Ledger, owned: Owned) -> boo
     ours = row is not None and row[0] == context.project
     if there:
         if row is None or not ours or not row[1]:
-            raise refusals.stays(
-                owned.name, "is a schema that was not made by this project and environment"
-            )
+            why = "was not made by this project and environment"
+            raise refusals.stays(owned.name, why, kind="schema")
         ledger.conn.execute(sql.SQL("DROP SCHEMA {} RESTRICT").format(sql.Identifier(schema)))
     if ours:
         ledger.conn.execute(ledger._sql("DELETE FROM {schema}.schemas WHERE name = %s"), [schema])

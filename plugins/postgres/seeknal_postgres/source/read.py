@@ -72,7 +72,7 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
         identity=f"{identity}?{sees}" if sees else identity,
         version=version,
         sees=sees,
-        open=lambda: _stream(view, stack),
+        open=lambda: stream(view, stack),
         close=stack.close,
     )
 
@@ -108,7 +108,7 @@ def _open_view(context: ExecutionContext, conn: Conn, source: Source, what: str)
     search_path = ""
     if connection.schema_given:
         search_path = f"{names.quote(connection.default_schema)}, public"
-    conn.execute(_beginning(search_path, policies=connection.row_security))
+    conn.execute(beginning(search_path, policies=connection.row_security))
     if source.query is not None:
         relation = _wrapped(source.query)
     else:
@@ -186,7 +186,7 @@ def _no_column(what: str, name: str, known: list[str]) -> BackendError:
     return BackendError(f"{what} has no column {name!r}", hint)
 
 
-def _beginning(search_path: str, *, policies: bool) -> sql.Composed:
+def beginning(search_path: str, *, policies: bool) -> sql.Composed:
     """Return what begins to read in one view of the database, values in fixed formats.
 
     Args:
@@ -280,7 +280,12 @@ def _selects(query: str) -> bool:
     return reads and ";" not in query.rstrip("; \n\t")
 
 
-def _stream(view: View, stack: ExitStack) -> pa.RecordBatchReader:
+def stream(view: View, stack: ExitStack) -> pa.RecordBatchReader:
+    """Return the rows of a view.
+
+    Args:
+        stack: is given what ends the reading.
+    """
     from seeknal_postgres.source.copyout import CopyOut
 
     encoding = view.conn.info.parameter_status("server_encoding")

@@ -10,21 +10,32 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
+import attrs
 import pyarrow as pa
 from psycopg import sql
 
 from seeknal_core.contract.checksums import checksum_of
 from seeknal_core.contract.errors import BackendError
-from seeknal_core.contract.types import Checksum, ExecutionContext, QualifiedName, Source, Target
+from seeknal_core.contract.rules import refusals
+from seeknal_core.contract.types import (
+    Checksum,
+    ExecutionContext,
+    QualifiedName,
+    Source,
+    Target,
+)
 from seeknal_postgres.connection.errors import translated
-from seeknal_postgres.connection.pool import pool_of
+from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
+from seeknal_postgres.ledger.inspecting import staged_name
 from seeknal_postgres.ledger.staged import StageData
 from seeknal_postgres.ledger.tables import Table, identifier, missing
-from seeknal_postgres.source.read import read_source
+from seeknal_postgres.source.read import View, beginning, read_source, stream
 from seeknal_postgres.types.columns import Column
 from seeknal_postgres.types.pgtypes import PgType, is_converted_text
+from seeknal_postgres.types.projection import ReadColumn, columns_of
 
 
 def sent_columns(columns: Sequence[Column], table: Table | None) -> dict[str, str]:
@@ -69,26 +80,127 @@ def _is_other(arrow: pa.DataType) -> bool:
     return bool(pa.types.is_duration(arrow))
 
 
-def checksum(context: ExecutionContext, target: Target, stage: QualifiedName | None) -> Checksum:
+def checksum(context: ExecutionContext, target: Target) -> Checksum:
+    """Carry out the hook of the same name."""
+    if target.staged is not None:
+        return checksum_targets(context, (target,))[0]
+    _refuse_part(context, target)
+    source = Source(node=target.node, type=target.type, parts=target.name.parts)
+    with read_source(context, source) as stream:
+        return checksum_of(stream.open())
+
+
+def checksum_targets(context: ExecutionContext, targets: Sequence[Target]) -> tuple[Checksum, ...]:
     """Carry out the hook of the same name.
 
-    Args:
-        stage: the table of what is staged, where that is meant.
+    What is staged for several targets is looked at by one statement of each kind, so that
+    a small table takes one round trip: its rows'.
     """
-    if stage is None or target.staged is None:
-        _refuse_part(context, target)
-        source = Source(node=target.node, type=target.type, parts=target.name.parts)
-        with read_source(context, source) as stream:
-            return checksum_of(stream.open())
-    staged = StageData.of(target)
-    encoded = base64.b64decode(staged.read)
-    kinds: dict[str, pa.DataType] = {}
-    if encoded:
-        kinds = {field.name: field.type for field in pa.ipc.read_schema(pa.py_buffer(encoded))}
-    query = _query(context, stage, kinds, staged.sent)
-    source = Source(node=target.node, type=target.type, query=query)
-    with read_source(context, source) as stream:
-        return checksum_of(_cast(stream.open(), kinds, str(target.name)))
+    if any(target.staged is None for target in targets):
+        return tuple(checksum(context, target) for target in targets)
+    what = str(targets[0].name) if len(targets) == 1 else connection_of(context).place
+    with pool_of(context).take(context) as conn, translated(context, what):
+        conn.execute(beginning("", policies=False))
+        staged = _staged(context, conn, targets)
+        relations = [sql.SQL("({}) AS staged").format(each.query()) for each in staged]
+        found = []
+        for each, relation, columns in zip(
+            staged, relations, _described(conn, relations), strict=True
+        ):
+            view = View(
+                context=context,
+                conn=conn,
+                what=f"what is staged for {each.target.name}",
+                relation=relation,
+                columns=columns,
+            )
+            with ExitStack() as stack:
+                rows = stream(view, stack)
+                found.append(checksum_of(_cast(rows, each.kinds, str(each.target.name))))
+    return tuple(found)
+
+
+def _described(conn: Conn, relations: Sequence[sql.Composed]) -> list[tuple[ReadColumn, ...]]:
+    """Return the columns of several queries, by one statement for all of them."""
+    limited = [sql.SQL("SELECT * FROM {} LIMIT 0").format(each) for each in relations]
+    answer = conn.execute(sql.SQL("; ").join(limited))
+    descriptions = []
+    for _ in relations:
+        descriptions.append(answer.description or ())
+        answer.nextset()
+    return [columns_of(conn, each, {}) for each in descriptions]
+
+
+@attrs.frozen(kw_only=True)
+class _Staged:
+    """What is staged for a target.
+
+    ``columns`` are the stage table's columns and their types. ``kinds`` are the Arrow types that
+    the snapshot's columns have, of those that come back in another one.
+    """
+
+    target: Target
+    stage: QualifiedName
+    sent: Mapping[str, str]
+    columns: Sequence[tuple[str, str]]
+    kinds: Mapping[str, pa.DataType]
+
+    def query(self) -> sql.Composed:
+        """Return the SELECT of the staged rows' columns, near the snapshot's types."""
+        values = []
+        for name, kind in self.columns:
+            if name in self.sent.values():
+                continue
+            value: sql.Composable = sql.Identifier(self.sent.get(name, name))
+            if name in self.kinds and name not in self.sent:
+                value = _value(value, self.kinds[name], PgType.parse(kind))
+            values.append(sql.SQL("{} AS {}").format(value, sql.Identifier(name)))
+        return sql.SQL("SELECT {} FROM {}").format(
+            sql.SQL(", ").join(values), identifier(self.stage)
+        )
+
+
+def _staged(context: ExecutionContext, conn: Conn, targets: Sequence[Target]) -> list[_Staged]:
+    """Find the stage tables of targets.
+
+    Raises:
+        BackendError: one is not there.
+    """
+    promotions = [target.staged.promotion for target in targets if target.staged is not None]
+    stages = [stage for target in targets if (stage := staged_name(context, target)) is not None]
+    rows = conn.execute(
+        "SELECT w.place, a.attname::text, format_type(a.atttypid, NULL)"
+        " FROM unnest(%s::text[]) WITH ORDINALITY AS w(name, place)"
+        " JOIN pg_catalog.pg_attribute a ON a.attrelid = to_regclass(w.name)"
+        " WHERE a.attnum > 0 AND NOT a.attisdropped ORDER BY w.place, a.attnum",
+        [[str(stage) for stage in stages]],
+    )
+    columns: dict[int, list[tuple[str, str]]] = {}
+    for place, name, kind in rows:
+        columns.setdefault(place - 1, []).append((name, kind))
+    found = []
+    for place, target in enumerate(targets):
+        if place not in columns:
+            raise refusals.nothing_staged(target.name, promotions[place])
+        data = StageData.of(target)
+        found.append(
+            _Staged(
+                target=target,
+                stage=stages[place],
+                sent=data.sent,
+                columns=columns[place],
+                kinds=_kinds(data.read),
+            )
+        )
+    return found
+
+
+def _kinds(encoded: str) -> dict[str, pa.DataType]:
+    """Return what `read_types` wrote down."""
+    if not encoded:
+        return {}
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
+    return {field.name: field.type for field in schema}
 
 
 def _refuse_part(context: ExecutionContext, target: Target) -> None:
@@ -109,32 +221,6 @@ def _refuse_part(context: ExecutionContext, target: Target) -> None:
             f"read as the table's owner, or grant the role BYPASSRLS ({what})",
             target=what,
         )
-
-
-def _query(
-    context: ExecutionContext,
-    stage: QualifiedName,
-    kinds: Mapping[str, pa.DataType],
-    sent: Mapping[str, str],
-) -> str:
-    """Return the SELECT of the staged rows' columns, near the snapshot's types."""
-    with pool_of(context).take(context) as conn:
-        columns = conn.execute(
-            "SELECT a.attname::text, format_type(a.atttypid, NULL) FROM pg_catalog.pg_attribute a"
-            " WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped"
-            " ORDER BY a.attnum",
-            [str(stage)],
-        ).fetchall()
-        values = []
-        for name, kind in columns:
-            if name in sent.values():
-                continue
-            value: sql.Composable = sql.Identifier(sent.get(name, name))
-            if name in kinds and name not in sent:
-                value = _value(value, kinds[name], PgType.parse(kind))
-            values.append(sql.SQL("{} AS {}").format(value, sql.Identifier(name)))
-        listed = sql.SQL(", ").join(values)
-        return sql.SQL("SELECT {} FROM {}").format(listed, identifier(stage)).as_string(conn)
 
 
 _MICROSECONDS = "(extract(epoch from {}) * 1000000)::bigint"
