@@ -38,7 +38,8 @@ def target(data: dict[str, Any], mode: Mode = Mode.APPEND) -> Target:
 def test_a_journal_of_an_older_version_is_read_and_written_as_it_was() -> None:
     data = StageData.of(target(JOURNAL))
     assert (data.mode, data.retype, data.sent) == (Mode.FULL, ("v",), {"doc": "_seeknal_sent_2"})
-    assert json.loads(json.dumps(data.document())) == JOURNAL
+    assert data.changes is None
+    assert json.loads(json.dumps(data.document())) == {**JOURNAL, "changes": None}
 
 
 @pytest.mark.parametrize("lacking", JOURNAL)
@@ -48,3 +49,9 @@ def test_what_a_journal_lacks_has_its_default(lacking: str) -> None:
     assert getattr(data, lacking) == getattr(default, lacking)
     whole = StageData.of(target(JOURNAL))
     assert attrs.evolve(data, **{lacking: getattr(whole, lacking)}) == whole
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_journal_says_whether_columns_change(changes: bool) -> None:
+    data = StageData(table="s.t", mode=Mode.FULL, changes=changes)
+    assert StageData.of(target(json.loads(json.dumps(data.document())))) == data

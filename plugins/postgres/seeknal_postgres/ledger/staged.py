@@ -22,7 +22,8 @@ class StageData:
     ``rewrites``, ``retype``, ``left`` and ``drop`` are columns, as `Change` has them. ``sent``
     names the further columns that keep values as they were sent. ``known`` tells that an
     append's rows are in the table already, ``undo`` that the tables which will undo the publish
-    were made. ``read`` holds the Arrow types of columns that come back in another one.
+    were made. ``changes`` tells whether the table's columns change, None in an older version's
+    journal. ``read`` holds the Arrow types of columns that come back in another one.
     """
 
     table: str
@@ -35,6 +36,7 @@ class StageData:
     sent: Mapping[str, str] = attrs.field(factory=dict)
     known: bool = False
     undo: bool = False
+    changes: bool | None = None
     read: str = ""
 
     def document(self) -> dict[str, object]:
@@ -50,6 +52,7 @@ class StageData:
             "sent": dict(self.sent),
             "known": self.known,
             "undo": self.undo,
+            "changes": self.changes,
             "read": self.read,
         }
 
@@ -68,6 +71,7 @@ class StageData:
             sent=_mapping(data.get("sent")),
             known=bool(data.get("known", False)),
             undo=bool(data.get("undo", False)),
+            changes=bool(data["changes"]) if data.get("changes") is not None else None,
             read=str(data.get("read", "")),
         )
 

@@ -24,9 +24,11 @@ from seeknal_postgres.connection.pool import Conn, connection_of, pool_of
 from seeknal_postgres.connection.script import Script
 from seeknal_postgres.connection.settings import refuse_hidden, settle, users_own
 from seeknal_postgres.ledger.making import make_schema
+from seeknal_postgres.ledger.marks import oids_of
 from seeknal_postgres.ledger.places import Places, drop, portions
 from seeknal_postgres.ledger.promotions import Book
 from seeknal_postgres.ledger.records import Claim, Ledger, Written
+from seeknal_postgres.ledger.staged import StageData
 from seeknal_postgres.ledger.tables import Table, identifier
 from seeknal_postgres.ledger.versions import versions_of
 from seeknal_postgres.promotion import room, undo
@@ -191,12 +193,12 @@ def _locked(work: _Publish) -> tuple[list[Part], dict[QualifiedName, int]]:
         The targets, and how many rows each table has.
     """
     conn, batch = work.conn, work.batch
+    changing = _changing(work)
     lock(
         conn,
         {
-            part.target.name: locks.EVERYBODY if part.change else locks.WRITERS
-            for part in parts_of(work.context, work.ledger, batch)
-            if part.table is not None
+            name: locks.EVERYBODY if name in changing else locks.WRITERS
+            for name in oids_of(conn, [target.name for target in batch.targets])
         },
         "staged",
     )
@@ -219,6 +221,16 @@ def _locked(work: _Publish) -> tuple[list[Part], dict[QualifiedName, int]]:
                 target=str(part.target.name),
             )
     return parts, {name: rows for name, (rows, _) in versions.items()}
+
+
+def _changing(work: _Publish) -> set[QualifiedName]:
+    """Return the targets whose columns change, so that nobody else may look at them meanwhile."""
+    data = {target.name: StageData.of(target) for target in work.batch.targets}
+    if all(one.changes is not None for one in data.values()):
+        return {name for name, one in data.items() if one.changes}
+    # An older version's journal does not say so.
+    parts = parts_of(work.context, work.ledger, work.batch)
+    return {part.target.name for part in parts if part.change}
 
 
 def _rows(conn: Conn, part: Part, table: Table) -> Rows:

@@ -368,6 +368,7 @@ def _data(one: _Found, *, undo_made: bool) -> StageData:
         sent=one.sent,
         known=one.known,
         undo=undo_made,
+        changes=bool(change),
         read=read_types(item.columns, item.table),
     )
 
