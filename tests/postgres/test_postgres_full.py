@@ -78,12 +78,12 @@ def test_a_key_that_stands_twice_or_is_null_is_refused(db: Database) -> None:
     target = db.target("s.t", unique_keys=("id",))
     twice = pa.concat_tables([THREE, THREE.slice(0, 1)])
     null = pa.table({"id": pa.array([1, None]), "name": ["a", "b"]})
-    for bad, words in ((twice, "more than once"), (null, "NULL")):
+    for bad, words in ((twice, "are duplicated"), (null, "NULL")):
         with pytest.raises(WriteRefused, match=words):
             db.write(target, bad)
         assert db.value("SELECT to_regclass('s.t') IS NULL")
     db.write(target, THREE)
-    for bad, words in ((twice, "more than once"), (null, "NULL")):
+    for bad, words in ((twice, "are duplicated"), (null, "NULL")):
         with pytest.raises(WriteRefused, match=words):
             db.write(target, bad)
         assert rows(db) == THREE_ROWS

@@ -123,7 +123,7 @@ def test_upsert_updates_what_is_there_and_inserts_the_rest(db: Database) -> None
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize(
     ("bad", "words"),
-    [(people((1, "a"), (1, "b")), "more than once"), (people((None, "a")), "NULL")],
+    [(people((1, "a"), (1, "b")), "are duplicated"), (people((None, "a")), "NULL")],
 )
 def test_upsert_refuses_unusable_keys_before_writing(
     db: Database, bad: pa.Table, words: str, existing: bool
@@ -148,9 +148,9 @@ def test_upsert_by_several_keys(db: Database) -> None:
     ("mode", "fields", "words"),
     [
         (Mode.UPSERT_BY_KEY, {}, "unique_keys"),
-        (Mode.UPSERT_BY_KEY, {"unique_keys": ("idd",)}, "no column 'idd'"),
+        (Mode.UPSERT_BY_KEY, {"unique_keys": ("idd",)}, "names 'idd'"),
         (Mode.INCREMENTAL_BY_TIME, {}, "time_column"),
-        (Mode.INCREMENTAL_BY_TIME, {"time_column": "at"}, "no column 'at'"),
+        (Mode.INCREMENTAL_BY_TIME, {"time_column": "at"}, "names 'at'"),
         (Mode.INCREMENTAL_BY_TIME, {"time_column": "name"}, "not a date or timestamp"),
     ],
 )
@@ -281,7 +281,7 @@ def test_incremental_refuses_null_time(db: Database, existing: bool) -> None:
     if existing:
         db.write(target, events("date", 0))
     bad = pa.table({"at": pa.array([None, dt.date(2024, 1, 1)], pa.date32()), "n": [1, 2]})
-    with pytest.raises(WriteRefused, match="NULL in 'at'"):
+    with pytest.raises(WriteRefused, match=r"NULL in the time column \(at\)"):
         db.write(target, bad)
     assert db.value("SELECT to_regclass('s.t') IS NOT NULL") == existing
     assert not existing or db.value("SELECT count(*) FROM s.t") == 1
@@ -313,7 +313,7 @@ def test_a_key_that_stands_twice_is_refused_also_where_one_of_its_rows_is_there(
     context = db.context(adopt=True)
     db.write(target, pa.table({"id": [1, 2], "name": ["a", "b"]}), context=context)
     twice = pa.table({"id": [1, 1, 2], "name": ["a", "other", "b"]})
-    with pytest.raises(WriteRefused, match="more than once"):
+    with pytest.raises(WriteRefused, match="are duplicated"):
         db.write(target, twice)
     null = pa.table({"id": [1, None], "name": ["a", "b"]})
     with pytest.raises(WriteRefused, match="NULL in the key"):
