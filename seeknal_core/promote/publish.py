@@ -36,7 +36,7 @@ from seeknal_core.contract.types import (
     redact,
 )
 from seeknal_core.plan.targets import check_targets
-from seeknal_core.plugins.dispatch import ResolvedTarget
+from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
 from seeknal_core.promote.documents import Part, Promotion, Step, Write

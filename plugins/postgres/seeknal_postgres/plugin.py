@@ -335,9 +335,9 @@ def drop_targets(context: ExecutionContext, owned: tuple[Owned, ...]) -> tuple[b
 @hookimpl
 def can_link(context: ExecutionContext, target: Target, origin: Origin) -> str:
     """Say why a target can't be a view of another environment's table."""
-    from seeknal_postgres.ledger import links
+    from seeknal_postgres.ledger import linking
 
-    return links.can_link_targets(context, (target,), (origin,))[0]
+    return linking.can_link_targets(context, (target,), (origin,))[0]
 
 
 @hookimpl
@@ -345,17 +345,17 @@ def can_link_targets(
     context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
 ) -> tuple[str, ...]:
     """Say of many targets why they can't be views, by one query."""
-    from seeknal_postgres.ledger import links
+    from seeknal_postgres.ledger import linking
 
-    return links.can_link_targets(context, targets, origins)
+    return linking.can_link_targets(context, targets, origins)
 
 
 @hookimpl
 def link_target(context: ExecutionContext, target: Target, origin: Origin) -> Linked:
     """Make a view of another environment's table."""
-    from seeknal_postgres.ledger import links
+    from seeknal_postgres.ledger import linking
 
-    return links.link_targets(context, (target,), (origin,))[0]
+    return linking.link_targets(context, (target,), (origin,))[0]
 
 
 @hookimpl
@@ -363,17 +363,17 @@ def link_targets(
     context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
 ) -> tuple[Linked, ...]:
     """Make many views in one transaction."""
-    from seeknal_postgres.ledger import links
+    from seeknal_postgres.ledger import linking
 
-    return links.link_targets(context, targets, origins)
+    return linking.link_targets(context, targets, origins)
 
 
 @hookimpl
 def unlink_target(context: ExecutionContext, target: Target) -> bool:
     """Drop a view that is a link."""
-    from seeknal_postgres.ledger import links
+    from seeknal_postgres.ledger import linking
 
-    return links.unlink_target(context, target)
+    return linking.unlink_target(context, target)
 
 
 @hookimpl

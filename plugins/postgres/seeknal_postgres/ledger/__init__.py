@@ -3,7 +3,7 @@
 - `records`: the ledger of who wrote what; `making` and `ending` make and drop it;
 - `promotions`, `places`, `staged`, `notes`: what the store keeps of promotions;
 - `tables`, `versions`, `marks`, `attached`: what a table is, and whether it changed;
-- `links`, `aside`: views of one environment on another one's tables;
+- `links`, `linking`, `aside`: views of one environment on another one's tables;
 - `inspecting`, `cleanup`: the hooks that look, and those that drop.
 """
 
