@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from psycopg import sql
 
-from seeknal_core.errors import BackendError
-from seeknal_core.types import Mode
+from seeknal_core.contract.errors import BackendError
+from seeknal_core.contract.types import Mode, Origin
 from seeknal_postgres import plugin
 from seeknal_postgres.connection import locks
 from support.postgres_hooks import Database
@@ -114,3 +114,22 @@ def test_small_tables_are_staged_in_one_transaction_beside_those_that_need_more(
     assert [one.rows for one in staged] == [2, 2, 1]
     assert staged[1].base is None
     assert staged[0].base == plugin.inspect_target(db.context(), plain).version
+
+
+def test_a_link_keeps_its_rights_where_its_rows_have_to_be_cast(db: Database) -> None:
+    """Such rows go alone, after the others; the link makes way for them only then."""
+    production, dev = db.context(), db.context(environment="dev", prefix="dev_")
+    db.write(db.target("s.t"), ROWS)
+    target = db.target("s.t")
+    identity = plugin.inspect_target(production, target).identity
+    origin = Origin(name=target.name, identity=identity, environment="prod", content_key="k")
+    link = db.target("s.t", context=dev)
+    plugin.link_target(dev, link, origin)
+    db.execute("GRANT SELECT ON dev_s.t TO PUBLIC")
+    stored = pa.array([b"0123456789abcdef"], pa.binary(16))
+    id = pa.ExtensionArray.from_storage(pa.uuid(), stored)
+    ids = pa.table({"ids": pa.ListArray.from_arrays([0, 1], id)})
+    snapshots = (db.snapshot(ids, content_key="k-1"), db.snapshot(MORE, content_key="k-2"))
+    plugin.materialize_targets(dev, (link, db.target("s.other", context=dev)), snapshots)
+    assert db.value("SELECT ids[1]::text FROM dev_s.t") == "30313233-3435-3637-3839-616263646566"
+    assert db.value("SELECT has_table_privilege('public', 'dev_s.t', 'SELECT')")
