@@ -132,7 +132,7 @@ def transform(function: Any = None, /, **options: Unpack[TransformOptions]) -> A
 
 
 def materialize(**options: object) -> Callable[[F], F]:
-    """Give a Python node a target; once for each target, above or below ``@transform``.
+    """Return a Python node a target; once for each target, above or below ``@transform``.
 
     Args:
         options: the fields of a target as in YAML (``type``, ``connection``, ``table``,

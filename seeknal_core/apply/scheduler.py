@@ -46,7 +46,7 @@ _ABANDONED = "it did not stop in time and was abandoned"
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """How the run goes about it."""
+    """Execution options."""
 
     threads: int = 4
     fail_fast: bool = False

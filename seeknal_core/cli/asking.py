@@ -29,7 +29,7 @@ def confirm(question: str) -> bool:
 
 
 def confirm_replacing(tables: Sequence[Replaced], *, yes: bool) -> None:
-    """Say which tables lose rows to a full refresh, and ask.
+    """Report which tables lose rows to a full refresh, and ask.
 
     Raises:
         ConfigError: the answer is no, or there is nobody to ask. Nothing was written.

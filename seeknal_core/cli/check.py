@@ -86,7 +86,7 @@ def check(
 
 
 def _failed(tried: Sequence[ConnectionCheck]) -> str:
-    """Say how many connections failed; nothing where none did."""
+    """Return how many connections failed; nothing where none did."""
     failed = [one.name for one in tried if not one.answered]
     if not failed:
         return ""

@@ -24,7 +24,7 @@ _INPUT = re.compile(r"(\binput_value=).*?(?=, input_type=|$)", re.DOTALL | re.MU
 
 @contextlib.contextmanager
 def output_for(as_json: bool) -> Iterator[TextIO]:
-    """Give the stream for the result.
+    """Return the stream for the result.
 
     With ``--json`` that is nobody else's meanwhile: what Python nodes print goes
     to standard error.
@@ -72,7 +72,7 @@ def catch_logs() -> None:
     said: set[str] = set()
 
     def is_new(record: logging.LogRecord) -> bool:
-        """Tell a message from one that was logged before: a profile may be resolved twice."""
+        """Return whether a message is new: a profile may be resolved twice."""
         text = record.getMessage()
         new = text not in said
         said.add(text)

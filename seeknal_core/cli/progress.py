@@ -37,13 +37,13 @@ class LineReporter:
         self._verbose = verbose
 
     def started(self, nodes: int) -> None:
-        """Say nothing yet."""
+        """Print nothing yet."""
 
     def node_started(self, id: str) -> None:
-        """Say nothing: the end is what counts in a log."""
+        """Print nothing: the end is what counts in a log."""
 
     def target_started(self, name: str) -> None:
-        """Say nothing: the end is what counts in a log."""
+        """Print nothing: the end is what counts in a log."""
 
     def node_ended(self, outcome: NodeOutcome) -> None:
         """Print a node's end."""
@@ -123,7 +123,7 @@ class LiveReporter(LineReporter):
 
 @contextlib.contextmanager
 def make_reporter(*, quiet: bool, verbose: bool) -> Iterator[Reporter]:
-    """Give the reporter that fits where output goes."""
+    """Return the reporter that fits where output goes."""
     if quiet:
         yield _Quiet()
     elif sys.stdout.isatty():
@@ -161,10 +161,10 @@ class _Quiet(LineReporter):
         super().__init__(verbose=False)
 
     def node_ended(self, outcome: NodeOutcome) -> None:
-        """Say nothing; the document has it."""
+        """Print nothing; the document has it."""
 
     def target_ended(self, outcome: TargetOutcome) -> None:
-        """Say nothing; the document has it."""
+        """Print nothing; the document has it."""
 
 
 def node_line(outcome: NodeOutcome) -> str:

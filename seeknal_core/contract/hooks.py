@@ -85,7 +85,7 @@ def resolve_profile(context: ExecutionContext, connection: ConnectionSpec) -> Co
 
 @hookspec(firstresult=True)
 def bind_target(context: ExecutionContext, target: TargetSpec) -> Binding:
-    """Say which connection a target means and how its ``table`` splits.
+    """Return which connection a target means and how its ``table`` splits.
 
     Optional. Pure. Called before `resolve_profile`, with ``context.connection``
     None; the profile's connections are in ``context.profile``. Without this hook
@@ -102,7 +102,7 @@ def bind_target(context: ExecutionContext, target: TargetSpec) -> Binding:
 
 @hookspec(firstresult=True)
 def bind_source(context: ExecutionContext, source: SourceSpec) -> Binding:
-    """Say which connection a source means and how its ``table`` splits.
+    """Return which connection a source means and how its ``table`` splits.
 
     Optional; as `bind_target`. ``parts`` may be empty where the source has a
     ``query``. A source whose params hold inline connection options may return
@@ -124,7 +124,7 @@ def describe_options() -> BackendOptions:
 
 @hookspec(firstresult=True)
 def namespace_for(context: ExecutionContext, target: TargetSpec) -> QualifiedName:
-    """Give a target's final name in this environment.
+    """Return a target's final name in this environment.
 
     Required. Pure and deterministic; two different targets of one environment
     never get one name. Called with ``context.connection`` resolved and
@@ -148,7 +148,7 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
     may have called them otherwise: none of ``snapshot.keys`` may be in the ledger.
     ``context.full_refresh`` makes every mode replace the table's rows by the snapshot's.
 
-    ``upsert_by_key`` refuses keys that are NULL or stand twice in the snapshot.
+    ``upsert_by_key`` refuses keys that are NULL or duplicated in the snapshot.
     ``incremental_by_time`` replaces ``target.covers`` where that is given: all rows of the
     table whose time is in it, also where the snapshot has none. A row of the snapshot whose
     time is not in it is refused. Otherwise the days that the snapshot has rows of are
@@ -224,7 +224,7 @@ def read_source(context: ExecutionContext, source: Source) -> SourceStream:
 
 @hookspec(firstresult=True)
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
-    """Tell what stands in the store where the target is, or would be.
+    """Return what stands in the store where the target is, or would be.
 
     Required with staging; without it neither adoption nor drift can be noticed.
     Changes nothing. Where ``target.staged`` is set, ``exists`` and ``columns`` are
@@ -237,7 +237,7 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
 def inspect_targets(
     context: ExecutionContext, targets: tuple[Target, ...], versions: bool
 ) -> tuple[TargetState, ...]:
-    """Tell what stands where several targets of ``context.connection`` are.
+    """Return what stands where several targets of ``context.connection`` are.
 
     Optional, beside `inspect_target`, for a store that can answer for many targets
     in few round trips. Must say just what `inspect_target` says of each. None of the
@@ -255,7 +255,7 @@ def inspect_targets(
 
 @hookspec(firstresult=True)
 def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
-    """Say what a write of rows with these columns would do to a target's columns.
+    """Return what a write of rows with these columns would do to a target's columns.
 
     Optional. What a plan says of a target beforehand, and what `materialize` and `stage` note,
     or refuse, afterwards: no more and no less, as far as the columns' names and types tell.
@@ -356,7 +356,7 @@ def stage_targets(
 
 @hookspec(firstresult=True)
 def preview_publish(context: ExecutionContext, targets: tuple[Target, ...]) -> tuple[str, ...]:
-    """Say what may go wrong when a promotion publishes these targets together.
+    """Return what may go wrong when a promotion publishes these targets together.
 
     Optional, beside `publish`. For what a store can't do for many targets at once though it
     can for each, as holding more locks than it has room for. Called by a plan, and before a
@@ -482,7 +482,7 @@ def checksum_targets(
 
 @hookspec(firstresult=True)
 def can_link(context: ExecutionContext, target: Target, origin: Origin) -> str:
-    """Say why a target can't be a link to another environment's table, or nothing.
+    """Return why a target can't be a link to another environment's table, or nothing.
 
     Optional, together with `link_target` and `unlink_target`; asks for `inspect_target`.
     For targets whose rows are the other environment's: a link shows them without a copy.

@@ -119,7 +119,7 @@ def join(path: str, key: str | int) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Say what a value is, as the writer of a YAML file would: ``a list``."""
+    """Return what a value is, as the writer of a YAML file would: ``a list``."""
     match value:
         case None:
             return "empty"

@@ -114,7 +114,7 @@ def _broken(text: str, forms: Sequence[str], *, joined: bool) -> Iterator[tuple[
 
 
 def _is_same(shown: str, form: str, characters: int, *, joined: bool) -> bool:
-    """Tell whether what differs between two texts is how blanks are written, or a break."""
+    """Return whether what differs between two texts is how blanks are written, or a break."""
     here, there = 0, 0
     while there < len(form):
         gap_here, gap_there = _filler(shown, here), _filler(form, there)

@@ -225,7 +225,7 @@ def _arrow_nested(kind: pa.DataType) -> pa.DataType:
 
 
 def is_declared(declared: str, kind: pa.DataType) -> bool:
-    """Tell whether a stored type is one that a declared type allows.
+    """Return whether a stored type is one that a declared type allows.
 
     ``integer`` also allows a decimal without fraction: that is what a sum of
     integers is stored as. ``decimal`` without digits allows any decimal, and ``timestamp``

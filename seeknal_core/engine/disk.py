@@ -10,7 +10,7 @@ from seeknal_core.contract.errors import EngineError
 
 
 def disk_full(where: str = "") -> EngineError:
-    """Say that the disk is full."""
+    """Return the error of a full disk."""
     return EngineError(
         f"{where}: no space left on device" if where else "no space left on device",
         "free space on the disk, or move target/ to another one",
@@ -29,7 +29,7 @@ def disk_guard(where: str = "") -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Tell whether an exception means a full disk or a used-up quota."""
+    """Return whether an exception means a full disk or a used-up quota."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)

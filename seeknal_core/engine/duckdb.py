@@ -368,7 +368,7 @@ class DuckDBEngine:
     def cursor(
         self, instance: duckdb.DuckDBPyConnection | None = None
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give a private cursor that a request to stop interrupts."""
+        """Return a private cursor that a request to stop interrupts."""
         self._cancellation.check()
         with self._lock:
             cursor = (instance or self._instance).cursor()
@@ -414,7 +414,7 @@ class DuckDBEngine:
         *,
         limited: bool = False,
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give the instance for SQL over `inputs`: of a stranger's SQL, one of its own."""
+        """Return the instance for SQL over `inputs`: of a stranger's SQL, one of its own."""
         if not self._untrusted:
             yield self._shared_streamer() if limited else self._instance
             return

@@ -127,7 +127,7 @@ class Engine(Protocol):
     def query_over(
         self, node: str, sql: str, columns: Sequence[str] | None, scan: Scan
     ) -> AbstractContextManager[pa.RecordBatchReader]:
-        """Give the rows of a query over a table whose store runs none.
+        """Return the rows of a query over a table whose store runs none.
 
         Args:
             columns: those of the result that are wanted, in that order; None for all.

@@ -36,7 +36,7 @@ def query_over(
     cursor: duckdb.DuckDBPyConnection,
     translated: Callable[..., contextlib.AbstractContextManager[None]],
 ) -> Iterator[pa.RecordBatchReader]:
-    """Give a query's rows.
+    """Return a query's rows.
 
     Args:
         columns: those of the result that are wanted, in that order; None for all.
@@ -102,7 +102,7 @@ class _Feed:
         self._cursor.register(self._name, pa.Table.from_batches([], schema))
 
     def is_read_once(self, sql: str, schema: pa.Schema, wanted: Pushed) -> bool:
-        """Tell whether a query reads its table once, as a stream can be read."""
+        """Return whether a query reads its table once, as a stream can be read."""
         names = wanted.columns if wanted.columns is not None else schema.names
         empty = pa.schema([schema.field(each) for each in names])
         self._cursor.register(self._name, pa.RecordBatchReader.from_batches(empty, iter(())))
@@ -112,7 +112,7 @@ class _Feed:
         return not recursive and sum("ARROW_SCAN" in name for name in steps) == 1
 
     def give(self, wanted: Pushed, *, keeping: bool) -> None:
-        """Give the query its rows, as a stream, or kept for being read several times."""
+        """Register the query's rows: as a stream, or stored where they are read several times."""
         reader = self._scan.open(wanted.columns, wanted.where)
         stream = pa.RecordBatchReader.from_batches(reader.schema, self._watched(reader))
         self._cursor.unregister(self._name)
@@ -165,7 +165,7 @@ def named(sql: str, names: Sequence[Sequence[str]]) -> tuple[str, str]:
 
 
 def _stands_at(found: Sequence[tuple[Any, str, int]], index: int, parts: Sequence[str]) -> bool:
-    """Tell whether a name of several parts stands at a token."""
+    """Return whether a name of several parts stands at a token."""
     if len(parts) < 2 or (index and found[index - 1][1] == "."):
         return False
     words = [word for _, word, _ in found[index : index + 2 * len(parts) - 1]]

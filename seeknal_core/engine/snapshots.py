@@ -168,7 +168,7 @@ class SnapshotStore:
         )
 
     def _is_recorded(self, content_key: str, document: Document) -> bool:
-        """Tell whether a document is one that somebody recorded, or nobody recorded any."""
+        """Return whether a document is one that somebody recorded, or nobody recorded any."""
         if self._recorded is None or self.committed.get(content_key) == document.own:
             return True
         known = self._recorded.documents_of(content_key)
@@ -178,7 +178,7 @@ class SnapshotStore:
         return document.own in self._recorded.documents_of(content_key, anew=True)
 
     def _is_meant(self, node: str, content_key: str, stored: str) -> bool:
-        """Tell whether an alias was made by this tool, and not by somebody in the folder."""
+        """Return whether an alias was made by this tool, and not by somebody in the folder."""
         if self._recorded is None or content_key in self._own_aliases:
             return True
         return self._recorded.holds(node, stored) or self._recorded.holds(node, stored, anew=True)
@@ -205,7 +205,7 @@ class SnapshotStore:
         )
 
     def contains(self, content_key: str) -> bool:
-        """Tell whether a key is stored, by sizes and magic bytes alone.
+        """Return whether a key is stored, by sizes and magic bytes alone.
 
         Cheaper than `find`: pyarrow isn't imported; and nothing is removed.
         """
@@ -265,7 +265,7 @@ class SnapshotStore:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Staging]:
-        """Give a folder to write into; it is removed afterwards unless committed.
+        """Return a folder to write into; it is removed afterwards unless committed.
 
         Raises:
             EngineError: the disk is full, also for a write inside the block.
@@ -500,7 +500,7 @@ class SnapshotStore:
 
 
 def _unreadable(error: OSError, folder: Path) -> StateError:
-    """Say why a snapshot cannot be looked at: no rights, no file descriptors, a failing disk.
+    """Return why a snapshot cannot be looked at: no rights, no file descriptors, a failing disk.
 
     None of that is damage, and none of it may cost a snapshot that others refer to.
     """

@@ -147,7 +147,7 @@ def parsed(sql: str) -> str | duckdb.Statement:
 
 @contextlib.contextmanager
 def _parsing(*, large: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give an empty instance that parses, one thread at a time."""
+    """Return an empty instance that parses, one thread at a time."""
     global _parser
     if large:
         with _parser_lock, duckdb.connect(config={"threads": 1}) as parser:

@@ -111,7 +111,7 @@ def _matching(graph: Graph, body: str) -> frozenset[str]:
 
 
 def _nothing(graph: Graph, body: str) -> str:
-    """Say that nothing matches, and what would."""
+    """Return the sentence and the hint for a selection that matches nothing."""
     method, colon, value = body.partition(":")
     if colon and method == "tag":
         tags = {tag for node in graph.nodes.values() for tag in node.tags}

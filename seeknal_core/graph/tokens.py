@@ -264,7 +264,7 @@ def _touching(last: Token, token: Token) -> bool:
 
 
 def split(tokens: Sequence[Token]) -> tuple[tuple[Token, ...], ...]:
-    """Part `tokens` into statements at the semicolons; empty ones are left out."""
+    """Split `tokens` into statements at the semicolons; empty ones are left out."""
     statements: list[tuple[Token, ...]] = []
     current: list[Token] = []
     for token in tokens:

@@ -91,11 +91,11 @@ class Dispatcher:
         self._resolved: dict[int, tuple[ConnectionSpec, Connection]] = {}
 
     def supports(self, type: str, hook: Hook) -> bool:
-        """Tell whether the backend of `type` implements an optional hook."""
+        """Return whether the backend of `type` implements an optional hook."""
         return self.host.implements(type, hook)
 
     def together(self, type: str, hook: Hook) -> bool:
-        """Tell whether a hook for several targets serves those of `type`."""
+        """Return whether a hook for several targets serves those of `type`."""
         return self.host.together(type, hook)
 
     def options(self, type: str) -> BackendOptions | None:
@@ -154,7 +154,7 @@ class Dispatcher:
             raise located(error, spec.location, prefix=spec.node) from error
 
     def namespace_for(self, context: ExecutionContext, spec: TargetSpec) -> QualifiedName:
-        """Give the target's final name in the context's environment."""
+        """Return the target's final name in the context's environment."""
         try:
             return self._calls.call(
                 spec.type, Hook.NAMESPACE_FOR, QualifiedName, context=context, target=spec
@@ -199,7 +199,7 @@ class Dispatcher:
     def inspect_target(
         self, context: ExecutionContext, resolved: ResolvedTarget
     ) -> TargetState | None:
-        """Tell what stands where the target is; None where the backend cannot tell."""
+        """Return what stands where the target is; None where the backend cannot tell."""
         if not self.supports(resolved.target.type, Hook.INSPECT_TARGET):
             return None
         return self._calls.call(
@@ -217,7 +217,7 @@ class Dispatcher:
         *,
         versions: bool = True,
     ) -> list[TargetState | None]:
-        """Tell what stands where targets of one connection are, in their order.
+        """Return what stands where targets of one connection are, in their order.
 
         Args:
             versions: whether their versions and rows are asked for, which may take time.
@@ -262,7 +262,7 @@ class Dispatcher:
         resolved: Sequence[ResolvedTarget],
         origins: Sequence[Origin],
     ) -> list[str]:
-        """Say of targets of one connection why they can't be links; empty where they can."""
+        """Return for each target of one connection why it can't be a link; empty where it can."""
         type = resolved[0].target.type
         if self.together(type, Hook.CAN_LINK_TARGETS):
             return self._together(
@@ -342,7 +342,7 @@ class Dispatcher:
     def preview_write(
         self, context: ExecutionContext, resolved: ResolvedTarget, schema: pa.Schema
     ) -> WritePreview | None:
-        """Say what a write would do to a target's columns; None where its backend cannot."""
+        """Return what a write would do to a target's columns; None where its backend cannot."""
         if not self.supports(resolved.target.type, Hook.PREVIEW_WRITE):
             return None
         found = self._calls.call(
@@ -394,7 +394,7 @@ class Dispatcher:
     def preview_publish(
         self, context: ExecutionContext, resolved: Sequence[ResolvedTarget]
     ) -> tuple[str, ...]:
-        """Say what may go wrong when targets of one connection are published together."""
+        """Return what may go wrong when targets of one connection are published together."""
         first = resolved[0]
         if not self.supports(first.target.type, Hook.PREVIEW_PUBLISH):
             return ()

@@ -169,7 +169,7 @@ class PluginHost:
         return None if claimed else self._not_installed(type)
 
     def unknown(self, type: str) -> bool:
-        """Tell whether nobody has heard of a type: no installed backend, no hint."""
+        """Return whether nobody has heard of a type: no installed backend, no hint."""
         known = type in self._disabled or type in hints().distributions
         return not known and self.missing(type) is not None
 
@@ -273,11 +273,11 @@ class PluginHost:
             raise self._not_installed(type) from None
 
     def implements(self, type: str, hook: Hook) -> bool:
-        """Tell whether a loaded backend implements a hook."""
+        """Return whether a loaded backend implements a hook."""
         return hook in self.loaded(type).hooks
 
     def together(self, type: str, hook: Hook) -> bool:
-        """Tell whether a hook for several targets may be called in place of the single one.
+        """Return whether a hook for several targets may be called in place of the single one.
 
         Not where a wrapper plugin knows the single one alone: it means to see each target.
         """
@@ -411,7 +411,7 @@ def ended(error: BaseException) -> str:
 
 
 def is_users_stop(error: BaseException) -> bool:
-    """Tell whether an exception is the user's Ctrl-C, which only the main thread hears."""
+    """Return whether an exception is the user's Ctrl-C, which only the main thread hears."""
     main = threading.current_thread() is threading.main_thread()
     return main and isinstance(error, KeyboardInterrupt)
 
@@ -474,7 +474,7 @@ def _misspelled(plugin: object) -> str:
 
 
 def _incomplete(hooks: frozenset[str]) -> str:
-    """Say what a backend's hooks lack, or nothing."""
+    """Return what a backend's hooks lack, or nothing."""
     missing = [hook for hook in hookspecs.REQUIRED if hook not in hooks]
     if missing:
         return f"lacks the required hook{'s' if len(missing) > 1 else ''} {', '.join(missing)}"

@@ -184,7 +184,7 @@ def _source_connection(
 
 
 def _split_params(dispatcher: Dispatcher, spec: SourceSpec) -> tuple[object, dict[str, object]]:
-    """Part a source's params into its own options and inline connection options."""
+    """Split a source's params into its own options and inline connection options."""
     rest = {key: value for key, value in spec.params.items() if key not in _SOURCE_KEYS}
     described = dispatcher.options(spec.type)
     if described is None or described.source is None:
@@ -228,7 +228,7 @@ def _covers(spec: TargetSpec) -> Interval | None:
 def _of_params(
     error: ConfigError, node: str, connection: str, inline: Mapping[str, object]
 ) -> ConfigError:
-    """Say ``params`` of the mistakes in options that stand there, not in the connection."""
+    """Return a mistake with ``params`` as the place of options that are written there."""
     start = f"connections.{connection}."
 
     def moved(problem: Problem) -> Problem:

@@ -22,7 +22,7 @@ _COUNTS = frozenset({"rows", "rows_written", "rows_after", "generation", "remove
 
 
 def wrong(result: object) -> str:
-    """Say what is wrong with a hook's result, as in "version is None, not str"; else nothing."""
+    """Return what is wrong with a hook's result, as in "version is None, not str"; else nothing."""
     if type(result) is int and result < 0:
         return f"{result}, which is no count"
     return next(_wrong(result, ""), "")
@@ -61,7 +61,7 @@ def _hints(cls: type) -> tuple[tuple[str, object], ...]:
 
 
 def _unlike(value: object, hint: object, path: str) -> Iterator[str]:
-    """Say where a value is not of a type."""
+    """Return where a value is not of a type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in (object, Any) or isinstance(hint, typing.TypeVar):
         return

@@ -16,7 +16,7 @@ _RESERVED = "prod"
 
 
 def is_environment_name(text: str) -> bool:
-    """Say whether `text` follows the rule for environments' names."""
+    """Return whether `text` follows the rule for environments' names."""
     return _NAME.fullmatch(text) is not None
 
 

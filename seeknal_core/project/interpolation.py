@@ -28,7 +28,7 @@ _USERINFO = re.compile(r"://[^/@:\s]*:([^/@\s]+)@")
 
 
 def looks_secret(key: str) -> bool:
-    """Say whether a key by that name holds a secret, by the words in it."""
+    """Return whether a key by that name holds a secret, by the words in it."""
     return _SECRET_KEY.search(key) is not None
 
 
@@ -89,7 +89,7 @@ def expander(variables: Mapping[str, str]) -> Expand:
 
 
 def is_clear_secret(path: str, text: str) -> bool:
-    """Say whether a scalar, as written, is or holds a secret itself, not a reference to one."""
+    """Return whether a scalar, as written, is or holds a secret itself, not a reference to one."""
     if "${" in text or not text:
         return False
     return looks_secret(_last(path)) or _USERINFO.search(text) is not None

@@ -309,7 +309,7 @@ def _explain_inputs(
 
 
 def is_without_sql(document: Document) -> bool:
-    """Say whether a document is a transform whose SQL must stand in a file of its own."""
+    """Return whether a document is a transform whose SQL must stand in a file of its own."""
     value = document.value
     if not isinstance(value, Mapping) or value.get("transform") is not None:
         return False

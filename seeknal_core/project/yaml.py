@@ -92,7 +92,7 @@ class Document:
         return Problem(message, self.file, place.line, place.column, path, hint)
 
     def problems(self, error: OptionError) -> list[Problem]:
-        """Give the mistakes of a structured mapping their places in this document."""
+        """Return the mistakes of a structured mapping their places in this document."""
         return [
             self.problem(each.path, each.message, each.hint)
             for each in error.problems

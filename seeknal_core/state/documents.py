@@ -81,7 +81,7 @@ def sync_folder(path: Path) -> None:
 
 
 def state_error(error: OSError, path: Path) -> StateError:
-    """Say in one sentence why state could not be written or read."""
+    """Return in one sentence why state could not be written or read."""
     if isinstance(error, NotAFile):
         aside = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.bad')}"
         return StateError(

@@ -457,7 +457,7 @@ class MemoryBackend:
 
     @contextmanager
     def changing(self, context: ExecutionContext) -> Iterator[Store]:
-        """Give the store to change; it is saved unless an exception leaves the block."""
+        """Return the store to change; it is saved unless an exception leaves the block."""
         transaction = self.begin(context)
         try:
             yield transaction.store

@@ -67,7 +67,7 @@ def place_of(context: ExecutionContext) -> Place:
 
 
 def is_ours(context: ExecutionContext, table: Table) -> bool:
-    """Tell whether a table is the call's project's and environment's."""
+    """Return whether a table is the call's project's and environment's."""
     owner = table.owner
     return owner is not None and (owner.project, owner.environment) == place_of(context)
 

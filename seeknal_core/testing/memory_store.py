@@ -91,7 +91,7 @@ class Store:
         return made
 
     def is_empty(self, namespace: Name) -> bool:
-        """Tell whether a namespace holds neither table nor namespace."""
+        """Return whether a namespace holds neither table nor namespace."""
         inside = [*self.tables, *self.namespaces]
         return not any(name[:-1] == namespace for name in inside)
 
@@ -139,7 +139,7 @@ class Transaction:
 
 @contextlib.contextmanager
 def changing(path: Path, password: str | None = None) -> Iterator[Store]:
-    """Give the store to change; it is saved unless an exception leaves the block."""
+    """Return the store to change; it is saved unless an exception leaves the block."""
     transaction = Transaction(path, password)
     try:
         yield transaction.store

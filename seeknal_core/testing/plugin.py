@@ -177,7 +177,7 @@ class Conformance:
             report.write(Path(path), report.entries(self._entries.values()))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Say which contracts applied to which backend."""
+        """Report which contracts applied to which backend."""
         if self._entries:
             from seeknal_core.testing import report
 

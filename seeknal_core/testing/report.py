@@ -48,7 +48,7 @@ def entries(found: Iterable[Mapping[str, Any]]) -> list[Entry]:
 
 
 def summary(found: Iterable[Entry]) -> list[str]:
-    """Say in a line per suite which contracts it was held to, and how that ended."""
+    """Return a line for each suite: which contracts it was held to, and how that ended."""
     suites: dict[str, list[Entry]] = {}
     for entry in found:
         suites.setdefault(entry.suite, []).append(entry)
@@ -101,7 +101,7 @@ def document(entries: Iterable[Entry]) -> dict[str, object]:
 
 
 def contracts(tests: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Say of each contract whether it holds, fails, or does not apply."""
+    """Return for each contract whether it holds, fails, or does not apply."""
     found: dict[str, set[str]] = {}
     for test in tests:
         found.setdefault(test["contract"], set()).add(test["outcome"])

@@ -115,7 +115,7 @@ def as_rows(table: pa.Table) -> list[dict[str, object]]:
 
 
 def difference(found: pa.Table | None, wanted: pa.Table) -> str:
-    """Say how the rows of two tables differ; empty where they are equal.
+    """Return how the rows of two tables differ; empty where they are equal.
 
     The order of rows and of columns does not count.
     """

@@ -240,7 +240,7 @@ class _Counter:
 
 
 def _imports(frame: FrameType | None) -> bool:
-    """Tell whether an import is going on: the next child does without, for it is made."""
+    """Return whether an import is going on: the next child does without, for it is made."""
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True

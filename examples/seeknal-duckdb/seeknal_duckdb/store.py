@@ -52,7 +52,7 @@ def within(target: Target, interval: types.Interval) -> str:
 
 
 def unfit(type: pa.DataType) -> str:
-    """Say why an Arrow type has no counterpart, in no words where it has one."""
+    """Return why an Arrow type has no counterpart, in no words where it has one."""
     if pa.types.is_null(type):
         return "has no type"
     if getattr(type, "unit", "") == "ns" and (not pa.types.is_timestamp(type) or type.tz):
@@ -69,7 +69,7 @@ class Store(File, rules.Transaction):
         return int(self.rows(f"SELECT count(*) FROM {table}")[0][0])
 
     def exists(self, *parts: str) -> bool:
-        """Tell whether there is a schema, or a table or view, of a name."""
+        """Return whether there is a schema, or a table or view, of a name."""
         catalog = "duckdb_schemas()" if len(parts) == 1 else "duckdb_columns()"
         names = ("schema_name", "table_name")[: len(parts)]
         same = " AND ".join(f"lower({name}) = lower(?)" for name in names)

@@ -58,7 +58,7 @@ def command_of(context: ExecutionContext) -> Command | None:
 
 
 def configured() -> bool:
-    """Tell whether anything says where events go, before the client is imported for it.
+    """Return whether anything says where events go, before the client is imported for it.
 
     The client prints every event where nothing is configured. A plugin that is merely
     installed must not.

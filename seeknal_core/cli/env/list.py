@@ -89,7 +89,7 @@ def ago(age: timedelta) -> str:
 
 
 def _seconds(document: dict[str, Any]) -> dict[str, Any]:
-    """Give lengths of time in seconds."""
+    """Return a document with its lengths of time in seconds."""
     return {
         key: value.total_seconds() if isinstance(value, timedelta) else value
         for key, value in document.items()

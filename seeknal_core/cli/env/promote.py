@@ -225,7 +225,7 @@ def _render(report: Any, complete: Callable[[str], str]) -> None:
     if report.failed:
         failed = sum(bool(target.error) for target in report.targets)
         say(
-            f"{counted(failed, 'target')} outside the promise failed\n"
+            f"{counted(failed, 'target')} that are not atomic failed\n"
             + complete(f"Next: fix that, then: seeknal run --env {report.destination}"),
             err=True,
         )
@@ -234,7 +234,7 @@ def _render(report: Any, complete: Callable[[str], str]) -> None:
 
 
 def left_as_they_are(name: str) -> str:
-    """Say that tables are left as they are, and how they are looked at."""
+    """Return the sentence for tables that are left as they are, with the command that shows them."""
     return (
         f"the tables are left as they are; which differ from what {name} has recorded is shown "
         f"by: seeknal env status {name}"

@@ -134,7 +134,7 @@ def _options(cls: Any) -> list[dict[str, Any]]:
 
 
 def _type_word(annotation: object) -> str:
-    """Say an option's type in the words of the profile's author."""
+    """Return an option's type in the words that a profile's author uses."""
     text = (
         annotation
         if isinstance(annotation, str)

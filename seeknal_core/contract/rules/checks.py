@@ -29,7 +29,7 @@ Name = tuple[str, ...]
 
 
 def is_ours(context: ExecutionContext, owner: Ownership | None) -> bool:
-    """Tell whether an owner is the call's project and environment.
+    """Return whether an owner is the call's project and environment.
 
     State folder and run do not matter: two checkouts of a project share their tables.
     """

@@ -24,7 +24,7 @@ def patiently(
     is_busy: Callable[[Exception], bool],
     seconds: float,
 ) -> T:
-    """Try again while somebody else holds what is needed, until it is had or time is over.
+    """Try again while somebody else holds what is needed, until it succeeds or time is up.
 
     Args:
         attempt: tries once, and raises where it fails.

@@ -47,7 +47,7 @@ def count_days(target: Target, times: Any) -> dict[date, int]:
 
 
 def inside(times: Any, replaced: Iterable[Interval]) -> pa.ChunkedArray:
-    """Tell of each time in an Arrow column whether it is in one of several intervals.
+    """Return for each time in an Arrow column whether it is in one of several intervals.
 
     A NULL is in none.
     """

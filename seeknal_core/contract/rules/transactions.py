@@ -119,7 +119,7 @@ class Transaction(abc.ABC):
 
     @abc.abstractmethod
     def exists(self, *name: str) -> bool:
-        """Tell whether there is a table or namespace of a name, anybody's."""
+        """Return whether there is a table or namespace of a name, anybody's."""
 
     @abc.abstractmethod
     def arrive(self, promotion: str, target: Target, snapshot: Snapshot) -> tuple[Write, int]:

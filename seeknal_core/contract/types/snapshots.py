@@ -78,7 +78,7 @@ class Snapshot:
 
     @contextlib.contextmanager
     def confirmed(self) -> Iterator[Snapshot]:
-        """Give a snapshot whose files may be read in any way while the block runs.
+        """Return a snapshot whose files may be read in any way while the block runs.
 
         What was not read by `open` or `reader` is checked at the block's end.
 

@@ -111,7 +111,7 @@ class Reading:
 
 
 def bad_rows_note(count: int, mode: OnBadRows, shown: Sequence[str]) -> str:
-    """Say how many rows were left out, or have values made NULL, and show some."""
+    """Return how many rows were left out, or have values made NULL, and show some."""
     rows = "1 row" if count == 1 else f"{count:,} rows"
     what = "left out" if mode is OnBadRows.SKIP else "with values made NULL"
     more = "; …" if count > len(shown) else ""

@@ -75,12 +75,12 @@ class _Bad:
 
 
 def is_ragged(error: duckdb.Error) -> bool:
-    """Tell whether DuckDB stopped at a line with another number of columns."""
+    """Return whether DuckDB stopped at a line with another number of columns."""
     return _OTHER_COLUMNS in str(error)
 
 
 def is_too_long(error: duckdb.Error) -> bool:
-    """Tell whether DuckDB stopped at a row of more bytes than it takes unless it is told."""
+    """Return whether DuckDB stopped at a row of more bytes than it takes unless it is told."""
     return _TOO_LONG in str(error)
 
 
@@ -186,7 +186,7 @@ def bad_value(
 def bad_rows(
     reading: Reading, table: Table, params: CsvParams, columns: Sequence[Checked]
 ) -> list[str]:
-    """Say how many rows were left out, or values made NULL, and show some."""
+    """Return how many rows were left out, or values made NULL, and show some."""
     mode = params.on_bad_rows
     held = [column for column in columns if column.is_declared and column.kind.name != "string"]
     shown: list[str] = []

@@ -1,4 +1,4 @@
-"""The records of a CSV file as text: where each begins, and how its fields are parted.
+"""The records of a CSV file as text: where each begins, and how its fields are split.
 
 Used for what DuckDB does not do: finding a header, naming the line of a bad row, and
 rewriting files of other encodings, with comments or with mixed line ends. It is slower than

@@ -151,7 +151,7 @@ def _batches(parts: Sequence[Part], size: int) -> Iterator[Sequence[Part]]:
 
 
 def _is_mergeable(parts: Sequence[Part], dialect: Dialect) -> bool:
-    """Tell whether one copy of some files is read faster than they are: many and small."""
+    """Return whether one copy of some files is read faster than they are: many and small."""
     if len(parts) < _MANY or dialect.quote == "" or len(dialect.delimiter) != 1:
         return False
     return all(

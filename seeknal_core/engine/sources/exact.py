@@ -102,7 +102,7 @@ def is_bad(text: str, value: str) -> str:
 
 
 def reason(kind: DeclaredType, value: str, forms: Forms = Forms()) -> tuple[str, str]:
-    """Say why a text does not fit a type, and what to do about it."""
+    """Return why a text does not fit a type, and what to do about it."""
     said = f"{_shown(value)} is no {kind.text}"
     declare = "fix the file, or declare the column as another type"
     match kind.name:
@@ -290,7 +290,7 @@ def _moment(text: str, forms: Forms) -> str:
 
 
 def has_offset(format: str) -> bool:
-    """Tell whether a format of ``strptime`` reads an offset from UTC, or a zone's name."""
+    """Return whether a format of ``strptime`` reads an offset from UTC, or a zone's name."""
     return any(code in format.replace("%%", "") for code in ("%z", "%Z"))
 
 

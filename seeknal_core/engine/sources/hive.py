@@ -107,7 +107,7 @@ def path_columns(
 
 
 def decided(source: SourceNode, hive: bool | None, files: ResolvedFiles) -> bool:
-    """Tell whether ``key=value`` folders are columns.
+    """Return whether ``key=value`` folders are columns.
 
     Raises:
         ConfigError: there are such folders, and nobody said what they are.

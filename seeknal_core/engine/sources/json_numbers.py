@@ -159,13 +159,13 @@ def count_digits(
             SELECT entry.place AS place, {unmarked("entry.number")} AS number
             FROM listed WHERE entry.number IS NOT NULL
         ),
-        parted AS (SELECT place, number, {parts} AS parts FROM numbers),
+        split AS (SELECT place, number, {parts} AS parts FROM numbers),
         sized AS (
             SELECT place, number, ltrim(parts.whole, '0') AS whole,
                 rtrim(parts.fraction, '0') AS fraction,
                 CASE WHEN parts.exponent = '' THEN 0
                      ELSE coalesce(TRY_CAST(parts.exponent AS INTEGER), 99999) END AS exponent
-            FROM parted
+            FROM split
         )
         SELECT place,
             max(CASE WHEN whole = '' AND ltrim(fraction, '0') = '' THEN 0

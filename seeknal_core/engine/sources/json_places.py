@@ -112,7 +112,7 @@ def bad_rows(
     kinds: Mapping[Place, DeclaredType],
     forms: Callable[[Place], exact.Forms],
 ) -> list[str]:
-    """Say of some values where they stand, and why each does not fit.
+    """Return where some values are in the file, and why each does not fit.
 
     Args:
         found: the place of each value, and its text.

@@ -127,7 +127,7 @@ def _check_watermark(source: SourceNode, names: Sequence[str]) -> None:
 
 
 def _is_recent(path: Path) -> bool:
-    """Tell whether a file may be written again without a new time stamp."""
+    """Return whether a file may be written again without a new time stamp."""
     return time.time() - path.stat().st_mtime <= _RECENT_SECONDS
 
 

@@ -28,7 +28,7 @@ _BOM = b"\xef\xbb\xbf"
 def merged(
     files: Sequence[Path], keys: Sequence[object], folder: Path, *, lines: bool
 ) -> Iterator[Sequence[tuple[Path, Path]]]:
-    """Give files that hold the records of `files`, fewer of them where that is a gain.
+    """Return files that hold the records of `files`, fewer of them where that is a gain.
 
     Each comes with one of `files` that its records are from.
 
@@ -65,7 +65,7 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def _is_marked(file: Path) -> bool:
-    """Tell whether a file begins with a byte order mark, which DuckDB takes for no JSON."""
+    """Return whether a file begins with a byte order mark, which DuckDB takes for no JSON."""
     if file.suffix in _COMPRESSED - {".gz"}:
         return False
     try:

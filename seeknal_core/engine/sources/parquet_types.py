@@ -10,7 +10,7 @@ _INTEGERS_IN = {32: 16, 64: 32}
 
 
 def lost(kind: pa.DataType) -> tuple[str, str] | None:
-    """Say why a type can't be read as what it is, and the way out; None where it can."""
+    """Return why a type can't be read as what it is, and the way out; None where it can."""
     types = pa.types
     if types.is_decimal(kind) and kind.precision > _MOST_DIGITS:
         return (
@@ -27,7 +27,7 @@ def lost(kind: pa.DataType) -> tuple[str, str] | None:
 
 
 def agree(one: pa.DataType, other: pa.DataType, *, loose: bool) -> bool:
-    """Tell whether values of two types can be one column, with nothing lost.
+    """Return whether values of two types can be one column, with nothing lost.
 
     Args:
         loose: whether a struct may have members that the other has not.

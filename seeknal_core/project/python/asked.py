@@ -150,7 +150,7 @@ def answer(job: Mapping[str, Any]) -> None:
 
 
 def _with_reason(problem: Problem) -> Problem:
-    """Say that variables are missing on purpose, where a missing one may be the cause."""
+    """Return a hint that variables are missing on purpose, where that may be the cause."""
     if not problem.message.startswith(("KeyError", "TypeError", "ValueError", "AssertionError")):
         return problem
     return problem._replace(

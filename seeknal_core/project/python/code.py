@@ -124,7 +124,7 @@ class Modules:
         return self._edges[module]
 
     def direct(self, tree: ast.Module, module: Path) -> Iterator[Path]:
-        """Give the project's modules that the imports in `tree`, a part of `module`, run."""
+        """Return the project's modules that the imports in `tree`, a part of `module`, run."""
         bases = (self._root, self._root / "seeknal")
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
@@ -167,7 +167,7 @@ def read_code(file: Path, root: Path, modules: Modules) -> Code:
 
 
 def _files(folders: Sequence[Path], names: Sequence[str]) -> Iterator[Path]:
-    """Give the files that importing a dotted name runs, those of its packages included."""
+    """Return the files that importing a dotted name runs, those of its packages included."""
     for folder in folders:
         place = folder
         for name in names:

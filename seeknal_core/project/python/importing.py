@@ -147,7 +147,7 @@ def _read(written: Written) -> tuple[object, ...]:
 
 
 def failure(error: BaseException, root: Path, file: str) -> Problem:
-    """Say what the user's code raised, and in which of the user's lines."""
+    """Return what the user's code raised, and in which of the user's lines."""
     line = 0
     if isinstance(error, SyntaxError) and error.filename:
         place = Path(error.filename)

@@ -420,7 +420,7 @@ def _changed(tree: ast.Module, is_ours: Callable[[ast.expr], bool]) -> frozenset
 
 
 def _bindings(tree: ast.Module) -> Iterator[str]:
-    """Give each name as often as anything binds it at the module's level."""
+    """Return each name as often as anything binds it at the module's level."""
     for node in _at_import(tree):
         yield from _bound_by(node)
     for node in ast.walk(tree):
@@ -462,7 +462,7 @@ def _locals(function: _Function) -> frozenset[str]:
 
 
 def _outer_names(tree: ast.Module) -> Iterator[ast.Name]:
-    """Give the uses of names that mean the module's own, wherever they stand."""
+    """Return the uses of names that mean the module's own, wherever they stand."""
     waiting: list[tuple[ast.AST, frozenset[str]]] = [(tree, frozenset())]
     while waiting:
         node, hidden = waiting.pop()
@@ -479,7 +479,7 @@ def _outer_names(tree: ast.Module) -> Iterator[ast.Name]:
 
 
 def _at_import(tree: ast.Module) -> Iterator[ast.AST]:
-    """Give what runs when the module is imported: all but the bodies of functions."""
+    """Return what runs when the module is imported: all but the bodies of functions."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()

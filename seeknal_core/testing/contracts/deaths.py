@@ -50,7 +50,7 @@ def of_promotion(promotion: Promotion) -> dict[str, Any]:
 
 
 def steps(victims: Victims, call: Call) -> Iterator[int]:
-    """Give the steps to die at: the first of a hook, the last, and some between.
+    """Return the steps to die at: the first of a hook, the last, and some between.
 
     Args:
         call: made once, and not killed, to count its steps.

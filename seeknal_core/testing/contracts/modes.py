@@ -88,7 +88,7 @@ class ModeTests(BackendTests):
         """`upsert_by_key`: duplicate or NULL keys are refused, and nothing changes."""
         target = trial.begin(Mode.UPSERT_BY_KEY, OLD, keys=("id",))
         if target is not None:
-            # A row that equals the table's changes nothing; its key stands twice all the same.
+            # A row that equals the table's changes nothing; its key is duplicated all the same.
             ids = {"duplicate": [7, 7], "NULL": [7, None]}.get(fault, [1, 1])
             with pytest.raises(WriteRefused):
                 trial.bench.write(target, {"id": pa.array(ids, pa.int64()), "name": ["a", "y"]})
