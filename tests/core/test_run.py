@@ -332,7 +332,7 @@ def test_two_runs_of_one_environment_exclude_each_other(seeknal: Cli, project: P
         seeknal("run", "--env", "other", "--exclude", "slow")
     finally:
         first.send_signal(signal.SIGKILL)
-        first.communicate()
+        first.communicate(timeout=60)
 
 
 def test_ctrl_c_stops_within_seconds_and_the_next_run_finishes(seeknal: Cli, project: Path) -> None:

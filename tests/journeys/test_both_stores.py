@@ -214,7 +214,7 @@ def test_a_killed_run_leaves_every_target_old_or_new_and_the_next_finishes(
         assert said, "the run ended before it was killed"
         seen += line in said
     running.send_signal(signal.SIGKILL)
-    running.communicate()
+    running.communicate(timeout=60)
     assert running.returncode == -signal.SIGKILL
     for table in ("enriched", "daily"):
         old_or_new = (expected(table), expected(table, orders))

@@ -15,7 +15,7 @@ import attrs
 
 from support.advice import check_printed
 from support.catalog_proxy import CatalogProxy, Exchange, forward
-from support.warm import Warm
+from support.warm import Running, Warm
 
 
 @attrs.frozen(kw_only=True)
@@ -106,8 +106,10 @@ class Cli:
             proxy.heal()
         return Result(code=ended, out=out, err=err)
 
-    def start(self, *args: str, **environ: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, **environ: str) -> subprocess.Popen[str] | Running:
         """Start it and return at once."""
+        if self.warm:
+            return _warm().start(args, cwd=self.cwd, env=self.environment(**environ))
         return subprocess.Popen(
             self.command(*args),
             cwd=self.cwd,

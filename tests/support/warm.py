@@ -44,8 +44,49 @@ _LIBRARIES = (
 )
 
 
+class Running:
+    """A command that runs beside the test: what tests use of `subprocess.Popen`.
+
+    ``returncode`` is None until `communicate` has seen its end.
+    """
+
+    def __init__(self, channel: socket.socket, out: int, err: int) -> None:
+        self._channel = channel
+        self.stdout = os.fdopen(out, encoding="utf-8")
+        self.stderr = os.fdopen(err, encoding="utf-8")
+        self._answers = channel.makefile("r", encoding="utf-8")
+        self.pid = int(self._answers.readline())
+        self.returncode: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        """Send the command a signal."""
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """Wait for the command's end and return what it printed and was not read yet.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not ended; it is killed then.
+        """
+        late = threading.Timer(timeout, self.send_signal, (signal.SIGKILL,))
+        late.start()
+        errors: list[str] = []
+        reading = threading.Thread(target=lambda: errors.append(self.stderr.read()))
+        reading.start()
+        out = self.stdout.read()
+        reading.join()
+        self.returncode = int(self._answers.readline())
+        expired = late.finished.is_set()
+        late.cancel()
+        for file in (self.stdout, self.stderr, self._answers, self._channel):
+            file.close()
+        if expired:
+            raise subprocess.TimeoutExpired("seeknal", timeout, out, errors[0])
+        return out, errors[0]
+
+
 class Warm:
-    """Runs commands one after another, each in a fork of one warm process."""
+    """Runs commands, each in a fork of one warm process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,6 +124,21 @@ class Warm:
             late.cancel()
             return code, _text(out), _text(err)
 
+    def start(self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Running:
+        """Start ``seeknal`` with `args` and return at once."""
+        ours, theirs = socket.socketpair()
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+        with self._lock:
+            asked = json.dumps({"args": list(args), "cwd": str(cwd), "env": dict(env)}).encode()
+            head = len(asked).to_bytes(4, "big")
+            socket.send_fds(self._socket, [head], [out_end, err_end, theirs.fileno()])
+            self._socket.sendall(asked)
+        for end in (out_end, err_end):
+            os.close(end)
+        theirs.close()
+        return Running(ours, out, err)
+
     def kill(self) -> None:
         """Kill the command that runs now, as ``kill -9`` does."""
         if self._running:
@@ -114,19 +170,34 @@ def _import_everything() -> None:
 def _serve(channel: socket.socket) -> None:
     """Fork a process for each command until the tests are over."""
     while True:
-        head, fds, _, _ = socket.recv_fds(channel, 4, 2)
+        head, fds, _, _ = socket.recv_fds(channel, 4, 3)
         if not head:
             return
         asked = json.loads(channel.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
-        pid = os.fork()
-        if not pid:
+        if len(fds) == 2:
+            _run(asked, fds, channel)
+        elif os.fork():
+            for fd in fds:
+                os.close(fd)
+        else:  # waits for a command that runs beside others
             channel.close()
-            _become(asked, fds)
-        for fd in fds:
-            os.close(fd)
-        channel.sendall(f"{pid}\n".encode())
-        _, status = os.waitpid(pid, 0)
-        channel.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+            _run(asked, fds[:2], socket.socket(fileno=fds[2]))
+            os._exit(0)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+
+def _run(asked: dict[str, object], fds: Sequence[int], channel: socket.socket) -> None:
+    """Fork the process of one command, and send its id and then its exit code."""
+    pid = os.fork()
+    if not pid:
+        channel.close()
+        _become(asked, fds)
+    for fd in fds:
+        os.close(fd)
+    channel.sendall(f"{pid}\n".encode())
+    _, status = os.waitpid(pid, 0)
+    channel.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def _become(asked: dict[str, object], fds: Sequence[int]) -> None:
