@@ -74,7 +74,10 @@ def test_a_promotion_killed_at_any_hook_call_is_finished_by_the_same_command(
     assert calls.count("prepare_publish") == 1
     # From now on the undo data of the promotion before is discarded as well.
     calls += ["discard"] * 2
-    for point in range(1, len(calls) + 1):
+    # A death before a call is one after the call before it. So every second call is enough:
+    # the first deaths are at the even gaps between calls, the second ones at the odd gaps.
+    assert len(calls) % 2 == 1
+    for point in range(1, len(calls) + 1, 2):
         number += 1
         next_version(shop, number)
         old = shop.seen()
