@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -25,6 +26,7 @@ _PAGE = re.compile(
     r"(?<![\w./:{}\-\"'\[(])((?:[\w.-]+/)*[\w-]+\.md)\b(?!\.\w)(?:`*,? \(?\"([^\"\n]+)\")?"
 )
 _DECISION = re.compile(r"\b(?:ADR |adr/)0*(\d+)")
+_MODULE = re.compile(r"(?<![\w./-])seeknal_(?:core|postgres|iceberg)(?:\.[A-Za-z_]\w*)+")
 
 
 def _files(suffixes: set[str]) -> list[Path]:
@@ -116,6 +118,27 @@ def test_every_page_that_the_code_names_exists_and_has_the_section() -> None:
             elif match[2] and match[2] not in _headings(pages[0]):
                 wrong.append(f"{place}: no such section")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_module_that_code_and_pages_name_exists() -> None:
+    wrong = []
+    for path in _files(_DOCUMENTS | _CODE):
+        # Tests also name what doesn't exist.
+        if not _name(path).startswith((*_HISTORY, "tests/")):
+            for place, match in _places(path, _MODULE, _text(path)):
+                if not _exists(match[0]):
+                    wrong.append(place)
+    assert not wrong, "\n".join(wrong)
+
+
+@cache
+def _exists(dotted: str) -> bool:
+    """Tell whether a dotted name is a module, or an attribute of one."""
+    try:
+        pkgutil.resolve_name(dotted)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def test_every_decision_that_is_named_exists() -> None:

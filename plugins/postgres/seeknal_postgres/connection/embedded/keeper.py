@@ -1,8 +1,8 @@
 """The program that keeps an embedded server for as long as somebody uses it.
 
-`seeknal_postgres.embedded` runs this file as a script, detached. It starts the
-server, waits until no command holds the shared lock on the ``users`` file, and
-shuts the server down. The kernel drops a command's lock however the command
+`seeknal_postgres.connection.embedded.server` runs this file as a script, detached.
+It starts the server, waits until no command holds the shared lock on the ``users``
+file, and shuts the server down. The kernel drops a command's lock however the command
 ends, so that not even ``kill -9`` leaves a server behind. Standard library
 only: the script runs without site-packages, for a fast start.
 """

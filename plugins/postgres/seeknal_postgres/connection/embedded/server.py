@@ -7,7 +7,7 @@ and three lock files:
 
 - ``start.lock``: held while a command looks for the server or starts it;
 - ``users.lock``: held shared by each command that uses the server, for as long
-  as it does; the keeper (`seeknal_postgres.keeper`) takes it to stop the server;
+  as it does; the keeper (``keeper.py``) takes it to stop the server;
 - ``keeper.lock``: held by the keeper while it lives.
 
 The kernel drops these locks when a process ends, so that none is ever stale.
