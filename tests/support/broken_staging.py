@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 import pyarrow as pa
@@ -415,3 +417,29 @@ class SumsUpTogetherInAnotherOrder(MemoryBackend):
         self, context: ExecutionContext, targets: tuple[Target, ...]
     ) -> tuple[Checksum, ...]:
         return super().checksum_targets(context, targets[::-1])
+
+
+@breaks("a_publish_over_a_foreign_write_is_refused", "a_revert_stops_at_a_foreign_write")
+class SaysInItsOwnWordsWhatMoved(MemoryBackend):
+    @hookimpl
+    def prepare_publish(self, context: ExecutionContext, batch: Batch) -> bool:
+        with _other_words():
+            return super().prepare_publish(context, batch)
+
+    @hookimpl
+    def publish(self, context: ExecutionContext, batch: Batch) -> Published:
+        with _other_words():
+            return super().publish(context, batch)
+
+    @hookimpl
+    def revert(self, context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
+        with _other_words():
+            return super().revert(context, batch, overwrite)
+
+
+@contextmanager
+def _other_words() -> Iterator[None]:
+    try:
+        yield
+    except StaleStage as error:
+        raise StaleStage("somebody was faster", error.hint, target=error.target) from error

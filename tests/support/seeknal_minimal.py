@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from seeknal_core.contract.errors import BackendError, WriteRefused
 from seeknal_core.contract.hooks import hookimpl
 from seeknal_core.contract.options import structure
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import (
     Connection,
     ConnectionSpec,
@@ -63,8 +64,10 @@ def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -
     for field in snapshot.schema:
         if pa.types.is_null(field.type):
             raise WriteRefused(f"{target.name}: column {field.name!r} has no type")
-    if not snapshot.schema.names or any(len(part.encode()) > 200 for part in target.name.parts):
-        raise WriteRefused(f"{target.name} has no columns, or too long a name")
+    if not snapshot.schema.names:
+        raise refusals.no_columns(target.name)
+    if any(len(part.encode()) > 200 for part in target.name.parts):
+        raise WriteRefused(f"{target.name} is too long a name")
     path = _path(context, target)
     created = not path.exists()
     try:

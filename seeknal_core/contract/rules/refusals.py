@@ -214,7 +214,7 @@ def losing_days(name: object, losing: Mapping[date, tuple[int, int]], node: str)
 def no_columns(name: object) -> WriteRefused:
     """Return the refusal of rows without columns."""
     return WriteRefused(
-        f"{name} would have no columns", "select at least one column", target=str(name)
+        f"{name}: the snapshot has no columns", "select at least one column", target=str(name)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -10,7 +11,7 @@ import attrs
 import pyarrow as pa
 import pytest
 
-from seeknal_core.contract.errors import ConfigError, WriteRefused
+from seeknal_core.contract.errors import BackendError, ConfigError, WriteRefused
 from seeknal_core.contract.types import Mode, Snapshot
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.testing.backend import Backend
@@ -31,6 +32,18 @@ Rows: TypeAlias = Snapshot | pa.Table | Mapping[str, Any]
 def needs(*hooks: str, fixture: str | None = None) -> pytest.MarkDecorator:
     """Mark a test that makes sense only with hooks, or with an optional fixture."""
     return pytest.mark.seeknal_needs(*hooks, fixture=fixture)
+
+
+@contextmanager
+def refused(expected: BackendError) -> Iterator[None]:
+    """Expect a refusal in the words of `seeknal_core.contract.rules.refusals`.
+
+    The words may go on: with an example, say. The hint must be there.
+    """
+    with pytest.raises(type(expected)) as raised:
+        yield
+    assert raised.value.message.startswith(expected.message)
+    assert raised.value.hint
 
 
 @attrs.frozen(kw_only=True)

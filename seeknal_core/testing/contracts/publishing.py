@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from seeknal_core.contract.errors import BackendError, StaleStage
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Mode
 from seeknal_core.testing.contracts.base import (
     FOREIGN,
@@ -20,6 +21,7 @@ from seeknal_core.testing.contracts.base import (
     StagingTests,
     Trial,
     needs,
+    refused,
     with_rows,
 )
 from seeknal_core.testing.contracts.concurrency import Polling, at_once, version
@@ -151,9 +153,11 @@ class PublishTests(StagingTests):
         first, second = trial.write(OLD), trial.write(OLD, "second")
         promotion = trial.bench.promotion()
         promotion.stage(first, NEW)
+        base = trial.bench.inspect(second).version
         promotion.stage(second, NEW)
         trial.intrude(second)
-        with pytest.raises(StaleStage):
+        now = trial.bench.inspect(second).version
+        with refused(refusals.moved(second.target.name, "staged", base, now)):
             promotion.publish()
         trial.expect(second, with_rows(OLD, FOREIGN))
         trial.expect(first, OLD)

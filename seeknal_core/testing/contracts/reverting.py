@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pyarrow as pa
-import pytest
 
-from seeknal_core.contract.errors import StaleStage
+from seeknal_core.contract.rules import refusals
 from seeknal_core.testing.bench import Promotion
 from seeknal_core.testing.contracts.base import (
     FOREIGN,
@@ -13,6 +12,7 @@ from seeknal_core.testing.contracts.base import (
     OLD,
     StagingTests,
     Trial,
+    refused,
     with_rows,
 )
 
@@ -83,8 +83,10 @@ class RevertTests(StagingTests):
         promotion.stage(first, NEW)
         promotion.stage(second, NEW)
         promotion.publish()
+        then = trial.bench.inspect(second).version
         trial.intrude(second)
-        with pytest.raises(StaleStage):
+        now = trial.bench.inspect(second).version
+        with refused(refusals.moved(second.target.name, "published", then, now)):
             promotion.revert()
         trial.expect(first, NEW)
         trial.expect(second, with_rows(NEW, FOREIGN))

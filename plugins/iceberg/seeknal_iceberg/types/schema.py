@@ -38,6 +38,7 @@ from pyiceberg.types import (
 )
 
 from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Snapshot
 
 _EXACT: tuple[tuple[pa.DataType, type[IcebergType]], ...] = (
@@ -89,7 +90,7 @@ def columns_of(snapshot: Snapshot, target: str) -> tuple[Column, ...]:
         else:
             found.append(Column(name=field.name, type=type, exact=exact and "." not in field.name))
     if not len(snapshot.schema):
-        raise WriteRefused(f"{target}: the snapshot has no columns", target=target)
+        raise refusals.no_columns(target)
     if problems:
         text = "; ".join(f"column {name!r} {why}" for name, why in problems)
         raise WriteRefused(f"{target}: {text}", "CAST the column in the node's SQL", target=target)

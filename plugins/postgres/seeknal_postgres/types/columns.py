@@ -11,6 +11,7 @@ import attrs
 import pyarrow as pa
 
 from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_postgres.names import LIMIT
 from seeknal_postgres.types.pgtypes import PgType
 
@@ -167,9 +168,7 @@ def columns_of(schema: pa.Schema, target: str) -> tuple[Column, ...]:
         WriteRefused: names every column that cannot be stored, before anything is written.
     """
     if not schema.names:
-        raise WriteRefused(
-            f"{target}: the snapshot has no columns", "select at least one column", target=target
-        )
+        raise refusals.no_columns(target)
     if len(schema.names) > MAX_COLUMNS:
         raise WriteRefused(
             f"{target}: {len(schema.names)} columns; a PostgreSQL table has at most {MAX_COLUMNS}",

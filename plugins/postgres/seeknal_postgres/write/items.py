@@ -15,8 +15,9 @@ import pyarrow as pa
 from psycopg import sql
 
 from seeknal_core.contract import rules
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import ExecutionContext, Snapshot, Target
-from seeknal_postgres.connection.pool import Conn
+from seeknal_postgres.connection.pool import Conn, connection_of
 from seeknal_postgres.ledger.records import Ledger, Record
 from seeknal_postgres.ledger.tables import Table, describe_all
 from seeknal_postgres.types.columns import Column, columns_of
@@ -138,7 +139,7 @@ def look(
     for item in items:
         table = tables.get(item.target.name)
         if table is not None:
-            check_owner(context, records.get(item.target.name), item.target, table)
+            check_owner(context, ledger, records.get(item.target.name), item.target, table)
             item = planned(ledger, item, table, later=later)
         found.append(item)
     return found
@@ -168,7 +169,7 @@ def planned(ledger: Ledger, item: Item, table: Table, *, later: bool) -> Item:
 
 
 def check_owner(
-    context: ExecutionContext, record: Record | None, target: Target, table: Table
+    context: ExecutionContext, ledger: Ledger, record: Record | None, target: Target, table: Table
 ) -> None:
     """Refuse a table that is not this project's and environment's, unless it is adopted.
 
@@ -176,10 +177,15 @@ def check_owner(
         record: what the ledger says of the target's name.
 
     Raises:
-        WriteRefused: saying whose it is.
+        WriteRefused: saying whose it is, as far as the role may read other ledgers.
     """
     owner = record.owner if record is not None and record.oid == table.oid else None
-    rules.check_owner(context, target, owner)
+    if context.adopt or rules.is_ours(context, owner):
+        return
+    oids = {target.name: table.oid}
+    for other in ledger.siblings(connection_of(context).state_schema) if owner is None else ():
+        owner = other.owners(oids).get(target.name, owner)
+    raise refusals.not_ours(target.name, owner)
 
 
 def check_new(conn: Conn, item: Item, rows: sql.Identifier) -> None:
