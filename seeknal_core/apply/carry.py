@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.apply.node import Computed, Computer
+from seeknal_core.apply.find import Computed
+from seeknal_core.apply.node import Computer
 from seeknal_core.apply.report import (
     NodeOutcome,
     NodeStatus,

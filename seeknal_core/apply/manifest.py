@@ -11,7 +11,7 @@ from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.session import Session
 
 if TYPE_CHECKING:
-    from seeknal_core.apply.node import Computed
+    from seeknal_core.apply.find import Computed
 
 
 def updated_manifest(

@@ -10,7 +10,8 @@ from queue import SimpleQueue
 
 import attrs
 
-from seeknal_core.apply.node import Computed, Computer, missing_snapshot
+from seeknal_core.apply.find import Computed
+from seeknal_core.apply.node import Computer, missing_snapshot
 from seeknal_core.apply.report import (
     NodeOutcome,
     NodeStatus,
@@ -18,16 +19,14 @@ from seeknal_core.apply.report import (
     TargetOutcome,
     TargetStatus,
 )
-from seeknal_core.apply.write import TOGETHER, Finished, Writer, Writes, log, was_stopped
-from seeknal_core.contract.errors import SeeknalError
+from seeknal_core.apply.task import NodeEnd, NodeTasks
+from seeknal_core.apply.write import TOGETHER, Finished, Writer, Writes
 from seeknal_core.contract.types import Snapshot, redact
-from seeknal_core.plan.decide import Production, SharedDecision, audits_hold
-from seeknal_core.plan.keys import audits_key
+from seeknal_core.plan.decide import Production, SharedDecision
 from seeknal_core.plan.scope import Scope
 from seeknal_core.plan.targets import TargetCheck, covering
-from seeknal_core.project.specs import AnyNode
-from seeknal_core.state.records import EnvironmentRecord, NodeRecord
-from seeknal_core.workspace.session import Session, expanded_covers
+from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.workspace.session import Session
 
 #: How often the main thread looks up from waiting, in seconds, so that a signal is heard.
 _HEARTBEAT = 0.2
@@ -53,14 +52,6 @@ class Options:
 
 
 @attrs.frozen(kw_only=True)
-class _NodeEnd:
-    """What a node's task gives back: its outcome, and its snapshot if it has one."""
-
-    outcome: NodeOutcome
-    snapshot: Snapshot | None = None
-
-
-@attrs.frozen(kw_only=True)
 class _UnchangedEnd:
     """What the task gives back that links what is the same as production's."""
 
@@ -68,7 +59,7 @@ class _UnchangedEnd:
     copies: Writes
 
 
-_Task = Future[_NodeEnd | _UnchangedEnd | list[TargetOutcome]]
+_Task = Future[NodeEnd | _UnchangedEnd | list[TargetOutcome]]
 
 
 @attrs.define(kw_only=True)
@@ -114,8 +105,16 @@ class Executor:
     ) -> None:
         self._session = session
         self._scope = scope
-        self._computer = computer
-        self._journal = journal
+        self._tasks = NodeTasks(
+            session,
+            scope,
+            computer,
+            journal,
+            record=record,
+            base=production.record,
+            find=find,
+            warnings=warnings,
+        )
         self._writer = Writer(
             session,
             journal,
@@ -127,14 +126,10 @@ class Executor:
             decisions=decisions or {},
         )
         self._reporter = reporter
-        self._record = record
-        self._production = production
         self._find = find
         self._warnings = warnings
         #: Whether tasks were left running after a stop; what they use must not be closed.
         self.abandoned = False
-        #: The outputs of the nodes that ended well, by node.
-        self.outputs: dict[str, Computed] = {}
         self._by_node: dict[str, list[TargetCheck]] = {}
         linked = linked or {}
         self._linked = [(checks[key], shown) for key, shown in linked.items() if key in checks]
@@ -146,6 +141,11 @@ class Executor:
             # Rows that are taken as recorded may be of another day than this command.
             known = check if held is None else covering(check, held.covers)
             self._by_node.setdefault(id, []).append(known)
+
+    @property
+    def outputs(self) -> Mapping[str, Computed]:
+        """The outputs of the nodes that ended well, by node."""
+        return self._tasks.outputs
 
     def run(self, options: Options) -> tuple[list[NodeOutcome], list[TargetOutcome]]:
         """Run everything; failures are in the outcomes, never raised."""
@@ -197,7 +197,7 @@ class Executor:
                 id = progress.ready.popleft()
                 known = {input: progress.done[input] for input in self._scope.waits[id]}
                 self._reporter.node_started(id)
-                progress.running[pool.submit(self._node, id, known)] = id
+                progress.running[pool.submit(self._tasks.carry_out, id, known)] = id
             elif progress.unchanged and not progress.running:
                 # All at once, when everything else is done: a store links many in one go.
                 same, progress.unchanged = tuple(progress.unchanged), []
@@ -243,7 +243,7 @@ class Executor:
     def _settle(
         self,
         progress: _Progress,
-        ended: _NodeEnd | _UnchangedEnd | list[TargetOutcome],
+        ended: NodeEnd | _UnchangedEnd | list[TargetOutcome],
         options: Options,
     ) -> None:
         if isinstance(ended, _UnchangedEnd):
@@ -260,7 +260,7 @@ class Executor:
         if failed and options.fail_fast:
             progress.stopping = True
 
-    def _node_ended(self, progress: _Progress, ended: _NodeEnd) -> None:
+    def _node_ended(self, progress: _Progress, ended: NodeEnd) -> None:
         id = ended.outcome.id
         progress.nodes[id] = ended.outcome
         self._reporter.node_ended(ended.outcome)
@@ -278,105 +278,6 @@ class Executor:
         for check in self._by_node.pop(id, ()):
             same = self._writer.is_same(check, ended.snapshot)
             (progress.unchanged if same else progress.writes).append((check, ended.snapshot))
-
-    def _node(self, id: str, known: Mapping[str, Snapshot]) -> _NodeEnd:
-        started = time.monotonic()
-        node = self._session.graph.nodes[id]
-        try:
-            self._session.context.cancellation.check()
-            if id in self._scope.recorded:
-                return self._recorded(id, started)
-            inputs = {input: known[input] for input in self._session.graph.inputs[id]}
-            held = self._held(id)
-            computed = self._computer.compute(node, inputs, held)
-            audits = self._check(node, computed, known, held)
-            snapshot = computed.snapshot
-            self.outputs[id] = computed
-            self._journal.node(
-                id,
-                NodeRecord(
-                    definition=self._session.graph.definitions[id],
-                    content_key=snapshot.content_key,
-                    rows=snapshot.row_count,
-                    binding=computed.binding,
-                    read_at=computed.read_at,
-                    audits=audits,
-                    inputs={input: found.content_key for input, found in inputs.items()},
-                    proof=computed.proof,
-                    covers=expanded_covers(
-                        self._session, getattr(node, "covers", None), node.location
-                    ),
-                    stored=snapshot.document,
-                ),
-            )
-        except SeeknalError as error:
-            log.debug("%s failed", id, exc_info=error)
-            return _NodeEnd(
-                outcome=NodeOutcome(
-                    id=id,
-                    status=NodeStatus.SKIPPED
-                    if was_stopped(self._session, error)
-                    else NodeStatus.FAILED,
-                    seconds=time.monotonic() - started,
-                    detail=redact(str(error)),
-                    hint=redact(error.hint),
-                    error=error.__class__.__name__,
-                )
-            )
-        outcome = NodeOutcome(
-            id=id,
-            status=NodeStatus.REUSED if computed.reused else NodeStatus.COMPUTED,
-            rows=snapshot.row_count,
-            seconds=time.monotonic() - started,
-            detail=f"unaffected: {computed.proof}" if computed.proof else "",
-            content_key=snapshot.content_key,
-            notes=computed.notes,
-        )
-        for note in computed.notes:
-            self._warnings.put(f"{id}: {note}")
-        return _NodeEnd(outcome=outcome, snapshot=snapshot)
-
-    def _held(self, id: str) -> NodeRecord | None:
-        """Return what is known of a node: this environment's own, else its base's."""
-        base = self._production.record
-        return self._record.nodes.get(id) or (base.nodes.get(id) if base else None)
-
-    def _recorded(self, id: str, started: float) -> _NodeEnd:
-        held = self._scope.recorded[id]
-        snapshot = self._find(id, held.content_key)
-        if snapshot is None:
-            raise missing_snapshot(self._session, id)
-        outcome = NodeOutcome(
-            id=id,
-            status=NodeStatus.REUSED,
-            rows=snapshot.row_count,
-            seconds=time.monotonic() - started,
-            detail="not selected, taken as recorded",
-            content_key=held.content_key,
-        )
-        return _NodeEnd(outcome=outcome, snapshot=snapshot)
-
-    def _check(
-        self,
-        node: AnyNode,
-        computed: Computed,
-        known: Mapping[str, Snapshot],
-        held: NodeRecord | None,
-    ) -> str:
-        """Audit the output unless just these audits passed on just these rows before."""
-        # Its inputs and the nodes that relationships compare it with.
-        related = dict(sorted(known.items())) if node.audits else {}
-        fingerprint = audits_key(
-            node,
-            computed.snapshot.content_key,
-            {id: snapshot.content_key for id, snapshot in related.items()},
-        )
-        ages = getattr(node, "freshness", None) is not None
-        if audits_hold(held, fingerprint, ages=ages):
-            return fingerprint
-        clean = self._computer.check(node, computed.snapshot, related)
-        # What was warned about is looked at, and warned about, again next time.
-        return fingerprint if clean else ""
 
     def _skip_rest(self, progress: _Progress) -> None:
         for task in progress.running.values() if self.abandoned else ():

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.apply.node import Computed, Computer
+from seeknal_core.apply.find import Computed
+from seeknal_core.apply.node import Computer
 from seeknal_core.contract.errors import Interrupted, Unreachable
 from seeknal_core.engine.files.find import FileDigests
 from seeknal_core.engine.snapshots import SnapshotStore
