@@ -181,7 +181,7 @@ class Finder:
     def former_keys(self, id: str, snapshot: Snapshot) -> tuple[str, ...]:
         """Return what earlier versions called a node's rows, where that differs."""
         key = self.former.of(id, snapshot.content_key)
-        return (key,) if key != snapshot.content_key else ()
+        return () if has_rows_of(snapshot, key) else (key,)
 
     def _former_source(self, id: str) -> str | None:
         """Return the key that an earlier version gave to rows that are named by what they are."""

@@ -20,6 +20,7 @@ from seeknal_core.contract.errors import DamagedOutput, DamagedSource, EngineErr
 from seeknal_core.contract.types import Snapshot, SourceStream
 from seeknal_core.plan import keys
 from seeknal_core.plan.bindings import seen_binding, source_binding
+from seeknal_core.plan.decide import has_rows_of
 from seeknal_core.plan.proofs import Prover
 from seeknal_core.plugins.resolved import ResolvedSource
 from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
@@ -208,7 +209,7 @@ class Computer:
             self._warn(f"{id}: its stored output was damaged on the disk and is computed again")
             inputs, held = self._computed.get(id) or (self._recorded_inputs(id), None)
             again = self._compute(node, self._all_sound(inputs), held).snapshot
-            if again.content_key != key:
+            if not has_rows_of(again, key):
                 raise missing_snapshot(self._session, id)
             return again
 
@@ -298,7 +299,7 @@ class Computer:
             # What was read is our own copy, and that was digested.
             return True
         again = keys.file_read(self._session, node, self._digests, self.scratch)
-        return again.content_key == read.content_key
+        return has_rows_of(again, read.content_key)
 
     def _store_source(
         self, node: SourceNode, resolved: ResolvedSource, held: NodeRecord | None

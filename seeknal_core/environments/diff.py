@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from seeknal_core.environments.query import snapshots_of
+from seeknal_core.plan.decide import has_rows_of
 from seeknal_core.state.manifest import Manifest
 from seeknal_core.state.records import EnvironmentRecord
 
@@ -117,7 +118,7 @@ def _node(
     mine, theirs = here.record.nodes.get(id), there.record.nodes.get(id)
     columns: tuple[ColumnDiff, ...] = ()
     rows: RowDiff | None = None
-    if mine is not None and theirs is not None and mine.content_key != theirs.content_key:
+    if mine is not None and theirs is not None and not has_rows_of(mine, theirs.content_key):
         [a] = snapshots_of(store, here.record, [id]).values()
         [b] = snapshots_of(store, there.record, [id]).values()
         columns = _columns(a, b)

@@ -7,6 +7,7 @@ import enum
 import attrs
 
 from seeknal_core.contract.types import Drift
+from seeknal_core.plan.decide import has_rows_of
 from seeknal_core.plan.look import look
 from seeknal_core.plan.targets import TargetCheck, check_targets
 from seeknal_core.promote import documents as promotions
@@ -111,7 +112,7 @@ def _condition(
         return Condition.MISSING
     if held.link and check.drift is Drift.NONE:
         theirs = base.targets.get(check.resolved.target.key) if base is not None else None
-        same = theirs is not None and theirs.content_key == held.content_key
+        same = theirs is not None and has_rows_of(theirs, held.content_key)
         return Condition.LINKED if same else Condition.LINKED_MOVED
     if check.drift is Drift.NONE and _is_unrecorded(check, held):
         return Condition.UNRECORDED

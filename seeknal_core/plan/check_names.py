@@ -23,6 +23,7 @@ from seeknal_core.contract.options import nearest
 from seeknal_core.contract.types import Location, problem_at
 from seeknal_core.files.layout import Layout
 from seeknal_core.plan import keys
+from seeknal_core.plan.decide import has_rows_of
 from seeknal_core.plan.keys import expanded_source, is_remote
 from seeknal_core.project.places import Places
 from seeknal_core.project.specs import FILE_TYPES, AnyNode, SourceNode, SqlNode
@@ -226,7 +227,7 @@ class _Stored:
             read = keys.file_read(self._session, node, digests, self._layout.scratch)
         except SeeknalError:
             return False
-        return self._store.resolve(read.content_key) == record.content_key
+        return has_rows_of(record, self._store.resolve(read.content_key))
 
     def columns(self, node: AnyNode) -> Columns | None:
         """Return the columns of what is stored, None where that is of another definition."""

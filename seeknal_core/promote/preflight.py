@@ -8,6 +8,7 @@ import attrs
 
 from seeknal_core.contract.errors import NotApplied, StalePlan, VerificationFailed
 from seeknal_core.contract.types import Drift
+from seeknal_core.plan.decide import has_rows_of
 from seeknal_core.plan.guard import guard
 from seeknal_core.plan.look import look
 from seeknal_core.plan.targets import TargetCheck, check_targets
@@ -145,7 +146,7 @@ class Preflight:
                 continue
             if resolved is None or held.node not in promoted or theirs is None or new is None:
                 continue
-            if theirs.content_key == new.content_key:
+            if has_rows_of(theirs, new.content_key):
                 wanted[key] = resolved
         checks = check_targets(session, wanted.values(), versions=True)
 

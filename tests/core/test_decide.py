@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
+import seeknal_core
 from seeknal_core.contract.types import (
     Connection,
     Drift,
@@ -440,6 +443,34 @@ def test_what_is_the_same_as_production_is_linked_copied_or_left_out() -> None:
     assert decided(check=check(identity="there")) is W.LEFT_OUT
     two = [Candidate(check=check(), bytes=10, no_link="no links")] * 2
     assert [one.writing for one in shared(two, small, copied=0)] == [W.COPY, W.LEFT_OUT]
+
+
+#: Modules that compare content keys to find facts, and what the facts are about.
+_FACTS = {
+    "plan/look.py": "who wrote a table last, by the ledger",
+    "environments/recover.py": "the same",
+    "plan/proofs.py": "whether a proof is about the rows that were used",
+}
+
+
+def test_nobody_else_compares_content_keys() -> None:
+    root = Path(seeknal_core.__file__).parent
+    found = []
+    for path in root.rglob("*.py"):
+        name = path.relative_to(root).as_posix()
+        if name.startswith(("plan/decide/", "engine/", "testing/")) or name in _FACTS:
+            continue
+        for compared in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if (
+                isinstance(compared, ast.Compare)
+                and isinstance(compared.ops[0], (ast.Eq, ast.NotEq))
+                and any(
+                    isinstance(one, ast.Attribute) and one.attr == "content_key"
+                    for one in (compared.left, *compared.comparators)
+                )
+            ):
+                found.append(f"{name}:{compared.lineno}")
+    assert found == [], "let seeknal_core.plan.decide compare them"
 
 
 def test_a_target_that_left_the_project_stays_unless_it_is_pruned() -> None:

@@ -2,8 +2,9 @@
 
 A plan shows these decisions, a run or an apply carries them out, a promotion asks for them.
 The functions get facts (records, stored keys, proofs, what stands in the stores) and change
-nothing. Content keys are compared here, and nowhere else: `seeknal_core.plan.look` alone
-compares those of a store's ledger, to find out who wrote a table last.
+nothing. Content keys are compared here, and nowhere else in the core, but for the facts:
+`seeknal_core.plan.look` and ``state recover`` find out by a store's ledger who wrote a table
+last, and `seeknal_core.plan.proofs` whether a proof holds.
 
 An answer is yes, no, or *it depends*: on rows that are not read yet (`Action.READ`,
 `Action.DEPENDS`, `Writing.DEPENDS`), or on a table that nobody looked at

@@ -12,7 +12,7 @@ import attrs
 from seeknal_core.plan.bindings import is_bound_alike
 from seeknal_core.plan.proofs import Proof
 from seeknal_core.project.specs import ChangePolicy
-from seeknal_core.state.records import NodeRecord, TargetRecord
+from seeknal_core.state.records import NodeRecord
 
 
 class Action(enum.Enum):
@@ -273,8 +273,17 @@ def audits_hold(held: NodeRecord | None, audits: str, *, ages: bool) -> bool:
     return held is not None and held.audits == audits and not ages
 
 
-def has_rows_of(held: NodeRecord | TargetRecord, content_key: str | None) -> bool:
-    """Tell whether a record is of just the rows of a key."""
+class Keyed(Protocol):
+    """Something that has rows: a record, a snapshot, files that were read."""
+
+    @property
+    def content_key(self) -> str:
+        """The key of its rows."""
+        ...
+
+
+def has_rows_of(held: Keyed, content_key: str | None) -> bool:
+    """Tell whether something has just the rows of a key."""
     return held.content_key == content_key
 
 
