@@ -209,6 +209,12 @@ def test_a_file_that_another_process_has_open_is_waited_for_and_named(seeknal: C
     seeknal("check", "--connections")
 
 
+def test_a_pipe_in_place_of_the_file_is_named_and_not_waited_for(seeknal: Cli) -> None:
+    os.mkfifo(seeknal.cwd / "one.duckdb")
+    assert "one.duckdb is no file" in seeknal("check", "--connections", code=1).err
+    assert "one.duckdb is no file" in seeknal("run", code=1).err
+
+
 @pytest.fixture
 def bench(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The backend's hooks in this process."""

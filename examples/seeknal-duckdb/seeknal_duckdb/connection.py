@@ -86,6 +86,9 @@ class File:
     def _connect(self, path: str, wait: float) -> duckdb.DuckDBPyConnection:
         if not os.path.isdir(folder := os.path.dirname(path)):
             raise Unreachable(f"there is no folder {folder}", f"make it, then: {CHECK}")
+        if os.path.exists(path) and not os.path.isfile(path):
+            # DuckDB would wait for somebody who writes into a pipe.
+            raise self._refused(f"{path} is no file", "move it away, or name another path")
 
         def attempt() -> duckdb.DuckDBPyConnection:
             there = os.path.exists(path)
