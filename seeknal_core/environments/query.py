@@ -126,7 +126,8 @@ def query(
         if missing is None:
             hint = _hint(error, record.name)
             raise EngineError(error.message, hint, line=error.line) from None
-        hint = nearest(missing["bare"] or missing["id"], record.nodes) or (
+        short = [id.partition(".")[2] for id in record.nodes]
+        hint = nearest(missing["bare"] or missing["id"], [*record.nodes, *short]) or (
             f"only what has run is stored: seeknal run --env {record.name}"
         )
         raise EngineError(error.message, hint, line=error.line) from None
