@@ -29,7 +29,6 @@ from seeknal_core.contract.types import (
     ConnectionSpec,
     ExecutionContext,
     Linked,
-    Mode,
     Origin,
     Owned,
     OwnedKind,
@@ -135,9 +134,9 @@ class MemoryBackend:
             rules.check_owner(context, target, there.owner)
         arrived = self.arriving(snapshot)
         memory_rows.check(target, arrived, there.rows if there else None, context.full_refresh)
-        replaces = there is None or target.mode is Mode.FULL or context.full_refresh
+        replaces = there is None or target.mode.rule.replaces or context.full_refresh
         appended = frozenset[str]() if there is None or replaces else there.appended
-        if target.mode is Mode.APPEND and appended.intersection(snapshot.keys):
+        if target.mode.rule.once and appended.intersection(snapshot.keys):
             arrived = arrived.slice(0, 0)
         rows = (
             arrived

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import duckdb
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from seeknal_core.contract import rules
 from seeknal_core.contract.errors import BackendError, WriteRefused
+from seeknal_core.contract.modes import Field
 from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Interval, Mode, SchemaChange, Target
 
@@ -32,7 +33,7 @@ def check(target: Target, rows: pa.Table, there: pa.Table | None, full_refresh: 
             hint = f"give it one: CAST({field.name} AS VARCHAR)"
             raise WriteRefused(f"{target.name}: column {field.name!r} has no type", hint)
     rules.check_named_columns(target, rows.column_names)
-    if target.mode is Mode.INSERT_OVERWRITE:
+    if target.mode.rule.needs is Field.PARTITION_BY:
         lacking = [name for name in target.partition_by if name not in rows.column_names]
         if lacking or not target.partition_by:
             raise WriteRefused(f"{target.name} is partitioned by columns", "partition_by: [day]")
@@ -43,7 +44,7 @@ def check(target: Target, rows: pa.Table, there: pa.Table | None, full_refresh: 
     if target.on_schema_change is SchemaChange.FAIL and there.schema != rows.schema:
         changed = sorted({*there.column_names} ^ {*rows.column_names}) or ["their types"]
         raise refusals.columns_differ(target.name, changed)
-    if lacks and target.mode is not Mode.FULL and not full_refresh:
+    if lacks and not target.mode.rule.replaces and not full_refresh:
         raise WriteRefused(f"column {lacks[0]!r} of {target.name} is missing", "select it")
 
 
@@ -60,18 +61,26 @@ def _check_keys(target: Target, rows: pa.Table) -> None:
 
 def merged(target: Target, rows: pa.Table, there: pa.Table) -> pa.Table:
     """Return the table's rows after `rows` arrived, in a mode that does not replace all."""
-    kept = there
-    if target.mode is Mode.UPSERT_BY_KEY:
-        new = set(_keys(rows, target.unique_keys))
-        kept = there.filter([key not in new for key in _keys(there, target.unique_keys)])
-    elif target.mode is Mode.INSERT_OVERWRITE:
-        touched = set(_keys(rows, target.partition_by))
-        kept = there.filter([key not in touched for key in _keys(there, target.partition_by)])
-    elif target.mode is Mode.INCREMENTAL_BY_TIME:
-        new, old = (one[str(target.time_column)] for one in (rows, there))
-        replaced = rules.intervals(target, rules.count_days(target, new))
-        kept = there.filter(pc.invert(rules.inside(old, replaced)))
+    match target.mode:
+        case Mode.FULL | Mode.APPEND:
+            kept = there
+        case Mode.UPSERT_BY_KEY:
+            kept = _without(there, rows, target.unique_keys)
+        case Mode.INSERT_OVERWRITE:
+            kept = _without(there, rows, target.partition_by)
+        case Mode.INCREMENTAL_BY_TIME:
+            new, old = (one[str(target.time_column)] for one in (rows, there))
+            replaced = rules.intervals(target, rules.count_days(target, new))
+            kept = there.filter(pc.invert(rules.inside(old, replaced)))
+        case _ as never:
+            assert_never(never)
     return pa.concat_tables([kept, rows], promote_options="permissive")
+
+
+def _without(there: pa.Table, rows: pa.Table, columns: tuple[str, ...]) -> pa.Table:
+    """Return a table without the rows whose values in some columns arrive now."""
+    new = set(_keys(rows, columns))
+    return there.filter([key not in new for key in _keys(there, columns)])
 
 
 def _keys(rows: pa.Table, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
@@ -84,7 +93,7 @@ def notes(target: Target, rows: pa.Table, there: pa.Table) -> tuple[str, ...]:
     Raises:
         WriteRefused: a row is not in what the node covers, or a day would lose rows.
     """
-    if target.mode is not Mode.INCREMENTAL_BY_TIME:
+    if target.mode.rule.placing is not Field.TIME_COLUMN:
         return ()
     new, old = (one[str(target.time_column)] for one in (rows, there))
 
