@@ -120,9 +120,12 @@ def _untag(
         and updates.keeps_undo(batch.promotion, table.metadata)
     ]
     # Where one of several moved, each is tried by itself.
-    groups = [tagged, *([table] for table in tagged)] if len(tagged) > 1 else [tagged]
-    for group in groups:
-        _untag_some(context, catalog, batch.promotion, group)
+    done = not tagged or _untag_some(context, catalog, batch.promotion, tagged)
+    if not done and len(tagged) > 1:
+        alone = [_untag_some(context, catalog, batch.promotion, [table]) for table in tagged]
+        done = all(alone)
+    if done and catalogs.is_sql(catalogs.of(context)):
+        return  # others may say that a tag is removed, and keep it
     for name in leftover_tags.keep(context, catalog, batch.promotion, tagged):
         log.warning(
             "%s: the catalog keeps the tag %s, though it was asked to remove it; it does no "
@@ -134,30 +137,37 @@ def _untag(
 
 def _untag_some(
     context: ExecutionContext, catalog: Catalog, promotion: str, tables: Sequence[Table]
-) -> None:
-    """Untag tables in one commit, again where somebody else's came between."""
+) -> bool:
+    """Untag tables in one commit, again where somebody else's came between; tell whether it did.
+
+    Args:
+        tables: as they were a moment ago, with the tag.
+    """
+    left = list(tables)
     for attempt in range(_TRIES):
         # Whatever fails here, the tag stays, and that is said afterwards.
         try:
-            found = [catalogs.load(catalog, table.name()) for table in tables]
-            left = [
-                table
-                for table in found
-                if table is not None and updates.keeps_undo(promotion, table.metadata)
-            ]
+            if attempt:
+                found = [catalogs.load(catalog, table.name()) for table in tables]
+                left = [
+                    table
+                    for table in found
+                    if table is not None and updates.keeps_undo(promotion, table.metadata)
+                ]
             if not left:
-                return
+                return True
             changes = [_untagging(promotion, table) for table in left]
             if many_tables.carry_out(
                 context, catalog, changes, lambda: _are_untagged(catalog, promotion, tables)
             ):
-                return
+                return True
         except Exception as error:
             log.debug("an undo tag stays", exc_info=error)
-            return
+            return False
         if len(tables) > 1:
-            return
+            return False
         time.sleep(0.05 * 2**attempt)
+    return False
 
 
 def _are_untagged(catalog: Catalog, promotion: str, tables: Sequence[Table]) -> bool:
