@@ -164,7 +164,7 @@ class Preparation:
             # Of an earlier attempt, with its files.
             self.begun = catalogs.load(self.catalog, self.begun.name())
             if self.begun is not None and not self.begun.metadata.snapshots:
-                return self.begun.transaction()
+                return transactions.of(self.begun)
         on_rest = isinstance(self.catalog, PatientRestCatalog)
         try:
             return transactions.begin_new(

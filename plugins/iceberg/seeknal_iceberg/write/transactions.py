@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pyiceberg.schema import assign_fresh_schema_ids
-from pyiceberg.table import Table, TableProperties
+from pyiceberg.table import (
+    CreateTableTransaction,
+    StagedTable,
+    Table,
+    TableProperties,
+    Transaction,
+)
 
 from seeknal_core.contract.errors import NamespaceRefused, WriteRefused
 from seeknal_core.contract.types import SchemaChange, Target
@@ -19,7 +25,35 @@ from seeknal_iceberg.write import declared, evolution
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Transaction
+    from pyiceberg.table.metadata import TableMetadata
+
+
+class _Computed(Transaction):
+    """A transaction that computes the metadata once after each change, not at each look.
+
+    pyiceberg applies all changes again, and copies the result, whenever it is looked at: some
+    twenty times for a write. Nobody changes what is returned.
+    """
+
+    _known: tuple[object, object, TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table's metadata with the changes so far."""
+        base, updates = self._table.metadata, self._updates
+        known = self._known
+        if known is None or known[0] is not base or known[1] is not updates:
+            self._known = known = (base, updates, super().table_metadata)
+        return known[2]
+
+
+class _Creation(_Computed, CreateTableTransaction):
+    """The same, of a table that is begun."""
+
+
+def of(table: Table) -> Transaction:
+    """Return a transaction on a table that is there."""
+    return _Computed(table)
 
 
 def begin_new(
@@ -61,7 +95,7 @@ def begin_new(
     )
     if stages or create is None:
         try:
-            return catalog.create_table_transaction(
+            begun = catalog.create_table_transaction(
                 identifier(connection, parts),
                 new.schema,
                 location=location,
@@ -69,11 +103,12 @@ def begin_new(
                 sort_order=new.order,
                 properties=new.properties,
             )
+            return _Creation(cast("StagedTable", begun._table))
         except Exception as error:
             if create is None or not unfinished.refuses_staging(error):
                 raise
     # What is refused may also be this table; then it is refused once more.
-    return create(new).transaction()
+    return of(create(new))
 
 
 def identifier(connection: IcebergConnection, parts: tuple[str, ...]) -> tuple[str, ...]:
@@ -125,7 +160,7 @@ def begin(table: Table, target: Target, changes: evolution.Changes) -> Transacti
     Raises:
         WriteRefused: ``partition_by`` or ``sort_order`` is wrong, or differs where nothing may change.
     """
-    transaction = table.transaction()
+    transaction = of(table)
     evolution.apply(transaction, changes)
     if target.partition_by:
         _repartition(transaction, target)
