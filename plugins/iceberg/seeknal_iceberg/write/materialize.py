@@ -204,6 +204,10 @@ class _Write(Preparation):
         self._stage(transaction, plan, attempt)
         if self._makes_namespace:
             super().make_namespace(located=True)
+        return self._commit(transaction, plan)
+
+    def _commit(self, transaction: Transaction, plan: Plan) -> WriteResult | Exception | None:
+        """Commit once; returns what `_try` does."""
         # A KeyboardInterrupt in here leaves open whether it landed, too.
         before, self.may_land = self.may_land, True
         try:
@@ -222,7 +226,7 @@ class _Write(Preparation):
             raise
         self.may_land = before or outcome.unanswered is not None
         if outcome.conflict is not None:
-            self._conflict, self._words = _place_of(table), outcome.conflict
+            self._conflict, self._words = _place_of(plan.table), outcome.conflict
         if outcome.table is not None:
             return self._named(outcome.table, plan)
         return outcome.unanswered
