@@ -30,7 +30,7 @@ Parts = tuple[str, ...]
 
 
 def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
-    """Carry out the hook of the same name.
+    """List the tables and namespaces that bear the mark of this project and environment.
 
     Listed is also a table that is dropped while its files are not all deleted.
     """
@@ -70,7 +70,7 @@ def _is_our_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts
 
 
 def drop_target(context: ExecutionContext, owned: Owned) -> bool:
-    """Carry out the hook of the same name."""
+    """Drop a table that this project and environment made, or a namespace that is empty."""
     connection = catalogs.of(context)
     parts, name = owned.name.parts, str(owned.name)
     if owned.identity and owned.identity != catalogs.identity(connection, parts):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def sweep(context: ExecutionContext, promotions: tuple[str, ...], dry_run: bool) -> Swept:
-    """Carry out the hook of the same name."""
+    """Delete what killed writes and forgotten promotions left, and report what stays."""
     writes = list(_notes(context, "pending"))
     staged = [
         (path, note)

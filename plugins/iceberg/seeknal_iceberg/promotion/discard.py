@@ -43,7 +43,7 @@ _TRIES = 8
 
 
 def discard(context: ExecutionContext, batch: Batch) -> None:
-    """Carry out the hook of the same name."""
+    """Delete what is kept for a promotion: undo data, and files that were not published."""
     context = outcome.unstoppable(context)
     with translating(catalogs.of(context)):
         catalog = catalogs.open_unmade(context)

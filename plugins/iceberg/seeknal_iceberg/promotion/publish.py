@@ -45,7 +45,7 @@ LOOKS = (0.2, 0.5, 1.0, 2.0)
 
 
 def publish(context: ExecutionContext, batch: Batch) -> Published:
-    """Carry out the hook of the same name."""
+    """Commit the staged writes of a batch: all of them, or none stays."""
     with translating(catalogs.of(context)):
         return _Publish(context, batch).run()
 

@@ -29,7 +29,7 @@ _TRIES = 5
 
 
 def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
-    """Carry out the hook of the same name."""
+    """Undo what is published of a batch."""
     context = outcome.unstoppable(context)
     connection = catalogs.of(context)
     if catalogs.absent(connection):

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
-    """Carry out the hook of the same name."""
+    """Place the rows of a snapshot where nobody sees them, and return what publishes them."""
     connection, name = catalogs.of(context), str(target.name)
     write_id = write_id_of(context, target, promotion)
     with translating(connection, name):

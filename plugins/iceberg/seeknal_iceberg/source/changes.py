@@ -44,7 +44,7 @@ _LOOKS = 8
 def changes_since(
     context: ExecutionContext, targets: tuple[Target, ...], since: tuple[Since, ...]
 ) -> tuple[TargetChange, ...]:
-    """Carry out the hook of the same name."""
+    """Return, for each target, what happened to its table since a write."""
     connection = catalogs.of(context)
     catalog = catalogs.open_catalog(context)
     found = []

@@ -104,7 +104,7 @@ def columns(context: ExecutionContext, target: Target, staged: Staged) -> tuple[
 
 
 def checksum(context: ExecutionContext, target: Target) -> Checksum:
-    """Carry out the hook of the same name."""
+    """Return a checksum of the rows of a table, or of those that are staged for it."""
     with translating(catalogs.of(context), str(target.name)):
         if target.staged is not None:
             return checksum_of(_staged_rows(context, target, StagedWrite.of(target.staged)))

@@ -30,7 +30,7 @@ _TRIES = 8
 
 
 def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
-    """Carry out the hook of the same name: one commit that sets properties alone.
+    """Take over a table as it is: one commit that sets properties alone.
 
     Raises:
         BackendError: the table is not there, or the catalog refuses.

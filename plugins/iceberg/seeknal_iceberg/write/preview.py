@@ -15,7 +15,7 @@ from seeknal_iceberg.write import aws_names, declared, evolution, modes
 
 
 def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
-    """Carry out the hook of the same name.
+    """Compare the columns of a write with those of the table.
 
     What only values tell (a value of a row that stays and does not fit) is not looked at.
     """
