@@ -15,7 +15,7 @@ from pyiceberg.types import LongType, NestedField
 
 from seeknal_core.contract.errors import BackendError, NamespaceRefused, SeeknalError, WriteRefused
 from seeknal_core.contract.types import ExecutionContext
-from seeknal_iceberg.commit import capabilities, dropping, unfinished
+from seeknal_iceberg.commit import capabilities, drop_table, unfinished
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection.errors import (
     is_no,
@@ -291,7 +291,7 @@ class _Trial:
                     continue
                 old = time.time() * 1000 - table.metadata.last_updated_ms > _OLD * 1000
                 if old and ledger.owner(table.properties) is not None:
-                    dropping.drop(self._context, self._catalog, parts, table, quiet=True)
+                    drop_table.drop(self._context, self._catalog, parts, table, quiet=True)
 
     def _read(self, table: Table) -> None:
         rows = table.scan().to_arrow().num_rows
@@ -311,7 +311,7 @@ class _Trial:
     def _drop(self) -> None:
         table = catalogs.load(self._catalog, self._parts)
         if table is not None:
-            dropping.drop(self._context, self._catalog, self._parts, table)
+            drop_table.drop(self._context, self._catalog, self._parts, table)
 
     def _drop_namespace(self) -> list[str]:
         try:

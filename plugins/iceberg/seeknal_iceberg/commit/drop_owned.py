@@ -26,7 +26,7 @@ from pyiceberg.exceptions import (
 from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import ExecutionContext
-from seeknal_iceberg.commit import dropped_files, dropping, unfinished
+from seeknal_iceberg.commit import drop_table, dropped_files, unfinished
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import views
 from seeknal_iceberg.connection.namespaces import is_gone, is_unlisted
@@ -137,7 +137,7 @@ def drop_made(context: ExecutionContext, catalog: Catalog, parts: Parts, name: s
     _check_nobody_within(context, catalog, parts, table.metadata.location)
     if on_rest:
         # Loading a table is how a REST catalog is asked, so that this is the look again.
-        dropping.drop(context, catalog, parts, table)
+        drop_table.drop(context, catalog, parts, table)
     elif not _drop_with_files(context, catalog, parts, table):
         return False
     for places in places_of_tables(context):

@@ -15,7 +15,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from seeknal_core.contract.types import ExecutionContext
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.files.durable_note import write_durably
-from seeknal_iceberg.files.placing import folder_of
+from seeknal_iceberg.files.parquet import folder_of
 from seeknal_iceberg.ledger import ledger, orphan_files, write_notes
 
 if TYPE_CHECKING:

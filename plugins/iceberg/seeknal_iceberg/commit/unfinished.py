@@ -24,7 +24,7 @@ from pyiceberg.exceptions import NoSuchTableError, ServerError, TableAlreadyExis
 
 from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import ExecutionContext
-from seeknal_iceberg.commit import capabilities, dropping
+from seeknal_iceberg.commit import capabilities, drop_table
 from seeknal_iceberg.commit.one_table import OutcomeUnknown
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection.errors import (
@@ -255,7 +255,7 @@ def drop(
     table = catalogs.look(catalog, name)
     if table is None or ledger.begun_by(context, name, table.metadata) is None:
         return False
-    dropping.drop(context, catalog, name, table, quiet=True)
+    drop_table.drop(context, catalog, name, table, quiet=True)
     if name != parts:
         # It may have got its name just before.
         found = catalogs.look(catalog, parts)

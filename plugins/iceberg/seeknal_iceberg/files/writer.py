@@ -21,7 +21,7 @@ from seeknal_iceberg.types import nested
 from seeknal_iceberg.types.partitions import Splitter, key_of
 
 if TYPE_CHECKING:
-    from seeknal_iceberg.files.placing import Placer
+    from seeknal_iceberg.files.parquet import Placer
 
 #: Arrow bytes gathered for one partition before they become a row group.
 _GROUP_BYTES = 32 * 1024 * 1024

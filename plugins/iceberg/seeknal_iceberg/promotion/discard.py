@@ -26,7 +26,7 @@ from seeknal_iceberg.commit import (
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import embedded
 from seeknal_iceberg.connection.errors import translating
-from seeknal_iceberg.files.placing import folder_of
+from seeknal_iceberg.files.parquet import folder_of
 from seeknal_iceberg.ledger import orphan_files, write_notes
 from seeknal_iceberg.ledger.staged_write import StagedWrite, undo_tag, write_id_of
 from seeknal_iceberg.write.transactions import location_of

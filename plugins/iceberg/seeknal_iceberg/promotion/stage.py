@@ -18,7 +18,7 @@ from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection import embedded
 from seeknal_iceberg.connection.errors import is_unanswered, translating
 from seeknal_iceberg.connection.namespaces import missing_levels
-from seeknal_iceberg.files.placing import folder_of
+from seeknal_iceberg.files.parquet import folder_of
 from seeknal_iceberg.ledger import ledger, write_notes
 from seeknal_iceberg.ledger.staged_write import (
     Before,

@@ -15,7 +15,7 @@ from seeknal_core.contract.errors import BackendError, SeeknalError
 from seeknal_core.contract.types import ExecutionContext, Snapshot, Target
 from seeknal_iceberg.connection import catalog as catalogs
 from seeknal_iceberg.connection.errors import is_refused, sentence
-from seeknal_iceberg.files.placing import Layout, Placer, folder_of
+from seeknal_iceberg.files.parquet import Layout, Placer, folder_of
 from seeknal_iceberg.ledger import ledger, write_notes
 from seeknal_iceberg.write import options, rewrites
 from seeknal_iceberg.write.evolution import Changes
