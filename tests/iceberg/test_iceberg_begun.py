@@ -133,7 +133,7 @@ def test_a_table_that_somebody_makes_meanwhile_stays(renaming: Tables) -> None:
     promotion.stage(bench.target("sales.orders"), ROWS)
     with renaming._look.catalog() as catalog:
         catalog.create_table(("sales", "orders"), pa.schema([("other", pa.int64())]))
-    with pytest.raises(StaleStage, match="was made by somebody else"):
+    with pytest.raises(StaleStage, match="changed by somebody else since it was staged"):
         promotion.publish(renaming.bench())
     promotion.discard(renaming.bench())
     assert renaming.names() == ["orders"] and renaming.rows() == []

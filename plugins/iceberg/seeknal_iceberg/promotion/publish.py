@@ -17,6 +17,7 @@ from pyiceberg.io import load_file_io
 from pyiceberg.table import StagedTable
 
 from seeknal_core.contract.errors import BackendError, StaleStage, Unreachable
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Batch, ExecutionContext, Published
 from seeknal_iceberg.commit import capabilities, fences, many_tables, outcome, unfinished, updates
 from seeknal_iceberg.commit.one_table import MOVED, OutcomeUnknown
@@ -31,6 +32,7 @@ from seeknal_iceberg.connection.errors import (
 )
 from seeknal_iceberg.connection.namespaces import ensure_namespace, missing_levels
 from seeknal_iceberg.ledger import ledger, write_notes
+from seeknal_iceberg.ledger.versions import version_of
 from seeknal_iceberg.promotion import revert
 from seeknal_iceberg.promotion.staged_batch import Item, StagedBatch
 from seeknal_iceberg.write import transactions
@@ -161,9 +163,9 @@ class _Publish(StagedBatch):
         if item.begun is not None and item.begun.name() != parts:
             named = unfinished.rename(self.context, self.catalog, item.begun, parts)
             if named is None:
-                raise StaleStage(
-                    f"{item.name} was made by somebody else since it was staged", target=item.name
-                )
+                made = catalogs.load(self.catalog, parts)
+                now = version_of(made.metadata) if made is not None else None
+                raise refusals.moved(item.name, "staged", None, now)
             item.table, item.begun = named, None
         self._note_sent([item], 0.0)
 
