@@ -13,9 +13,9 @@ from seeknal_core.contract.types import Location
 from seeknal_core.graph import templates
 from seeknal_core.graph.cycles import cycles
 from seeknal_core.graph.fingerprints import definition
+from seeknal_core.graph.forms import Reference
 from seeknal_core.graph.graph import Graph
 from seeknal_core.graph.lookup import Lookup
-from seeknal_core.graph.references import Reference
 from seeknal_core.graph.texts import texts
 from seeknal_core.graph.tokens import tokenize
 from seeknal_core.graph.volatility import volatile_parts

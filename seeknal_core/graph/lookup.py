@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from seeknal_core.contract.options import nearest
-from seeknal_core.graph.references import KINDS
+from seeknal_core.graph.forms import KINDS
 
 
 class Lookup:

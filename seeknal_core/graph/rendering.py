@@ -8,8 +8,8 @@ import attrs
 
 from seeknal_core.contract.errors import GraphError, Problem
 from seeknal_core.graph import templates
+from seeknal_core.graph.forms import Reference
 from seeknal_core.graph.lookup import Lookup
-from seeknal_core.graph.references import Reference
 from seeknal_core.graph.texts import texts
 from seeknal_core.project.specs import SqlNode
 

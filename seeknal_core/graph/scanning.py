@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from seeknal_core.graph.references import ONE_PART, Found, chain, classify, takes_alias
+from seeknal_core.graph.forms import ONE_PART, Found, chain, classify, takes_alias
 from seeknal_core.graph.tokens import KEYWORDS, Kind, Token
 
 #: Functions with a FROM of their own inside the brackets.

@@ -15,7 +15,8 @@ from typing import Any
 import attrs
 
 from seeknal_core.files.cache import Cache, key_of
-from seeknal_core.graph.references import Reference, analyze_tokens
+from seeknal_core.graph.forms import Reference
+from seeknal_core.graph.references import analyze_tokens
 from seeknal_core.graph.tokens import TOKENIZER_VERSION, canonical, split, tokenize
 from seeknal_core.graph.volatility import volatile_parts
 

@@ -10,14 +10,10 @@ if TYPE_CHECKING:
     from seeknal_core.project.checkout import refuse_brought_target
     from seeknal_core.project.dotenv_file import load_env_file
     from seeknal_core.project.environment_names import environment_for, parse_environment_name
+    from seeknal_core.project.home import seeknal_home
     from seeknal_core.project.interpolation import remember_variables
     from seeknal_core.project.parsed import open_parsed
-    from seeknal_core.project.profiles import (
-        ProfileChoice,
-        choose_profile,
-        load_profile,
-        seeknal_home,
-    )
+    from seeknal_core.project.profiles import ProfileChoice, choose_profile, load_profile
     from seeknal_core.project.project_file import (
         PROJECT_FILE,
         LoadedProject,

@@ -36,7 +36,7 @@ def places_of(
     Args:
         settings: None where the project file has mistakes.
     """
-    from seeknal_core.project.profiles import seeknal_home
+    from seeknal_core.project.home import seeknal_home
 
     written = settings.files_allow if settings else ()
     wanted = allowed(written, root)

@@ -58,14 +58,6 @@ class ProfileChoice:
     given: bool = False
 
 
-def seeknal_home() -> Path | None:
-    """Return ``SEEKNAL_HOME``, else ``~/.seeknal``; None for a user without a home."""
-    if configured := os.environ.get("SEEKNAL_HOME"):
-        return Path(configured).absolute()
-    home = os.environ.get("HOME")
-    return Path(home).absolute() / ".seeknal" if home else None
-
-
 def choose_profile(
     settings: ProjectSettings,
     environment: str,
