@@ -13,7 +13,7 @@ from seeknal_core import project as config
 from seeknal_core.contract.errors import ConfigError
 from seeknal_core.files.cache import Cache
 from seeknal_core.files.sealed import write_sealed
-from seeknal_core.project import parsed
+from seeknal_core.project import documents, parsed
 from seeknal_core.project.specs import AnyNode
 from seeknal_core.state.documents import write_atomically
 from support.cli import Cli, write
@@ -105,7 +105,7 @@ def test_what_is_remembered_is_what_was_read(root: Path, monkeypatch: pytest.Mon
 def test_one_changed_file_parses_one_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(root)
     asked = []
-    parse = config.files.parse  # type: ignore[attr-defined]
+    parse = documents.parse  # type: ignore[attr-defined]
 
     def noted(text: str, file: str, **options: Any) -> object:
         asked.append(file)
