@@ -7,6 +7,7 @@ import attrs
 from seeknal_core.contract.errors import BackendError
 from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Connection, Owned, redact
+from seeknal_core.contract.types.digests import Identity
 from seeknal_core.workspace.session import Session
 
 
@@ -67,7 +68,7 @@ def drop_removed(session: Session, name: str) -> tuple[tuple[str, ...], tuple[st
     dropped: list[str] = []
     left: list[str] = []
     for thing in owned_things(session):
-        key = gone.get(thing.owned.identity)
+        key = gone.get(Identity(thing.owned.identity))
         if key is None or thing.owned.identity in used:
             continue
         try:

@@ -14,6 +14,7 @@ from seeknal_core.apply.report import NodeOutcome, NodeStatus
 from seeknal_core.apply.write import Finished, log, was_stopped
 from seeknal_core.contract.errors import SeeknalError
 from seeknal_core.contract.types import Snapshot, redact
+from seeknal_core.contract.types.digests import BindingDigest, ContentKey
 from seeknal_core.plan.decide import audits_hold
 from seeknal_core.plan.keys import audits_key
 from seeknal_core.plan.scope import Scope
@@ -101,7 +102,7 @@ class NodeTasks:
             rows=snapshot.row_count,
             seconds=time.monotonic() - started,
             detail=f"unaffected: {computed.proof}" if computed.proof else "",
-            content_key=snapshot.content_key,
+            content_key=ContentKey(snapshot.content_key),
             notes=computed.notes,
         )
         for note in computed.notes:
@@ -114,12 +115,12 @@ class NodeTasks:
         snapshot = computed.snapshot
         return NodeRecord(
             definition=self._session.graph.definitions[node.id],
-            content_key=snapshot.content_key,
+            content_key=ContentKey(snapshot.content_key),
             rows=snapshot.row_count,
-            binding=computed.binding,
+            binding=BindingDigest(computed.binding),
             read_at=computed.read_at,
             audits=audits,
-            inputs={input: found.content_key for input, found in inputs.items()},
+            inputs={input: ContentKey(found.content_key) for input, found in inputs.items()},
             proof=computed.proof,
             covers=expanded_covers(self._session, getattr(node, "covers", None), node.location),
             stored=snapshot.document,

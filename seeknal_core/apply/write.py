@@ -19,6 +19,7 @@ from seeknal_core.apply.report import TargetOutcome, TargetStatus
 from seeknal_core.contract.errors import Interrupted, SeeknalError, WriteRefused
 from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Drift, Snapshot, WriteResult, redact
+from seeknal_core.contract.types.digests import ContentKey
 from seeknal_core.plan.advice import consequence, refusal
 from seeknal_core.plan.as_production import rows_of, share
 from seeknal_core.plan.decide import (
@@ -300,7 +301,7 @@ class Writer:
             )
         if held.link:
             rows = rows_of(check, self._production)
-            fresh = attrs.evolve(fresh, content_key=content_key, rows=rows)
+            fresh = attrs.evolve(fresh, content_key=ContentKey(content_key), rows=rows)
         if not held.parts:
             fresh = attrs.evolve(fresh, parts=check.resolved.target.name.parts)
         if fresh != held:
@@ -314,7 +315,7 @@ class Writer:
         dispatcher, context = self._session.dispatcher, self._session.context
         held = self._record.targets.get(target.key)
         owner = check.state.owner if check.state is not None else None
-        key = snapshot.content_key
+        key: str = snapshot.content_key
         if check.drift is Drift.REPLACED and held is not None:
             key = held.content_key
         elif owner is not None:
@@ -338,7 +339,7 @@ class Writer:
             bindings=check.bindings,
             identity=check.identity,
             fingerprint=check.fingerprint,
-            content_key=content_key,
+            content_key=ContentKey(content_key),
             version=result.version,
             rows=result.rows_after,
             written_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -28,6 +28,7 @@ import attrs
 
 from seeknal_core.contract.errors import DamagedOutput, EngineError, StateError
 from seeknal_core.contract.types import Snapshot
+from seeknal_core.contract.types.digests import ContentKey
 from seeknal_core.contract.verified import check, root_of, stamp_at
 from seeknal_core.engine import filedigest, snapshotdoc
 from seeknal_core.engine.aliases import Aliases
@@ -219,15 +220,15 @@ class SnapshotStore:
         except OSError as error:
             raise _unreadable(error, folder) from error
 
-    def resolve(self, content_key: str) -> str:
+    def resolve(self, content_key: str) -> ContentKey:
         """Return the key that a key is stored under: itself, or what it is an alias of."""
         if not self._folder(content_key).exists():
             alias = self.aliases.get(content_key)
             if alias is not None and _KEY.fullmatch(alias[0]):
-                return alias[0]
-        return content_key
+                return ContentKey(alias[0])
+        return ContentKey(content_key)
 
-    def stored_as(self, node: str, content_key: str) -> str | None:
+    def stored_as(self, node: str, content_key: str) -> ContentKey | None:
         """Return the key that a node's rows are stored under; None where they are not.
 
         Asks what `find` would find, as cheaply as `contains`.

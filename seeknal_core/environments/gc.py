@@ -100,7 +100,7 @@ def _named(state: StateStore, now: datetime) -> set[str]:
         found = promotions.load(state, environment, which)
         if found is not None:
             records += [found.before, found.after]
-    named = {node.content_key for record in records for node in record.nodes.values()}
+    named: set[str] = {node.content_key for record in records for node in record.nodes.values()}
     for name in state.all("plans"):
         plan = load_plan(state.document_path("plans", name))
         if plan is not None and now - datetime.fromisoformat(plan.created_at) < _PLAN_LIFE:

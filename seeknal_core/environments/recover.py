@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import attrs
 
 from seeknal_core.contract.types import Ownership
+from seeknal_core.contract.types.digests import ContentKey
 from seeknal_core.environments.list import known_names
 from seeknal_core.plan.targets import check_targets
 from seeknal_core.promote import documents as promotions
@@ -79,7 +80,7 @@ def recover(session: Session) -> Recovered:
                 bindings=check.bindings,
                 identity=check.identity,
                 fingerprint=check.fingerprint,
-                content_key=owner.content_key,
+                content_key=ContentKey(owner.content_key),
                 version=state.version or "",
                 rows=session.dispatcher.count_rows(session.context, check.resolved),
                 written_at=_now(),

@@ -10,6 +10,7 @@ import attrs
 
 from seeknal_core.contract.errors import GraphError, Problem
 from seeknal_core.contract.types import Location
+from seeknal_core.contract.types.digests import Definition
 from seeknal_core.graph import templates
 from seeknal_core.graph.cycles import cycles
 from seeknal_core.graph.fingerprints import definition
@@ -141,7 +142,7 @@ class _Builder:
             nodes={id: self.nodes[id] for id in order},
             inputs=inputs,
             order=order,
-            definitions=definitions,
+            definitions={id: Definition(found) for id, found in definitions.items()},
             volatile={id: links.volatile for id, links in self._links.items() if links.volatile},
             warnings=tuple(self._warnings),
         )

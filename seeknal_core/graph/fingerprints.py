@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from seeknal_core.contract.types import Mode, TargetSpec
+from seeknal_core.contract.types.digests import Definition, Fingerprint
 from seeknal_core.graph import templates
 from seeknal_core.graph.texts import texts
 from seeknal_core.graph.tokens import TOKENIZER_VERSION
@@ -51,7 +52,7 @@ def definition(
     vars: Mapping[str, object],
     *,
     positional: bool = False,
-) -> str:
+) -> Definition:
     """Return the definition of a node: SHA-256, 64 hexadecimal digits.
 
     Args:
@@ -65,8 +66,16 @@ def definition(
         above = [list(pair) for pair in sorted(inputs)]
     columns = [[column.name, column.dtype] for column in node.columns]
     covers = [] if node.covers is None else [templates.fill_vars_in(node.covers, vars)]
-    return _digest(
-        DEFINITION_VERSION, TOKENIZER_VERSION, node.kind, _text(node, vars), columns, above, *covers
+    return Definition(
+        _digest(
+            DEFINITION_VERSION,
+            TOKENIZER_VERSION,
+            node.kind,
+            _text(node, vars),
+            columns,
+            above,
+            *covers,
+        )
     )
 
 
@@ -88,7 +97,7 @@ def _text(node: AnyNode, vars: Mapping[str, object]) -> object:
             return {"type": canonical_type(node.type), "table": table, "params": params}
 
 
-def target_fingerprint(spec: TargetSpec, mode: Mode) -> str:
+def target_fingerprint(spec: TargetSpec, mode: Mode) -> Fingerprint:
     """Return the fingerprint of a target: SHA-256, 64 hexadecimal digits.
 
     It covers the type, the table as written, keys, time column, lookback,
@@ -98,38 +107,42 @@ def target_fingerprint(spec: TargetSpec, mode: Mode) -> str:
     Args:
         mode: the mode that holds after the profile's default was applied.
     """
-    return _digest(
-        canonical_type(spec.type),
-        spec.table,
-        mode.value,
-        list(spec.unique_keys),
-        spec.time_column,
-        spec.lookback.total_seconds(),
-        list(spec.partition_by),
-        spec.on_schema_change.value,
-        dict(spec.options),
+    return Fingerprint(
+        _digest(
+            canonical_type(spec.type),
+            spec.table,
+            mode.value,
+            list(spec.unique_keys),
+            spec.time_column,
+            spec.lookback.total_seconds(),
+            list(spec.partition_by),
+            spec.on_schema_change.value,
+            dict(spec.options),
+        )
     )
 
 
-def audits_fingerprint(node: AnyNode) -> str:
+def audits_fingerprint(node: AnyNode) -> Fingerprint:
     """Return the fingerprint of a node's audits and contract: SHA-256, 64 hexadecimal digits."""
-    return _digest(
-        node.contract,
-        [
+    return Fingerprint(
+        _digest(
+            node.contract,
             [
-                audit.type,
-                audit.severity.value,
-                list(audit.columns),
-                list(audit.values),
-                audit.min,
-                audit.max,
-                audit.sql,
-                audit.column,
-                audit.to,
-                audit.field,
-            ]
-            for audit in node.audits
-        ],
+                [
+                    audit.type,
+                    audit.severity.value,
+                    list(audit.columns),
+                    list(audit.values),
+                    audit.min,
+                    audit.max,
+                    audit.sql,
+                    audit.column,
+                    audit.to,
+                    audit.field,
+                ]
+                for audit in node.audits
+            ],
+        )
     )
 
 

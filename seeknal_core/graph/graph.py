@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from seeknal_core.contract.errors import Problem
+from seeknal_core.contract.types.digests import Definition
 from seeknal_core.project.specs import AnyNode
 
 
@@ -25,7 +26,7 @@ class Graph:
     nodes: Mapping[str, AnyNode]
     inputs: Mapping[str, tuple[str, ...]]
     order: tuple[str, ...]
-    definitions: Mapping[str, str]
+    definitions: Mapping[str, Definition]
     volatile: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     warnings: tuple[Problem, ...] = ()
 

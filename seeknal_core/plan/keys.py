@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from seeknal_core.contract.types import Source
+from seeknal_core.contract.types.digests import BindingDigest, ContentKey, Fingerprint
 from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.digests import digest
 from seeknal_core.state.documents import write_atomically
@@ -33,15 +34,17 @@ def volatile_part(session: Session, node_id: str) -> str:
     return session.context.run_id if session.graph.volatile.get(node_id) else ""
 
 
-def sql_key(session: Session, node: SqlNode, tokens: str, inputs: Sequence[str]) -> str:
+def sql_key(session: Session, node: SqlNode, tokens: str, inputs: Sequence[str]) -> ContentKey:
     """Return the key of a SQL transform, given its expanded tokens and its inputs' keys."""
-    return digest(
-        "sql",
-        session.graph.definitions[node.id],
-        tokens,
-        list(inputs),
-        volatile_part(session, node.id),
-        *_covers(session, node),
+    return ContentKey(
+        digest(
+            "sql",
+            session.graph.definitions[node.id],
+            tokens,
+            list(inputs),
+            volatile_part(session, node.id),
+            *_covers(session, node),
+        )
     )
 
 
@@ -54,7 +57,7 @@ def _covers(session: Session, node: SqlNode | PythonNode) -> list[object]:
     return [expand_value(node.covers, session.variables, location=node.location)]
 
 
-def python_key(session: Session, node: PythonNode, inputs: Sequence[str]) -> str:
+def python_key(session: Session, node: PythonNode, inputs: Sequence[str]) -> ContentKey:
     """Return the key of a Python transform.
 
     What its code can ask of the context enters as far as the code names it.
@@ -66,13 +69,15 @@ def python_key(session: Session, node: PythonNode, inputs: Sequence[str]) -> str
         "today": str(variables.today),
         "var": dict(variables.vars),
     }
-    return digest(
-        "python",
-        session.graph.definitions[node.id],
-        {name: asked[name] for name in node.context_names if name in asked},
-        list(inputs),
-        volatile_part(session, node.id),
-        *_covers(session, node),
+    return ContentKey(
+        digest(
+            "python",
+            session.graph.definitions[node.id],
+            {name: asked[name] for name in node.context_names if name in asked},
+            list(inputs),
+            volatile_part(session, node.id),
+            *_covers(session, node),
+        )
     )
 
 
@@ -97,18 +102,20 @@ def _given(options: Any) -> dict[str, object]:
     }
 
 
-def stream_key(session: Session, node_id: str, read: Mapping[str, object]) -> str:
+def stream_key(session: Session, node_id: str, read: Mapping[str, object]) -> ContentKey:
     """Return the key of rows that came as a stream.
 
     Args:
         read: ``identity``, one of ``version`` and ``digest``, and what was asked
             of a store (`asked_of`).
     """
-    return digest(
-        "stream",
-        session.graph.definitions[node_id],
-        dict(read),
-        volatile_part(session, node_id),
+    return ContentKey(
+        digest(
+            "stream",
+            session.graph.definitions[node_id],
+            dict(read),
+            volatile_part(session, node_id),
+        )
     )
 
 
@@ -129,7 +136,7 @@ def is_remote(node: SourceNode) -> bool:
     return "://" in written and not written.startswith("file://")
 
 
-def local_binding(session: Session, node: SourceNode | PythonNode) -> str:
+def local_binding(session: Session, node: SourceNode | PythonNode) -> BindingDigest:
     """Digest where a source that no backend reads leads in this environment.
 
     Of files, their expanded paths; of a Python source, the environment's name if
@@ -137,9 +144,9 @@ def local_binding(session: Session, node: SourceNode | PythonNode) -> str:
     """
     if isinstance(node, PythonNode):
         asks = "env_name" in node.context_names
-        return digest("python", session.environment.name if asks else "")
+        return BindingDigest(digest("python", session.environment.name if asks else ""))
     expanded = expanded_source(session, node)
-    return digest("files", expanded.table, dict(expanded.params))
+    return BindingDigest(digest("files", expanded.table, dict(expanded.params)))
 
 
 def expanded_source(session: Session, node: SourceNode) -> SourceNode:
@@ -166,7 +173,7 @@ class FileRead:
 
     source: SourceNode
     files: ResolvedFiles
-    content_key: str
+    content_key: ContentKey
 
 
 def file_read(
@@ -212,9 +219,9 @@ def file_read(
     return FileRead(source=source, files=files, content_key=_key(session, source, contents))
 
 
-def _key(session: Session, source: SourceNode, contents: Sequence[tuple[str, str]]) -> str:
+def _key(session: Session, source: SourceNode, contents: Sequence[tuple[str, str]]) -> ContentKey:
     definition = session.graph.definitions[source.id]
-    return digest("files", _READERS, definition, dict(source.params), list(contents))
+    return ContentKey(digest("files", _READERS, definition, dict(source.params), list(contents)))
 
 
 def _written(source: SourceNode) -> str:
@@ -247,7 +254,7 @@ def _unchanged(
     return FileRead(source=source, files=ResolvedFiles(files=(), labels=()), content_key=key)
 
 
-def audits_key(node: AnyNode, content_key: str, related: Mapping[str, str]) -> str:
+def audits_key(node: AnyNode, content_key: str, related: Mapping[str, str]) -> Fingerprint:
     """Fingerprint the audits of a node upon just these rows.
 
     Args:
@@ -256,4 +263,4 @@ def audits_key(node: AnyNode, content_key: str, related: Mapping[str, str]) -> s
     from seeknal_core.graph import audits_fingerprint
     from seeknal_core.state.digests import digest
 
-    return digest("audits", audits_fingerprint(node), content_key, dict(related))
+    return Fingerprint(digest("audits", audits_fingerprint(node), content_key, dict(related)))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from seeknal_core.contract.types import Drift, TargetChange, TargetState
+from seeknal_core.contract.types.digests import BindingDigest, Fingerprint, Identity
 from seeknal_core.graph import target_fingerprint
 from seeknal_core.plan.bindings import bindings_digest, fallback_identity
 from seeknal_core.plugins.resolved import ResolvedTarget
@@ -29,9 +30,9 @@ class TargetCheck:
     """
 
     resolved: ResolvedTarget
-    identity: str
-    bindings: str
-    fingerprint: str
+    identity: Identity
+    bindings: BindingDigest
+    fingerprint: Fingerprint
     state: TargetState | None
     change: TargetChange | None = None
     unrecorded: str = ""
@@ -96,7 +97,7 @@ def check_targets(
         return [
             TargetCheck(
                 resolved=resolved,
-                identity=state.identity if state else fallback_identity(resolved),
+                identity=Identity(state.identity) if state else fallback_identity(resolved),
                 bindings=bindings_digest(resolved.connection),
                 fingerprint=target_fingerprint(resolved.spec, resolved.target.mode),
                 state=state,

@@ -12,6 +12,7 @@ from seeknal_core.apply.node import Computer, missing_snapshot
 from seeknal_core.apply.report import Reporter
 from seeknal_core.contract.errors import AuditFailed, VerificationFailed
 from seeknal_core.contract.types import Snapshot, redact
+from seeknal_core.contract.types.digests import Fingerprint
 from seeknal_core.plan.keys import audits_key
 from seeknal_core.plan.proofs import Prover
 from seeknal_core.plan.scope import compared
@@ -42,7 +43,7 @@ def audit_promoted(
     """
     session = destination.session
     found = dict(records)
-    due: dict[str, str] = {}
+    due: dict[str, Fingerprint] = {}
     for id, rows in promoted.items():
         node = session.graph.nodes[id]
         if not node.audits or rows is Rows.REBUILT:

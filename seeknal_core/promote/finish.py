@@ -13,6 +13,7 @@ from seeknal_core.apply.manifest import updated_manifest
 from seeknal_core.apply.write import log
 from seeknal_core.contract.errors import BackendError, ConfigError, SeeknalError
 from seeknal_core.contract.types import redact
+from seeknal_core.contract.types.digests import BindingDigest, ContentKey, Fingerprint, Identity
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
 from seeknal_core.promote import publish as publishing
@@ -107,10 +108,10 @@ def _published_record(session: Session, promotion: Promotion) -> EnvironmentReco
             name=write.name,
             type=str(write.spec["type"]),
             connection=_connection(promotion, write),
-            bindings=write.bindings,
-            identity=write.identity,
-            fingerprint=write.fingerprint,
-            content_key=write.content_key,
+            bindings=BindingDigest(write.bindings),
+            identity=Identity(write.identity),
+            fingerprint=Fingerprint(write.fingerprint),
+            content_key=ContentKey(write.content_key),
             version=str(result["version"]),
             rows=int(result["rows"]),
             written_at=now,

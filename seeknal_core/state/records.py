@@ -18,6 +18,13 @@ from typing import Any, TypeVar
 
 import attrs
 
+from seeknal_core.contract.types.digests import (
+    BindingDigest,
+    ContentKey,
+    Definition,
+    Fingerprint,
+    Identity,
+)
 from seeknal_core.state.documents import (
     damaged,
 )
@@ -43,13 +50,13 @@ class NodeRecord:
     of the snapshot's document, which has those of its files.
     """
 
-    definition: str
-    content_key: str
+    definition: Definition
+    content_key: ContentKey
     rows: int
-    binding: str = ""
+    binding: BindingDigest = BindingDigest("")
     read_at: str = ""
     audits: str = ""
-    inputs: Mapping[str, str] = attrs.field(factory=dict)
+    inputs: Mapping[str, ContentKey] = attrs.field(factory=dict)
     proof: str = ""
     covers: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     stored: str = ""
@@ -70,10 +77,10 @@ class TargetRecord:
     name: str
     type: str
     connection: str
-    bindings: str
-    identity: str
-    fingerprint: str
-    content_key: str
+    bindings: BindingDigest
+    identity: Identity
+    fingerprint: Fingerprint
+    content_key: ContentKey
     version: str
     rows: int
     written_at: str

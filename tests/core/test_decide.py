@@ -24,6 +24,7 @@ from seeknal_core.contract.types import (
     TargetSpec,
     TargetState,
 )
+from seeknal_core.contract.types.digests import BindingDigest, ContentKey, Definition
 from seeknal_core.plan.decide import (
     Action,
     Candidate,
@@ -56,8 +57,9 @@ class Keys:
 
     known: Mapping[str, str]
 
-    def stored_as(self, node: str, content_key: str) -> str | None:
-        return self.known.get(content_key)
+    def stored_as(self, node: str, content_key: str) -> ContentKey | None:
+        found = self.known.get(content_key)
+        return ContentKey(found) if found is not None else None
 
 
 def node(key: str, **more: Any) -> NodeRecord:
@@ -158,13 +160,13 @@ SOURCES: dict[str, tuple[dict[str, Any], dict[str, str], bool, Any]] = {
         (Action.CHECK, "k", "its audits are to be run"),
     ),
     "changed": (
-        {"holders": holders(attrs.evolve(HELD, definition="e"))},
+        {"holders": holders(attrs.evolve(HELD, definition=Definition("e")))},
         {"k": "k"},
         True,
         (Action.READ, "", ""),
     ),
     "bound to another place": (
-        {"holders": holders(attrs.evolve(HELD, binding="there")), "rebound": True},
+        {"holders": holders(attrs.evolve(HELD, binding=BindingDigest("there"))), "rebound": True},
         {"k": "k"},
         True,
         (Action.READ, "", "bound to another place"),
@@ -188,7 +190,7 @@ SOURCES: dict[str, tuple[dict[str, Any], dict[str, str], bool, Any]] = {
     ),
     "never changes, but leads elsewhere": (
         {
-            "holders": holders(attrs.evolve(HELD, binding="there")),
+            "holders": holders(attrs.evolve(HELD, binding=BindingDigest("there"))),
             "anew": True,
             "in_store": True,
             "changes": ChangePolicy.NEVER,

@@ -13,21 +13,28 @@ import attrs
 import pytest
 
 from seeknal_core.contract.errors import StateError
+from seeknal_core.contract.types.digests import (
+    BindingDigest,
+    ContentKey,
+    Definition,
+    Fingerprint,
+    Identity,
+)
 from seeknal_core.state.documents import read_document, write_atomically, write_document
 from seeknal_core.state.locks import exclusive_lock
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord, TargetRecord
 from seeknal_core.state.store import StateStore
 
-NODE = NodeRecord(definition="d", content_key="key1", rows=3)
+NODE = NodeRecord(definition=Definition("d"), content_key=ContentKey("key1"), rows=3)
 TARGET = TargetRecord(
     node="transform.a",
     name="public.a",
     type="folder",
     connection="c",
-    bindings="b",
-    identity="i",
-    fingerprint="f",
-    content_key="key1",
+    bindings=BindingDigest("b"),
+    identity=Identity("i"),
+    fingerprint=Fingerprint("f"),
+    content_key=ContentKey("key1"),
     version="1",
     rows=3,
     written_at="2026-01-01T00:00:00+00:00",
@@ -46,7 +53,7 @@ def test_what_a_dead_command_journalled_counts(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
     store.save(EnvironmentRecord(name="dev", nodes={"transform.a": NODE}))
     journal = store.journal("dev")
-    newer = attrs.evolve(NODE, content_key="key2")
+    newer = attrs.evolve(NODE, content_key=ContentKey("key2"))
     journal.node("transform.a", newer)
     journal.target("t", TARGET)
     journal.close()

@@ -15,6 +15,7 @@ import pytest
 
 from seeknal_core.contract.errors import DamagedOutput
 from seeknal_core.contract.types import Snapshot
+from seeknal_core.contract.types.digests import ContentKey, Definition
 from seeknal_core.contract.verified import PIECE
 from seeknal_core.engine import snapshotdoc
 from seeknal_core.engine.snapshots import SnapshotStore
@@ -65,7 +66,9 @@ def forge(lab: Lab, sql: str, key: str = KEY) -> None:
 def recorded(lab: Lab, key: str, document: str) -> StateStore:
     """Return a state whose production has a snapshot."""
     state = StateStore(lab.root / "target" / "state")
-    node = NodeRecord(definition="d", content_key=key, rows=1, stored=document)
+    node = NodeRecord(
+        definition=Definition("d"), content_key=ContentKey(key), rows=1, stored=document
+    )
     state.save(EnvironmentRecord(name="prod", nodes={"source.a": node}))
     return state
 

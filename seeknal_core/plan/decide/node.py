@@ -9,6 +9,7 @@ from typing import Protocol
 
 import attrs
 
+from seeknal_core.contract.types.digests import ContentKey
 from seeknal_core.plan.bindings import is_bound_alike
 from seeknal_core.plan.proofs import Proof
 from seeknal_core.project.specs import ChangePolicy
@@ -34,7 +35,7 @@ class Action(enum.Enum):
 class Stored(Protocol):
     """Tells which rows are stored: the snapshot store."""
 
-    def stored_as(self, node: str, content_key: str) -> str | None:
+    def stored_as(self, node: str, content_key: str) -> ContentKey | None:
         """Return the key that a node's rows are stored under; None where they are not."""
         ...
 

@@ -215,7 +215,7 @@ def _need_of_link(
 
 def _need_of_rows(check: TargetCheck, content_key: str, held: TargetRecord) -> Need:
     """Decide for a target that is where it was, and wants to be what it was."""
-    held_key = held.content_key
+    held_key: str = held.content_key
     if check.drift is Drift.ELSEWHERE:
         owner = check.state.owner if check.state is not None else None
         held_key = owner.content_key if owner is not None else ""
