@@ -158,24 +158,8 @@ def carry_out(
             if not settled:
                 gate.settle()
             late = work.then() if work.then is not None else Late(scope=work.scope)
-            executor = Executor(
-                session,
-                late.scope,
-                checks,
-                computer,
-                journal,
-                reporter,
-                record=work.record,
-                production=Production.of(
-                    session.settings,
-                    work.base,
-                    all_targets=work.all_targets,
-                    only_changed=work.only_changed,
-                ),
-                find=store.find,
-                warnings=warnings,
-                linked=late.linked,
-                decisions=late.decisions,
+            executor = _executor(
+                session, work, late, checks, computer, journal, reporter, store, warnings
             )
             nodes, targets = executor.run(work.options)
         except BaseException:
@@ -193,3 +177,35 @@ def carry_out(
             outputs=dict(executor.outputs),
             documents=dict(store.committed),
         )
+
+
+def _executor(
+    session: Session,
+    work: Work,
+    late: Late,
+    checks: Mapping[str, TargetCheck],
+    computer: Computer,
+    journal: Finished,
+    reporter: Reporter,
+    store: SnapshotStore,
+    warnings: SimpleQueue[str],
+) -> Executor:
+    return Executor(
+        session,
+        late.scope,
+        checks,
+        computer,
+        journal,
+        reporter,
+        record=work.record,
+        production=Production.of(
+            session.settings,
+            work.base,
+            all_targets=work.all_targets,
+            only_changed=work.only_changed,
+        ),
+        find=store.find,
+        warnings=warnings,
+        linked=late.linked,
+        decisions=late.decisions,
+    )

@@ -16,6 +16,7 @@ from seeknal_core.apply.node import Computer
 from seeknal_core.contract.errors import ConfigError, Interrupted, Problem, SeeknalError
 from seeknal_core.contract.types import Snapshot
 from seeknal_core.plan import keys
+from seeknal_core.plan.decide import rows
 from seeknal_core.plan.scope import Scope
 from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.records import NodeRecord
@@ -158,12 +159,9 @@ class Gate:
                 return None
         if not isinstance(node, SqlNode) or any(input not in known for input in inputs):
             return None
-        from seeknal_core.graph import render
-
-        rendered = render(node, self._session.graph.inputs[node.id], self._session.variables)
-        key = keys.sql_key(self._session, node, rendered.tokens, [known[input] for input in inputs])
+        key = keys.transform_key(self._session, node, [known[input] for input in inputs])
         # Of rows that are not stored yet, a proof may say that they are stored ones.
-        return key if self._store.contains(key) else None
+        return rows(node.id, key, self._store).stored
 
     def _refuse(self, missing: Sequence[str]) -> None:
         if not missing:

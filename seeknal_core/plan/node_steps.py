@@ -190,11 +190,19 @@ class NodePlanner:
             if decision.held is not None:
                 self._warn_of_changed_files(node, decision.held)
                 return decision
-        found = keys.file_read(self._session, node, self._digests, self._scratch)
-        facts = attrs.evolve(facts, key=found.content_key)
+        facts = attrs.evolve(facts, key=self._key_of_files(node))
         decision = source(facts, self._store, lambda record: self._passed(node, record))
         self._foresee_notes(node)
         return decision
+
+    def _key_of_files(self, node: SourceNode) -> str:
+        """Digest a source's files; a plan that reads all sources anew goes on without one."""
+        try:
+            return keys.file_read(self._session, node, self._digests, self._scratch).content_key
+        except (SeeknalError, OSError):
+            if self._run or not self._anew:
+                raise
+            return ""  # What is wrong with them, the apply says.
 
     def _warn_of_changed_files(self, node: SourceNode, held: NodeRecord) -> None:
         """Say that a file is not the one that was read; a look costs a stat."""
