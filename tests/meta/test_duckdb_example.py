@@ -29,8 +29,8 @@ PROJECT = {
     "seeknal_project.yml": "name: shop\n",
     "profiles.yml": (
         "connections:\n"
-        "  one: {type: duckdb, path: one.duckdb, wait: 2}\n"
-        "  two: {type: duckdb, path: two.duckdb, wait: 2}\n"
+        "  one: {type: duckdb, path: one.duckdb, wait: 60}\n"
+        "  two: {type: duckdb, path: two.duckdb, wait: 60}\n"
     ),
     "seeknal/orders.yml": "kind: source\nname: orders\nsource: csv\ntable: data/orders.csv\n",
     "data/orders.csv": "id,amount\n1,10\n2,20\n3,30\n",
@@ -74,7 +74,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seeknal(tmp_path: Path, site: Path) -> Cli:
     root = tmp_path / "shop"
     write(root, PROJECT | nodes(2))
-    return Cli(cwd=root, environ={"PYTHONPATH": str(site), "HOME": str(tmp_path / "home")})
+    environ = {"PYTHONPATH": str(site), "HOME": str(tmp_path / "home")}
+    return Cli(cwd=root, environ=environ, warm=True)
 
 
 def amounts(root: Path, prefix: str = "") -> dict[str, int | None]:
@@ -195,6 +196,8 @@ def test_a_killed_promotion_ends_in_one_of_two_states(
 def test_a_file_that_another_process_has_open_is_waited_for_and_named(seeknal: Cli) -> None:
     root = seeknal.cwd
     seeknal("run")
+    profile = PROJECT["profiles.yml"].replace("wait: 60", "wait: 2")
+    write(root, {"profiles.yml": profile})
     program = "import duckdb, sys; d = duckdb.connect('one.duckdb'); print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
