@@ -14,7 +14,7 @@ from seeknal_core.project.specs import AnyNode, Freshness, Severity, SourceNode
 from seeknal_core.workspace.session import Session
 
 if TYPE_CHECKING:
-    from seeknal_core.engine.files.find import FileDigests
+    from seeknal_core.engine.files.digests import FileDigests
 
 
 class Auditor:

@@ -30,7 +30,7 @@ from seeknal_core.workspace.session import Session
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from seeknal_core.engine.files.find import FileDigests
+    from seeknal_core.engine.files.digests import FileDigests
     from seeknal_core.engine.snapshots import SnapshotStore, Staging
 
 #: How often a file source is read again because it changed meanwhile.
@@ -265,7 +265,7 @@ class Computer:
 
     def _file_source(self, node: SourceNode) -> Computed:
         """Read files under the key of just the bytes that were read."""
-        from seeknal_core.engine.files.find import check_bytes, check_rows
+        from seeknal_core.engine.files.bounds import check_bytes, check_rows
 
         binding = keys.local_binding(self._session, node)
         for _ in range(_TRIES):
@@ -304,7 +304,7 @@ class Computer:
     def _store_source(
         self, node: SourceNode, resolved: ResolvedSource, held: NodeRecord | None
     ) -> Computed:
-        from seeknal_core.engine.files.find import check_rows
+        from seeknal_core.engine.files.bounds import check_rows
 
         binding = source_binding(resolved)
         assumed = self._finder.assumed_unchanged(node, binding, held)

@@ -23,7 +23,7 @@ from seeknal_core.state.records import NodeRecord
 from seeknal_core.workspace.session import Session
 
 if TYPE_CHECKING:
-    from seeknal_core.engine.files.find import FileDigests
+    from seeknal_core.engine.files.digests import FileDigests
     from seeknal_core.engine.snapshots import SnapshotStore
 
 

@@ -38,7 +38,7 @@ from seeknal_core.engine import (
 )
 from seeknal_core.engine.columns import is_declared, projection, stored_columns
 from seeknal_core.engine.disk import disk_guard
-from seeknal_core.engine.files.find import ResolvedFiles
+from seeknal_core.engine.files.opened import ResolvedFiles
 from seeknal_core.engine.names import name_nodes, short_names
 from seeknal_core.engine.protocol import AuditOutcome, NodeVariables, Output
 from seeknal_core.engine.snapshots import Staging

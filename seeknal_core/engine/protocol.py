@@ -16,7 +16,7 @@ from seeknal_core.project.specs import AnyNode, Audit, PythonNode, SourceNode
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from seeknal_core.engine.files.find import ResolvedFiles
+    from seeknal_core.engine.files.opened import ResolvedFiles
     from seeknal_core.engine.snapshots import Staging
 
 

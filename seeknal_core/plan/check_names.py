@@ -154,7 +154,8 @@ def _of_file(session: Session, node: SourceNode) -> Columns | None:
     """Return the columns that the head of a source's first file names."""
     if is_remote(node) or node.type not in ("csv", "parquet"):
         return None
-    from seeknal_core.engine.files.find import open_checked, resolve_files
+    from seeknal_core.engine.files.find import resolve_files
+    from seeknal_core.engine.files.opened import open_checked
     from seeknal_core.engine.sources.hive import decided
 
     root = Path(session.settings.root)
@@ -181,7 +182,7 @@ def _of_file(session: Session, node: SourceNode) -> Columns | None:
 def _csv_header(path: Path, places: Places, params: Mapping[str, object]) -> Sequence[str]:
     if params.keys() - _PLAIN_CSV or params.get("header") is False:
         return ()
-    from seeknal_core.engine.files.find import open_checked
+    from seeknal_core.engine.files.opened import open_checked
 
     with open(open_checked(path, places), "rb") as opened:
         file = gzip.GzipFile(fileobj=opened) if path.suffix == ".gz" else opened
@@ -217,7 +218,7 @@ class _Stored:
 
     def holds_files_of(self, node: SourceNode) -> bool:
         """Tell whether what is stored was read from the files that are there now."""
-        from seeknal_core.engine.files.find import FileDigests
+        from seeknal_core.engine.files.digests import FileDigests
 
         record = self._record.nodes.get(node.id) if self._record is not None else None
         if record is None or keys.is_remote(node):

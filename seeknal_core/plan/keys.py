@@ -23,7 +23,8 @@ from seeknal_core.workspace.session import Session, refuse_address
 if TYPE_CHECKING:
     from email.message import Message
 
-    from seeknal_core.engine.files.find import FileDigests, ResolvedFiles
+    from seeknal_core.engine.files.digests import FileDigests
+    from seeknal_core.engine.files.opened import ResolvedFiles
 
 #: The same for rows that come from files: raised when a reader gives other rows.
 _READERS = 2
@@ -193,7 +194,8 @@ def file_read(
     Raises:
         EngineError: no file matches, or one cannot be read.
     """
-    from seeknal_core.engine.files.find import check_sha256, resolve_files
+    from seeknal_core.engine.files.bounds import check_sha256
+    from seeknal_core.engine.files.find import resolve_files
 
     source = expanded_source(session, node)
     if stored is not None:
@@ -239,9 +241,10 @@ def _unchanged(
     url = _written(source)
     if not url.startswith(("https://", "http://")):
         return None
-    from seeknal_core.engine.files.find import ResolvedFiles, check_sha256
+    from seeknal_core.engine.files.bounds import check_sha256
     from seeknal_core.engine.files.https import is_unchanged, shown_url
     from seeknal_core.engine.files.https_seen import recall
+    from seeknal_core.engine.files.opened import ResolvedFiles
 
     seen = recall(_seen_files(session), url)
     if seen is None or seen.size > (source.max_bytes or seen.size):

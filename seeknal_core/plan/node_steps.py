@@ -31,7 +31,7 @@ from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.workspace.session import Bindings, Session, needs_python
 
 if TYPE_CHECKING:
-    from seeknal_core.engine.files.find import FileDigests
+    from seeknal_core.engine.files.digests import FileDigests
     from seeknal_core.engine.snapshots import SnapshotStore
 
 #: Bytes of CSV files that a plan reads to say what their types will be.

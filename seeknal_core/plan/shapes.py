@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from seeknal_core.engine.binding import Binder, Columns
-    from seeknal_core.engine.files.find import ResolvedFiles
+    from seeknal_core.engine.files.opened import ResolvedFiles
     from seeknal_core.engine.protocol import Engine
     from seeknal_core.engine.snapshots import SnapshotStore
 

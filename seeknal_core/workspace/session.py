@@ -51,7 +51,7 @@ from seeknal_core.state.store import StateStore
 from seeknal_core.workspace.again import with_profiles
 
 if TYPE_CHECKING:
-    from seeknal_core.engine.files.find import FileDigests
+    from seeknal_core.engine.files.digests import FileDigests
     from seeknal_core.engine.snapshots import SnapshotStore
     from seeknal_core.graph import Graph
     from seeknal_core.graph.templates import Variables
@@ -115,7 +115,7 @@ class Session:
 
     def file_digests(self) -> FileDigests:
         """Open the known digests of files that sources name."""
-        from seeknal_core.engine.files.find import FileDigests
+        from seeknal_core.engine.files.digests import FileDigests
 
         return FileDigests(self.layout.file_digests)
 

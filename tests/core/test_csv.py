@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from seeknal_core.contract.errors import ConfigError, EngineError
-from seeknal_core.engine.files.find import ResolvedFiles
+from seeknal_core.engine.files.opened import ResolvedFiles
 from seeknal_core.engine.protocol import Output
 from seeknal_core.project.formats import declared
 from support.engines import Lab, file_source, open_lab, rows

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from seeknal_core.engine.files.find import ResolvedFiles
+from seeknal_core.engine.files.opened import ResolvedFiles
 from seeknal_core.project.formats import declared
 from support.engines import Lab, file_source, open_lab, rows
 

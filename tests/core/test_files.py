@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from seeknal_core.contract.errors import ConfigError, EngineError
-from seeknal_core.engine.files.find import FileDigests, resolve_files
+from seeknal_core.engine.files.digests import FileDigests
+from seeknal_core.engine.files.find import resolve_files
 from seeknal_core.project.places import Places
 from seeknal_core.project.specs import SourceNode
 from support.engines import HERE, Lab, file_source, open_lab, rows
@@ -161,7 +162,7 @@ def test_an_old_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Monke
     first = digests.digest(path)
     digests.save()
     again = FileDigests(cache)
-    monkeypatch.setattr("seeknal_core.engine.files.find._sha256", lambda *_: "read again")
+    monkeypatch.setattr("seeknal_core.engine.files.digests._sha256", lambda *_: "read again")
     assert again.digest(path) == first
     write(path, "six")  # the same size and time, another time of change
     assert again.digest(path) == "read again"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from seeknal_core.contract.errors import EngineError
-from seeknal_core.engine.files.find import ResolvedFiles
+from seeknal_core.engine.files.opened import ResolvedFiles
 from support.engines import Lab, file_source, open_lab, rows
 
 #: DuckDB's sample, and one more.

@@ -11,7 +11,7 @@ import pytest
 from seeknal_core.apply.find import Computed
 from seeknal_core.apply.node import Computer
 from seeknal_core.contract.errors import Interrupted, Unreachable
-from seeknal_core.engine.files.find import FileDigests
+from seeknal_core.engine.files.digests import FileDigests
 from seeknal_core.engine.snapshots import SnapshotStore
 from seeknal_core.plan.proofs import Prover
 from seeknal_core.project.specs import SourceNode

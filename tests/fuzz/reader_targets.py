@@ -101,7 +101,7 @@ def _reader(type: str, words: tuple[str, ...], *, longest: int) -> Target:
                 file = folder / f"file.{type}{suffix}"
                 file.write_bytes(workbook(data) if type == "xlsx" else data)
                 with lab.store.staging() as staging:
-                    from seeknal_core.engine.files.find import ResolvedFiles
+                    from seeknal_core.engine.files.opened import ResolvedFiles
 
                     files = ResolvedFiles(files=(file,), labels=(file.name,))
                     lab.engine.read_files(file_source(type, dtypes, **params), files, staging)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seeknal_core.contract.errors import EngineError
-from seeknal_core.engine.files.find import ResolvedFiles
+from seeknal_core.engine.files.opened import ResolvedFiles
 from support.engines import Lab, file_source, open_lab, rows
 
 

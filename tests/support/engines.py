@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from seeknal_core.contract.types import Cancellation, Location, Snapshot
 from seeknal_core.engine import Engine, open_engine
-from seeknal_core.engine.files.find import ResolvedFiles
+from seeknal_core.engine.files.opened import ResolvedFiles
 from seeknal_core.engine.snapshots import SnapshotStore, Staging
 from seeknal_core.project.specs import ColumnSpec, EngineSettings, PythonNode, SourceNode
 

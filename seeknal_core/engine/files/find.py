@@ -2,160 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import glob
-import hashlib
-import json
 import os
 import re
-import resource
-import shutil
-import tempfile
-import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-
-import attrs
 
 from seeknal_core.contract.errors import ConfigError, EngineError
 from seeknal_core.contract.types import problem_at
 from seeknal_core.engine.files.globbing import LeadsOut, Match, matches_of
-from seeknal_core.files.own import make_folder, open_own
+from seeknal_core.engine.files.opened import ResolvedFiles
 from seeknal_core.files.regular import NotAFile, refuse_irregular
-from seeknal_core.files.sealed import read_sealed, write_sealed
 from seeknal_core.project.places import Closed, Places
 from seeknal_core.project.specs import SourceNode
 
 if TYPE_CHECKING:
     from seeknal_core.engine.files.https import Heard
 
-#: A file's time stamp says nothing about writes this close to it, in nanoseconds.
-_RECENT = 2_000_000_000
-_CACHE_VERSION = 1
 _SCHEME = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://")
-#: Bytes that are digested at a time.
-_PIECE = 8 * 2**20
 _NEAREST_LOOKED_AT = 10_000
-#: Where the system shows a process its own open files.
-_OPEN_FILES = "/proc/self/fd"
-_MOST_OPEN = 16_384
-#: Making a link on a disk takes half a millisecond.
-_IN_MEMORY = "/dev/shm"
-
-
-@attrs.frozen(kw_only=True)
-class ResolvedFiles:
-    """The files of a source, in the order they are read.
-
-    ``labels`` name them for the content key and for messages: relative to the
-    project root with ``/``, or the absolute path or URL where they lie elsewhere.
-    ``folders`` are those of each file below the fixed part of the written path: what a
-    glob found. ``places`` are what the files were checked against, None for our own copies
-    of what was downloaded.
-    """
-
-    files: tuple[Path, ...]
-    labels: tuple[str, ...]
-    folders: tuple[tuple[str, ...], ...] = attrs.field()
-    places: Places | None = None
-
-    @folders.default
-    def _no_folders(self) -> tuple[tuple[str, ...], ...]:
-        return ((),) * len(self.files)
-
-    @contextlib.contextmanager
-    def opened(self, folder: Path) -> Iterator[ResolvedFiles]:
-        """Open the files and give the same ones by paths that nobody can change.
-
-        Each path is a link to the open file, under the file's own name, in a new folder
-        below `folder`. Where the system has no such links, or there are more files than
-        may be open at once, the files are given as they are.
-
-        Raises:
-            EngineError: a file leads to what the project may not read by now.
-        """
-        if self.places is None or not os.path.isdir(_OPEN_FILES):
-            yield self
-            return
-        with _held_open.room_for(len(self.files)) as enough:
-            if not enough:
-                yield self
-                return
-            with self._linked(folder, self.places) as linked:
-                yield linked
-
-    @contextlib.contextmanager
-    def _linked(self, folder: Path, places: Places) -> Iterator[ResolvedFiles]:
-        made = _private_folder(folder)
-        descriptors: list[int] = []
-        links: dict[Path, None] = {}
-        try:
-            for path in self.files:
-                descriptors.append(open_checked(path, places))
-                link = made / path.name
-                if link in links:
-                    link = Path(tempfile.mkdtemp(dir=made)) / path.name
-                os.symlink(f"{_OPEN_FILES}/{descriptors[-1]}", link)
-                links[link] = None
-            files = tuple(links)
-            yield attrs.evolve(self, files=files)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-            shutil.rmtree(made, ignore_errors=True)
-
-
-def _private_folder(folder: Path) -> Path:
-    """Make a folder for links: in memory where that is possible, else below `folder`."""
-    if os.access(_IN_MEMORY, os.W_OK | os.X_OK):
-        with contextlib.suppress(OSError):
-            return Path(tempfile.mkdtemp(prefix="seeknal-open-", dir=_IN_MEMORY))
-    return Path(tempfile.mkdtemp(prefix="open-", dir=folder))
-
-
-def open_checked(path: Path, places: Places) -> int:
-    """Open a file that the project may read; return its descriptor.
-
-    Raises:
-        EngineError: it leads elsewhere by now, or is no regular file.
-        FileNotFoundError: it is gone.
-    """
-    try:
-        return places.open(path)
-    except Closed as closed:
-        raise EngineError(
-            f"{path.name}: {closed.message}", "look at who changes the file and its folder"
-        ) from None
-    except NotAFile as error:
-        raise EngineError(f"{path.name}: {error.strerror}", "name a file") from None
-
-
-class _HeldOpen:
-    """Counts the files that are held open: half of what the process may, in all."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def room_for(self, files: int) -> Iterator[bool]:
-        """Reserve room for some files; the answer is False where there is none."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = _MOST_OPEN if soft == resource.RLIM_INFINITY else min(soft // 2, _MOST_OPEN)
-        with self._lock:
-            enough = self._count + files <= most
-            self._count += files if enough else 0
-        try:
-            yield enough
-        finally:
-            with self._lock:
-                self._count -= files if enough else 0
-
-
-_held_open = _HeldOpen()
 
 
 def resolve_files(
@@ -303,45 +170,6 @@ def _below(pattern: str, found: str) -> tuple[str, ...]:
     return PurePosixPath(found).parts[fixed:-1]
 
 
-def check_rows(source: SourceNode, rows: int) -> None:
-    """Refuse more rows than the source's ``max_rows``."""
-    if source.max_rows is not None and rows > source.max_rows:
-        raise EngineError(
-            f"{source.id}: more than {source.max_rows:,} rows (max_rows)",
-            "name fewer files, or raise max_rows",
-        )
-
-
-def check_bytes(source: SourceNode, files: Sequence[Path]) -> None:
-    """Refuse files that are larger together than the source's ``max_bytes``."""
-    if source.max_bytes is None:
-        return
-    size = sum(path.stat().st_size for path in files)
-    if size > source.max_bytes:
-        raise EngineError(
-            f"{source.id}: {size:,} bytes, more than {source.max_bytes:,} (max_bytes)",
-            "name fewer files, or raise max_bytes",
-        )
-
-
-def check_sha256(source: SourceNode, labels: Sequence[str], digests: Sequence[str]) -> None:
-    """Refuse a file that is not the one whose SHA-256 the source gives."""
-    wanted = source.params.get("sha256")
-    if wanted is None:
-        return
-    if len(labels) != 1:
-        raise EngineError(
-            f"{source.id}: params.sha256 is about one file, and {len(labels)} were found",
-            "name one file, or leave sha256 out",
-        )
-    if digests[0] != str(wanted).lower():
-        raise EngineError(
-            f"{source.id}: {labels[0]} is another file than the one that was meant: its SHA-256"
-            f" is {digests[0]}",
-            "look at the file; if it is right, write that under params: sha256",
-        )
-
-
 def _label(path: Path, root: str | Path) -> str:
     normal, base = os.path.normpath(path), os.path.normpath(root)
     inside = base.rstrip(os.sep) + os.sep
@@ -405,122 +233,3 @@ def _some_files(folder: Path) -> Iterable[Path]:
             if looked_at > _NEAREST_LOOKED_AT:
                 return
             yield Path(where, name)
-
-
-@attrs.define
-class _Known:
-    stamp: tuple[int, ...]
-    digest: str
-
-
-class FileDigests:
-    """SHA-256 of files, remembered by size and time stamps. Thread-safe.
-
-    A digest is remembered only for a file that was last written more than two
-    seconds before it was looked at: a second write within one tick of the file
-    system's clock leaves size and time as they were.
-    """
-
-    def __init__(self, cache_path: Path) -> None:
-        self._path = cache_path
-        self._lock = threading.Lock()
-        self._changed = False
-        self._known = _load(cache_path)
-
-    def digest(self, path: Path, places: Places | None = None) -> str:
-        """Return the digest of a file's bytes as they are now.
-
-        Digest a file before it is read and again afterwards: the second call
-        costs nothing unless the file changed meanwhile.
-
-        Args:
-            places: what may be read; None for any file.
-
-        Raises:
-            EngineError: it cannot be read.
-        """
-        key = os.path.abspath(path)
-        try:
-            stamp = _stamp(key)
-            with self._lock:
-                known = self._known.get(key)
-            if known is not None and known.stamp == stamp:
-                return known.digest
-            while True:
-                seen = time.time_ns()
-                digest = _sha256(key, places)
-                after = _stamp(key)
-                if after == stamp:
-                    break
-                stamp = after
-        except Closed as closed:
-            raise EngineError(f"{path.name}: {closed.message}", "look at who changes it") from None
-        except OSError as error:
-            raise EngineError(
-                f"{path.name}: {error.strerror or error}", "look at the file and its rights"
-            ) from None
-        if max(stamp[1], stamp[2]) < seen - _RECENT:
-            with self._lock:
-                self._known[key] = _Known(stamp=stamp, digest=digest)
-                self._changed = True
-        return digest
-
-    def save(self) -> None:
-        """Write the cache, atomically. Losing it costs time only."""
-        with self._lock:
-            if not self._changed:
-                return
-            files = {key: [*known.stamp, known.digest] for key, known in self._known.items()}
-            self._changed = False
-        text = json.dumps({"version": _CACHE_VERSION, "files": files})
-        with contextlib.suppress(OSError):
-            make_folder(self._path.parent)
-            write_sealed(self._path, text, _replace)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)  # what a killed process of that number left
-        with open(open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _load(path: Path) -> dict[str, _Known]:
-    try:
-        document = json.loads(read_sealed(path) or b"null")
-        if document["version"] != _CACHE_VERSION:
-            return {}
-        return {
-            key: _Known(stamp=tuple(entry[:-1]), digest=entry[-1])
-            for key, entry in document["files"].items()
-        }
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-    ):
-        return {}
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    found = os.stat(path)
-    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-def _sha256(path: str, places: Places | None) -> str:
-    # Each piece waits for the interpreter's lock, up to 5 ms where another thread imports.
-    digest, buffer = hashlib.sha256(), bytearray(_PIECE)
-    opened = path if places is None else places.open(path)
-    with open(opened, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:count])
-    return digest.hexdigest()

@@ -13,7 +13,8 @@ import duckdb
 from seeknal_core.contract.errors import EngineError
 from seeknal_core.contract.options import nearest
 from seeknal_core.engine import parquet
-from seeknal_core.engine.files.find import ResolvedFiles, check_rows
+from seeknal_core.engine.files.bounds import check_rows
+from seeknal_core.engine.files.opened import ResolvedFiles
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.quoting import text
 from seeknal_core.engine.snapshots import Staging

@@ -15,7 +15,7 @@ import attrs
 import duckdb
 
 from seeknal_core.contract.errors import ConfigError, EngineError, Problem
-from seeknal_core.engine.files.find import ResolvedFiles
+from seeknal_core.engine.files.opened import ResolvedFiles
 from seeknal_core.engine.quoting import text
 from seeknal_core.engine.sources import exact
 from seeknal_core.project.formats.declared import parse

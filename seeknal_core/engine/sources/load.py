@@ -16,7 +16,7 @@ import duckdb
 
 from seeknal_core.contract.errors import ConfigError, EngineError, OptionError
 from seeknal_core.contract.options import nearest
-from seeknal_core.engine.files.find import ResolvedFiles
+from seeknal_core.engine.files.opened import ResolvedFiles
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.snapshots import Staging
 from seeknal_core.engine.sources import csv, json, parquet, xlsx
