@@ -31,13 +31,13 @@ _HOME = {
         "environment_for",
         "parse_environment_name",
     ),
+    "home": ("seeknal_home",),
     "interpolation": ("remember_variables",),
     "parsed": ("open_parsed",),
     "profiles": (
         "ProfileChoice",
         "choose_profile",
         "load_profile",
-        "seeknal_home",
     ),
     "project_file": (
         "PROJECT_FILE",

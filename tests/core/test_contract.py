@@ -64,3 +64,9 @@ def test_every_hook_has_its_name_in_the_enum_in_the_order_of_the_specifications(
     ]
     assert [hook.value for hook in Hook] == specified
     assert [hook.name.lower() for hook in Hook] == specified
+
+
+def test_every_name_of_the_project_package_is_found_in_its_module() -> None:
+    from seeknal_core import project
+
+    assert [name for name in project.__all__ if getattr(project, name, None) is None] == []
