@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from seeknal_core import contract
+from seeknal_core import contract, project
 from seeknal_core.contract import hooks
 from seeknal_core.contract.hooks import Hook
 
@@ -37,6 +37,11 @@ def test_an_older_module_has_every_public_name_of_the_new_one(old: str, new: str
     }
     assert own <= set(before.__all__)
     assert all(getattr(before, name) is getattr(now, name) for name in before.__all__)
+
+
+@pytest.mark.parametrize("name", project.__all__)
+def test_every_name_can_be_imported_from_the_project(name: str) -> None:
+    assert getattr(project, name) is not None
 
 
 @pytest.mark.parametrize("name", contract.__all__)

@@ -154,7 +154,7 @@ def test_a_second_name_of_a_secret_file_is_refused(root: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(root: Path) -> None:
     os.mkfifo(root / "data/pipe.csv")
-    with pytest.raises(EngineError, match="no file matches"):
+    with pytest.raises(EngineError, match="it is a pipe, not a file"):
         named(root, "data/pipe.csv")
 
 
