@@ -157,7 +157,7 @@ def test_an_old_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Monke
     path = write(tmp_path / "a.csv", "one")
     cache = tmp_path / "cache.json"
     later = os.stat(path).st_ctime_ns + 3_000_000_000
-    monkeypatch.setattr("seeknal_core.engine.files.find.time.time_ns", lambda: later)
+    monkeypatch.setattr("seeknal_core.engine.files.digests.time.time_ns", lambda: later)
     digests = FileDigests(cache)
     first = digests.digest(path)
     digests.save()
