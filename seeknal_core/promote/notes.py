@@ -100,7 +100,8 @@ def forget(session: Session, promotion: Promotion) -> None:
 
 def _keepers_of(session: Session, promotion: Promotion) -> Iterator[Connection]:
     for part in promotion.parts:
-        connection, _ = promotions.batch_of(session, part)
+        # All writes of a part are one connection's.
+        connection = promotions.resolve(session, part.writes[0]).connection
         if session.dispatcher.supports(connection.type, Hook.NOTE_PROMOTION):
             yield connection
 
