@@ -8,6 +8,7 @@ a backend is looked at, field by field.
 from __future__ import annotations
 
 import functools
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ import attrs
 
 from seeknal_core.contract.types import Scan, SourceStream, Staged
 
+#: Values of these have no fields that could be wrong.
+_SIMPLE = frozenset({type(None), bool, int, float, str})
 #: Fields that count, and so are not negative.
 _COUNTS = frozenset({"rows", "rows_written", "rows_after", "generation", "removed"})
 
@@ -36,7 +39,7 @@ def _wrong(value: object, path: str) -> Iterator[str]:
     elif isinstance(value, tuple):
         for number, item in enumerate(value):
             yield from _wrong(item, f"{path.removesuffix('.')}[{number}].")
-    elif attrs.has(type(value)) and type(value).__module__.startswith("seeknal_core."):
+    elif _has_fields(cast(Any, type(value))):
         for name, hint in _hints(cast(Any, type(value))):
             yield from _field(value, name, hint, path)
         if isinstance(value, Staged):
@@ -50,8 +53,14 @@ def _field(value: object, name: str, hint: object, path: str) -> Iterator[str]:
         yield bad
     elif name in _COUNTS and type(found) is int and found < 0:
         yield f"{path}{name} is {found}, which is no count"
-    else:
+    elif type(found) not in _SIMPLE:
         yield from _wrong(found, f"{path}{name}.")
+
+
+@functools.cache
+def _has_fields(cls: type) -> bool:
+    """Whether a class is one of the contract's values."""
+    return attrs.has(cls) and cls.__module__.startswith("seeknal_core.")
 
 
 @functools.cache
@@ -111,5 +120,5 @@ def _named(hint: object) -> str:
     return (
         getattr(hint, "__name__", "")
         if isinstance(hint, type)
-        else str(hint).replace("seeknal_core.contract.types.", "").replace("collections.abc.", "")
+        else re.sub(r"seeknal_core\.contract\.types\.(\w+\.)?|collections\.abc\.", "", str(hint))
     )
