@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table.update import update_table_metadata
 
 from seeknal_core.checksums import checksum_of
 from seeknal_core.types import Mode, Target
@@ -112,3 +114,43 @@ def test_a_new_table_is_not_there_before_its_publish_nor_after_its_undoing(
     promotion.discard()
     promotion.discard()
     assert bench.notes() == []
+
+
+def test_a_write_computes_its_metadata_once_after_each_change(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = update_table_metadata
+    asked: list[tuple[Any, Any]] = []
+
+    def counted(base: Any, updates: Any) -> Any:
+        asked.append((base, updates))
+        return compute(base, updates)
+
+    monkeypatch.setattr("pyiceberg.table.update_table_metadata", counted)
+    for rows in (FIRST, {"id": [1], "day": [1], "new": [2]}):
+        bench.promotion().stage(bench.target(), rows)
+        bench.write(bench.target(), rows)
+    assert asked
+    assert len({(id(base), id(updates)) for base, updates in asked}) == len(asked)
+
+
+def test_discarding_loads_each_table_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once to look at it, and once by pyiceberg, before it commits that the tag goes."""
+    targets = [bench.target(f"sales.t{number}") for number in range(3)]
+    promotion = bench.promotion()
+    for target in targets:
+        bench.write(target, FIRST)
+        promotion.stage(target, FIRST)
+    promotion.publish()
+    loaded: list[object] = []
+    load = SqlCatalog.load_table
+
+    def counted(self: SqlCatalog, name: Any) -> Any:
+        loaded.append(name)
+        return load(self, name)
+
+    monkeypatch.setattr(SqlCatalog, "load_table", counted)
+    promotion.discard()
+    assert len(loaded) == 2 * len(targets)
+    monkeypatch.undo()
+    assert not [name for target in targets for name in bench.table(target).refs() if "undo" in name]
