@@ -160,7 +160,8 @@ class Computer:
         self._finder.former.note(node.id, read, key_over)
         return self._finder.stored_or(
             node.id,
-            key,
+            # Rows that were proved to stay, and are gone, are stored under their first key again.
+            self._store.named_by(node.id, key),
             lambda staging: self._over(
                 inputs,
                 lambda given: self._engine.get().compute_sql(

@@ -197,7 +197,6 @@ class Writer:
         return target(
             check,
             snapshot.content_key,
-            self._session.graph.definitions[found.node],
             self._record.targets.get(found.key),
             self._production,
             full_refresh=self._session.context.full_refresh,

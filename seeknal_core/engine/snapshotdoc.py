@@ -76,7 +76,6 @@ def read(folder: Path, content_key: str) -> Document | None:
 
 
 def write(
-    folder: Path,
     content_key: str,
     *,
     node: str,

@@ -128,15 +128,11 @@ class SnapshotStore:
                 self.damaged.add(content_key)
                 self._remove(folder)
         if document is None:
-            alias = self.aliases.get(content_key)
-            if alias is None or not _KEY.fullmatch(alias[0]) or alias[0] == content_key:
-                return None
+            stored = self.named_by(node, content_key)
             # Of an alias of an alias nothing is made: none is ever written.
-            if not self._folder(alias[0]).exists():
+            if stored == content_key or not self._folder(stored).exists():
                 return None
-            if not self._is_meant(node, content_key, alias[0]):
-                return None
-            return self.find(node, alias[0], verify=verify)
+            return self.find(node, stored, verify=verify)
         try:
             paths = [folder / file.name for file in document.files]
             if not self._is_recorded(content_key, document):
@@ -167,6 +163,17 @@ class SnapshotStore:
                 attrs.evolve(one, stamp=stamp) for one, stamp in zip(sums, stamps, strict=True)
             ),
         )
+
+    def named_by(self, node: str, content_key: str) -> str:
+        """Return the key under which a node's rows belong: itself, or what it is an alias of.
+
+        Unlike `resolve`, it doesn't believe an alias that somebody else wrote, and the rows
+        need not be there.
+        """
+        alias = None if self._folder(content_key).exists() else self.aliases.get(content_key)
+        if alias is None or not _KEY.fullmatch(alias[0]):
+            return content_key
+        return alias[0] if self._is_meant(node, content_key, alias[0]) else content_key
 
     def _is_recorded(self, content_key: str, document: Document) -> bool:
         """Return whether a document is one that somebody recorded, or nobody recorded any."""
@@ -313,7 +320,6 @@ class SnapshotStore:
                 path.chmod(STORED_MODE)
             before = tuple(map(stamp_at, files))
             content = snapshotdoc.write(
-                staging.path,
                 content_key,
                 node=node,
                 row_count=sum(pq.read_metadata(path).num_rows for path in files),

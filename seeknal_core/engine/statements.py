@@ -12,6 +12,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import attrs
 import duckdb
@@ -23,6 +24,7 @@ from seeknal_core.engine.allowed_sql.cut import tokens as tokens
 from seeknal_core.engine.allowed_sql.definitions import checked
 from seeknal_core.engine.allowed_sql.functions import SOURCE_HINT
 from seeknal_core.engine.allowed_sql.queries import check_query, kind_of
+from seeknal_core.engine.allowed_sql.serialized import serialized
 from seeknal_core.engine.allowed_sql.tree import Names, Refused, folded
 
 _HINTS = {
@@ -45,6 +47,9 @@ _DEFAULT_HINT = "a node holds SELECT and CREATE TEMP TABLE, VIEW or MACRO only"
 #: Characters from which an instance of its own parses a text, and is closed at once:
 #: an instance keeps what parsing took, 130 MB for a text of 1 MB.
 _LARGE = 100_000
+
+#: Characters of a query up to which its tree is compared with another one's.
+_COMPARED = 20_000
 
 #: Characters up to which a text that was checked is remembered.
 _REMEMBERED = 10_000
@@ -130,6 +135,24 @@ def table_names(sql: str) -> set[str]:
             return parser.get_table_names(sql)
     except duckdb.Error:
         return set()
+
+
+def query_tree(sql: str) -> Any:
+    """Return DuckDB's parse of one SELECT, without places in the text.
+
+    Returns:
+        None where DuckDB gives none, and for a text that is too large to keep its tree.
+    """
+    if len(sql) > _COMPARED:
+        return None
+    return _query_tree(sql)
+
+
+@functools.lru_cache(maxsize=256)
+def _query_tree(sql: str) -> Any:
+    with _parsing() as parser:
+        trees = serialized(parser, sql, places=False)
+    return trees[0] if trees is not None and len(trees) == 1 else None
 
 
 def parsed(sql: str) -> str | duckdb.Statement:

@@ -63,7 +63,7 @@ class Comparison:
         return self._changed(step, node, told[1] if told else None)
 
     def _changed(self, step: NodeStep, node: AnyNode, told: ManifestNode | None) -> NodeStep:
-        from seeknal_core.graph.changes import classify
+        from seeknal_core.engine.changes import classify
 
         text = told.text if told else ""
         diff = "".join(
@@ -77,7 +77,8 @@ class Comparison:
         breaking, reason = True, step.reason
         columns: tuple[str, ...] = ()
         if told is not None and told.statements and isinstance(node, SqlNode):
-            change = classify(told.statements, statements_of(self._session, node.id))
+            now = statements_of(self._session, node.id)
+            change = classify(told.statements, now, told.columns)
             breaking, columns = not change.additive, tuple(change.columns)
             reason = change.reason or reason
         return attrs.evolve(

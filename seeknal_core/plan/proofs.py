@@ -95,7 +95,7 @@ class Prover:
         self, reference: Reference, statements: Sequence[str], parent: str, used: str
     ) -> str | None:
         """Say why readers of a changed parent cannot see the change."""
-        from seeknal_core.graph.changes import classify, unaffected
+        from seeknal_core.engine.changes import classify, unaffected
 
         known = reference.node(parent)
         if known is None or self._session.graph.volatile.get(parent):
@@ -106,10 +106,11 @@ class Prover:
         # Only the parent's text changed, and the child was computed of that very parent.
         if held.content_key != used or now is None or dict(held.inputs) != dict(now):
             return None
-        change = classify(told.statements, statements_of(self._session, parent))
+        now_said = statements_of(self._session, parent)
+        change = classify(told.statements, now_said, told.columns)
         if not change.additive:
             return None
-        return unaffected(statements, parent, change.columns)
+        return unaffected(statements, parent, change.columns, told.columns)
 
 
 def references(session: Session, *records: EnvironmentRecord | None) -> list[Reference]:

@@ -134,7 +134,6 @@ class TargetPlanner:
         return target(
             check,
             self._keys.get(node),
-            self._session.graph.definitions[node],
             self._record.targets.get(key),
             self._production,
             full_refresh=self._session.context.full_refresh,

@@ -155,3 +155,23 @@ def test_no_command_shows_damaged_rows(project: Path, seeknal: Cli, command: str
     assert "transform.big" in ended.said and "seeknal run --env dev" in ended.said
     seeknal("run", "--env", "dev")
     seeknal("query", "SELECT * FROM big", "--env", "dev")
+
+
+@pytest.mark.parametrize("select", [(), ("--select", "transform.big")])
+def test_an_input_whose_rows_were_proved_to_stay_is_computed_again_under_its_key(
+    project: Path, seeknal: Cli, select: tuple[str, ...]
+) -> None:
+    head = (project / "seeknal/totals.sql").read_text("utf-8").partition("SELECT")[0]
+    sql = "SELECT customer, sum(amount) AS total FROM transform.kept GROUP BY customer\n"
+    write(project, {"seeknal/totals.sql": head + sql})
+    kept = "SELECT id, customer, amount{} FROM source.orders\n"
+    write(project, {"seeknal/kept.sql": kept.format("")})
+    seeknal("run")
+    write(project, {"seeknal/kept.sql": kept.format(", amount + 1 AS more")})
+    assert "transform.totals: computed" not in seeknal("run").out
+    flip(project, "transform.totals")
+    big(project, 1)
+    seeknal("run", *select)
+    assert totals(project) == {"ada": 9007199254741003, "bela": 20}
+    report = seeknal("run", "--json").json()
+    assert {node["status"] for node in report["nodes"]} == {"reused"}

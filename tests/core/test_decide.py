@@ -332,6 +332,11 @@ TARGETS: dict[str, tuple[TargetCheck, str | None, TargetRecord | None, Productio
     "the same as production": (
         check(exists=False), "k", None, PROD, {}, (W.SHARED, N.SAME_AS_PRODUCTION),
     ),
+    "the same as production, by a proof over another definition": (
+        check(exists=False), "k", None,
+        attrs.evolve(PROD, record=attrs.evolve(PROD.record, nodes={"transform.t": node("k", definition="e")})),
+        {}, (W.SHARED, N.SAME_AS_PRODUCTION),
+    ),
     "perhaps the same": (check(exists=False), None, None, PROD, {}, (W.DEPENDS, N.NEW)),
     "production's, and to be written": (
         check(), "k", None, attrs.evolve(PROD, all_targets=True), {}, (W.WRITE, N.NEW),
@@ -414,7 +419,7 @@ TARGETS: dict[str, tuple[TargetCheck, str | None, TargetRecord | None, Productio
 @pytest.mark.parametrize("case", TARGETS)
 def test_what_happens_to_a_target(case: str) -> None:
     found, key, held, production, options, wanted = TARGETS[case]
-    decision = target(found, key, "d", held, production, **options)
+    decision = target(found, key, held, production, **options)
     assert (decision.writing, decision.need) == wanted
     assert decision.need.writes == (decision.writing in (W.WRITE, W.DEPENDS))
 

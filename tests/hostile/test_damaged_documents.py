@@ -92,15 +92,18 @@ def damaged(document: Any, place: tuple[Any, ...], value: Any) -> str:
 def used(project: Path, seeknal: Cli) -> Path:
     """A project with one document of every kind below its ``target``."""
     write(project, {"seeknal/more.sql": "SELECT customer FROM transform.totals\n"})
+    totals = (project / "seeknal/totals.sql").read_text("utf-8")
+    totals = totals.replace("GROUP BY ALL", "GROUP BY customer")
+    write(project, {"seeknal/totals.sql": totals})
     seeknal("run")
     big = (project / "seeknal/big.yml").read_text("utf-8")
     write(project, {"seeknal/big.yml": big.replace("15", "5")})
     seeknal("env", "plan", "dev")
     seeknal("env", "apply", "dev")
     seeknal("env", "promote", "dev")
-    totals = (project / "seeknal/totals.sql").read_text("utf-8")
     # An additive change, for an alias.
-    write(project, {"seeknal/totals.sql": totals.replace("AS total", "AS total, count(*) AS n")})
+    more = totals.replace("AS total", "AS total, upper(customer) AS n")
+    write(project, {"seeknal/totals.sql": more})
     seeknal("env", "plan", "dev")
     seeknal("run", "--env", "dev")
     seeknal("env", "plan", "dev")
@@ -122,7 +125,7 @@ def documents(project: Path) -> dict[Path, Any]:
 def test_every_field_of_every_document(used: Path, seeknal: Cli, tmp_path: Path) -> None:
     found = documents(used)
     assert {kind_of(path) for path in found} >= {
-        "environments", "manifests", "plans", "promotions", "snapshots", "cache",
+        "environments", "manifests", "plans", "promotions", "snapshots", "aliases", "cache",
     }  # fmt: skip
     pairs = [
         (path, place, value)

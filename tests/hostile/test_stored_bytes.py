@@ -52,7 +52,6 @@ def forge(lab: Lab, sql: str, key: str = KEY) -> None:
         target.unlink()
         shutil.copy(file, target)
     content = snapshotdoc.write(
-        folder,
         key,
         node="source.a",
         row_count=found.row_count,
@@ -169,6 +168,11 @@ def test_an_alias_that_somebody_wrote_leads_nowhere(lab: Lab) -> None:
     store.aliases.put(OTHER, KEY, "they say so")
     assert store.find("transform.b", OTHER) is None
     assert store.find("source.a", OTHER) is not None
+    # Nor does it say where lost rows are stored again.
+    store = SnapshotStore(lab.store.root, recorded(lab, KEY, found.document))
+    shutil.rmtree(store.root / KEY[:2] / KEY)
+    assert store.named_by("transform.b", OTHER) == OTHER
+    assert store.named_by("source.a", OTHER) == KEY
 
 
 # --- what is read is what was checked

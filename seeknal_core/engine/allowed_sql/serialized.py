@@ -25,13 +25,19 @@ _LEAVES = (
 _TOKEN = re.compile(rf"[\[\]{{}}:,]|{_TEXT}|[^\s\[\]{{}}:,\"]+")
 
 
-def serialized(parser: duckdb.DuckDBPyConnection, sql: str) -> list[Any] | None:
+def serialized(
+    parser: duckdb.DuckDBPyConnection, sql: str, *, places: bool = True
+) -> list[Any] | None:
     """Return the tree of each statement of `sql`; None where DuckDB gives none.
 
     DuckDB gives trees of queries alone. Some queries write, in their CTEs.
+
+    Args:
+        places: whether nodes have their places in the text, and a large text's tree lacks
+            constants and columns. Without places, the trees of two texts can be compared.
     """
     try:
-        if len(sql) > _LARGE:
+        if len(sql) > _LARGE and places:
             query = "SELECT regexp_replace(json_serialize_sql($1), $2, 'null', 'g')"
             rows = parser.execute(query, [sql, _LEAVES]).fetchall()
         else:
@@ -42,12 +48,18 @@ def serialized(parser: duckdb.DuckDBPyConnection, sql: str) -> list[Any] | None:
         return None
     text = rows.pop()[0]
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_hook=None if places else _without_place)
     except RecursionError:
+        if not places:
+            return None
         found = _loads(text)
     if found.get("error") is not False:
         return None
     return [statement["node"] for statement in found["statements"]]
+
+
+def _without_place(node: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if not key.startswith("query_location")}
 
 
 def _loads(text: str) -> Any:

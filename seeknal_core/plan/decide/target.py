@@ -100,7 +100,6 @@ class TargetDecision:
 def target(
     check: TargetCheck,
     content_key: str | None,
-    definition: str,
     held: TargetRecord | None,
     production: Production,
     *,
@@ -115,7 +114,6 @@ def target(
 
     Args:
         content_key: what it should hold; None where its node's rows are not known yet.
-        definition: its node's definition.
         held: what the environment's record says of it.
         adopt: whether the table may be taken as it is found.
         looked: whether the store was asked what stands there.
@@ -123,7 +121,6 @@ def target(
     why = need(
         check,
         content_key or "",
-        definition,
         held,
         production,
         full_refresh=full_refresh,
@@ -157,7 +154,6 @@ _WRITINGS = {
 def need(
     check: TargetCheck,
     content_key: str,
-    definition: str,
     held: TargetRecord | None,
     production: Production,
     *,
@@ -168,21 +164,20 @@ def need(
 
     Args:
         content_key: what the target should hold.
-        definition: its node's definition.
         held: what the environment's record says of the target.
         adopt: whether the table may be taken as it is found.
     """
     if held is None:
         if full_refresh:
             return Need.REFRESH
-        same = not production.all_targets and _same(check, content_key, definition, production)
+        same = not production.all_targets and _same(check, content_key, production)
         return Need.SAME_AS_PRODUCTION if same else Need.NEW
     if not adopt and is_refused(check, held, full_refresh=full_refresh):
         return Need.REFUSED
     if full_refresh:
         return Need.REFRESH
     if held.link:
-        return _need_of_link(check, content_key, definition, held, production)
+        return _need_of_link(check, content_key, held, production)
     if check.state is not None and not check.state.exists:
         return Need.MISSING
     if held.identity != check.identity:
@@ -195,14 +190,13 @@ def need(
 def _need_of_link(
     check: TargetCheck,
     content_key: str,
-    definition: str,
     held: TargetRecord,
     production: Production,
 ) -> Need:
     """Decide for a target that is a link: it stays one while production's rows are wanted."""
     if production.all_targets:
         return Need.NEW
-    if not _same(check, content_key, definition, production):
+    if not _same(check, content_key, production):
         return Need.CONTENT
     theirs = production.record.targets[check.resolved.spec.key] if production.record else None
     stands = check.state is None or (check.state.exists and check.state.linked)
@@ -249,20 +243,22 @@ def is_refused(check: TargetCheck, held: TargetRecord, *, full_refresh: bool = T
     return check.drift is Drift.CHANGED or (gone and check.identity == held.identity)
 
 
-def _same(check: TargetCheck, content_key: str, definition: str, production: Production) -> bool:
-    """Tell whether production holds just the rows that this target should have."""
+def _same(check: TargetCheck, content_key: str, production: Production) -> bool:
+    """Return whether production holds just the rows that this target should have.
+
+    A content key covers the definition, but for rows that were proved to stay although
+    something above changed: those are production's, too.
+    """
     record = production.record
     if record is None:
         return False
     spec = check.resolved.spec
     theirs = record.targets.get(spec.key)
-    node = record.nodes.get(spec.node)
     return (
         theirs is not None
-        and node is not None
+        and spec.node in record.nodes
         and theirs.fingerprint == check.fingerprint
         and has_rows_of(theirs, content_key)
-        and node.definition == definition
     )
 
 
