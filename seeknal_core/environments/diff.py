@@ -175,9 +175,7 @@ def _rows(
         return _by_key(key, common, engine, snapshots, sample)
     if not common:
         return RowDiff(key=(), added=here.row_count, removed=there.row_count, changed=None)
-    lists = {
-        side: ", ".join(_value(name, side, snapshots) for name in common) for side in snapshots
-    }
+    lists = {side: ", ".join(_value(name, snapshots) for name in common) for side in snapshots}
     counts = [
         f"(SELECT count(*) FROM (SELECT {lists[a]} FROM {_view(a)}"
         f" EXCEPT ALL SELECT {lists[b]} FROM {_view(b)}))"
@@ -208,8 +206,8 @@ def _by_key(
     lists = {
         side: ", ".join(
             [
-                *(f"{_value(k, side, snapshots)} AS k{i}" for i, k in enumerate(key)),
-                *(f"{_value(v, side, snapshots)} AS v{i}" for i, v in enumerate(values)),
+                *(f"{_value(k, snapshots)} AS k{i}" for i, k in enumerate(key)),
+                *(f"{_value(v, snapshots)} AS v{i}" for i, v in enumerate(values)),
                 "TRUE AS present",
             ]
         )
@@ -267,7 +265,7 @@ def _ask(engine: Engine, sql: str, snapshots: Mapping[str, Snapshot]) -> list[di
     return [row for batch in reader for row in rows_of(batch)]
 
 
-def _value(name: str, side: str, snapshots: Mapping[str, Snapshot]) -> str:
+def _value(name: str, snapshots: Mapping[str, Snapshot]) -> str:
     """Name a column; as text where its two types differ, so that they can be compared."""
     types = {snapshot.schema.field(name).type for snapshot in snapshots.values()}
     quoted = _quoted(name)

@@ -102,7 +102,7 @@ class _Chooser:
         held = self._destination.record.nodes.get(id)
         reads = self._reads(id)
         changed = self._differs(id, held)
-        if held is not None and not changed and not self._is_affected(id, held, reads):
+        if held is not None and not changed and not self._is_affected(held, reads):
             self.nodes[id] = held
             return
         if held is not None and self._has_same_rows(id, held, reads):
@@ -151,7 +151,7 @@ class _Chooser:
         return told.audits != audits or dict(told.targets) != targets
 
     @staticmethod
-    def _is_affected(id: str, held: NodeRecord, reads: Mapping[str, str] | None) -> bool:
+    def _is_affected(held: NodeRecord, reads: Mapping[str, str] | None) -> bool:
         return reads is None or not has_inputs_of(held, reads)
 
     def _has_same_rows(self, id: str, held: NodeRecord, reads: Mapping[str, str] | None) -> bool:

@@ -256,7 +256,7 @@ class _Promoter:
             for sentence in self._foreseen_publish(wanted):
                 self._reporter.warn(sentence)
             wanted = self._as_tables(wanted)
-            published = self._publish(self._promotion(choice, records, wanted))
+            published = self._publish(self._promotion(records, wanted))
         done = _finished(self._session, published)
         report = attrs.evolve(
             report, id=done.id, targets=done.targets, notes=done.notes, outcome=done.outcome
@@ -410,7 +410,7 @@ class _Promoter:
         return found
 
     def _promotion(
-        self, choice: Choice, records: Mapping[str, NodeRecord], wanted: Sequence[TargetCheck]
+        self, records: Mapping[str, NodeRecord], wanted: Sequence[TargetCheck]
     ) -> Promotion:
         together = self._together(wanted)
         staged = {check.resolved.target.key for found in together.values() for check in found}

@@ -445,13 +445,13 @@ class MemoryBackend:
 
     def load(self, context: ExecutionContext) -> Store:
         """Return the store as it was saved last."""
-        with translated(context):
+        with translated():
             path, password = opened(context)
             return load(path, password)
 
     def begin(self, context: ExecutionContext) -> Transaction:
         """Begin a change."""
-        with translated(context):
+        with translated():
             return Transaction(*opened(context))
 
     @contextmanager

@@ -50,7 +50,7 @@ def opened(context: ExecutionContext) -> tuple[Path, str | None]:
 
 
 @contextmanager
-def translated(context: ExecutionContext) -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn what the store raises into errors of the core."""
     hint = "seeknal check --connections"
     try:

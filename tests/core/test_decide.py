@@ -323,6 +323,14 @@ PROD = Production(
         name="prod", nodes={"transform.t": node("k")}, targets={KEY: record(name="prod.t")}
     )
 )
+#: Production has the rows by another definition: they were proved to stay.
+PROVED = Production(
+    record=EnvironmentRecord(
+        name="prod",
+        nodes={"transform.t": node("k", definition="e")},
+        targets={KEY: record(name="prod.t")},
+    )
+)
 NONE = Production(record=None)
 W, N = Writing, Need
 
@@ -334,7 +342,7 @@ TARGETS: dict[str, tuple[TargetCheck, str | None, TargetRecord | None, Productio
     ),
     "the same as production, by a proof over another definition": (
         check(exists=False), "k", None,
-        attrs.evolve(PROD, record=attrs.evolve(PROD.record, nodes={"transform.t": node("k", definition="e")})),
+        PROVED,
         {}, (W.SHARED, N.SAME_AS_PRODUCTION),
     ),
     "perhaps the same": (check(exists=False), None, None, PROD, {}, (W.DEPENDS, N.NEW)),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from seeknal_core.cli.env.promote import left_as_they_are
-from seeknal_core.cli.options import json_option, profile_option, request_from, yes_option
+from seeknal_core.cli.options import json_option, profile_option, request_from
 from seeknal_core.cli.output import output_for, say, say_json
 from seeknal_core.cli.report import profile_line
 from seeknal_core.cli.tables import counted
@@ -23,7 +23,7 @@ from seeknal_core.contract.errors import ExitCode
     help="overwrite: also undo targets that somebody wrote since; their rows are lost. "
     "keep: end an unfinished rollback and leave the tables as they are.",
 )
-@yes_option
+@click.option("--yes", is_flag=True, expose_value=False, help="Accepted; a rollback never asks.")
 @json_option
 @click.pass_context
 def rollback(
@@ -31,7 +31,6 @@ def rollback(
     name: str | None,
     profile: str | None,
     abort: str | None,
-    yes: bool,
     as_json: bool,
 ) -> int:
     """Undo the last promotion into an environment.

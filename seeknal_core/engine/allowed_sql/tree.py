@@ -131,7 +131,7 @@ class Walk:
             if not shown or node["query"] is None or node["table_name"]:
                 raise self._refused("SHOW is not allowed", "write DESCRIBE name")
         elif kind == "TABLE_FUNCTION":
-            self._check_table_function(node["function"], ctes)
+            self._check_table_function(node["function"])
         elif "function_name" in node:
             name = _function(node)
             if name not in functions().scalar and name not in self._names.scalar_macros:
@@ -161,7 +161,7 @@ class Walk:
             hint = nearest(shown, self._names.tables) or SOURCE_HINT
             raise self._refused(f"{shown!r} is not an input", hint)
 
-    def _check_table_function(self, call: Mapping[str, Any], ctes: frozenset[str]) -> None:
+    def _check_table_function(self, call: Mapping[str, Any]) -> None:
         if call.get("class") != "FUNCTION":
             raise self._refused("this table function is not allowed", _WRITES_HINT)
         name = _function(call)

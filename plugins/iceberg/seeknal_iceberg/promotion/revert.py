@@ -60,7 +60,7 @@ def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite
         BackendError: the catalog goes on failing, or refuses.
     """
     for attempt in range(_TRIES):
-        found = _published(context, catalog, batch)
+        found = _published(catalog, batch)
         if not found:
             _forget(context, catalog, batch)
             return _finish_drops(context, catalog, batch) or attempt > 0
@@ -92,7 +92,7 @@ def _undo(
     names = {item.target.key for item in changed}
 
     def is_undone() -> bool:
-        return not any(item.target.key in names for item in _published(context, catalog, batch))
+        return not any(item.target.key in names for item in _published(catalog, batch))
 
     if changed:
         changes = [_change(context, batch, item, anew=anew) for item in changed]
@@ -156,7 +156,7 @@ def _undone(catalog: Catalog, batch: Batch) -> list[_Item]:
     return found
 
 
-def _published(context: ExecutionContext, catalog: Catalog, batch: Batch) -> list[_Item]:
+def _published(catalog: Catalog, batch: Batch) -> list[_Item]:
     found = []
     for target in batch.targets:
         if target.staged is None:
