@@ -43,6 +43,12 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def _folder(path: Path) -> Path:
+    """Return the folder that a page's links start from: fragments become part of CHANGELOG.md."""
+    fragment = path.parent == ROOT / "changes" and path.name != "README.md"
+    return ROOT if fragment else path.parent
+
+
 def _blank(match: re.Match[str]) -> str:
     """Return as many empty lines, so that line numbers stay."""
     return "\n" * match[0].count("\n")
@@ -88,7 +94,7 @@ def test_every_link_leads_to_a_file_and_a_heading(path: Path) -> None:
         link, _, anchor = match[1].partition("#")
         if re.match(r"[a-z]+:", link):
             continue
-        target = (path.parent / link).resolve() if link else path
+        target = (_folder(path) / link).resolve() if link else path
         if not target.exists() or not target.is_relative_to(ROOT):
             wrong.append(f"{place}: no such file")
         elif anchor and anchor not in _anchors(target):
