@@ -43,19 +43,12 @@ _REFERENCES = {
 _OLDER = {
     "test_staging_again_starts_afresh": "looking past the mode, one finds older snapshots",
 }
-_REFUSED = "of a table whose name is refused, the empty namespace that was made for it stays"
-_NAMES = {
-    f"test_an_odd_name_is_written_or_refused[{name}]": _REFUSED
-    for name in ("Order Details", r"na\xefve", r"emoji\U0001f600", "semi;colon", "per%cent")
-}
 #: What the suite wants and a catalog does not give, or we don't yet, by mode.
 DIFFERS = {
     "soft-delete": {**_DROPS, "test_a_revert_brings_back_absence": _SOFT},
     "one-snapshot": _OLDER,
     "one-snapshot-strict": _OLDER,
     "nessie": _OLDER,
-    "glue": _NAMES,
-    "unity": _NAMES,
     "lakekeeper": {**_DROPS, **_REFERENCES},
     "lakekeeper-sts": {**_DROPS, **_REFERENCES},
 }
