@@ -15,6 +15,7 @@ import pytest
 from seeknal_core.errors import BackendError, StaleStage, WriteRefused
 from seeknal_core.types import Mode, Resources, SchemaChange
 from seeknal_postgres import plugin
+from seeknal_postgres.promotion import publishing
 from support.postgres_hooks import Database
 from support.postgres_promotions import (
     Promotion,
@@ -149,6 +150,21 @@ def test_staging_again_starts_afresh(db: Database) -> None:
     plugin.publish(again.context, again.batch())
     assert rows(db) == NEW_ROWS
     plugin.discard(one.context, one.batch(1))
+
+
+def test_what_a_kill_after_the_commit_left_goes_when_the_publish_is_repeated(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db.write(target_of(db, "s.t"), OLD)
+    one = promotion(db, {"s.t": NEW}).stage()
+    with monkeypatch.context() as dying:
+        dying.setattr(publishing, "_drop_stages", lambda *_: None)
+        plugin.publish(one.context, one.batch(1))
+    assert any("stage_" in name for name in leftovers(db))
+    again = plugin.publish(one.context, one.batch(1))
+    assert again.targets[0].rows_after == 3 and rows(db) == NEW_ROWS
+    assert not any("stage_" in name for name in leftovers(db))
+    assert plugin.revert(one.context, one.batch(1), False) and rows(db) == OLD_ROWS
 
 
 def test_what_was_staged_is_found_by_its_names_alone(db: Database) -> None:

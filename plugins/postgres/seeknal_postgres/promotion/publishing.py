@@ -101,7 +101,11 @@ def publish(context: ExecutionContext, batch: Batch) -> Published:
         with pool.take(context) as conn, translated(context, connection_of(context).place):
             settle(conn)
             book = Book(context=context, ledger=Ledger.of(context, conn), promotion=batch.promotion)
-            return _published(batch, book)
+            found = _published(batch, book)
+            conn.rollback()
+            # Whoever published may have died between the commit and this.
+            _drop_stages(context, conn, batch)
+            return found
     held = pool.held(key)
     assert held is not None
     try:
