@@ -1,4 +1,7 @@
-"""The command ``seeknal``. Small modules, one per command group: parse, call, render."""
+"""The command ``seeknal``: one module for each command, named as the command.
+
+`main` lists them. What they share is in `options`, `output`, `tables`, `report` and `progress`.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
     from seeknal_core.environments.gc import collect
     from seeknal_core.environments.sweep import sweep
     from seeknal_core.files.layout import Layout
-    from seeknal_core.state.store import StateStore
+    from seeknal_core.state.open import open_state
     from seeknal_core.workspace.session import Request
 
     root = config.find_root(Path(context.obj["project_dir"] or os.curdir))
@@ -45,7 +45,7 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
     layout = Layout.of_project(root)
     result = collect(
         layout.snapshots,
-        StateStore(layout.state),
+        open_state(root),
         datetime.now(UTC),
         keep_for=timedelta(hours=keep_hours),
         dry_run=dry_run,

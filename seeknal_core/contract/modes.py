@@ -59,13 +59,13 @@ class ModeRule:
     Attributes:
         keeps: which older rows a write leaves in the table.
         needs: the field that the user must set for it; None: none.
-        placing: the field whose columns find a row's place in the table. They must be columns
-            of the snapshot, without NULL. None: rows have no place.
-        unique: whether no two rows of a snapshot may have the same place.
+        placing: the field with the columns that tell which of the table's rows a row replaces.
+            They must be columns of the snapshot, without NULL. None: no row replaces another.
+        unique: whether two rows of a snapshot with the same values there are refused.
         repairs: whether writing the snapshot again restores its rows, whatever somebody did to
             the table. Where it doesn't, a changed table is the user's to decide about.
-        once: whether a snapshot's rows are added once, however often it is written. The
-            ledger remembers the content keys.
+        once: whether writing a snapshot a second time adds nothing. The ledger remembers the
+            content keys.
     """
 
     keeps: Keeps

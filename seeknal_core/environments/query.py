@@ -17,8 +17,8 @@ from seeknal_core.files.layout import Layout
 from seeknal_core.files.own import make_folder
 from seeknal_core.project.specs import ProjectSettings
 from seeknal_core.project.trust import Trust
+from seeknal_core.state.open import open_state
 from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.state.store import StateStore
 
 _NO_TABLE = re.compile(
     r'Table with name "?(?P<bare>[^"\s]+?)"? does not exist'
@@ -41,7 +41,7 @@ def opened(
     from seeknal_core.engine.snapshots import SnapshotStore
 
     layout = Layout.of_project(Path(settings.root))
-    store = SnapshotStore(layout.snapshots, StateStore(layout.state))
+    store = SnapshotStore(layout.snapshots, open_state(Path(settings.root)))
     with store.shared_lock(), _scratch(layout.scratch) as scratch:
         engine = open_engine(
             settings.engine,

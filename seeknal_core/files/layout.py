@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def cache(self) -> Path:
-        """What spares work, and decides nothing."""
+        """What earlier commands found out. Losing it costs time, nothing else."""
         return self.target / "cache"
 
     @property

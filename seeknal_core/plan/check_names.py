@@ -205,11 +205,11 @@ class _Stored:
 
     def __init__(self, session: Session) -> None:
         from seeknal_core.engine.snapshots import SnapshotStore
-        from seeknal_core.state.store import StateStore
+        from seeknal_core.state.open import open_state
 
         self._session = session
         self._layout = Layout.of_project(Path(session.settings.root))
-        state = StateStore(self._layout.state)
+        state = open_state(Path(session.settings.root))
         self._store = SnapshotStore(self._layout.snapshots, state)
         try:
             self._record = state.load(session.environment.name)

@@ -44,7 +44,10 @@ def parse_environment_name(text: str | None, settings: ProjectSettings) -> str:
 
 
 def conventional_prefix(name: str) -> str:
-    """Return the prefix that convention gives environment `name`: ``dev_``."""
+    """Return the prefix that convention gives environment `name`: ``dev_``, ``pr_7_`` for ``pr-7``.
+
+    Two environments with one prefix would share their tables; they can't both exist.
+    """
     return name.replace("-", "_") + "_"
 
 

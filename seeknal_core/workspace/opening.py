@@ -10,6 +10,7 @@ from seeknal_core.contract.errors import (
     ProtectedEnvironment,
     StalePlan,
 )
+from seeknal_core.project.environment_names import conventional_prefix
 from seeknal_core.state.digests import definitions_digest
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.session import Session
@@ -46,7 +47,7 @@ def refuse_shared_prefix(session: Session) -> None:
     """
     name = session.environment.name
     for other in session.state.names():
-        if other != name and other.replace("-", "_") == name.replace("-", "_"):
+        if other != name and conventional_prefix(other) == conventional_prefix(name):
             raise CollisionRefused(
                 f"environment {name!r} would have the same prefix as {other!r}",
                 "choose another name",

@@ -47,6 +47,7 @@ from seeknal_core.project.places import Places
 from seeknal_core.project.specs import FILE_TYPES, AnyNode, ProjectSettings, PythonNode, SourceNode
 from seeknal_core.project.trust import FILES_ALLOW, UNTRUSTED, Trust
 from seeknal_core.state.documents import write_atomically
+from seeknal_core.state.open import open_state
 from seeknal_core.state.store import StateStore
 from seeknal_core.workspace.again import with_profiles
 
@@ -272,7 +273,7 @@ def _open(
 
     started_at = datetime.now(UTC)
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-    state = StateStore(layout.state)
+    state = open_state(root)
     context = ExecutionContext(
         project=settings.name,
         project_root=str(root),

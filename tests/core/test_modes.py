@@ -26,7 +26,7 @@ RULES = {
     Mode.INSERT_OVERWRITE: ModeRule(keeps=Keeps.OTHERS, needs=Field.PARTITION_BY),
 }
 #: Where the core may name a mode: its rule, the words of older projects, the default.
-NAMING = {"contract/modes.py", "project/targets.py", "plugins/dispatch.py"}
+NAMING = {"contract/modes.py", "project/targets.py", "plugins/resolve.py"}
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -25,6 +25,8 @@ from seeknal_core.engine.sources.hive import path_columns
 from seeknal_core.project.formats import FileParams, read_params
 from seeknal_core.project.specs import SourceNode
 
+#: The readers by file type. To add a type: its params in `seeknal_core.project.formats`, its reader
+#: here, its name in `seeknal_core.project.specs.FILE_TYPES`; a test holds the three together.
 _READERS: Mapping[str, Callable[[Reading], Output]] = {
     "csv": csv.store,
     "json": json.store,
