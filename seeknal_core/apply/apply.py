@@ -170,7 +170,7 @@ class _Proposal:
         )
 
     def differences(self) -> list[str]:
-        """Say what differs from the plan, as far as no store has to be asked.
+        """Return what differs from the plan, as far as no store has to be asked.
 
         Data that moved on is no difference.
         """
@@ -199,7 +199,7 @@ class _Proposal:
         return moved
 
     def _profiles(self) -> str:
-        """Say which profile the plan was made with, where this command has another."""
+        """Return which profile the plan was made with, where this command has another."""
         here = self._session.profile.path or ""
         if self._plan.profile == here:
             return ""

@@ -295,7 +295,7 @@ class Computer:
         )
 
     def _unchanged(self, node: SourceNode, read: keys.FileRead) -> bool:
-        """Tell whether the files are still what they were when the key was made."""
+        """Return whether the files are still what they were when the key was made."""
         if keys.is_remote(node):
             # What was read is our own copy, and that was digested.
             return True
@@ -364,7 +364,7 @@ def _followed(hint: str, again: str) -> str:
 
 
 def _placed(error: EngineError, node: AnyNode) -> str:
-    """Say where in the project's files the SQL is wrong, where it is SQL."""
+    """Return where in the project's files the SQL is wrong, where it is SQL."""
     if not isinstance(node, SqlNode):
         return error.message
     return error.placed(node.sql_location.file, node.sql_location.line)

@@ -58,7 +58,7 @@ class Finished(Protocol):
 
 
 def was_stopped(session: Session, error: SeeknalError) -> bool:
-    """Tell whether a task ended because the user asked; nobody else's stop is one."""
+    """Return whether a task ended because the user asked; nobody else's stop is one."""
     return isinstance(error, Interrupted) and session.context.cancellation.requested
 
 
@@ -108,7 +108,7 @@ class Writer:
         )
 
     def is_same(self, check: TargetCheck, snapshot: Snapshot) -> bool:
-        """Tell whether a target is the same as production's, and not written for itself."""
+        """Return whether a target is the same as production's, and not written for itself."""
         return self._decide(check, snapshot).writing is Writing.SHARED
 
     def unchanged(self, writes: Writes) -> tuple[list[TargetOutcome], Writes]:
@@ -147,7 +147,7 @@ class Writer:
         return self._failed(self._blank(check, Need.SAME_AS_PRODUCTION), error, time.monotonic())
 
     def is_small(self, check: TargetCheck, snapshot: Snapshot) -> bool:
-        """Tell whether a write may go together with others of its connection."""
+        """Return whether a write may go together with others of its connection."""
         return snapshot.bytes <= SMALL and self._session.dispatcher.together(
             check.resolved.target.type, Hook.MATERIALIZE_TARGETS
         )

@@ -62,7 +62,7 @@ def consequence(check: TargetCheck, why: Need) -> str:
 
 
 def _detail(check: TargetCheck) -> str:
-    """Say what happened."""
+    """Return what happened."""
     change = check.change
     if change is None:
         return check.drift.value

@@ -31,7 +31,7 @@ def seen_binding(binding: BindingDigest, sees: str) -> BindingDigest:
 
 
 def is_bound_alike(held: str, binding: str, own: str = "") -> bool:
-    """Tell whether a source, bound as `binding` now, reads what a record holds.
+    """Return whether a source, bound as `binding` now, reads what a record holds.
 
     Args:
         held: the recorded binding.

@@ -217,7 +217,7 @@ class _Stored:
             self._record = None
 
     def holds_files_of(self, node: SourceNode) -> bool:
-        """Tell whether what is stored was read from the files that are there now."""
+        """Return whether what is stored was read from the files that are there now."""
         from seeknal_core.engine.files.digests import FileDigests
 
         record = self._record.nodes.get(node.id) if self._record is not None else None

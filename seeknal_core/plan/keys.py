@@ -132,7 +132,7 @@ def transform_key(session: Session, node: AnyNode, inputs: Sequence[str]) -> str
 
 
 def is_remote(node: SourceNode) -> bool:
-    """Tell whether a file source's files must be fetched to be looked at."""
+    """Return whether a file source's files must be fetched to be looked at."""
     written = node.table or str(node.params.get("path", ""))
     return "://" in written and not written.startswith("file://")
 

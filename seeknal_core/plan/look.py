@@ -70,7 +70,7 @@ def _suspicious(check: TargetCheck, held: TargetRecord) -> bool:
 def _by_ledger(
     session: Session, owner: Ownership | None, held: TargetRecord
 ) -> TargetChange | None:
-    """Say what the ledger's entry alone proves."""
+    """Return what the ledger's entry alone proves."""
     here = (session.settings.name, session.environment.name)
     if owner is None or (owner.project, owner.environment) != here:
         return TargetChange(
@@ -98,7 +98,7 @@ def _unrecorded(session: Session, owner: Ownership | None, held: TargetRecord) -
 
 
 def _wrote_unrecorded(session: Session, owner: Ownership | None, held: TargetRecord) -> bool:
-    """Tell whether a command of this checkout wrote last, and died before it recorded that."""
+    """Return whether a command of this checkout wrote last, and died before it recorded that."""
     return (
         owner is not None
         and owner.state_id == session.context.state_id

@@ -214,7 +214,7 @@ class NodePlanner:
             )
 
     def _foresee_notes(self, node: SourceNode) -> None:
-        """Say what a run will say of several CSV files: guessed types that get wider, above all.
+        """Report what a run will say of several CSV files: guessed types that get wider, above all.
 
         The files are read for that, and thrown away; large ones only by the run.
         """
@@ -260,7 +260,7 @@ class NodePlanner:
         )
 
     def _passed(self, node: AnyNode, held: NodeRecord) -> bool:
-        """Tell whether a node's audits passed on the very rows of a record."""
+        """Return whether a node's audits passed on the very rows of a record."""
         ages = getattr(node, "freshness", None) is not None
         related: dict[str, str] = {}
         if node.audits and not ages:

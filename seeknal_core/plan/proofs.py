@@ -94,7 +94,7 @@ class Prover:
     def _unread(
         self, reference: Reference, statements: Sequence[str], parent: str, used: str
     ) -> str | None:
-        """Say why readers of a changed parent cannot see the change."""
+        """Return why readers of a changed parent cannot see the change."""
         from seeknal_core.engine.changes import classify, unaffected
 
         known = reference.node(parent)

@@ -103,7 +103,7 @@ def waits_of(
     order: Sequence[str],
     recorded: Mapping[str, NodeRecord],
 ) -> dict[str, frozenset[str]]:
-    """Say what each node of an order waits for; what is recorded waits for nothing.
+    """Return what each node of an order waits for; what is recorded waits for nothing.
 
     Raises:
         GraphError: audits that wait for one another.

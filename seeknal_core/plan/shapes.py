@@ -83,7 +83,7 @@ class Shapes:
         self._open.close()
 
     def is_same(self, id: str) -> bool:
-        """Tell whether a node's columns are those that are recorded of it."""
+        """Return whether a node's columns are those that are recorded of it."""
         for above in self._above(id):
             if above not in self._same:
                 self._same[above] = self._compare(above)

@@ -203,7 +203,7 @@ class TargetPlanner:
         }
 
     def _foreseen(self, step: TargetStep, resolved: ResolvedTarget) -> TargetStep:
-        """Say what a write does to the columns of a table that is there, or what refuses it."""
+        """Return what a write does to the columns of a table that is there, or what refuses it."""
         id = resolved.spec.node
         if not self._session.dispatcher.supports(resolved.target.type, Hook.PREVIEW_WRITE):
             return step

@@ -120,7 +120,7 @@ def check_targets(
 
 
 def _groups(targets: Sequence[ResolvedTarget]) -> list[list[ResolvedTarget]]:
-    """Part targets by connection, and large parts for as many threads as there are."""
+    """Split targets by connection, and large parts for as many threads as there are."""
     by_connection: dict[str, list[ResolvedTarget]] = {}
     for resolved in targets:
         by_connection.setdefault(resolved.connection.name, []).append(resolved)

@@ -247,7 +247,7 @@ def is_assumed_unchanged(
     changes: ChangePolicy,
     assume_for: timedelta | None,
 ) -> bool:
-    """Tell whether the user says not to look at a store's source again (``changes:``).
+    """Return whether the user says not to look at a store's source again (``changes:``).
 
     Args:
         held: what is recorded of it.
@@ -264,7 +264,7 @@ def is_assumed_unchanged(
 
 
 def audits_hold(held: NodeRecord | None, audits: str, *, ages: bool) -> bool:
-    """Tell whether a node's audits need not run again.
+    """Return whether a node's audits need not run again.
 
     Args:
         audits: the fingerprint of its audits upon the rows that it has now
@@ -284,12 +284,12 @@ class Keyed(Protocol):
 
 
 def has_rows_of(held: Keyed, content_key: str | None) -> bool:
-    """Tell whether something has just the rows of a key."""
+    """Return whether something has just the rows of a key."""
     return held.content_key == content_key
 
 
 def gives_rows_of(held: NodeRecord, node: str, key: str, store: Stored) -> bool:
-    """Tell whether a node would give, over the inputs of a key, just the rows of a record.
+    """Return whether a node would give, over the inputs of a key, just the rows of a record.
 
     Then a promotion ships those rows, or keeps them; else it computes them again.
 
@@ -300,5 +300,5 @@ def gives_rows_of(held: NodeRecord, node: str, key: str, store: Stored) -> bool:
 
 
 def has_inputs_of(held: NodeRecord, reads: Mapping[str, str]) -> bool:
-    """Tell whether a node was computed of just these inputs' rows."""
+    """Return whether a node was computed of just these inputs' rows."""
     return dict(held.inputs) == dict(reads)

@@ -229,12 +229,12 @@ def _need_of_rows(check: TargetCheck, content_key: str, held: TargetRecord) -> N
 
 
 def keeps_rows(check: TargetCheck) -> bool:
-    """Tell whether the target holds rows that no snapshot has: writing again can't restore them."""
+    """Return whether the target holds rows that no snapshot has: writing again can't restore them."""
     return not check.resolved.target.mode.rule.repairs
 
 
 def is_refused(check: TargetCheck, held: TargetRecord, *, full_refresh: bool = True) -> bool:
-    """Tell whether only the user may say what becomes of the table."""
+    """Return whether only the user may say what becomes of the table."""
     if check.drift in (Drift.REPLACED, Drift.ELSEWHERE):
         return True
     if full_refresh or held.link or not keeps_rows(check):
@@ -263,7 +263,7 @@ def _same(check: TargetCheck, content_key: str, production: Production) -> bool:
 
 
 def is_as_promoted(check: TargetCheck, content_key: str, held: TargetRecord) -> bool:
-    """Tell whether a table holds just what a promotion would publish into it."""
+    """Return whether a table holds just what a promotion would publish into it."""
     return (
         has_rows_of(held, content_key)
         and held.fingerprint == check.fingerprint
