@@ -106,7 +106,7 @@ def _some_tables(catalog: Catalog, namespaces: list[tuple[str, ...]]) -> Iterato
 
 
 def _files(connection: IcebergConnection, tables: list[Table], write: bool) -> list[str]:
-    """Say whether files can be read: one table is enough, for others' may be closed.
+    """Return whether files can be read: one table is enough, for others' may be closed.
 
     Args:
         write: a table is made afterwards, which decides.

@@ -163,7 +163,7 @@ def count_rows(context: ExecutionContext, target: Target) -> int:
 
 @hookimpl
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
-    """Tell what stands where the target is; reads the table once for its version."""
+    """Return what stands where the target is; reads the table once for its version."""
     from seeknal_postgres.ledger import inspecting
 
     return inspecting.inspect_target(context, target)
@@ -173,7 +173,7 @@ def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
 def inspect_targets(
     context: ExecutionContext, targets: tuple[Target, ...], versions: bool
 ) -> tuple[TargetState, ...]:
-    """Tell what stands where many targets are, in a few statements for all of them."""
+    """Return what stands where many targets are, in a few statements for all of them."""
     from seeknal_postgres.ledger import inspecting
 
     return inspecting.inspect_targets(context, targets, versions=versions)
@@ -334,7 +334,7 @@ def drop_targets(context: ExecutionContext, owned: tuple[Owned, ...]) -> tuple[b
 
 @hookimpl
 def can_link(context: ExecutionContext, target: Target, origin: Origin) -> str:
-    """Say why a target can't be a view of another environment's table."""
+    """Return why a target can't be a view of another environment's table."""
     from seeknal_postgres.ledger import linking
 
     return linking.can_link_targets(context, (target,), (origin,))[0]

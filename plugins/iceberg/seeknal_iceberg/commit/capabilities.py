@@ -40,7 +40,7 @@ class Capabilities:
     renames: bool | None = None
 
     def sentences(self) -> tuple[str, ...]:
-        """Say what the catalog can't do, for ``plan``, and ``check --connections``."""
+        """Return what the catalog can't do, for ``plan``, and ``check --connections``."""
         known = (
             (self.together is False, limits.ONE_BY_ONE),
             (self.history is False, limits.CURRENT_ONLY),
@@ -108,7 +108,7 @@ def place_of(context: ExecutionContext, parts: tuple[str, ...]) -> str | None:
 
 
 def _folds(catalog: Catalog) -> bool:
-    """Tell whether a namespace that is there is also found by its name in another case."""
+    """Return whether a namespace that is there is also found by its name in another case."""
     # A catalog that doesn't answer tells nothing; a write of the second table finds out.
     try:
         listed = {tuple(levels) for levels in catalog.list_namespaces()}
@@ -169,5 +169,5 @@ def _together(catalog: PatientRestCatalog) -> bool | None:
 
 
 def _is_nessie(catalog: Catalog) -> bool:
-    """Tell whether a catalog is a Nessie, by what its configuration says."""
+    """Return whether a catalog is a Nessie, by what its configuration says."""
     return str(catalog.properties.get("nessie.is-nessie-catalog", "")).lower() == "true"

@@ -46,17 +46,17 @@ _TRIES = 6
 
 
 def needed(context: ExecutionContext) -> bool:
-    """Tell whether commits of the call's catalog are carried out by another process."""
+    """Return whether commits of the call's catalog are carried out by another process."""
     return catalogs.of(context).catalog_type != "sql"
 
 
 def works(context: ExecutionContext) -> bool:
-    """Tell whether a tag can fence a commit off: not where the catalog keeps none."""
+    """Return whether a tag can fence a commit off: not where the catalog keeps none."""
     return needed(context) and capabilities.of(context).history is not False
 
 
 def is_set(metadata: TableMetadata, promotion: str) -> bool:
-    """Tell whether a table bears the fence of a promotion's commit."""
+    """Return whether a table bears the fence of a promotion's commit."""
     return fence_tag(promotion) in metadata.refs
 
 

@@ -62,7 +62,7 @@ def noted(context: ExecutionContext) -> Iterator[tuple[str, tuple[str, ...], str
 def kept_in(
     context: ExecutionContext, parts: tuple[str, ...], metadata: TableMetadata
 ) -> list[str]:
-    """Say which tags a table keeps: those noted here, and fences, which go with the next commit."""
+    """Return which tags a table keeps: those noted here, and fences, which go with the next commit."""
     noted_here = [undo_tag(promotion) for _, other, promotion in noted(context) if other == parts]
     tags = [*noted_here, *(name for name in metadata.refs if name.startswith(updates.FENCE))]
     if not tags:

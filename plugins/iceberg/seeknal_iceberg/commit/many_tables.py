@@ -40,7 +40,7 @@ class Change:
 
 
 def at_once(context: ExecutionContext, catalog: Catalog) -> bool:
-    """Tell whether the catalog commits several tables at once, as far as is known.
+    """Return whether the catalog commits several tables at once, as far as is known.
 
     Where nothing tells, the first such commit does.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def is_published(metadata: TableMetadata, write: StagedWrite, promotion: str) -> bool:
-    """Tell whether a staged write was published, and not undone since.
+    """Return whether a staged write was published, and not undone since.
 
     Known by what publishing leaves and undoing takes away. The Iceberg snapshot alone
     does not tell: somebody may expire it, and some catalogs keep it after the undoing,
@@ -37,13 +37,13 @@ def is_published(metadata: TableMetadata, write: StagedWrite, promotion: str) ->
 
 
 def has_undone(snapshot: Snapshot | None, promotion: str) -> bool:
-    """Tell whether a snapshot is one that undid a promotion."""
+    """Return whether a snapshot is one that undid a promotion."""
     summary = snapshot.summary if snapshot is not None else None
     return summary is not None and ledger.UNDO + promotion in summary.additional_properties
 
 
 def _follows(metadata: TableMetadata, write: StagedWrite, promotion: str) -> bool:
-    """Tell whether the current snapshot is the published one, or comes after it."""
+    """Return whether the current snapshot is the published one, or comes after it."""
     snapshots = {each.snapshot_id: each for each in metadata.snapshots}
     at = metadata.current_snapshot_id
     while at is not None and at in snapshots:

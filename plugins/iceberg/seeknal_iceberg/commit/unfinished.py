@@ -78,7 +78,7 @@ def name_for(parts: Parts, write_id: str) -> Parts:
 
 
 def refuses_staging(error: Exception) -> bool:
-    """Tell whether a catalog may have refused to begin a table, and not this table."""
+    """Return whether a catalog may have refused to begin a table, and not this table."""
     if isinstance(error, ServerError):  # some wrap what they don't support
         words = str(error).lower()
         return "stage" in words and "support" in words
@@ -172,10 +172,10 @@ def _create(
 
 
 def rename(context: ExecutionContext, catalog: Catalog, table: Table, parts: Parts) -> Table | None:
-    """Give a table its name, and find out what became of it.
+    """Rename a table to its own name, and find out whether that happened.
 
     Returns:
-        The table under that name; None where somebody else's has it.
+        The table under that name; None where another table has the name.
 
     Raises:
         NoRename: the catalog renames no table.
@@ -309,5 +309,5 @@ def without_unfinished(
 
 
 def is_unfinished(context: ExecutionContext, parts: Parts, metadata: TableMetadata) -> bool:
-    """Tell whether a table was created, and has not got its first rows yet."""
+    """Return whether a table was created, and has not got its first rows yet."""
     return ledger.begun_by(context, parts, metadata) is not None

@@ -236,7 +236,7 @@ def _main(before: Before, snapshot_id: int | None) -> SetSnapshotRefUpdate:
 
 
 def keeps_undo(promotion: str, metadata: TableMetadata) -> bool:
-    """Tell whether a table says what undoes a promotion: by a tag, or a property."""
+    """Return whether a table says what undoes a promotion: by a tag, or a property."""
     return undo_tag(promotion) in metadata.refs or undo_property(promotion) in metadata.properties
 
 

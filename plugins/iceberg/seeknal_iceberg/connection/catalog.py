@@ -63,7 +63,7 @@ def of(context: ExecutionContext) -> IcebergConnection:
 
 
 def absent(connection: IcebergConnection) -> bool:
-    """Tell whether the catalog is a SQLite file that nobody has made yet.
+    """Return whether the catalog is a SQLite file that nobody has made yet.
 
     Reading must not make it; opening a SQLite catalog would.
     """
@@ -239,7 +239,7 @@ def known_io(catalog: Catalog, location: str) -> FileIO | None:
 
 
 def is_sql(connection: IcebergConnection) -> bool:
-    """Tell whether the catalog is a database that this process works with itself."""
+    """Return whether the catalog is a database that this process works with itself."""
     return connection.catalog_type == "sql"
 
 

@@ -202,7 +202,7 @@ def _of_others(error: Exception, connection: IcebergConnection, target: str) -> 
 
 
 def _is_of_certificate(error: Exception) -> bool:
-    """Tell whether TLS failed for a certificate, not because the other side speaks none."""
+    """Return whether TLS failed for a certificate, not because the other side speaks none."""
     text = str(error).lower()
     return "certificate" in text or "hostname" in text
 
@@ -274,7 +274,7 @@ def wait_of(error: BaseException | None, otherwise: float, most: float = 30.0) -
 
 
 def is_busy(error: Exception) -> bool:
-    """Tell whether a catalog answered that it has too much to do (429, 503)."""
+    """Return whether a catalog answered that it has too much to do (429, 503)."""
     response = getattr(error.__cause__, "response", None)
     return isinstance(response, requests.Response) and response.status_code in (429, 503)
 
@@ -292,7 +292,7 @@ def seconds_of(header: str | None, otherwise: float) -> float:
 
 
 def is_unanswered(error: Exception, connection: IcebergConnection) -> bool:
-    """Tell whether a commit that failed so may still land, or has landed."""
+    """Return whether a commit that failed so may still land, or has landed."""
     return isinstance(error, Unreachable) or isinstance(translate(error, connection), Unreachable)
 
 
@@ -337,18 +337,18 @@ def too_large(target: str, size: int) -> WriteRefused:
 
 
 def is_no(error: Exception) -> bool:
-    """Tell whether a catalog refused a request itself: 4xx but 401, 404, 409 and 429, or 501."""
+    """Return whether a catalog refused a request itself: 4xx but 401, 404, 409 and 429, or 501."""
     refusals = (ice.RESTError, ice.BadRequestError, ice.ForbiddenError, NotImplementedError)
     return type(error) in refusals
 
 
 def is_denied(error: Exception) -> bool:
-    """Tell whether the storage denies access."""
+    """Return whether the storage denies access."""
     return isinstance(error, PermissionError) or any(word in str(error) for word in _DENIED_WORDS)
 
 
 def is_refused(error: Exception, connection: IcebergConnection) -> bool:
-    """Tell whether files were not reached at all: nothing is known of how they are.
+    """Return whether files were not reached at all: nothing is known of how they are.
 
     Their storage does not answer or denies access, or the catalog gives no keys for it.
     """

@@ -59,7 +59,7 @@ DIALECTS = frozenset({
 
 
 def is_allowed(property: str, name: object) -> bool:
-    """Tell whether a property's value names nothing that would be imported beside the lists."""
+    """Return whether a property's value names nothing that would be imported beside the lists."""
     known = ALLOWED.get(property)
     return known is None or str(name) in known
 
@@ -97,7 +97,7 @@ def refusal(property: str, name: str) -> BackendError:
 
 
 def hint(property: str) -> str:
-    """Say what to write in place of a name that is not loaded."""
+    """Return what to write in place of a name that is not loaded."""
     known = ALLOWED[property]
     if property == "write.py-location-provider.impl":
         return "remove it from the table's properties"

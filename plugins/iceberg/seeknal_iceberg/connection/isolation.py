@@ -44,7 +44,7 @@ def _change(module: ModuleType) -> None:
 
 
 def is_anothers(frame: FrameType | None) -> bool:
-    """Tell whether somebody but this backend calls."""
+    """Return whether somebody but this backend calls."""
     others = False
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))

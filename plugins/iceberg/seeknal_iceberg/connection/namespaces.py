@@ -82,7 +82,7 @@ def _is_there_by_now(catalog: Catalog, levels: tuple[str, ...]) -> bool:
 
 
 def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
-    """Tell whether a namespace that was there a moment ago surely is no more."""
+    """Return whether a namespace that was there a moment ago surely is no more."""
     # A catalog that doesn't answer tells nothing.
     try:
         return not _seen(catalog, levels)
@@ -91,7 +91,7 @@ def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
 
 
 def is_unlisted(catalog: Catalog, levels: tuple[str, ...]) -> bool:
-    """Tell whether a namespace that one may not look at is surely not there.
+    """Return whether a namespace that one may not look at is surely not there.
 
     Some catalogs forbid to ask for what is absent; what is around it can be listed.
     """
@@ -114,7 +114,7 @@ def missing_levels(catalog: Catalog, levels: tuple[str, ...]) -> list[tuple[str,
 
 
 def _seen(catalog: Catalog, levels: tuple[str, ...]) -> bool | None:
-    """Tell whether a namespace is there; None where the catalog forbids to ask."""
+    """Return whether a namespace is there; None where the catalog forbids to ask."""
     try:
         return bool(catalog.namespace_exists(levels))
     except ForbiddenError:

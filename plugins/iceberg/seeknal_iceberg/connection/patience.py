@@ -226,7 +226,7 @@ def _check_headers(request: PreparedRequest) -> None:
 
 
 def is_repeatable(request: PreparedRequest) -> bool:
-    """Tell whether a request may be sent twice without anything happening twice."""
+    """Return whether a request may be sent twice without anything happening twice."""
     if request.method in ("GET", "HEAD", "DELETE"):
         return True
     path = (request.path_url or "").partition("?")[0].rstrip("/")
@@ -249,7 +249,7 @@ def _pause(attempt: int, answer: Response | None) -> float:
 
 
 def _never_sent(error: ConnectionError) -> bool:
-    """Tell whether a request failed before its first byte was sent."""
+    """Return whether a request failed before its first byte was sent."""
     if isinstance(error, ConnectTimeout):
         return True
     reason = error.args[0] if error.args else None

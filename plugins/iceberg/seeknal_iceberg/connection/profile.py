@@ -119,7 +119,7 @@ class IcebergConnection(Connection):
 
 
 def is_local(warehouse: str) -> bool:
-    """Tell whether a warehouse is a folder of this machine."""
+    """Return whether a warehouse is a folder of this machine."""
     return warehouse.startswith(("file:", "/"))
 
 
@@ -196,7 +196,7 @@ def _options(spec: ConnectionSpec) -> IcebergOptions:
 
 
 def _is_of_catalog(key: str) -> bool:
-    """Tell whether an option's name is a property of catalogs, as far as the name says."""
+    """Return whether an option's name is a property of catalogs, as far as the name says."""
     return "." in key or key in _OF_CATALOG
 
 

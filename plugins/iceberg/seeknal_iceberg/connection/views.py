@@ -15,7 +15,7 @@ TARGET_HINT = "write to another table, or drop the view"
 
 
 def is_view(catalog: Catalog, parts: tuple[str, ...], *, unlisted: bool = False) -> bool:
-    """Tell whether a name, of which there is no table, is a view's.
+    """Return whether a name, of which there is no table, is a view's.
 
     Args:
         unlisted: a REST catalog is asked also where it doesn't say that it knows views.

@@ -125,7 +125,7 @@ def owner(properties: Mapping[str, str]) -> Ownership | None:
 
 
 def is_ours(context: ExecutionContext, properties: Mapping[str, str]) -> bool:
-    """Tell whether a table is this project's and environment's."""
+    """Return whether a table is this project's and environment's."""
     return rules.is_ours(context, owner(properties))
 
 
@@ -275,7 +275,7 @@ def _check_twin(context: ExecutionContext, target: Target, properties: Mapping[s
 
 
 def has_appended(properties: Mapping[str, str], *content_keys: str) -> bool:
-    """Tell whether the rows of a content key are in the table already."""
+    """Return whether the rows of a content key are in the table already."""
     return any(_appended(key) in properties for key in content_keys)
 
 
@@ -307,7 +307,7 @@ def changes(
 
 
 def has_landed(metadata: TableMetadata, write_id: str) -> bool:
-    """Tell whether a write is in a table, or was its last one of ours."""
+    """Return whether a write is in a table, or was its last one of ours."""
     # Some catalogs show the current snapshot alone, which somebody may have followed.
     return metadata.properties.get(WRITE_ID) == write_id or any(
         snapshot.summary is not None

@@ -212,5 +212,5 @@ def same_table(uuid_text: str) -> AssertTableUUID:
 
 
 def is_changed_by_publish(name: str) -> bool:
-    """Tell whether a table's property is one that a publish may set or remove."""
+    """Return whether a table's property is one that a publish may set or remove."""
     return name.startswith(ledger.PREFIX) or name == TableProperties.DEFAULT_NAME_MAPPING

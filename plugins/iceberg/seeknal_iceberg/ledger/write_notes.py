@@ -92,7 +92,7 @@ class Noted:
         return last.strftime("%Y-%m-%d %H:%M UTC")
 
     def is_fenced(self, table: Table | None) -> bool:
-        """Tell whether no commit of the write can land any more on a table as it is now."""
+        """Return whether no commit of the write can land any more on a table as it is now."""
         if time.time() - self.at > LATEST:
             return True
         uuid, snapshot_id = base_of(table)

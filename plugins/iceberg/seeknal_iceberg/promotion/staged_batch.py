@@ -77,7 +77,7 @@ class StagedBatch:
         item.begun = table if same else None
 
     def is_done(self, item: Item) -> bool:
-        """Tell whether a table holds already what its target's publish makes of it."""
+        """Return whether a table holds already what its target's publish makes of it."""
         table, write = item.table, item.write
         if table is None:
             return False
@@ -89,7 +89,7 @@ class StagedBatch:
         return outcome.is_published(table.metadata, write, self.batch.promotion)
 
     def has_rows(self, item: Item) -> bool:
-        """Tell whether the rows of a table that was created without them are committed."""
+        """Return whether the rows of a table that was created without them are committed."""
         table = item.begun or item.table
         return table is not None and ledger.has_landed(table.metadata, item.write.write_id)
 

@@ -68,7 +68,7 @@ def changes_since(
 
 
 def change_between(since: Since, table: Table) -> TargetChange:
-    """Say what happened to a table between its last write and now."""
+    """Return what happened to a table between its last write and now."""
     metadata = table.metadata
     lost = _lost(since, metadata)
     drift, added, said = _rows(since, metadata)
@@ -92,7 +92,7 @@ def _undamaged(change: TargetChange, table: Table, connection: IcebergConnection
 
 
 def _damage(table: Table, connection: IcebergConnection) -> str:
-    """Say what of a table's current snapshot is missing or cannot be read.
+    """Return what of a table's current snapshot is missing or cannot be read.
 
     Looks at the metadata and at each file's length, not at what is in it.
     """
@@ -126,7 +126,7 @@ def _damage(table: Table, connection: IcebergConnection) -> str:
 
 
 def _rows(since: Since, metadata: TableMetadata) -> tuple[Drift, int, str]:
-    """Say what the snapshots since the last write did to the rows, and how many came."""
+    """Return what the snapshots since the last write did to the rows, and how many came."""
     if version_of(metadata) == since.version:
         return Drift.NONE, 0, ""
     uuid = since.mark.partition("/")[0]
@@ -162,7 +162,7 @@ def _between(version: str, metadata: TableMetadata) -> list[IcebergSnapshot] | N
 
 
 def _acts(snapshot: IcebergSnapshot) -> bool:
-    """Tell whether a snapshot changed rows: compaction and empty commits don't."""
+    """Return whether a snapshot changed rows: compaction and empty commits don't."""
     summary = snapshot.summary
     if summary is None:
         return True

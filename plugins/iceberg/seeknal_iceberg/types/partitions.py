@@ -91,7 +91,7 @@ def parse(entries: Sequence[str], schema: Schema, target: str) -> tuple[Partitio
 
 
 def suffix_clash(partition: Partition, columns: Sequence[str]) -> bool:
-    """Tell whether a partition field's name is another thing's name in the table."""
+    """Return whether a partition field's name is another thing's name in the table."""
     return partition.name in columns and not isinstance(partition.transform, IdentityTransform)
 
 
@@ -142,7 +142,7 @@ def spec_for(partitions: Sequence[Partition], schema: Schema) -> PartitionSpec:
 
 
 def differs(partitions: Sequence[Partition], metadata: TableMetadata) -> bool:
-    """Tell whether a table is partitioned otherwise than ``partition_by`` says."""
+    """Return whether a table is partitioned otherwise than ``partition_by`` says."""
     schema = metadata.schema()
     there = {
         (schema.find_column_name(field.source_id), str(field.transform))

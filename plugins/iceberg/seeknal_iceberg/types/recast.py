@@ -65,7 +65,7 @@ _CASTS = {frozenset((_TEXT, kind)) for kind in range(9)} | {
 
 
 def has_cast(old: IcebergType, new: IcebergType) -> bool:
-    """Tell whether values of one type mean something as values of another."""
+    """Return whether values of one type mean something as values of another."""
     kinds = {_KINDS.get(type(old)), _KINDS.get(type(new))}
     return None not in kinds and kinds in _CASTS
 

@@ -72,7 +72,7 @@ class Column:
 
 
 def columns_of(snapshot: Snapshot, target: str) -> tuple[Column, ...]:
-    """Give a snapshot's columns in Iceberg's types.
+    """Return a snapshot's columns in Iceberg's types.
 
     Raises:
         WriteRefused: a column's type has no counterpart; by name, all of them.
@@ -266,7 +266,7 @@ def _convert_nested(type: pa.DataType) -> tuple[IcebergType, bool]:
 
 
 def may_not_fit(type: pa.DataType) -> bool:
-    """Tell whether the type's values, by their unit, may be none of Iceberg's microseconds."""
+    """Return whether the type's values, by their unit, may be none of Iceberg's microseconds."""
     if pa.types.is_dictionary(type):
         return may_not_fit(type.value_type)
     if pa.types.is_timestamp(type):
@@ -313,7 +313,7 @@ def _number(type: IcebergType, ids: Iterator[int]) -> IcebergType:
 
 
 def same(left: IcebergType, right: IcebergType) -> bool:
-    """Tell whether two types are equal but for field ids, names of fields in order."""
+    """Return whether two types are equal but for field ids, names of fields in order."""
     if isinstance(left, StructType) and isinstance(right, StructType):
         return [field.name for field in left.fields] == [field.name for field in right.fields] and (
             all(
@@ -333,7 +333,7 @@ def same(left: IcebergType, right: IcebergType) -> bool:
 
 
 def widens(narrow: IcebergType, wide: IcebergType) -> bool:
-    """Tell whether the specification lets a column of one type become the other.
+    """Return whether the specification lets a column of one type become the other.
 
     https://iceberg.apache.org/spec/#schema-evolution: int to long, float to
     double, decimal to one of more digits and the same scale.

@@ -145,7 +145,7 @@ def _set_order(transaction: Transaction, order: SortOrder) -> None:
 
 
 def changes(metadata: TableMetadata, target: Target) -> Iterator[str]:
-    """Say what a write changes of a table's properties and sort order."""
+    """Return what a write changes of a table's properties and sort order."""
     before = _set_before(metadata)
     wanted = options.of(target.options).wanted()
     for name, value in sorted(wanted.items()):

@@ -82,7 +82,7 @@ class Changes:
         return "; ".join(words)
 
     def kept(self, mode: WriteMode) -> list[str]:
-        """Say what becomes of columns that the snapshot lacks and that stay."""
+        """Return what becomes of columns that the snapshot lacks and that stay."""
         ours = "is kept, and set to NULL" if mode.rule.replaces else "is kept, and NULL in new rows"
         lost = "its values do not survive in rows that are written again"
         theirs = "is kept" if mode.carries else f"is kept; {lost}"
@@ -278,7 +278,7 @@ def _unchangeable(
     *,
     keep: Collection[str],
 ) -> str:
-    """Say why a column cannot be made anew with another type; empty where it can."""
+    """Return why a column cannot be made anew with another type; empty where it can."""
     if field.name in keep:
         return "it partitions the table, or did"
     if field.required:
@@ -359,7 +359,7 @@ def _differences(
 
 
 def _holds(there: IcebergType, here: IcebergType) -> bool:
-    """Tell whether every decimal of one type is one of another, which needs a cast alone."""
+    """Return whether every decimal of one type is one of another, which needs a cast alone."""
     if not isinstance(there, DecimalType) or not isinstance(here, DecimalType):
         return False
     whole = here.precision - here.scale <= there.precision - there.scale

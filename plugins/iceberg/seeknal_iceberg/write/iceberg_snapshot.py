@@ -70,7 +70,7 @@ def data_files(table: Table, snapshot: IcebergSnapshot) -> tuple[DataFile, ...]:
 
 
 def is_readable(table: Table) -> bool:
-    """Tell whether manifest list and manifests of a table's current snapshot can be read."""
+    """Return whether manifest list and manifests of a table's current snapshot can be read."""
     snapshot = table.current_snapshot()
     try:
         return snapshot is None or data_files(table, snapshot) is not None

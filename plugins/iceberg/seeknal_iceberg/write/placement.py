@@ -136,7 +136,7 @@ class Placement:
             raise
 
     def _keeps_files(self) -> bool:
-        """Tell whether the snapshot's files may be the table's: not sorted, and not too large."""
+        """Return whether the snapshot's files may be the table's: not sorted, and not too large."""
         own = options.of(self.target.options)
         most = own.target_file_size
         if own.sort_order or not isinstance(most, int):

@@ -127,7 +127,7 @@ class Preparation:
         return Plan(table=table, changes=changes, notes=tuple(notes))
 
     def nothing_to_do(self, table: Table) -> bool:
-        """Tell whether the table holds already what the write would make of it."""
+        """Return whether the table holds already what the write would make of it."""
         return self.mode.is_done(table.properties)
 
     def begin(self, plan: Plan) -> Transaction:

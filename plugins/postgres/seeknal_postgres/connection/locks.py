@@ -115,7 +115,7 @@ def _holders(conn: Conn, name: QualifiedName) -> str:
 
 
 def holders(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, str]:
-    """Say who else holds locks on tables that a writer waits for, as far as the role may see."""
+    """Return who else holds locks on tables that a writer waits for, as far as the role may see."""
     rows: list[Any] = conn.execute(
         "SELECT DISTINCT n.nspname::text, c.relname::text, l.pid, a.usename::text,"
         " a.application_name, a.state"

@@ -189,7 +189,7 @@ def _drop_table(context: ExecutionContext, ledger: Ledger, owned: Owned) -> bool
 def _is_ours(
     context: ExecutionContext, ledger: Ledger, name: QualifiedName, *, lock: bool = False
 ) -> bool:
-    """Tell whether a table of ours is there; False where none is.
+    """Return whether a table of ours is there; False where none is.
 
     Raises:
         WriteRefused: one is there that is not, or no more, this environment's own.

@@ -90,7 +90,7 @@ def schemas_made(context: ExecutionContext, ledger: Ledger) -> list[str]:
 
 
 def has_others(context: ExecutionContext, ledger: Ledger) -> bool:
-    """Tell whether the ledger records anything of another project or environment."""
+    """Return whether the ledger records anything of another project or environment."""
     row = ledger.conn.execute(
         ledger._sql(_OTHERS),
         [context.project, context.environment.name, context.project, ledger.schema],

@@ -154,7 +154,7 @@ def _linked_state(
     generation: int,
     target: Target,
 ) -> TargetState:
-    """Say what a link is: its mark and its version are its definition."""
+    """Return what a link is: its mark and its version are its definition."""
     return TargetState(
         exists=True,
         identity=identity,

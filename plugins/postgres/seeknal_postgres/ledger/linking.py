@@ -87,7 +87,7 @@ def _ask_why_not(
 
 
 def _why_not(row: tuple[Any, ...], origin: Origin, here: str, ours: bool) -> str:
-    """Say why one target can't be a link, or nothing."""
+    """Return why one target can't be a link, or nothing."""
     _, there, policies, may_read, is_member, owner, role, kind, _ = row
     if origin.identity != here:
         return "production's table is in another database"

@@ -124,7 +124,7 @@ def _create_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
 
 
 def schema_exists(conn: Conn, schema: str) -> bool:
-    """Say whether a schema exists, after waiting for whoever is making it."""
+    """Return whether a schema exists, after waiting for whoever is making it."""
     # The name is hashed by the server, so that all versions of ours agree.
     conn.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended('seeknal schema ' || %s, 0))", [schema]

@@ -67,12 +67,12 @@ def marks_of(
 
 
 def is_counted(mark: str) -> bool:
-    """Tell whether a mark has the server's counters: without them it proves nothing."""
+    """Return whether a mark has the server's counters: without them it proves nothing."""
     return _parsed(mark).get("n") is not None
 
 
 def change_between(since: Since, mark: str, rows: int, version: str) -> TargetChange:
-    """Say what happened to a table between its last write and now.
+    """Return what happened to a table between its last write and now.
 
     Args:
         mark, rows, version: of now; ``version`` is exact.
@@ -108,7 +108,7 @@ def _parsed(mark: str) -> Mapping[str, Any]:
 
 
 def _is_mark(found: object) -> bool:
-    """Tell whether a document is as `marks_of` writes it: anybody may write the store's ledger."""
+    """Return whether a document is as `marks_of` writes it: anybody may write the store's ledger."""
     match found:
         case {"t": [int(), str() | None], "c": list(columns), "n": None | [int(), int(), int()]}:
             return all(

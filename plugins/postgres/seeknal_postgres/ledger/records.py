@@ -330,7 +330,7 @@ class Ledger:
         return {claim.target.key for claim in claims if claim.target.name.parts in taken}
 
     def appended(self, target: Target, content_keys: Sequence[str], oid: int) -> bool:
-        """Tell whether rows are written down as added to a table, by any of their keys."""
+        """Return whether rows are written down as added to a table, by any of their keys."""
         row = self.conn.execute(
             self._sql(
                 "SELECT 1 FROM {schema}.appended WHERE schema_name = %s AND table_name = %s"

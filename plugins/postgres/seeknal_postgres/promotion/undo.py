@@ -142,7 +142,7 @@ def capture(
 
 
 def _whole(rows: Rows, change: Change) -> str:
-    """Say why all rows of a table would be kept, and replaced to bring them back."""
+    """Return why all rows of a table would be kept, and replaced to bring them back."""
     columns = ", ".join(repr(name) for name, _ in (*change.add, *change.widen))
     if columns:
         return f"column {columns} is added or changes its type"

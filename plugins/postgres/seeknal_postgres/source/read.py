@@ -274,7 +274,7 @@ def _hidden(error: psycopg.Error, what: str) -> BackendError | None:
 
 
 def _selects(query: str) -> bool:
-    """Tell whether a query that the server cannot parse is meant to be one SELECT."""
+    """Return whether a query that the server cannot parse is meant to be one SELECT."""
     first = query.lstrip("( \n\t").split(None, 1)
     reads = bool(first) and first[0].lower() in ("select", "with", "values", "table")
     return reads and ";" not in query.rstrip("; \n\t")

@@ -213,4 +213,4 @@ def _bad_name(name: str, seen: set[str]) -> str | None:
         return f"column {name!r} has a name of more than {LIMIT} bytes"
     if name in _SYSTEM:
         return f"column {name!r} has the name of a system column"
-    return f"column {name!r} stands twice" if name in seen else None
+    return f"column {name!r} is duplicated" if name in seen else None

@@ -78,7 +78,7 @@ class Fit:
 
 
 def fit(new: PgType, old: PgType, *, enum: bool = False) -> Fit | None:
-    """Say how values of `new` go into a column of `old`, or None where they cannot.
+    """Return how values of `new` go into a column of `old`, or None where they cannot.
 
     Nothing is ever narrowed: a cast into the table's type keeps every value exactly.
 

@@ -170,7 +170,7 @@ def _column(column: Any, kind: str, element: str | None) -> ReadColumn:
 def settled(
     conn: Conn, columns: Sequence[ReadColumn], relation: sql.Composable
 ) -> tuple[ReadColumn, ...]:
-    """Give each numeric without a scale one that holds its values.
+    """Choose a scale for each numeric without one, so that it holds its values.
 
     That is the first of `SCALES` with room for the digits before the point, too; else the
     largest that leaves them room.

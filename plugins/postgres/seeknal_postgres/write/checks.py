@@ -56,7 +56,7 @@ def _twice(relation: sql.Identifier, key: Sequence[str]) -> sql.Composed:
 
 
 def _single_fault(conn: Conn, relation: sql.Identifier, key: str) -> bool:
-    """Tell whether a key of one column is NULL or duplicated anywhere.
+    """Return whether a key of one column is NULL or duplicated anywhere.
 
     One sorting pass, a third of the time of grouping where rows come in order.
     """

@@ -51,7 +51,7 @@ class Change:
         return dict((*self.widen, *self.retype))
 
     def notes(self, table: Table, *, replaces: bool, keyed: bool, later: bool = False) -> list[str]:
-        """Say what becomes of columns.
+        """Return what becomes of columns.
 
         Args:
             replaces: all rows of the table are replaced.

@@ -83,7 +83,7 @@ class Item:
         )
 
     def notes(self, *, later: bool) -> list[str]:
-        """Say what becomes of the table's columns.
+        """Return what becomes of the table's columns.
 
         Args:
             later: dropped columns go when the promotion cannot be undone any more.

@@ -108,7 +108,7 @@ class PatientRestCatalog(FilesRestCatalog):
         _refuse(response)
 
     def renames_tables(self) -> bool | None:
-        """Tell whether the catalog renames tables, by its list of endpoints."""
+        """Return whether the catalog renames tables, by its list of endpoints."""
         if self._lists_endpoints():
             return Capability.V1_RENAME_TABLE in self._supported_endpoints
         return None
@@ -138,7 +138,7 @@ class PatientRestCatalog(FilesRestCatalog):
         return self._supported_endpoints not in without
 
     def commits_tables(self) -> bool | None:
-        """Tell whether the catalog commits several tables at once; None where nothing tells.
+        """Return whether the catalog commits several tables at once; None where nothing tells.
 
         Decided by the list of endpoints in its configuration. A catalog without one is
         sent a commit of nothing.

@@ -95,7 +95,7 @@ class ClientCredentials(AuthManager):
             return f"Bearer {self._token}"
 
     def describe(self) -> str:
-        """Say where tokens come from."""
+        """Return where tokens come from."""
         return f"from {self._uri}"
 
     def renew(self) -> None:

@@ -111,7 +111,7 @@ class Access:
 
 
 def has_keys(properties: Properties, kind: str = "") -> bool:
-    """Tell whether properties hold keys to a kind of storage, or to any."""
+    """Return whether properties hold keys to a kind of storage, or to any."""
     kinds = (kind,) if kind else tuple(_KEYS)
     return any(_HAS[each](properties) for each in kinds)
 
@@ -143,12 +143,12 @@ _HAS = {"s3": _has_s3, "adls": _has_adls, "gcs": _has_gcs}
 
 
 def is_of_storage(name: str) -> bool:
-    """Tell whether a property decides how files are opened."""
+    """Return whether a property decides how files are opened."""
     return name.startswith(("s3.", "client.", "adls.", "gcs.")) or name == "py-io-impl"
 
 
 def is_kept_by_keys(location: str) -> bool:
-    """Tell whether a location is in a storage that wants keys."""
+    """Return whether a location is in a storage that wants keys."""
     return location.partition("://")[0] in _SCHEMES
 
 
@@ -188,7 +188,7 @@ def decide(profile: Properties, catalog: Properties, offer: Offer, location: str
 
 
 def has_aws_keys() -> bool:
-    """Tell whether AWS's own variables name keys."""
+    """Return whether AWS's own variables name keys."""
     return any(os.environ.get(name) for name in _AWS)
 
 

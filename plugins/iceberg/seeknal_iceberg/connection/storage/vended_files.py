@@ -189,7 +189,7 @@ class _LentFileSystem(fs.FileSystemHandler):  # type: ignore[misc]
 
 
 def is_refused(error: BaseException) -> bool:
-    """Tell whether a storage does not take the keys."""
+    """Return whether a storage does not take the keys."""
     if isinstance(error, FileNotFoundError):
         return False
     return isinstance(error, PermissionError) or any(word in str(error) for word in _REFUSED)

@@ -39,7 +39,7 @@ class Account:
         os.chown(path, self.uid, self.gid)
 
     def can_enter(self, folder: Path) -> bool:
-        """Tell whether the account may reach the inside of `folder` through all its parents."""
+        """Return whether the account may reach the inside of `folder` through all its parents."""
         folder = folder.resolve()
         return all(self._may(part, stat.S_IXUSR) for part in (folder, *folder.parents))
 
@@ -178,7 +178,7 @@ def server_environment() -> dict[str, str]:
 
 
 def is_ready(data: Path, pid: int) -> bool:
-    """Tell whether the server process `pid` of `data` accepts connections.
+    """Return whether the server process `pid` of `data` accepts connections.
 
     The first line of ``postmaster.pid`` is the process, the eighth its state
     (PostgreSQL manual, "Database File Layout").

@@ -89,7 +89,7 @@ _NAME = re.compile(r'datname = "(.*)"\t\(typeid = ')
 
 
 def is_plain(data: Path) -> bool:
-    """Tell whether commands log in to the cluster in `data` as a plain role."""
+    """Return whether commands log in to the cluster in `data` as a plain role."""
     return (data / _MARK).exists()
 
 

@@ -233,7 +233,7 @@ def _locked(path: Path, how: int, what: str) -> Iterator[None]:
 
 
 def _kept(home: Path) -> bool:
-    """Tell whether a keeper lives."""
+    """Return whether a keeper lives."""
     with (home / "keeper.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
