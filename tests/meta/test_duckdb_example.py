@@ -114,7 +114,7 @@ def test_the_whole_suite_passes(site: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "--seeknal-report", str(report), str(EXAMPLE / "tests")],
         cwd=EXAMPLE,
-        env=os.environ | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | {"PYTHONPATH": str(site)},
         capture_output=True,
         encoding="utf-8",
         check=False,

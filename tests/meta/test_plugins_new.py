@@ -46,7 +46,7 @@ def run(*command: str | Path, cwd: Path, code: int = 0) -> str:
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
-        env=environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -102,7 +102,7 @@ def run_own_tests(name: str, site: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
     done = subprocess.run(
         [*command, "-c", os.devnull, "--rootdir", str(EXAMPLES / name), str(EXAMPLES / name)],
-        env=os.environ | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | {"PYTHONPATH": str(site)},
         capture_output=True,
         encoding="utf-8",
         check=False,

@@ -231,6 +231,9 @@ def _become(asked: dict[str, object], fds: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     _import_everything()
-    gc.freeze()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    # Without an argument, all that is wanted is the bytecode: no worker of a test run, and no
+    # command that it starts, has to compile it once more.
+    if sys.argv[1:]:
+        gc.freeze()
+        _serve(socket.socket(fileno=int(sys.argv[1])))
     os._exit(0)  # DuckDB complains of what is imported and never used
