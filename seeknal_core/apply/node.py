@@ -326,7 +326,7 @@ class Computer:
                     )
 
             if stream.version is not None:
-                read = {"identity": stream.identity, "version": stream.version, "asked": asked}
+                read = keys.version_read(stream.identity, stream.version, resolved.source)
                 key = keys.stream_key(self._session, node.id, read)
                 computed = self._finder.stored_or(node.id, key, store)
             else:

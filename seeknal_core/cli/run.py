@@ -56,7 +56,9 @@ from seeknal_core.workspace.session import Session, open_session
     "--dry-run", is_flag=True, help="Print the plan that would be carried out; write nothing."
 )
 @click.option(
-    "--refresh-sources", is_flag=True, help="With --dry-run: ask the stores what is there, too."
+    "--refresh-sources",
+    is_flag=True,
+    help="With --dry-run: ask the stores for tables and versions.",
 )
 @click.option(
     "--adopt", is_flag=True, help="Take over existing tables that this project did not make."

@@ -38,6 +38,8 @@ class PlanRequest:
         run: the plan of a ``seeknal run``: sources are read anew, and each node of the
             selection is looked at.
         select, exclude: the nodes of a run; all of them where nothing is said.
+        refresh_sources: read sources anew. Of a run, which does that anyway: ask the stores for
+            the versions of sources, so that the plan knows which have other rows.
         ask: whether the stores may be asked. If not, no table is looked at.
         for_apply: leave out all that is only shown: diffs, notes, previews of writes, and the
             look at files that are read in a moment anyway.
@@ -158,6 +160,7 @@ class Planner:
             recorded=self.scope.recorded if self.scope is not None else {},
             anew=request.run or request.refresh_sources,
             run=request.run,
+            versions=request.run and request.ask and request.refresh_sources,
             brief=request.for_apply,
         )
         self._targets = TargetPlanner(

@@ -131,6 +131,11 @@ def transform_key(session: Session, node: AnyNode, inputs: Sequence[str]) -> str
     return sql_key(session, node, rendered.tokens, inputs)
 
 
+def version_read(identity: str, version: str, source: Source) -> dict[str, object]:
+    """Return what was read of a source that has a version, for `stream_key`."""
+    return {"identity": identity, "version": version, "asked": asked_of(source)}
+
+
 def is_remote(node: SourceNode) -> bool:
     """Return whether a file source's files must be fetched to be looked at."""
     written = node.table or str(node.params.get("path", ""))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.contract.errors import SeeknalError
+from seeknal_core.contract.errors import Interrupted, SeeknalError
 from seeknal_core.plan import keys
 from seeknal_core.plan.bindings import is_bound_alike, source_binding
 from seeknal_core.plan.compared import Comparison
@@ -26,6 +26,7 @@ from seeknal_core.plan.document import Change, NodeStep
 from seeknal_core.plan.proofs import Prover
 from seeknal_core.plan.scope import compared as compared_with
 from seeknal_core.plan.shapes import Shapes
+from seeknal_core.plugins.resolved import ResolvedSource
 from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.workspace.session import Bindings, Session, needs_python
@@ -46,6 +47,7 @@ class NodePlanner:
         recorded: nodes that are not selected and are taken as they are recorded.
         anew: whether sources are read anew.
         run: whether each node is looked at by a run, and not only those that work.
+        versions: whether stores are asked for the versions of sources that are read anew.
         brief: leaves out all that is only shown, and the look at files that are read in a
             moment anyway.
     """
@@ -65,6 +67,7 @@ class NodePlanner:
         recorded: Mapping[str, NodeRecord],
         anew: bool,
         run: bool,
+        versions: bool,
         brief: bool,
     ) -> None:
         self._session = session
@@ -79,6 +82,7 @@ class NodePlanner:
         self._recorded = recorded
         self._anew = anew
         self._run = run
+        self._versions = versions
         self._brief = brief
         self._scratch = session.layout.scratch
         #: Sources that are bound to another place than in the base.
@@ -179,6 +183,10 @@ class NodePlanner:
             facts = attrs.evolve(facts, changes=node.changes, assume_for=node.assume_unchanged_for)
         local = resolved is None and isinstance(node, SourceNode) and not keys.is_remote(node)
         if self._brief or not local:
+            decision = source(facts, self._store, lambda record: self._passed(node, record))
+            if decision.action is not Action.READ or resolved is None or not self._versions:
+                return decision
+            facts = attrs.evolve(facts, key=self._key_of_version(resolved))
             return source(facts, self._store, lambda record: self._passed(node, record))
         assert isinstance(node, SourceNode)
         return self._file(node, facts)
@@ -194,6 +202,24 @@ class NodePlanner:
         decision = source(facts, self._store, lambda record: self._passed(node, record))
         self._foresee_notes(node)
         return decision
+
+    def _key_of_version(self, resolved: ResolvedSource) -> str:
+        """Ask a store for the version of a source; empty where it has none, or is away."""
+        found = resolved.source
+        self._session.context.cancellation.check()
+        try:
+            with self._session.dispatcher.read_source(self._session.context, resolved) as stream:
+                if stream.version is None:
+                    return ""
+                return keys.stream_key(
+                    self._session,
+                    found.node,
+                    keys.version_read(stream.identity, stream.version, found),
+                )
+        except Interrupted:
+            raise
+        except SeeknalError:
+            return ""  # What is wrong with it, the run says.
 
     def _key_of_files(self, node: SourceNode) -> str:
         """Digest a source's files; a plan that reads all sources anew goes on without one."""

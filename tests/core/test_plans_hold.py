@@ -14,7 +14,7 @@ from seeknal_core.apply.report import NodeStatus, RunReport, TargetStatus
 from seeknal_core.contract.errors import SeeknalError
 from seeknal_core.plan.decide import Action, Writing
 from support.distributions import install
-from support.histories import History, Told
+from support.histories import History, Told, plain
 
 HISTORIES = int(os.environ.get("SEEKNAL_PLAN_HISTORIES", "30"))
 FIRST = int(os.environ.get("SEEKNAL_PLAN_SEED", "0"))
@@ -118,7 +118,7 @@ def _broken_targets(told: Told, report: RunReport) -> list[str]:
         allowed = set(TARGETS[step.writing])
         if told.run and step.writing is not Writing.GONE:
             allowed.discard(None)
-        if step.name in told.touched:
+        if plain(step.name) in told.touched:
             # What nobody looked at may be written, or be the user's to decide about.
             allowed |= set(TargetStatus)
         if status not in allowed:

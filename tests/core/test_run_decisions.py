@@ -155,6 +155,25 @@ def test_a_dry_run_knows_that_a_new_target_is_written(seeknal: Cli, project: Pat
     assert actions["sales.seen"] == "write"
 
 
+def test_a_dry_run_asks_for_versions_of_sources_on_request(seeknal: Cli, project: Path) -> None:
+    write(project, {"seeknal/more.yml": SOURCE.format(params="params: {exact: true}\n")})
+    table = project / "lake" / "raw" / "more.parquet"
+    store(table, x=[1])
+    seeknal("run")
+
+    def planned(*args: str) -> tuple[str, str]:
+        document = seeknal("run", "--dry-run", "--json", *args).json()
+        actions = {node["id"]: node["action"] for node in document["nodes"]}
+        return actions["source.more"], actions["transform.seen"]
+
+    assert planned() == ("read", "compute if an input brings other rows")
+    assert planned("--refresh-sources") == ("reuse", "reuse")
+    store(table, x=[1, 2])
+    assert planned("--refresh-sources") == ("read", "compute")
+    table.unlink()
+    assert planned("--refresh-sources") == ("read", "compute if an input brings other rows")
+
+
 def test_the_next_command_keeps_to_the_environment(seeknal: Cli, project: Path) -> None:
     path = project / "seeknal" / "big.yml"
     path.write_text(path.read_text() + "audits:\n  - {type: row_count, min: 100}\n")

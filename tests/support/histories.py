@@ -39,6 +39,11 @@ _MODES = (
 )
 
 
+def plain(name: str) -> str:
+    """Return a table's final name without the store's quotes."""
+    return name.replace('"', "")
+
+
 class Quiet:
     """A reporter that says nothing."""
 
@@ -278,7 +283,8 @@ class History:
         )
         touched = frozenset(self._touched)
         unasked = self._with(request, lambda s: make_plan(s, attrs.evolve(wanted.plan, ask=False)))
-        asked = self._with(request, lambda s: make_plan(s, wanted.plan))
+        fresh = attrs.evolve(wanted.plan, refresh_sources=chance.random() < 0.7)
+        asked = self._with(request, lambda s: make_plan(s, fresh))
         report = self._with(request, lambda s: run(s, wanted, Quiet()))
         what = f"run {request} {wanted}"
         self.story.append(what)
@@ -321,4 +327,4 @@ class History:
     def _written(self, report: RunReport | SeeknalError) -> None:
         """Forget who touched the tables that were looked at."""
         if isinstance(report, RunReport):
-            self._touched -= {target.name for target in report.targets}
+            self._touched -= {plain(target.name) for target in report.targets}
