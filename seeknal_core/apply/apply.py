@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from seeknal_core.apply.planned import Hooks, Opened, Planned, Refuse, carry_out_plan
+from seeknal_core.apply.planned import Hooks, Planned, Refuse, carry_out_plan
 from seeknal_core.apply.prune import drop_removed
 from seeknal_core.apply.report import Reporter, RunReport
 from seeknal_core.apply.scheduler import Options
@@ -25,14 +25,8 @@ from seeknal_core.plan.document import Plan, load_plan
 from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.state.digests import moved_digest
 from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.workspace.opening import (
-    production_record,
-    refuse_protected,
-    refuse_rolled_back,
-    refuse_shared_prefix,
-    refuse_unfinished,
-)
-from seeknal_core.workspace.session import Bindings, Session, bind, load_plugins
+from seeknal_core.workspace.opening import opening
+from seeknal_core.workspace.session import Bindings, Session
 
 
 @attrs.frozen(kw_only=True)
@@ -83,29 +77,15 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
         BackendError, CollisionRefused, ...: before anything was written.
     """
     started = time.monotonic()
-    nodes = list(session.graph.nodes.values())
-    for failure in load_plugins(session, nodes):
-        reporter.warn(f"{failure}; {failure.hint}" if failure.hint else str(failure))
     name = session.environment.name
-    with session.state.lock(name):
-        session = attrs.evolve(
-            session,
-            context=attrs.evolve(session.context, state_id=session.state.state_id(create=True)),
-        )
-        plan = saved_plan(session, request.plan)
-        opened = Opened(
-            session=session,
-            bindings=bind(session, nodes),
-            record=session.state.load(name) or EnvironmentRecord(name=name),
-            base=production_record(session),
-        )
+    plan = saved_plan(session, request.plan)
+    with opening(session) as opened:
+        session = opened.session
+        for sentence in opened.sentences():
+            reporter.warn(sentence)
         proposal = _Proposal(session, plan, opened.bindings, opened.record, opened.base)
         if not request.force:
             proposal.refuse(proposal.differences())
-        refuse_unfinished(session)
-        refuse_protected(session, opened.record)
-        refuse_rolled_back(session, opened.record)
-        refuse_shared_prefix(session)
 
         def looked(planned: Planned, checks: Mapping[str, TargetCheck]) -> None:
             if not request.force:

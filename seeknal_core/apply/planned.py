@@ -24,24 +24,15 @@ from seeknal_core.plan.scope import Scope, compared, waits_of
 from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.state.digests import moved_digest
-from seeknal_core.state.records import EnvironmentRecord, NodeRecord
-from seeknal_core.workspace.session import Bindings, Session
+from seeknal_core.state.records import NodeRecord
+from seeknal_core.workspace.opening import Opened
+from seeknal_core.workspace.session import Session
 
 #: Raises an error where something stands against writing these targets.
 Refuse = Callable[[Session, Sequence[ResolvedTarget]], None]
 
 #: Targets about which an apply has to decide once more, when their rows are there.
 _WRITTEN = (Writing.WRITE, Writing.DEPENDS, Writing.REFUSED, Writing.ADOPT, Writing.COPY)
-
-
-@attrs.frozen(kw_only=True)
-class Opened:
-    """An environment that is about to be changed; its lock is held. ``base`` is production's."""
-
-    session: Session
-    bindings: Bindings
-    record: EnvironmentRecord
-    base: EnvironmentRecord | None
 
 
 @attrs.frozen(kw_only=True)

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from seeknal_core.apply.finish import _now
-from seeknal_core.apply.planned import Hooks, Opened, Planned, Refuse, carry_out_plan
+from seeknal_core.apply.planned import Hooks, Planned, Refuse, carry_out_plan
 from seeknal_core.apply.report import Reporter, RunReport
 from seeknal_core.apply.scheduler import Options
 from seeknal_core.plan.builder import PlanRequest
@@ -16,15 +15,8 @@ from seeknal_core.plan.replacing import Confirm, replaced
 from seeknal_core.plan.scope import Scope
 from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.plugins.resolved import ResolvedTarget
-from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.workspace.opening import (
-    production_record,
-    refuse_protected,
-    refuse_rolled_back,
-    refuse_shared_prefix,
-    refuse_unfinished,
-)
-from seeknal_core.workspace.session import Session, bind, load_plugins
+from seeknal_core.workspace.opening import opening
+from seeknal_core.workspace.session import Session
 
 
 @attrs.frozen(kw_only=True)
@@ -69,30 +61,15 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
     started = time.monotonic()
     for warning in session.warnings:
         reporter.warn(str(warning))
-    graph = session.graph
     # Mistakes are looked for in the whole project, also where only a part of it runs.
-    for failure in load_plugins(session, list(graph.nodes.values())):
-        reporter.warn(f"{failure}; {failure.hint}" if failure.hint else str(failure))
-    bindings = bind(session, list(graph.nodes.values()))
-    name = session.environment.name
-    with session.state.lock(name):
-        session = attrs.evolve(
-            session,
-            context=attrs.evolve(session.context, state_id=session.state.state_id(create=True)),
-        )
-        record = session.state.load(name) or EnvironmentRecord(
-            name=name, created_at=_now(), profile=session.profile.path or ""
-        )
-        base = production_record(session)
-        refuse_unfinished(session)
-        refuse_protected(session, record)
-        refuse_rolled_back(session, record)
-        opened = Opened(session=session, bindings=bindings, record=record, base=base)
+    with opening(session) as opened:
+        session, record = opened.session, opened.record
+        for sentence in opened.sentences():
+            reporter.warn(sentence)
         wanted = attrs.evolve(request.plan, for_apply=True)
         planned = Planned(opened, wanted)
         assert planned.planner.scope is not None
         _warn_of_edited_inputs(session, planned.planner.scope, reporter)
-        refuse_shared_prefix(session)
 
         def before(targets: Sequence[ResolvedTarget]) -> None:
             if request.refuse is not None:

@@ -12,8 +12,9 @@ from seeknal_core.environments.list import known_names
 from seeknal_core.plan.targets import check_targets
 from seeknal_core.promote import documents as promotions
 from seeknal_core.promote import notes
-from seeknal_core.state.records import EnvironmentRecord, Status, TargetRecord
-from seeknal_core.workspace.session import Session, bind, load_plugins
+from seeknal_core.state.records import Status, TargetRecord
+from seeknal_core.workspace.opening import opening
+from seeknal_core.workspace.session import Session
 
 _NOT_KEPT = (
     "no store of these targets keeps documents of promotions: if one was being published when the"
@@ -50,15 +51,12 @@ def recover(session: Session) -> Recovered:
     Raises:
         BackendError: a store does not answer.
     """
-    nodes = list(session.graph.nodes.values())
-    load_plugins(session, nodes)
     name = session.environment.name
-    with session.state.lock(name):
-        session.state.state_id(create=True)
-        checks = check_targets(session, bind(session, nodes).targets.values(), versions=True)
-        record = session.state.load(name) or EnvironmentRecord(
-            name=name, created_at=_now(), status=Status.PARTIAL
-        )
+    with opening(session, refused=()) as opened:
+        session, record = opened.session, opened.record
+        if not record.nodes and not record.targets:
+            record = attrs.evolve(record, status=record.status or Status.PARTIAL)
+        checks = check_targets(session, opened.bindings.targets.values(), versions=True)
         found: dict[str, TargetRecord] = {}
         foreign: list[str] = []
         for key, check in checks.items():

@@ -20,14 +20,8 @@ from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.state.digests import digest, moved_digest
 from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.workspace.opening import (
-    production_record,
-    refuse_protected,
-    refuse_rolled_back,
-    refuse_shared_prefix,
-    refuse_unfinished,
-)
-from seeknal_core.workspace.session import Bindings, Session, bind, load_plugins
+from seeknal_core.workspace.opening import Opened, opening
+from seeknal_core.workspace.session import Bindings, Session
 
 
 @attrs.frozen(kw_only=True)
@@ -67,17 +61,13 @@ def make_plan(session: Session, request: PlanRequest) -> Plan:
             apply would.
         BackendError: a store that holds one of the targets does not answer.
     """
-    everything = list(session.graph.nodes.values())
-    failures = load_plugins(session, everything)
-    bindings = bind(session, everything)
-    name = session.environment.name
-    record = session.state.load(name) or EnvironmentRecord(name=name)
-    base = production_record(session)
-    refuse_unfinished(session)
-    refuse_protected(session, record)
-    refuse_rolled_back(session, record)
-    planner = Planner(session, bindings, record, base, request)
-    refuse_shared_prefix(session)
+    with opening(session, writes=False) as opened:
+        return _made(opened, request)
+
+
+def _made(opened: Opened, request: PlanRequest) -> Plan:
+    session, bindings, base = opened.session, opened.bindings, opened.base
+    planner = Planner(session, bindings, opened.record, base, request)
     nodes = planner.nodes()
     try:
         targets = planner.targets()
@@ -86,7 +76,7 @@ def make_plan(session: Session, request: PlanRequest) -> Plan:
     return Plan(
         id=f"plan-{session.context.run_id}",
         project=session.settings.name,
-        environment=name,
+        environment=session.environment.name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         profile=session.profile.path or "",
         profile_reason=session.profile.reason,
@@ -103,7 +93,7 @@ def make_plan(session: Session, request: PlanRequest) -> Plan:
         refresh_sources=request.refresh_sources,
         prune=request.prune,
         given_profile=request.given_profile,
-        warnings=(*map(str, session.warnings), *map(str, failures), *planner.warnings),
+        warnings=(*map(str, session.warnings), *map(str, opened.failures), *planner.warnings),
     )
 
 

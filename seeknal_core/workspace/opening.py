@@ -1,11 +1,32 @@
-"""What stands in the way of a command, in one order: each refusal of an environment's state."""
+"""The opening of an environment: plugins, bindings, lock, state, records, and every refusal.
+
+`open_session` reads the project. `opening` then opens one environment of it for a command,
+always in the same order:
+
+1. the backends that the project needs are loaded, then the wrapper plugins;
+2. targets and sources are bound to the profile's connections; no store is connected;
+3. the environment is locked, and those that the command names besides;
+4. the state folder gets its id, if it has none yet;
+5. the environment's record and its base's are read;
+6. what stands in the way is refused, in the order of `Refusal`.
+
+A command that writes nothing leaves out 3 and 4. What only one command refuses, such as a
+saved plan that is stale, comes after these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import enum
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import attrs
 
 from seeknal_core.contract.errors import (
     CollisionRefused,
+    PluginError,
     PromotionInterrupted,
     ProtectedEnvironment,
     StalePlan,
@@ -13,7 +34,94 @@ from seeknal_core.contract.errors import (
 from seeknal_core.project.environment_names import conventional_prefix
 from seeknal_core.state.digests import definitions_digest
 from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.workspace.session import Session
+from seeknal_core.workspace.session import Bindings, Session, bind, load_plugins
+
+
+class Refusal(enum.Enum):
+    """What of an environment's state may stand in the way of a command, in the order of looking."""
+
+    UNFINISHED = "a promotion into it, or its rollback, is unfinished"
+    PROTECTED = "it is protected, and the folder's definitions are others than its own"
+    ROLLED_BACK = "the folder's definitions are those that were rolled back"
+    SHARED_PREFIX = "another environment has the same prefix"
+
+
+@attrs.frozen(kw_only=True)
+class Opened:
+    """An environment that is open for a command.
+
+    ``record`` is what the environment holds, and blank where it was never run. ``base`` is
+    production's record, None in production itself and where nothing is recorded. ``failures``
+    are wrapper plugins that could not be used.
+    """
+
+    session: Session
+    record: EnvironmentRecord
+    base: EnvironmentRecord | None
+    failures: tuple[PluginError, ...] = ()
+
+    @property
+    def bindings(self) -> Bindings:
+        """The project's targets and sources, bound to the profile's connections.
+
+        Raises:
+            ConfigError: all mistakes in connections, tables, options and names.
+        """
+        return bind(self.session)
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return the failures, each with its hint."""
+        return tuple(f"{one}; {one.hint}" if one.hint else str(one) for one in self.failures)
+
+
+@contextlib.contextmanager
+def opening(
+    session: Session,
+    *,
+    writes: bool = True,
+    binds: bool = True,
+    promoting: bool = False,
+    beside: Collection[str] = (),
+    refused: Collection[Refusal] = tuple(Refusal),
+) -> Iterator[Opened]:
+    """Open the session's environment for a command, and close it again.
+
+    Args:
+        writes: lock the environment, and give the state folder its id.
+        binds: report mistakes in bindings before anything is locked. A command that goes on
+            with what an earlier one began must work without.
+        promoting: tell the backends that a promotion writes.
+        beside: names of other environments to lock.
+        refused: what stands in the command's way.
+
+    Raises:
+        ConfigError, PluginError: mistakes in the project, the profile or the plugins.
+        StateError: another command works on the environment, or its record is unreadable.
+        PromotionInterrupted, ProtectedEnvironment, StalePlan, CollisionRefused: refusals.
+    """
+    name = session.environment.name
+    failures = load_plugins(session)
+    if binds:
+        bind(session)
+    with contextlib.ExitStack() as locks:
+        if writes:
+            for locked in (name, *beside):
+                locks.enter_context(session.state.lock(locked))
+            id = session.state.state_id(create=True)
+            context = attrs.evolve(session.context, state_id=id, promoting=promoting)
+            session = attrs.evolve(session, context=context)
+        record = session.state.load(name) or EnvironmentRecord(
+            name=name,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            profile=session.profile.path or "",
+        )
+        opened = Opened(
+            session=session, record=record, base=production_record(session), failures=failures
+        )
+        for refusal in Refusal:
+            if refusal in refused:
+                _REFUSE[refusal](opened)
+        yield opened
 
 
 def is_stored(session: Session) -> Callable[[str], bool]:
@@ -110,3 +218,13 @@ def refuse_rolled_back(session: Session, record: EnvironmentRecord) -> None:
             f"the folder's definitions are those that were rolled back in {record.name!r}",
             "go back to the earlier definitions, or fix them and promote again",
         )
+
+
+_REFUSE: Mapping[Refusal, Callable[[Opened], None]] = MappingProxyType(
+    {
+        Refusal.UNFINISHED: lambda opened: refuse_unfinished(opened.session),
+        Refusal.PROTECTED: lambda opened: refuse_protected(opened.session, opened.record),
+        Refusal.ROLLED_BACK: lambda opened: refuse_rolled_back(opened.session, opened.record),
+        Refusal.SHARED_PREFIX: lambda opened: refuse_shared_prefix(opened.session),
+    }
+)

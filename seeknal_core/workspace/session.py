@@ -102,6 +102,8 @@ class Session:
     given: Mapping[str, str] = attrs.field(factory=dict)
     trust: Trust
     places: Places
+    #: What was bound already, by what of the context it depends on: see `bind`.
+    bound: dict[object, Bindings] = attrs.field(factory=dict, repr=False, eq=False)
 
     @property
     def layout(self) -> Layout:
@@ -199,6 +201,7 @@ def sibling(session: Session, name: str, explicit: str | None = None) -> Session
             session.context, environment=environment, profile=profile, adopt=False
         ),
         repeated=() if explicit is None else ("--profile", explicit),
+        bound={},
     )
 
 
@@ -452,8 +455,10 @@ class Bindings:
     sources: Mapping[str, ResolvedSource]
 
 
-def load_plugins(session: Session, nodes: Sequence[AnyNode]) -> tuple[PluginError, ...]:
-    """Load the backends that these nodes need, and the wrapper plugins.
+def load_plugins(
+    session: Session, nodes: Sequence[AnyNode] | None = None
+) -> tuple[PluginError, ...]:
+    """Load the backends that these nodes need (by default all), and the wrapper plugins.
 
     Returns:
         Wrapper plugins that could not be used.
@@ -461,6 +466,8 @@ def load_plugins(session: Session, nodes: Sequence[AnyNode]) -> tuple[PluginErro
     Raises:
         ConfigError: types whose backend is not installed or broken, each with its place.
     """
+    if nodes is None:
+        nodes = tuple(session.graph.nodes.values())
     host = session.dispatcher.host
     specs: list[tuple[str, TargetSpec | SourceNode]] = [
         (spec.type, spec) for spec in enabled_targets(session, nodes)
@@ -511,12 +518,25 @@ def _unknown_connection(
     return (found,)
 
 
-def bind(session: Session, nodes: Sequence[AnyNode]) -> Bindings:
+def bind(session: Session, nodes: Sequence[AnyNode] | None = None) -> Bindings:
     """Resolve the targets and store sources of these nodes; pure, nothing is connected.
+
+    Those of the whole project, the default, are resolved once in a session.
 
     Raises:
         ConfigError: all mistakes in connections, tables, options and names.
     """
+    if nodes is not None:
+        return _bound(session, nodes)
+    context = session.context
+    # A session may go on as another command was asked to.
+    depends = (context.full_refresh, context.adopt)
+    if depends not in session.bound:
+        session.bound[depends] = _bound(session, tuple(session.graph.nodes.values()))
+    return session.bound[depends]
+
+
+def _bound(session: Session, nodes: Sequence[AnyNode]) -> Bindings:
     targets: dict[str, ResolvedTarget] = {}
     sources: dict[str, ResolvedSource] = {}
     problems = _refused_addresses(session, nodes)
