@@ -56,7 +56,7 @@ def drop_removed(session: Session, name: str) -> tuple[tuple[str, ...], tuple[st
     from seeknal_core.workspace.session import bind
 
     record = session.state.load(name)
-    bound = bind(session, list(session.graph.nodes.values())).targets
+    bound = bind(session).targets
     gone = {
         held.identity: key
         for key, held in (record.targets.items() if record else ())

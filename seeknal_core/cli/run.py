@@ -30,7 +30,7 @@ from seeknal_core.cli.signals import signals
 from seeknal_core.contract.errors import ExitCode
 from seeknal_core.contract.types import Cancellation
 from seeknal_core.plan.replacing import Replaced
-from seeknal_core.promote.notes import refuse_publishing
+from seeknal_core.promote.recover import refuse_publishing
 from seeknal_core.workspace.session import Session, open_session
 
 

@@ -12,6 +12,8 @@ from seeknal_core.apply.prune import OwnedThing, owned_things
 from seeknal_core.contract.errors import BackendError, ConfigError, Unreachable, WriteRefused
 from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import OwnedKind, redact
+from seeknal_core.promote.rollback import discard_all
+from seeknal_core.state import promotions
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.session import Session
 
@@ -69,15 +71,12 @@ def forget_undo(session: Session) -> None:
     Raises:
         BackendError: a store does not answer.
     """
-    from seeknal_core.promote import documents as promotions
-    from seeknal_core.promote import publish as publishing
-
     name = session.environment.name
     kept = [*promotions.outdated(session.state, name)]
     last = promotions.load(session.state, name, "last")
     for promotion in [*kept, *([last] if last is not None else [])]:
         try:
-            publishing.discard_all(session, promotion)
+            discard_all(session, promotion)
         except Unreachable:
             raise
         # A store that refuses doesn't keep the environment from being deleted.

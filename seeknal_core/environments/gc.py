@@ -11,7 +11,7 @@ import attrs
 
 from seeknal_core.environments.sweep import Leftovers
 from seeknal_core.plan.document import load_plan
-from seeknal_core.promote import documents as promotions
+from seeknal_core.state import promotions
 from seeknal_core.state.documents import remove_unfinished
 from seeknal_core.state.store import StateStore
 

@@ -10,8 +10,8 @@ from seeknal_core.contract.types import Ownership
 from seeknal_core.contract.types.digests import ContentKey
 from seeknal_core.environments.list import known_names
 from seeknal_core.plan.targets import check_targets
-from seeknal_core.promote import documents as promotions
-from seeknal_core.promote import notes
+from seeknal_core.promote import recover as stores
+from seeknal_core.state import promotions
 from seeknal_core.state.records import Status, TargetRecord
 from seeknal_core.workspace.opening import opening
 from seeknal_core.workspace.session import Session
@@ -89,7 +89,7 @@ def recover(session: Session) -> Recovered:
         generation = max(
             [record.generation, *(c.state.generation for c in checks.values() if c.state)]
         )
-        unfinished = notes.take_over(session) or promotions.load(session.state, name)
+        unfinished = stores.take_over(session) or promotions.load(session.state, name)
         unknown = ""
         if unfinished is None and not found and session.state.load(name) is None:
             # A record of nothing would be listed, and deleted, like an environment.
@@ -106,7 +106,7 @@ def recover(session: Session) -> Recovered:
         foreign=tuple(foreign),
         unfinished=promotions.sentence(unfinished) if unfinished else "",
         command=promotions.resume_command(unfinished) if unfinished else "",
-        warning=_NOT_KEPT if len(found) > 1 and not notes.are_kept(session) else "",
+        warning=_NOT_KEPT if len(found) > 1 and not stores.are_kept(session) else "",
         unknown=unknown,
     )
 

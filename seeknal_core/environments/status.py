@@ -10,8 +10,8 @@ from seeknal_core.contract.types import Drift
 from seeknal_core.plan.decide import has_rows_of
 from seeknal_core.plan.look import look
 from seeknal_core.plan.targets import TargetCheck, check_targets
-from seeknal_core.promote import documents as promotions
-from seeknal_core.promote import notes
+from seeknal_core.promote import recover as stores
+from seeknal_core.state import promotions
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
 from seeknal_core.workspace.opening import production_record
 from seeknal_core.workspace.session import Session, bind, load_plugins
@@ -61,9 +61,8 @@ def status(session: Session, record: EnvironmentRecord) -> tuple[TargetCondition
         ConfigError, PluginError: the project cannot be read.
         BackendError: a store does not answer.
     """
-    nodes = list(session.graph.nodes.values())
-    load_plugins(session, nodes)
-    bound = bind(session, nodes).targets
+    load_plugins(session)
+    bound = bind(session).targets
     checks = check_targets(session, [bound[key] for key in record.targets if key in bound])
     checks = look(session, checks, record, exact=True)
     base = production_record(session)
@@ -92,10 +91,10 @@ def unfinished_promotion(session: Session) -> tuple[str, str]:
     held = promotions.load(session.state, session.environment.name)
     if held is not None:
         return promotions.sentence(held), promotions.ways_out(held)
-    load_plugins(session, list(session.graph.nodes.values()))
-    for found in notes.unknown(session):
+    load_plugins(session)
+    for found in stores.unknown(session):
         if not found.is_over:
-            return found.sentence, notes.recover_command(session)
+            return found.sentence, stores.recover_command(session)
     return "", ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import attrs
 
@@ -11,9 +12,10 @@ from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Swept, redact
 from seeknal_core.plugins.resolve import resolve_target
 from seeknal_core.plugins.resolved import ResolvedTarget
-from seeknal_core.promote import documents as promotions
-from seeknal_core.promote import notes
-from seeknal_core.promote import publish as publishing
+from seeknal_core.promote import recover
+from seeknal_core.promote.rollback import discard_all, discard_outdated, revert_all
+from seeknal_core.state import promotions
+from seeknal_core.state.promotions import Phase, Promotion
 from seeknal_core.state.store import StateStore
 from seeknal_core.workspace.session import (
     Request,
@@ -23,6 +25,9 @@ from seeknal_core.workspace.session import (
     open_session,
     sibling,
 )
+
+#: How long another folder's staging is left alone.
+_ANOTHERS = timedelta(hours=24)
 
 
 @attrs.frozen(kw_only=True)
@@ -123,20 +128,49 @@ def _targets(session: Session, skipped: list[str]) -> list[ResolvedTarget]:
 def _sweep_lost(session: Session, swept: list[Swept], skipped: list[str], *, dry_run: bool) -> None:
     """Discard what the stores keep for promotions that are over, or that this folder has lost."""
     try:
-        load_plugins(session, list(session.graph.nodes.values()))
+        load_plugins(session)
         name = session.environment.name
         over = promotions.outdated(session.state, name)
         if over and not dry_run:
             with session.state.lock(name):
-                publishing.discard_outdated(session)
+                discard_outdated(session)
         swept.append(Swept(removed=len(over)))
     except SeeknalError as error:
         skipped.append(f"promotions into {session.environment.name}: {redact(str(error))}")
     try:
-        removed, kept = notes.sweep(session, dry_run=dry_run)
+        removed, kept = _sweep_unknown(session, dry_run=dry_run)
         swept.append(Swept(removed=removed, kept=tuple(kept)))
     except SeeknalError as error:
         skipped.append(f"promotions into {session.environment.name}: {redact(str(error))}")
+
+
+def _sweep_unknown(session: Session, *, dry_run: bool) -> tuple[int, list[str]]:
+    """Discard what the stores keep for promotions that nobody can go on with.
+
+    One that had come no farther than staging has published nothing: this folder's own is
+    discarded at once, another's a day after it began. What undoes a promotion goes when a
+    later one is this environment's last. Of all others the user decides.
+
+    Returns:
+        How many were discarded, or would be, and a sentence about each that stays.
+    """
+    swept: list[Promotion] = []
+    kept: list[str] = []
+    last = promotions.load(session.state, session.environment.name, "last")
+    for found in recover.unknown(session):
+        mine = found.state_id == session.context.state_id
+        if found.promotion.step is Phase.STAGING and (mine or found.age > _ANOTHERS):
+            swept.append(found.promotion)
+        elif not found.is_over:
+            kept.append(f"{found.sentence}: {recover.recover_command(session)}")
+        elif last is not None and last.started_at > found.promotion.started_at:
+            swept.append(found.promotion)
+    for promotion in swept if not dry_run else ():
+        if promotion.step is Phase.STAGING:
+            # Whoever staged it, and is alive after all, can publish it no more.
+            revert_all(session, promotion, overwrite=False)
+        discard_all(session, promotion)
+    return len(swept), kept
 
 
 def _live(state: StateStore) -> tuple[str, ...]:

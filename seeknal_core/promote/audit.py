@@ -16,11 +16,20 @@ from seeknal_core.contract.types.digests import Fingerprint
 from seeknal_core.plan.keys import audits_key
 from seeknal_core.plan.proofs import Prover
 from seeknal_core.plan.scope import compared
-from seeknal_core.promote.choose import Rows, Side
+from seeknal_core.promote.report import Rows
+from seeknal_core.promote.work import Promoting, Side
 from seeknal_core.state.records import NodeRecord
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore
+
+
+def audit(work: Promoting) -> Promoting:
+    """Run the audits that no record says have passed on just these rows."""
+    records = audit_promoted(
+        work.destination, work.choice.promoted, work.records, work.store, work.reporter
+    )
+    return attrs.evolve(work, records=records)
 
 
 def audit_promoted(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -14,57 +13,20 @@ from seeknal_core.plan.decide import gives_rows_of, has_inputs_of
 from seeknal_core.plan.describe import own_definition, target_fingerprints
 from seeknal_core.plugins.resolve import target_mode
 from seeknal_core.project.specs import PythonNode, SourceNode
+from seeknal_core.promote.report import Rows
+from seeknal_core.promote.work import Choice, Policy, Promoting, Side
 from seeknal_core.state.manifest import Manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
-from seeknal_core.workspace.session import Bindings, Session, enabled_targets
+from seeknal_core.workspace.session import Session, enabled_targets
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore
 
 
-class Rows(enum.Enum):
-    """Whose rows a promoted node has. The value is said to the user."""
-
-    SHIPPED = "shipped"
-    REBUILT = "rebuilt"
-    KEPT = "same rows"
-
-
-class Policy(enum.Enum):
-    """``--ship``, ``--rebuild``, or what the content keys say."""
-
-    AUTO = "auto"
-    SHIP = "ship"
-    REBUILD = "rebuild"
-
-
-@attrs.frozen(kw_only=True)
-class Choice:
-    """The nodes of a promotion.
-
-    ``promoted`` says whose rows each has. ``nodes`` are the destination's records
-    as far as they are known: all but those to be rebuilt. ``removed`` are the
-    destination's nodes that the project lacks.
-    """
-
-    promoted: Mapping[str, Rows]
-    nodes: Mapping[str, NodeRecord]
-    removed: tuple[str, ...]
-
-    @property
-    def rebuilt(self) -> tuple[str, ...]:
-        """The nodes to be run over there, in graph order."""
-        return tuple(id for id, rows in self.promoted.items() if rows is Rows.REBUILT)
-
-
-@attrs.frozen(kw_only=True)
-class Side:
-    """One of the two environments: what it holds, and how its sources are bound."""
-
-    session: Session
-    record: EnvironmentRecord
-    manifest: Manifest
-    bindings: Bindings
+def choose_nodes(work: Promoting) -> Promoting:
+    """Choose the nodes to promote, and whose rows each has."""
+    choice = choose(work.source, work.destination, work.store, work.request.policy)
+    return attrs.evolve(work, choice=choice, records=dict(choice.nodes))
 
 
 def choose(source: Side, destination: Side, store: SnapshotStore, policy: Policy) -> Choice:

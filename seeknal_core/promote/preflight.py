@@ -12,12 +12,31 @@ from seeknal_core.plan.decide import has_rows_of
 from seeknal_core.plan.guard import guard
 from seeknal_core.plan.look import look
 from seeknal_core.plan.targets import TargetCheck, check_targets
-from seeknal_core.promote.choose import Rows, Side, differing
-from seeknal_core.promote.publish import in_parallel
-from seeknal_core.promote.report import PromotionReport
+from seeknal_core.promote.choose import differing
+from seeknal_core.promote.parts import in_parallel
+from seeknal_core.promote.report import PromotionReport, Rows
+from seeknal_core.promote.work import Promoting, Side
 from seeknal_core.state.digests import moved_digest
 from seeknal_core.state.records import NodeRecord, Status
 from seeknal_core.workspace.opening import other_records
+
+
+def check_environments(work: Promoting) -> Promoting:
+    """Check that the one is applied, and that the other is as it was when that was planned."""
+    preflight = Preflight.of(work)
+    preflight.refuse_not_applied()
+    preflight.refuse_moved()
+    return attrs.evolve(work, checks=preflight.check_drift())
+
+
+def check_rows(work: Promoting) -> Promoting:
+    """Check how many rows would change, and that the promoted environment's tables hold theirs."""
+    preflight = Preflight.of(work)
+    if work.request.max_row_change is not None:
+        assert work.report is not None
+        preflight.refuse_row_change(work.report, work.request.max_row_change)
+    preflight.count_source(work.choice.promoted, work.records)
+    return work
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +46,11 @@ class Preflight:
     source: Side
     destination: Side
     force: bool = False
+
+    @classmethod
+    def of(cls, work: Promoting) -> Preflight:
+        """Make it of a promotion that begins."""
+        return cls(source=work.source, destination=work.destination, force=work.request.force)
 
     @property
     def again(self) -> str:

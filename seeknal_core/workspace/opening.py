@@ -33,6 +33,7 @@ from seeknal_core.contract.errors import (
 )
 from seeknal_core.project.environment_names import conventional_prefix
 from seeknal_core.state.digests import definitions_digest
+from seeknal_core.state.promotion_table import state_of
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.session import Bindings, Session, bind, load_plugins
 
@@ -192,7 +193,7 @@ def refuse_unfinished(session: Session) -> None:
     """
     name = session.environment.name
     found = session.state.unfinished(name)
-    if found is None:
+    if found is None or not state_of(found).is_unfinished:
         return
     if found.get("rollback"):
         raise PromotionInterrupted(

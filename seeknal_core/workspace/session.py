@@ -106,6 +106,11 @@ class Session:
     bound: dict[object, Bindings] = attrs.field(factory=dict, repr=False, eq=False)
 
     @property
+    def bound_already(self) -> Bindings | None:
+        """What `bind` returned for the whole project, None before it was called."""
+        return self.bound.get((self.context.full_refresh, self.context.adopt))
+
+    @property
     def layout(self) -> Layout:
         """Where everything lies that the tool writes."""
         return Layout(Path(self.context.target_dir))

@@ -17,7 +17,7 @@ from seeknal_core.files.sealed import read_sealed, write_sealed
 from seeknal_core.graph.texts import Texts
 from seeknal_core.plan.document import as_document, load_plan
 from seeknal_core.project.parsed import unpack
-from seeknal_core.promote import documents as promotion
+from seeknal_core.state import promotions as promotion
 from seeknal_core.state.documents import fields_of, to_json, write_atomically
 from seeknal_core.state.manifest import load_manifest
 from seeknal_core.state.store import StateStore

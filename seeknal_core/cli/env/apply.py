@@ -18,7 +18,7 @@ from seeknal_core.cli.output import output_for, say, say_json
 from seeknal_core.cli.progress import make_reporter
 from seeknal_core.cli.report import profile_line, render_report
 from seeknal_core.contract.types import Cancellation
-from seeknal_core.promote.notes import refuse_publishing
+from seeknal_core.promote.recover import refuse_publishing
 
 
 @click.command()

@@ -139,8 +139,7 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
 def _request(given: dict[str, Any], default: str) -> Any:
     from seeknal_core.apply.scheduler import Options
     from seeknal_core.contract.errors import ConfigError
-    from seeknal_core.promote.choose import Policy
-    from seeknal_core.promote.promote import PromoteRequest
+    from seeknal_core.promote.work import Policy, PromoteRequest
 
     if given["ship"] and given["rebuild"]:
         raise ConfigError("--ship and --rebuild exclude each other", "choose one of them")

@@ -38,7 +38,7 @@ def rollback(
     Into production, if NAME is left out; in all its stores. Fails if a target was written
     since.
     """
-    from seeknal_core.promote.finish import rollback as undo
+    from seeknal_core.promote.rollback import rollback as undo
     from seeknal_core.workspace.session import open_session
 
     request = request_from(

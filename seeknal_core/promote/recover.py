@@ -25,14 +25,13 @@ from seeknal_core.contract.errors import (
 from seeknal_core.contract.hooks import Hook
 from seeknal_core.contract.types import Connection, PromotionNote
 from seeknal_core.plugins.resolved import ResolvedTarget
-from seeknal_core.promote import documents as promotions
-from seeknal_core.promote.documents import Promotion, Step
+from seeknal_core.promote.targets import resolve
+from seeknal_core.state import promotions
 from seeknal_core.state.documents import fields_of, to_json
+from seeknal_core.state.promotions import Phase, Promotion
 from seeknal_core.workspace.session import Session, bind
 
 _VERSION = 2
-#: How long another folder's staging is left alone.
-_ANOTHERS = timedelta(hours=24)
 
 
 @attrs.frozen(kw_only=True)
@@ -50,7 +49,7 @@ class Found:
     @property
     def is_over(self) -> bool:
         """Whether every store had published it and the state had moved."""
-        return self.promotion.step is Step.DONE and not self.promotion.rollback
+        return self.promotion.step is Phase.DONE and not self.promotion.rollback
 
     @property
     def age(self) -> timedelta:
@@ -100,8 +99,8 @@ def forget(session: Session, promotion: Promotion) -> None:
 
 def _keepers_of(session: Session, promotion: Promotion) -> Iterator[Connection]:
     for part in promotion.parts:
-        # All writes of a part are one connection's.
-        connection = promotions.resolve(session, part.writes[0]).connection
+        # All of a part's targets are on one connection.
+        connection = resolve(session, part.writes[0]).connection
         if session.dispatcher.supports(connection.type, Hook.NOTE_PROMOTION):
             yield connection
 
@@ -125,7 +124,7 @@ def unknown(session: Session, keepers: Iterable[Connection] | None = None) -> li
         if document.rpartition(".")[0] == name
         and (held := promotions.load(session.state, name, document.rpartition(".")[2]))
     }
-    steps = list(Step)
+    steps = list(Phase)
     found_by_id: dict[str, Found] = {}
     for connection in _keepers(session) if keepers is None else keepers:
         for note in session.dispatcher.list_promotions(session.context, connection):
@@ -147,7 +146,7 @@ def are_kept(session: Session) -> bool:
 
 def _keepers(session: Session) -> Iterator[Connection]:
     """Yield the connections of the environment's targets whose stores can keep documents."""
-    bound = bind(session, list(session.graph.nodes.values())).targets
+    bound = bind(session).targets
     for connection in {each.connection.name: each.connection for each in bound.values()}.values():
         if session.dispatcher.supports(connection.type, Hook.NOTE_PROMOTION):
             yield connection
@@ -213,7 +212,7 @@ def refuse_publishing(session: Session, targets: Sequence[ResolvedTarget]) -> No
         except BackendError:
             continue  # Whatever is to be written there says so itself.
         for each in found:
-            if not each.is_over and each.promotion.step is not Step.STAGING:
+            if not each.is_over and each.promotion.step is not Phase.STAGING:
                 raise _unfinished(session, each)
 
 
@@ -260,37 +259,6 @@ def take_over(session: Session) -> Promotion | None:
         else:
             promotions.outdate(session.state, promotion)
     return unfinished
-
-
-def sweep(session: Session, *, dry_run: bool) -> tuple[int, list[str]]:
-    """Discard what the stores keep for promotions that nobody can go on with.
-
-    One that had come no farther than staging has published nothing: this folder's own is
-    discarded at once, another's a day after it began. What undoes a promotion goes when a
-    later one is this environment's last. Of all others the user decides.
-
-    Returns:
-        How many were discarded, or would be, and a sentence about each that stays.
-    """
-    from seeknal_core.promote import publish as publishing
-
-    swept: list[Promotion] = []
-    kept: list[str] = []
-    last = promotions.load(session.state, session.environment.name, "last")
-    for found in unknown(session):
-        mine = found.state_id == session.context.state_id
-        if found.promotion.step is Step.STAGING and (mine or found.age > _ANOTHERS):
-            swept.append(found.promotion)
-        elif not found.is_over:
-            kept.append(f"{found.sentence}: {recover_command(session)}")
-        elif last is not None and last.started_at > found.promotion.started_at:
-            swept.append(found.promotion)
-    for promotion in swept if not dry_run else ():
-        if promotion.step is Step.STAGING:
-            # Whoever staged it, and is alive after all, can publish it no more.
-            publishing.revert_all(session, promotion, overwrite=False)
-        publishing.discard_all(session, promotion)
-    return len(swept), kept
 
 
 def quietly(session: Session, promotion: Promotion) -> str:
