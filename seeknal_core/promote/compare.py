@@ -143,8 +143,8 @@ def _report(work: Promoting) -> PromotionReport:
         ),
         notes=tuple(
             f"the stored output of {id} is gone"
-            for id, held in records.items()
-            if not stored(held.content_key)
+            for id in work.choice.promoted
+            if id in records and not stored(records[id].content_key)
         ),
         outcome="planned",
     )

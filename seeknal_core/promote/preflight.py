@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
@@ -22,11 +22,16 @@ from seeknal_core.workspace.opening import other_records
 
 
 def check_environments(work: Promoting) -> Promoting:
-    """Check that the one is applied, and that the other is as it was when that was planned."""
+    """Check that the one is applied, and that the other has not moved since that was planned."""
     preflight = Preflight.of(work)
     preflight.refuse_not_applied()
     preflight.refuse_moved()
-    return attrs.evolve(work, checks=preflight.check_drift())
+    return work
+
+
+def check_tables(work: Promoting) -> Promoting:
+    """Look at all of the destination's targets, exactly at those of promoted nodes."""
+    return attrs.evolve(work, checks=Preflight.of(work).check_drift(work.choice.promoted))
 
 
 def check_rows(work: Promoting) -> Promoting:
@@ -98,17 +103,30 @@ class Preflight:
                 f"then: {self.again} (or --force)",
             )
 
-    def check_drift(self) -> dict[str, TargetCheck]:
+    def check_drift(self, promoted: Collection[str]) -> dict[str, TargetCheck]:
         """Look at all of the destination's targets; refuse what somebody else touched.
+
+        The marks of tables are compared, as a plan does it, and exactly looked at is what they
+        make suspicious. Tables that are to be replaced are looked at exactly in any case.
+
+        Args:
+            promoted: the nodes that are promoted.
 
         Raises:
             CollisionRefused: a target is another environment's.
             StalePlan: a target is missing or was rewritten, unless ``force``.
         """
         session, record = self.destination.session, self.destination.record
-        checks = check_targets(session, self.destination.bindings.targets.values(), versions=True)
-        guard(session, checks, other_records(session), allow_production=False)
-        checks = look(session, checks, record, exact=True)
+        targets = self.destination.bindings.targets.values()
+        replaced = [each for each in targets if each.spec.node in promoted]
+        others = [each for each in targets if each.spec.node not in promoted]
+        seen = check_targets(session, others)
+        exactly = check_targets(session, replaced, versions=True)
+        guard(session, {**seen, **exactly}, other_records(session), allow_production=False)
+        checks = {
+            **look(session, seen, record),
+            **look(session, exactly, record, exact=True),
+        }
         drifted = []
         for key, held in record.targets.items():
             state = checks[key].state if key in checks else None

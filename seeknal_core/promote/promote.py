@@ -30,7 +30,7 @@ from seeknal_core.promote.begin import put_tables_for_links, write_down
 from seeknal_core.promote.choose import choose_nodes
 from seeknal_core.promote.compare import compare, end_if_idle, show_or_confirm
 from seeknal_core.promote.parts import interrupted_without_state
-from seeknal_core.promote.preflight import check_environments, check_rows
+from seeknal_core.promote.preflight import check_environments, check_rows, check_tables
 from seeknal_core.promote.publish import publish, publish_unstaged
 from seeknal_core.promote.rebuild import rebuild
 from seeknal_core.promote.record import forget_document, keep_undo, let_go, move_references
@@ -96,8 +96,9 @@ def note_verified(work: Promoting) -> Promoting:
 
 #: A promotion, from top to bottom.
 STEPS: Sequence[Step] = (
-    _before("check the two environments and the destination's tables", check_environments),
+    _before("check that the one is applied, and the other has not moved", check_environments),
     _before("choose the nodes, and whose rows each has", choose_nodes),
+    _before("look at the destination's tables", check_tables),
     _before("show it and end (--dry-run), or confirm lost rows", show_or_confirm),
     _before("rebuild nodes on the destination's sources", rebuild),
     _before("find the targets to publish", compare),

@@ -27,7 +27,6 @@ from seeknal_core.contract.types import Connection, PromotionNote
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.promote.targets import resolve
 from seeknal_core.state import promotions
-from seeknal_core.state.documents import fields_of, to_json
 from seeknal_core.state.promotions import Phase, Promotion
 from seeknal_core.workspace.session import Session, bind
 
@@ -73,17 +72,18 @@ def put(session: Session, promotion: Promotion) -> None:
     Raises:
         BackendError: a store does not answer or refuses.
     """
-    document = to_json(
-        {
-            "version": _VERSION,
-            "promotion": fields_of(promotion),
-            "manifest": session.state.read("manifests", promotion.id),
-        }
+    keepers = list(_keepers_of(session, promotion))
+    if not keepers:
+        return
+    manifest = session.state.read_text("manifests", promotion.id)
+    document = (
+        f'{{"version":{_VERSION},"promotion":{promotions.document_text(promotion)},'
+        f'"manifest":{manifest or "null"}}}'
     )
     note = PromotionNote(
         promotion=promotion.id, state_id=session.context.state_id, document=document
     )
-    for connection in _keepers_of(session, promotion):
+    for connection in keepers:
         session.dispatcher.note_promotion(session.context, connection, note)
 
 

@@ -12,6 +12,7 @@ A phase is written down before anything is done that belongs to it.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import attrs
 from seeknal_core.contract.errors import StateError
 from seeknal_core.contract.types import Staged
 from seeknal_core.contract.types.digests import BindingDigest, ContentKey, Fingerprint, Identity
-from seeknal_core.state.documents import fields_of
+from seeknal_core.state.documents import fields_of, to_json
 from seeknal_core.state.records import EnvironmentRecord, record_of
 from seeknal_core.state.store import StateStore
 
@@ -146,8 +147,42 @@ def from_document(data: Mapping[str, Any], path: Path) -> Promotion:
 
 def save(state: StateStore, promotion: Promotion, which: str = "current") -> Promotion:
     """Write a promotion down, durably."""
-    state.write(KIND, f"{promotion.destination}.{which}", fields_of(promotion))
+    state.write_text(KIND, f"{promotion.destination}.{which}", document_text(promotion))
     return promotion
+
+
+def document_text(promotion: Promotion) -> str:
+    """Return a promotion's document, in JSON.
+
+    It is written several times, and the two records in it are large and the same each time:
+    each record's text is made once.
+    """
+    fields = fields_of(promotion)
+    records = (f'"{name}":{_record_text(fields.pop(name))}' for name in ("before", "after"))
+    return f"{to_json(fields)[:-1]},{','.join(records)}}}"
+
+
+@functools.lru_cache(maxsize=4)
+def _text(known: _Same) -> str:
+    return to_json(known.record)
+
+
+@attrs.frozen(eq=False)
+class _Same:
+    """A record that is the same object as another; records themselves have no hash."""
+
+    record: EnvironmentRecord
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.record is self.record
+
+    def __hash__(self) -> int:
+        return id(self.record)
+
+
+def _record_text(record: object) -> str:
+    assert isinstance(record, EnvironmentRecord)
+    return _text(_Same(record))
 
 
 def forget(state: StateStore, destination: str, which: str = "current") -> None:

@@ -185,6 +185,25 @@ class StateStore:
         """Write a document beside the record, atomically."""
         write_document(self.document_path(kind, name), _VERSION, data)
 
+    def write_text(self, kind: str, name: str, text: str) -> None:
+        """Write a document that is an object in JSON already, atomically."""
+        versioned = f'{{"schema_version":{_VERSION},{text.removeprefix("{")}\n'
+        write_atomically(self.document_path(kind, name), versioned)
+
+    def read_text(self, kind: str, name: str) -> str | None:
+        """Return the JSON of a document beside the record; None where there is none.
+
+        Raises:
+            StateError: it can't be read.
+        """
+        path = self.document_path(kind, name)
+        try:
+            return read_regular(path).decode("utf-8")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise state_error(error, path) from error
+
     def remove(self, kind: str, name: str) -> None:
         """Remove a document beside the record, if it is there."""
         path = self.document_path(kind, name)
