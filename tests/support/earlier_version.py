@@ -20,6 +20,8 @@ from support.cli import Cli
 
 #: The last commit whose content keys have the earlier digest of rows.
 COMMIT = "b4e93acd0994bcaca85856e2d154106d4fcd7042"
+#: The last commit before the core's modules moved into rooms.
+BEFORE_ROOMS = "53c2fb28dfff8c04ba3f8b378c3bb75412381841"
 _ROOT = Path(__file__).parents[2]
 _DISTRIBUTIONS = {
     ".": ".",
@@ -28,18 +30,19 @@ _DISTRIBUTIONS = {
 }
 
 
-def earlier(seeknal: Cli, folder: Path) -> Cli:
+def earlier(seeknal: Cli, folder: Path, commit: str = COMMIT) -> Cli:
     """Return the earlier version's command, in the same project.
 
     Args:
         folder: an empty one, for the packages.
+        commit: the version.
     """
     git = ["git", "-C", str(_ROOT)]
-    found = subprocess.run([*git, "cat-file", "-e", COMMIT], capture_output=True, check=False)
+    found = subprocess.run([*git, "cat-file", "-e", commit], capture_output=True, check=False)
     if found.returncode:
-        pytest.skip(f"the repository's history lacks {COMMIT[:7]}: git fetch --unshallow")
+        pytest.skip(f"the repository's history lacks {commit[:7]}: git fetch --unshallow")
     packages = ["seeknal_core", "pyproject.toml", "plugins/postgres", "plugins/iceberg"]
-    command = [*git, "archive", "--format=zip", COMMIT, *packages]
+    command = [*git, "archive", "--format=zip", commit, *packages]
     archive = subprocess.run(command, capture_output=True, check=True)
     site, tree = folder / "site", folder / "tree"
     tree.mkdir(parents=True)
