@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 
 from seeknal_core.contract.types import redact
 
@@ -42,6 +43,13 @@ def shown_json(text: str) -> str:
     """Return a JSON text that means the same and is safe to print."""
     plain = text.isascii() and "\x7f" not in text
     return text if plain else _IN_TEXT.sub(_escape_json, text)
+
+
+def first_few(names: Iterable[object], *, at_most: int = 5, separator: str = ", ") -> str:
+    """Return the first of some names in one sentence, and how many more there are."""
+    listed = [str(name) for name in names]
+    more = len(listed) - at_most
+    return separator.join(listed[:at_most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def trace(text: str) -> None:

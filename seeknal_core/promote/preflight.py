@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import attrs
 
 from seeknal_core.contract.errors import NotApplied, StalePlan, VerificationFailed
+from seeknal_core.contract.shown import first_few
 from seeknal_core.contract.types import Drift
 from seeknal_core.plan.decide import has_rows_of
 from seeknal_core.plan.guard import guard
@@ -81,7 +82,7 @@ class Preflight:
         if others:
             raise NotApplied(
                 f"the folder's definitions are not the ones that {name!r} was applied with: "
-                f"{shown(others)}",
+                f"{first_few(others)}",
                 mend,
             )
 
@@ -145,7 +146,7 @@ class Preflight:
                 else "writes it again, or says what it leaves to you"
             )
             raise StalePlan(
-                f"{record.name!r} is not as it was written: {shown(drifted)}",
+                f"{record.name!r} is not as it was written: {first_few(drifted)}",
                 f"{again} {then}; promote over it: {self.again} --force",
             )
         return checks
@@ -165,7 +166,7 @@ class Preflight:
         ]
         if beyond:
             raise VerificationFailed(
-                f"more rows changed than {gate:.0%} allows, nothing was published: {shown(beyond)}",
+                f"more rows changed than {gate:.0%} allows, nothing was published: {first_few(beyond)}",
                 f"look at them: seeknal env diff {self.source.record.name}; "
                 f"then: {self.again} with a wider --max-row-change",
             )
@@ -208,7 +209,7 @@ class Preflight:
             name = self.source.record.name
             raise VerificationFailed(
                 f"tables of {name!r} are not what was verified, nothing was published: "
-                f"{shown(wrong)}",
+                f"{first_few(wrong)}",
                 f"seeknal run --env {name} --full-refresh writes them again, then: {self.again}",
             )
 
@@ -219,8 +220,3 @@ def _drifted(name: str, check: TargetCheck) -> str:
     if check.drift in (Drift.REPLACED, Drift.ELSEWHERE):
         return f"{name}: {detail or check.drift.value}"
     return f"{name} was changed by somebody else" + (f" ({detail})" if detail else "")
-
-
-def shown(names: Sequence[str]) -> str:
-    """Return at most five of some names, and how many more there are."""
-    return ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")

@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from seeknal_core.contract.errors import StateError
+from seeknal_core.contract.shown import first_few
 from seeknal_core.files.regular import read_regular
 from seeknal_core.state.documents import (
     fields_of,
@@ -251,10 +252,9 @@ class StateStore:
                 unreadable.append(number)
         if unreadable and path not in self._warned:
             self._warned.add(path)
-            listed = ", ".join(map(str, unreadable[:5])) + (", …" if len(unreadable) > 5 else "")
             log.warning(
                 "warning: %s: line %s cannot be read, as a command that died in the middle of "
                 "writing leaves it; what it said is done again",
                 path,
-                listed,
+                first_few(unreadable),
             )

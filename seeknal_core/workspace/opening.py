@@ -31,6 +31,7 @@ from seeknal_core.contract.errors import (
     ProtectedEnvironment,
     StalePlan,
 )
+from seeknal_core.contract.shown import first_few
 from seeknal_core.project.environment_names import conventional_prefix
 from seeknal_core.state.digests import definitions_digest
 from seeknal_core.state.promotion_table import state_of
@@ -177,10 +178,9 @@ def refuse_protected(session: Session, record: EnvironmentRecord) -> None:
         id for id in definitions.keys() | held.keys() if definitions.get(id) != held.get(id)
     )
     if differing:
-        shown = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
         raise ProtectedEnvironment(
             f"environment {session.environment.name!r} is protected, and the folder's definitions "
-            f"are not the ones it holds: {shown}",
+            f"are not the ones it holds: {first_few(differing)}",
             "promote a verified environment instead of running this one",
         )
 

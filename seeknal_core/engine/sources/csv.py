@@ -16,6 +16,7 @@ import attrs
 import duckdb
 
 from seeknal_core.contract.errors import EngineError
+from seeknal_core.contract.shown import first_few
 from seeknal_core.engine import quoting
 from seeknal_core.engine.protocol import Output
 from seeknal_core.engine.sources import csv_errors, guess
@@ -140,8 +141,7 @@ class _Reader:
             )
         if empty:
             counted = "1 empty file" if len(empty) == 1 else f"{len(empty):,} empty files"
-            more = ", …" if len(empty) > 3 else ""
-            self._notes.append(f"{counted} skipped: {', '.join(empty[:3])}{more}")
+            self._notes.append(f"{counted} skipped: {first_few(empty, at_most=3)}")
         check_agreement(self._reading, looks)
         return looks
 
