@@ -18,6 +18,7 @@ from seeknal_core.apply.prune import drop_removed
 from seeknal_core.apply.report import Reporter, RunReport
 from seeknal_core.apply.scheduler import Options
 from seeknal_core.contract.errors import StalePlan, UnknownEnvironment
+from seeknal_core.contract.shown import first_few
 from seeknal_core.contract.types import Drift, redact
 from seeknal_core.plan.builder import PlanRequest, bindings_of
 from seeknal_core.plan.decide import Writing, keeps_rows
@@ -143,9 +144,8 @@ class _Proposal:
         """
         if not moved:
             return
-        shown = "; ".join(moved[:5]) + ("; ..." if len(moved) > 5 else "")
         raise StalePlan(
-            f"since {self._plan.id} was made, {shown}",
+            f"since {self._plan.id} was made, {first_few(moved, separator='; ')}",
             f"look at a new plan: {plan_command(self._session)} (or apply it unseen: --force)",
         )
 

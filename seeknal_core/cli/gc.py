@@ -35,7 +35,7 @@ def gc(context: click.Context, dry_run: bool, keep_hours: int, as_json: bool) ->
     """
     from seeknal_core import project as config
     from seeknal_core.environments.gc import collect
-    from seeknal_core.environments.sweep import sweep
+    from seeknal_core.environments.gc_stores import sweep
     from seeknal_core.files.layout import Layout
     from seeknal_core.state.open import open_state
     from seeknal_core.workspace.session import Request

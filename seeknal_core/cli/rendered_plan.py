@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from seeknal_core.cli.output import say, say_below
 from seeknal_core.cli.tables import counted, print_table
+from seeknal_core.contract.shown import first_few
 from seeknal_core.contract.types import redact
 from seeknal_core.plan.decide import Action, Writing
 from seeknal_core.plan.document import Change, NodeStep, Plan, TargetStep
@@ -61,8 +62,7 @@ def render_plan(made: Plan) -> None:
             ],
         )
     for note, names in _noted(written).items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        say(f"{', '.join(names[:3])}{more}: {note}")
+        say(f"{first_few(names, at_most=3)}: {note}")
     for target in written:
         if target.refused:
             say(f"will be refused: {target.refused}")

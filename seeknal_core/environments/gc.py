@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from seeknal_core.environments.sweep import Leftovers
+from seeknal_core.environments.gc_stores import Leftovers
 from seeknal_core.plan.document import load_plan
 from seeknal_core.state import promotions
 from seeknal_core.state.documents import remove_unfinished

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from seeknal_core.contract.hooks import Hook
+from seeknal_core.contract.shown import first_few
 from seeknal_core.contract.types import Origin, QualifiedName
 from seeknal_core.plan.decide import Candidate, Production, SharedDecision, Writing, shared
 from seeknal_core.plan.decide.shared import left_out_on_request
@@ -106,7 +107,7 @@ def left_out(decisions: Sequence[SharedDecision]) -> list[str]:
             name = str(decision.check.resolved.target.name)
             by_reason.setdefault(decision.reason, []).append(name)
     return [
-        f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''} "
+        f"{first_few(names)} "
         f"left out, the same as production's: {reason}. --all-targets writes them"
         for reason, names in by_reason.items()
     ]

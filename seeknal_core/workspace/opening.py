@@ -81,6 +81,7 @@ def opening(
     session: Session,
     *,
     writes: bool = True,
+    loads: bool = True,
     binds: bool = True,
     promoting: bool = False,
     beside: Collection[str] = (),
@@ -90,6 +91,8 @@ def opening(
 
     Args:
         writes: lock the environment, and give the state folder its id.
+        loads: load the backends of all nodes. A command that only takes tables away loads what
+            it needs itself.
         binds: report mistakes in bindings before anything is locked. A command that goes on
             with what an earlier one began must work without.
         promoting: tell the backends that a promotion writes.
@@ -102,7 +105,7 @@ def opening(
         PromotionInterrupted, ProtectedEnvironment, StalePlan, CollisionRefused: refusals.
     """
     name = session.environment.name
-    failures = load_plugins(session)
+    failures = load_plugins(session) if loads else ()
     if binds:
         bind(session)
     with contextlib.ExitStack() as locks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
@@ -59,7 +60,7 @@ def delete_environment(
     from seeknal_core.environments.delete import delete as drop_all
     from seeknal_core.environments.delete import forget_undo, take_inventory
     from seeknal_core.environments.list import recorded
-    from seeknal_core.workspace.opening import refuse_unfinished
+    from seeknal_core.workspace.opening import Refusal, opening
     from seeknal_core.workspace.session import Request, open_session
 
     def tell(line: str, *, err: bool = False) -> None:
@@ -72,10 +73,15 @@ def delete_environment(
         profile=profile,
         trust=context.obj["trust"],
     )
-    with open_session(request) as session, session.state.lock(session.environment.name):
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(open_session(request))
         name, production = session.environment.name, session.settings.production
-        record = recorded(session.state, name, production)
-        refuse_unfinished(session)
+        # An environment that is not known is refused before anything is locked.
+        recorded(session.state, name, production)
+        opened = stack.enter_context(
+            opening(session, loads=False, binds=False, refused=(Refusal.UNFINISHED,))
+        )
+        session, record = opened.session, opened.record
         tell(profile_line(session))
         inventory = take_inventory(session, record)
         things = () if keep_targets else inventory.things
