@@ -26,8 +26,9 @@ from seeknal_core.plan.document import Plan, load_plan
 from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.state.digests import moved_digest
 from seeknal_core.state.records import EnvironmentRecord
+from seeknal_core.workspace.bindings import Bindings
 from seeknal_core.workspace.opening import opening
-from seeknal_core.workspace.session import Bindings, Session
+from seeknal_core.workspace.session import Session
 
 
 @attrs.frozen(kw_only=True)

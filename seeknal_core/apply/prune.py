@@ -53,7 +53,7 @@ def drop_removed(session: Session, name: str) -> tuple[tuple[str, ...], tuple[st
     Returns:
         What was dropped, and sentences about what stays and why.
     """
-    from seeknal_core.workspace.session import bind
+    from seeknal_core.workspace.bindings import bind
 
     record = session.state.load(name)
     bound = bind(session).targets

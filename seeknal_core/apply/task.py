@@ -20,7 +20,8 @@ from seeknal_core.plan.keys import audits_key
 from seeknal_core.plan.scope import Scope
 from seeknal_core.project.specs import AnyNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
-from seeknal_core.workspace.session import Session, expanded_covers
+from seeknal_core.workspace.bindings import expanded_covers
+from seeknal_core.workspace.session import Session
 
 
 @attrs.frozen(kw_only=True)

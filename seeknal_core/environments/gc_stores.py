@@ -17,14 +17,8 @@ from seeknal_core.promote.rollback import discard_all, discard_outdated, revert_
 from seeknal_core.state import promotions
 from seeknal_core.state.promotions import Phase, Promotion
 from seeknal_core.state.store import StateStore
-from seeknal_core.workspace.session import (
-    Request,
-    Session,
-    enabled_targets,
-    load_plugins,
-    open_session,
-    sibling,
-)
+from seeknal_core.workspace.bindings import enabled_targets, load_plugins
+from seeknal_core.workspace.session import Request, Session, open_session, sibling
 
 #: How long another folder's staging is left alone.
 _ANOTHERS = timedelta(hours=24)

@@ -13,8 +13,9 @@ from seeknal_core.plan.targets import TargetCheck, check_targets
 from seeknal_core.promote import recover as stores
 from seeknal_core.state import promotions
 from seeknal_core.state.records import EnvironmentRecord, TargetRecord
+from seeknal_core.workspace.bindings import bind, load_plugins
 from seeknal_core.workspace.opening import production_record
-from seeknal_core.workspace.session import Session, bind, load_plugins
+from seeknal_core.workspace.session import Session
 
 
 class Condition(enum.Enum):

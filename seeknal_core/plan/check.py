@@ -16,7 +16,8 @@ from seeknal_core.plan.check_names import engine_version, name_problems
 from seeknal_core.plan.keys import expanded_source, is_remote
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.project.specs import FILE_TYPES, PythonNode, SourceNode, SqlNode
-from seeknal_core.workspace.session import Session, bind, load_plugins
+from seeknal_core.workspace.bindings import bind, load_plugins
+from seeknal_core.workspace.session import Session
 
 
 @attrs.frozen(kw_only=True)

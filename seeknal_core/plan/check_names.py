@@ -27,7 +27,8 @@ from seeknal_core.plan.decide import has_rows_of
 from seeknal_core.plan.keys import expanded_source, is_remote
 from seeknal_core.project.places import Places
 from seeknal_core.project.specs import FILE_TYPES, AnyNode, SourceNode, SqlNode
-from seeknal_core.workspace.session import Session, enabled_targets
+from seeknal_core.workspace.bindings import enabled_targets
+from seeknal_core.workspace.session import Session
 
 if TYPE_CHECKING:
     from seeknal_core.engine.binding import Binder, Columns

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.manifest import ManifestNode
-from seeknal_core.workspace.session import Session, enabled_targets
+from seeknal_core.workspace.bindings import enabled_targets
+from seeknal_core.workspace.session import Session
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,8 @@ from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.plugins.resolve import resolve_target
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.workspace.session import Session, enabled_targets
+from seeknal_core.workspace.bindings import enabled_targets
+from seeknal_core.workspace.session import Session
 
 
 def guard(

@@ -18,7 +18,8 @@ from seeknal_core.contract.types.digests import BindingDigest, ContentKey, Finge
 from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.digests import digest
 from seeknal_core.state.documents import write_atomically
-from seeknal_core.workspace.session import Session, refuse_address
+from seeknal_core.workspace.bindings import refuse_address
+from seeknal_core.workspace.session import Session
 
 if TYPE_CHECKING:
     from email.message import Message

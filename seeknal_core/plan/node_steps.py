@@ -29,7 +29,8 @@ from seeknal_core.plan.shapes import Shapes
 from seeknal_core.plugins.resolved import ResolvedSource
 from seeknal_core.project.specs import AnyNode, PythonNode, SourceNode, SqlNode
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
-from seeknal_core.workspace.session import Bindings, Session, needs_python
+from seeknal_core.workspace.bindings import Bindings
+from seeknal_core.workspace.session import Session, needs_python
 
 if TYPE_CHECKING:
     from seeknal_core.engine.files.digests import FileDigests

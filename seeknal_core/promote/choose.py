@@ -17,7 +17,8 @@ from seeknal_core.promote.report import Rows
 from seeknal_core.promote.work import Choice, Policy, Promoting, Side
 from seeknal_core.state.manifest import Manifest
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
-from seeknal_core.workspace.session import Session, enabled_targets
+from seeknal_core.workspace.bindings import enabled_targets
+from seeknal_core.workspace.session import Session
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore

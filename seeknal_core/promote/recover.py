@@ -28,7 +28,8 @@ from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.promote.targets import resolve
 from seeknal_core.state import promotions
 from seeknal_core.state.promotions import Phase, Promotion
-from seeknal_core.workspace.session import Session, bind
+from seeknal_core.workspace.bindings import bind
+from seeknal_core.workspace.session import Session
 
 _VERSION = 2
 

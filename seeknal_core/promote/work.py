@@ -17,7 +17,8 @@ from seeknal_core.promote.report import PromotionReport, Rows
 from seeknal_core.state.manifest import Manifest, load_manifest
 from seeknal_core.state.promotions import Promotion
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
-from seeknal_core.workspace.session import Bindings, Session, bind
+from seeknal_core.workspace.bindings import Bindings, bind
+from seeknal_core.workspace.session import Session
 
 if TYPE_CHECKING:
     from seeknal_core.engine.snapshots import SnapshotStore

@@ -36,7 +36,8 @@ from seeknal_core.project.environment_names import conventional_prefix
 from seeknal_core.state.digests import definitions_digest
 from seeknal_core.state.promotion_table import state_of
 from seeknal_core.state.records import EnvironmentRecord
-from seeknal_core.workspace.session import Bindings, Session, bind, load_plugins
+from seeknal_core.workspace.bindings import Bindings, bind, load_plugins
+from seeknal_core.workspace.session import Session
 
 
 class Refusal(enum.Enum):
