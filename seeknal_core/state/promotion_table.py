@@ -70,6 +70,7 @@ class Does(enum.Enum):
     ROLL_BACK = "rolls the last promotion back"
     NAME = "names what is unfinished, and the commands that end it"
     WORK = "does its work: nothing stands in its way"
+    DELETE = "deletes the environment, and what undoes its last promotion"
     REFUSE = "is refused: something is unfinished"
     NOTHING = "is refused: there is nothing to go on with"
 
@@ -104,6 +105,7 @@ _LEADS_TO = MappingProxyType(
         Does.UNDO: State.IDLE,
         Does.OVERWRITE: State.IDLE,
         Does.ROLL_BACK: State.IDLE,
+        Does.DELETE: State.IDLE,
     }
 )
 
@@ -148,7 +150,7 @@ TABLE: Mapping[Command, Mapping[State, Does]] = MappingProxyType(
         Command.RUN: _row(Does.WORK, Does.REFUSE, Does.REFUSE),
         Command.PLAN: _row(Does.WORK, Does.REFUSE, Does.REFUSE),
         Command.APPLY: _row(Does.WORK, Does.REFUSE, Does.REFUSE),
-        Command.DELETE: _row(Does.WORK, Does.REFUSE, Does.REFUSE),
+        Command.DELETE: _row(Does.DELETE, Does.REFUSE, Does.REFUSE),
         Command.STATUS: _row(Does.WORK, Does.NAME, Does.NAME),
         Command.RECOVER: _row(Does.WORK, Does.NAME, Does.NAME),
         Command.GC: _row(Does.WORK, Does.WORK, Does.WORK),
