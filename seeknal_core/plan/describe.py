@@ -45,10 +45,32 @@ def target_fingerprints(session: Session, id: str) -> dict[str, str]:
     from seeknal_core.graph import target_fingerprint
     from seeknal_core.plugins.resolve import target_mode
 
-    return {
-        spec.key: target_fingerprint(spec, target_mode(spec, session.context))
-        for spec in enabled_targets(session, [session.graph.nodes[id]])
-    }
+    profile = session.profile
+    depends = (
+        "targets",
+        id,
+        profile.default_mode,
+        profile.materialization_enabled,
+        session.context.full_refresh,
+    )
+    if depends not in session.described:
+        session.described[depends] = {
+            spec.key: target_fingerprint(spec, target_mode(spec, session.context))
+            for spec in enabled_targets(session, [session.graph.nodes[id]])
+        }
+    found = session.described[depends]
+    assert isinstance(found, dict)
+    return found
+
+
+def audits_of(session: Session, id: str) -> str:
+    """Return the fingerprint of a node's audits and contract."""
+    from seeknal_core.graph import audits_fingerprint
+
+    depends = ("audits", id)
+    if depends not in session.described:
+        session.described[depends] = audits_fingerprint(session.graph.nodes[id])
+    return str(session.described[depends])
 
 
 def text_of(node: AnyNode) -> str:
@@ -85,8 +107,6 @@ def describe(
     Args:
         own: its `own_definition` where that is known: a node of the same definition has it.
     """
-    from seeknal_core.graph import audits_fingerprint
-
     node = session.graph.nodes[id]
     return ManifestNode(
         definition=session.graph.definitions[id],
@@ -95,7 +115,7 @@ def describe(
         statements=statements,
         columns=columns,
         metadata=metadata_digest(node),
-        audits=audits_fingerprint(node),
+        audits=audits_of(session, id),
         targets=target_fingerprints(session, id),
     )
 

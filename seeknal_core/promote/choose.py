@@ -10,7 +10,7 @@ import attrs
 from seeknal_core.plan import keys
 from seeknal_core.plan.bindings import is_bound_alike, source_binding
 from seeknal_core.plan.decide import gives_rows_of, has_inputs_of
-from seeknal_core.plan.describe import own_definition, target_fingerprints
+from seeknal_core.plan.describe import audits_of, own_definition, target_fingerprints
 from seeknal_core.plugins.resolve import target_mode
 from seeknal_core.project.specs import PythonNode, SourceNode
 from seeknal_core.promote.report import Rows
@@ -102,14 +102,12 @@ class _Chooser:
 
     def _differs(self, id: str, held: NodeRecord | None) -> bool:
         """Tell whether definition, targets or audits are others than over there."""
-        from seeknal_core.graph import audits_fingerprint
-
         if held is None or held.definition != self._graph.definitions[id]:
             return True
         told = self._destination.manifest.get(id)
         if told is None:
             return True
-        audits = audits_fingerprint(self._graph.nodes[id])
+        audits = audits_of(self._destination.session, id)
         targets = target_fingerprints(self._destination.session, id)
         return told.audits != audits or dict(told.targets) != targets
 
@@ -167,18 +165,20 @@ def differing(session: Session, record: EnvironmentRecord, manifest: Manifest) -
     Its definition, its own text, its audits or its targets are others, or it is
     missing on one of the two sides.
     """
-    from seeknal_core.graph import audits_fingerprint
-
     found = sorted(session.graph.nodes.keys() ^ record.nodes.keys())
-    for id, node in session.graph.nodes.items():
+    for id in session.graph.nodes:
         held, told = record.nodes.get(id), manifest.get(id)
         if held is None:
             continue
         same = held.definition == session.graph.definitions[id] and (
             told is None
             or (
-                told.own == own_definition(session, id)
-                and told.audits == audits_fingerprint(node)
+                (
+                    # Equal definitions over the same names are equal texts.
+                    list(held.inputs) == list(session.graph.inputs[id])
+                    or told.own == own_definition(session, id)
+                )
+                and told.audits == audits_of(session, id)
                 and dict(told.targets) == target_fingerprints(session, id)
             )
         )

@@ -19,6 +19,7 @@ from seeknal_core.promote.report import PromotionReport, Rows
 from seeknal_core.promote.work import Promoting, Side
 from seeknal_core.state.digests import moved_digest
 from seeknal_core.state.records import NodeRecord, Status
+from seeknal_core.workspace.bindings import bind
 from seeknal_core.workspace.opening import other_records
 
 
@@ -123,7 +124,9 @@ class Preflight:
         others = [each for each in targets if each.spec.node not in promoted]
         seen = check_targets(session, others)
         exactly = check_targets(session, replaced, versions=True)
-        guard(session, {**seen, **exactly}, other_records(session), allow_production=False)
+        # Whatever production writes is its own.
+        others_hold = {} if session.environment.is_production else other_records(session)
+        guard(session, {**seen, **exactly}, others_hold, allow_production=False)
         checks = {
             **look(session, seen, record),
             **look(session, exactly, record, exact=True),
@@ -181,8 +184,10 @@ class Preflight:
         """
         session, record = self.source.session, self.source.record
         wanted = {}
+        nodes = [session.graph.nodes[id] for id in promoted]
+        bound = bind(session, nodes).targets
         for key, held in record.targets.items():
-            resolved = self.source.bindings.targets.get(key)
+            resolved = bound.get(key)
             theirs, new = record.nodes.get(held.node), records.get(held.node)
             if held.link:
                 # Production's own rows: this environment wrote none.

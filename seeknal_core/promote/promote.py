@@ -42,6 +42,7 @@ from seeknal_core.promote.work import Policy, PromoteRequest, Promoting, Side, S
 from seeknal_core.state import promotions
 from seeknal_core.state.promotion_table import TABLE, Command, Does, state_of
 from seeknal_core.state.promotions import Phase, Promotion
+from seeknal_core.workspace.bindings import bind
 from seeknal_core.workspace.opening import Opened, opening, refuse_unfinished
 from seeknal_core.workspace.session import Session, sibling
 
@@ -237,6 +238,7 @@ def _as_begun(
 def _begin(opened: Opened, source_name: str, work: Promoting) -> PromotionReport:
     """Take all steps, and drop what the project lacks now where that was asked for."""
     session, request = work.session, work.request
+    bind(session)
     sides = Sides(
         source=_source_side(session, source_name, request.source_profile),
         destination=Side.of(session, opened.record),
@@ -325,15 +327,16 @@ def _source_side(session: Session, name: str, explicit: str | None) -> Side:
         f"name the file again, if it is the one you mean: {command} --source-profile FILE",
     )
     try:
-        side = Side.of(sibling(session, name, explicit=explicit))
+        side = Side.of(sibling(session, name, explicit=explicit), record)
+        if not given or given == side.session.profile.path:
+            return side
+        bound = side.bindings.targets
     except ConfigError as error:
         if not given:
             raise
         raise refused from error
-    if not given or given == side.session.profile.path:
-        return side
     for key, held in side.record.targets.items():
-        found = side.bindings.targets.get(key)
+        found = bound.get(key)
         if found is not None and (held.bindings, held.name) != (
             bindings_digest(found.connection),
             str(found.target.name),

@@ -32,20 +32,26 @@ def move_references(work: Promoting) -> Promoting:
     session, promotion = work.session, work.promotion
     name = promotion.destination
     record = _published_record(session, promotion)
-    source = load_manifest(session.state, promotion.source)
-    manifest = updated_manifest(session, load_manifest(session.state, name), record, {}, [source])
-    save_manifest(session.state, name, manifest)
+    if work.sides is not None:
+        # Both environments are locked: what was read is what stands there.
+        here, source = work.destination.manifest, work.source.manifest
+        follows: EnvironmentRecord | None = work.source.record
+    else:
+        here = load_manifest(session.state, name)
+        source = load_manifest(session.state, promotion.source)
+        follows = session.state.load(promotion.source)
+    save_manifest(session.state, name, updated_manifest(session, here, record, {}, [source]))
     session.state.save(record)
-    _follow(session, promotion, record)
+    if follows is not None and record.name == session.settings.production:
+        # The promoted environment knows its base as it is now.
+        session.state.save(attrs.evolve(follows, base=record.name, base_state=moved_digest(record)))
     return attrs.evolve(work, document=attrs.evolve(promotion, after=record))
 
 
 def keep_undo(work: Promoting) -> Promoting:
     """Write down that this promotion can be rolled back, and no earlier one any more."""
     session, promotion = work.session, work.promotion
-    last = promotions.load(session.state, promotion.destination, "last")
-    if last is not None and last.id != promotion.id:
-        promotions.outdate(session.state, last)
+    promotions.outdate_last(session.state, promotion)
     done = attrs.evolve(promotion, step=Phase.DONE)
     promotions.save(session.state, done, "last")
     kept = recover.quietly(session, done)
@@ -115,11 +121,3 @@ def _connection(promotion: Promotion, write: Write) -> str:
         if write in part.writes:
             return part.connection
     return str(write.spec["connection"] or "")
-
-
-def _follow(session: Session, promotion: Promotion, record: EnvironmentRecord) -> None:
-    """Let the promoted environment know its base as it is now."""
-    source = session.state.load(promotion.source)
-    if source is None or record.name != session.settings.production:
-        return
-    session.state.save(attrs.evolve(source, base=record.name, base_state=moved_digest(record)))

@@ -119,12 +119,7 @@ def unknown(session: Session, keepers: Iterable[Connection] | None = None) -> li
         StateError: a document can't be read.
     """
     name = session.environment.name
-    known = {
-        held.id
-        for document in session.state.all("promotions")
-        if document.rpartition(".")[0] == name
-        and (held := promotions.load(session.state, name, document.rpartition(".")[2]))
-    }
+    known = promotions.ids(session.state, name)
     steps = list(Phase)
     found_by_id: dict[str, Found] = {}
     for connection in _keepers(session) if keepers is None else keepers:

@@ -58,12 +58,20 @@ class PromoteRequest:
 
 @attrs.frozen(kw_only=True)
 class Side:
-    """One of the two environments: what it holds, and where its targets and sources lead."""
+    """One of the two environments, and what it holds."""
 
     session: Session
     record: EnvironmentRecord
     manifest: Manifest
-    bindings: Bindings
+
+    @property
+    def bindings(self) -> Bindings:
+        """Where all targets and sources lead; made once, and in the source seldom needed.
+
+        Raises:
+            ConfigError: mistakes in connections, tables, options and names.
+        """
+        return bind(self.session)
 
     @classmethod
     def of(cls, session: Session, record: EnvironmentRecord | None = None) -> Side:
@@ -73,7 +81,6 @@ class Side:
             record: its record, where it is read already.
 
         Raises:
-            ConfigError: mistakes in its bindings.
             StateError: its record is unreadable.
         """
         name = session.environment.name
@@ -81,7 +88,6 @@ class Side:
             session=session,
             record=record or session.state.load(name) or EnvironmentRecord(name=name),
             manifest=load_manifest(session.state, name),
-            bindings=bind(session),
         )
 
 

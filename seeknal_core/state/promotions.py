@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ import attrs
 from seeknal_core.contract.errors import StateError
 from seeknal_core.contract.types import Staged
 from seeknal_core.contract.types.digests import BindingDigest, ContentKey, Fingerprint, Identity
-from seeknal_core.state.documents import fields_of, to_json
+from seeknal_core.state.documents import damaged, fields_of, to_json
 from seeknal_core.state.records import EnvironmentRecord, record_of
 from seeknal_core.state.store import StateStore
 
 #: The documents' folder.
 KIND = "promotions"
+_ID = re.compile(r"[0-9A-Za-z_-]{1,100}")
 
 
 class Phase(enum.Enum):
@@ -193,6 +195,42 @@ def forget(state: StateStore, destination: str, which: str = "current") -> None:
 def outdate(state: StateStore, promotion: Promotion) -> None:
     """Write down that a promotion is not the last any more, until its undo data is gone."""
     save(state, promotion, outdated_name(promotion))
+
+
+def outdate_last(state: StateStore, promotion: Promotion) -> None:
+    """Let a promotion take the place of the last one into the same environment, if there is one.
+
+    The older document gets its other name by one rename, unread: it may be large.
+    """
+    name = f"{promotion.destination}.last"
+    data = state.read(KIND, name)
+    if data is None:
+        return
+    id = _id_of(data, state.document_path(KIND, name))
+    if id != promotion.id:
+        state.rename(KIND, name, f"{promotion.destination}.outdated-{id}")
+
+
+def ids(state: StateStore, destination: str) -> set[str]:
+    """Return the ids of all promotions into an environment that are written down.
+
+    Raises:
+        StateError: a document is damaged.
+    """
+    found = set()
+    for name in state.all(KIND):
+        data = state.read(KIND, name) if name.rpartition(".")[0] == destination else None
+        if data is not None:
+            found.add(_id_of(data, state.document_path(KIND, name)))
+    return found
+
+
+def _id_of(data: Mapping[str, Any], path: Path) -> str:
+    id = data.get("id")
+    # It becomes a part of a document's name.
+    if not isinstance(id, str) or not _ID.fullmatch(id):
+        raise damaged(path, "it lacks the promotion's id")
+    return id
 
 
 def outdated_name(promotion: Promotion) -> str:

@@ -205,6 +205,15 @@ class StateStore:
         except OSError as error:
             raise state_error(error, path) from error
 
+    def rename(self, kind: str, old: str, new: str) -> None:
+        """Give a document another name, atomically."""
+        path = self.document_path(kind, old)
+        try:
+            path.rename(self.document_path(kind, new))
+            sync_folder(path.parent)
+        except OSError as error:
+            raise state_error(error, path) from error
+
     def remove(self, kind: str, name: str) -> None:
         """Remove a document beside the record, if it is there."""
         path = self.document_path(kind, name)

@@ -97,6 +97,8 @@ class Session:
     places: Places
     #: What was bound already, by what of the context it depends on: see `bind`.
     bound: dict[object, Bindings] = attrs.field(factory=dict, repr=False, eq=False)
+    #: Fingerprints of the graph's nodes, shared by the environments of one command.
+    described: dict[object, object] = attrs.field(factory=dict, repr=False, eq=False)
 
     @property
     def bound_already(self) -> Bindings | None:
