@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import attrs
@@ -9,10 +10,10 @@ import attrs
 from seeknal_core.contract.types import Ownership
 from seeknal_core.contract.types.digests import ContentKey
 from seeknal_core.environments.list import known_names
-from seeknal_core.plan.targets import check_targets
+from seeknal_core.plan.targets import TargetCheck, check_targets
 from seeknal_core.promote import recover as stores
 from seeknal_core.state import promotions
-from seeknal_core.state.records import Status, TargetRecord
+from seeknal_core.state.records import EnvironmentRecord, Status, TargetRecord
 from seeknal_core.workspace.opening import opening
 from seeknal_core.workspace.session import Session
 
@@ -57,35 +58,7 @@ def recover(session: Session) -> Recovered:
         if not record.nodes and not record.targets:
             record = attrs.evolve(record, status=record.status or Status.PARTIAL)
         checks = check_targets(session, opened.bindings.targets.values(), versions=True)
-        found: dict[str, TargetRecord] = {}
-        foreign: list[str] = []
-        for key, check in checks.items():
-            state, target = check.state, check.resolved.target
-            if state is None or not state.exists or state.linked:
-                continue
-            owner = state.owner
-            held = record.targets.get(key)
-            if held is not None and not _is_newer(owner, held, session.context.state_id):
-                continue
-            if owner is None or (owner.project, owner.environment) != (session.settings.name, name):
-                foreign.append(str(target.name))
-                continue
-            found[key] = TargetRecord(
-                node=target.node,
-                name=str(target.name),
-                type=target.type,
-                connection=check.resolved.connection.name,
-                bindings=check.bindings,
-                identity=check.identity,
-                fingerprint=check.fingerprint,
-                content_key=ContentKey(owner.content_key),
-                version=state.version or "",
-                rows=session.dispatcher.count_rows(session.context, check.resolved),
-                written_at=_now(),
-                mark=state.mark or "",
-                run_id=owner.run_id,
-                parts=target.name.parts,
-            )
+        found, foreign = _told_by_ledgers(session, record, checks)
         generation = max(
             [record.generation, *(c.state.generation for c in checks.values() if c.state)]
         )
@@ -109,6 +82,43 @@ def recover(session: Session) -> Recovered:
         warning=_NOT_KEPT if len(found) > 1 and not stores.are_kept(session) else "",
         unknown=unknown,
     )
+
+
+def _told_by_ledgers(
+    session: Session, record: EnvironmentRecord, checks: Mapping[str, TargetCheck]
+) -> tuple[dict[str, TargetRecord], list[str]]:
+    """Return what the ledgers tell of targets that the record lacks, and names of others' tables."""
+    here = (session.settings.name, session.environment.name)
+    found: dict[str, TargetRecord] = {}
+    foreign: list[str] = []
+    for key, check in checks.items():
+        state, target = check.state, check.resolved.target
+        if state is None or not state.exists or state.linked:
+            continue
+        owner = state.owner
+        held = record.targets.get(key)
+        if held is not None and not _is_newer(owner, held, session.context.state_id):
+            continue
+        if owner is None or (owner.project, owner.environment) != here:
+            foreign.append(str(target.name))
+            continue
+        found[key] = TargetRecord(
+            node=target.node,
+            name=str(target.name),
+            type=target.type,
+            connection=check.resolved.connection.name,
+            bindings=check.bindings,
+            identity=check.identity,
+            fingerprint=check.fingerprint,
+            content_key=ContentKey(owner.content_key),
+            version=state.version or "",
+            rows=session.dispatcher.count_rows(session.context, check.resolved),
+            written_at=_now(),
+            mark=state.mark or "",
+            run_id=owner.run_id,
+            parts=target.name.parts,
+        )
+    return found, foreign
 
 
 def _is_newer(owner: Ownership | None, held: TargetRecord, state_id: str) -> bool:

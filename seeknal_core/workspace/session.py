@@ -255,16 +255,7 @@ def _open(
     )
     settings = project.settings
     name = config.parse_environment_name(request.environment, settings)
-    from_variable = os.environ.get("SEEKNAL_PROFILE") or None
-    choice = config.choose_profile(
-        settings,
-        name,
-        explicit=request.profile or from_variable,
-        home=config.seeknal_home(),
-        given_by="--profile" if request.profile else "SEEKNAL_PROFILE",
-        trust=request.trust,
-    )
-    profile = config.load_profile(choice, settings)
+    profile = _profile(request, settings, name)
     environment = config.environment_for(settings, name, profile)
     texts.open(layout.sql)
     listed = ListedVariables.of(
@@ -321,6 +312,20 @@ def _open(
         trust=request.trust,
         places=config.places_of(root, settings, request.trust, profile),
     )
+
+
+def _profile(request: Request, settings: ProjectSettings, name: str) -> Profile:
+    """Choose and load the environment's profile, for the whole command."""
+    from_variable = os.environ.get("SEEKNAL_PROFILE") or None
+    choice = config.choose_profile(
+        settings,
+        name,
+        explicit=request.profile or from_variable,
+        home=config.seeknal_home(),
+        given_by="--profile" if request.profile else "SEEKNAL_PROFILE",
+        trust=request.trust,
+    )
+    return config.load_profile(choice, settings)
 
 
 def _nothing_warning(nodes: Sequence[AnyNode]) -> tuple[Problem, ...]:
