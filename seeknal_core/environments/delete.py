@@ -117,7 +117,7 @@ def delete(session: Session, things: Sequence[OwnedThing]) -> Deletion:
 
 
 def _portions(session: Session, things: Sequence[OwnedThing]) -> Iterator[Sequence[OwnedThing]]:
-    """Part things, in their order, into those that are dropped by one call."""
+    """Split things, in their order, into those that are dropped by one call."""
 
     def form(thing: OwnedThing) -> tuple[str, bool]:
         connection = thing.connection

@@ -59,7 +59,7 @@ def opened(
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """Give the engine a folder to write into, below `folder` where that can be written.
+    """Return the engine a folder to write into, below `folder` where that can be written.
 
     Somebody who may only read the project keeps nothing in it.
     """

@@ -122,7 +122,7 @@ def _told_by_ledgers(
 
 
 def _is_newer(owner: Ownership | None, held: TargetRecord, state_id: str) -> bool:
-    """Tell whether the ledger names a write of another checkout that the record lacks."""
+    """Return whether the ledger names a write of another checkout that the record lacks."""
     return (
         owner is not None and owner.state_id != state_id and owner.content_key != held.content_key
     )

@@ -81,7 +81,7 @@ def status(session: Session, record: EnvironmentRecord) -> tuple[TargetCondition
 
 
 def unfinished_promotion(session: Session) -> tuple[str, str]:
-    """Say which promotion or rollback is unfinished, by the state and by the stores.
+    """Return which promotion or rollback is unfinished, by the state and by the stores.
 
     Returns:
         A sentence and the commands that end it; both empty where there is none.
@@ -120,7 +120,7 @@ def _condition(
 
 
 def _is_unrecorded(check: TargetCheck, held: TargetRecord) -> bool:
-    """Tell whether a table holds what a command of ours wrote and did not record."""
+    """Return whether a table holds what a command of ours wrote and did not record."""
     if not check.unrecorded:
         return False
     if not check.resolved.target.mode.rule.once:

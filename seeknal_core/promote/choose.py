@@ -83,7 +83,7 @@ class _Chooser:
             self.promoted[id] = Rows.REBUILT
 
     def _is_incremental(self, id: str) -> bool:
-        """Tell whether a target of the node keeps rows that the snapshot lacks.
+        """Return whether a target of the node keeps rows that the snapshot lacks.
 
         Such a node's rows are what it gives over there, unless ``--ship`` says otherwise.
         """
@@ -101,7 +101,7 @@ class _Chooser:
         return {input: self.nodes[input].content_key for input in inputs}
 
     def _differs(self, id: str, held: NodeRecord | None) -> bool:
-        """Tell whether definition, targets or audits are others than over there."""
+        """Return whether definition, targets or audits are others than over there."""
         if held is None or held.definition != self._graph.definitions[id]:
             return True
         told = self._destination.manifest.get(id)
@@ -116,7 +116,7 @@ class _Chooser:
         return reads is None or not has_inputs_of(held, reads)
 
     def _has_same_rows(self, id: str, held: NodeRecord, reads: Mapping[str, str] | None) -> bool:
-        """Tell whether what is stored over there is what the node would give."""
+        """Return whether what is stored over there is what the node would give."""
         if reads is None or self._policy is Policy.REBUILD:
             return False
         if not self._store.contains(held.content_key):

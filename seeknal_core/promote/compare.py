@@ -73,7 +73,7 @@ def _wanted(work: Promoting) -> list[TargetCheck]:
 
 
 def _foreseen(work: Promoting) -> list[str]:
-    """Say what the promotion does to columns of tables that are there, or what refuses it."""
+    """Return what the promotion does to columns of tables that are there, or what refuses it."""
     said: list[str] = []
     for check in work.wanted:
         id = check.resolved.spec.node
@@ -95,7 +95,7 @@ def _foreseen(work: Promoting) -> list[str]:
 
 
 def _foreseen_publish(work: Promoting) -> list[str]:
-    """Say what publishing that many targets together may fail by."""
+    """Return what publishing that many targets together may fail by."""
     return [
         sentence
         for found in together(work.session, work.wanted).values()

@@ -96,10 +96,10 @@ def interrupted_without_state(promotion: Promotion, what: str) -> Iterator[None]
     try:
         yield
     except (StateError, EngineError) as error:
-        mend = f"{error.hint}: " if error.hint else "when that is fixed: "
+        fix = f"{error.hint}: " if error.hint else "when that is fixed: "
         raise PromotionInterrupted(
             f"{what}, and the state could not be saved: {error}",
-            f"{mend.replace(', then run again', ', then run')}{promotions.resume_command(promotion)}",
+            f"{fix.replace(', then run again', ', then run')}{promotions.resume_command(promotion)}",
         ) from error
 
 

@@ -71,20 +71,20 @@ class Preflight:
             NotApplied: naming what is missing or differs.
         """
         name, record = self.source.record.name, self.source.record
-        mend = f"seeknal env plan {name} && seeknal env apply {name}"
+        fix = f"seeknal env plan {name} && seeknal env apply {name}"
         if record.status is not Status.APPLIED:
             found = (
                 f"its last command ended {record.status.value!r}"
                 if record.status
                 else "it never ran"
             )
-            raise NotApplied(f"environment {name!r} is not applied wholly: {found}", mend)
+            raise NotApplied(f"environment {name!r} is not applied wholly: {found}", fix)
         others = differing(self.source.session, record, self.source.manifest)
         if others:
             raise NotApplied(
                 f"the folder's definitions are not the ones that {name!r} was applied with: "
                 f"{first_few(others)}",
-                mend,
+                fix,
             )
 
     def refuse_moved(self) -> None:
@@ -220,7 +220,7 @@ class Preflight:
 
 
 def _drifted(name: str, check: TargetCheck) -> str:
-    """Say what happened to a target of the destination."""
+    """Return what happened to a target of the destination."""
     detail = check.change.detail if check.change is not None else ""
     if check.drift in (Drift.REPLACED, Drift.ELSEWHERE):
         return f"{name}: {detail or check.drift.value}"

@@ -11,6 +11,7 @@ import contextlib
 import enum
 import time
 from collections.abc import Callable, Sequence
+from typing import assert_never
 
 import attrs
 
@@ -40,7 +41,7 @@ from seeknal_core.promote.stage import stage
 from seeknal_core.promote.verify import verify
 from seeknal_core.promote.work import Policy, PromoteRequest, Promoting, Side, Sides
 from seeknal_core.state import promotions
-from seeknal_core.state.promotion_table import TABLE, Command, Does, state_of
+from seeknal_core.state.promotion_table import TABLE, Abort, Command, Does, state_of
 from seeknal_core.state.promotions import Phase, Promotion
 from seeknal_core.workspace.bindings import bind
 from seeknal_core.workspace.opening import Opened, opening, refuse_unfinished
@@ -207,12 +208,17 @@ def _command(source_name: str, request: PromoteRequest, found: Promotion | None)
         return Command.ANOTHER
     if request.dry_run:
         return Command.DRY_RUN
-    if request.abort:
-        return {
-            "undo": Command.ABORT,
-            "overwrite": Command.ABORT_OVERWRITE,
-            "keep": Command.ABORT_KEEP,
-        }[request.abort]
+    match request.abort:
+        case Abort.UNDO:
+            return Command.ABORT
+        case Abort.OVERWRITE:
+            return Command.ABORT_OVERWRITE
+        case Abort.KEEP:
+            return Command.ABORT_KEEP
+        case None:
+            pass
+        case _ as never:
+            assert_never(never)
     return Command.RESUME if request.resume else Command.PROMOTE
 
 

@@ -58,7 +58,7 @@ class Found:
 
     @property
     def sentence(self) -> str:
-        """Say what it is, who began it and when."""
+        """Return what it is, who began it and when."""
         what = "a rollback" if self.promotion.rollback else "a promotion"
         return (
             f"{what} of {self.promotion.source!r} into {self.promotion.destination!r}, begun at "
@@ -136,7 +136,7 @@ def unknown(session: Session, keepers: Iterable[Connection] | None = None) -> li
 
 
 def are_kept(session: Session) -> bool:
-    """Tell whether a store of the environment's targets keeps promotions' documents."""
+    """Return whether a store of the environment's targets keeps promotions' documents."""
     return next(_keepers(session), None) is not None
 
 

@@ -67,7 +67,7 @@ class PromotionReport:
 
     @property
     def failed(self) -> bool:
-        """Whether a target outside the promise failed."""
+        """Whether a target that is not atomic failed."""
         return any(target.error for target in self.targets)
 
 

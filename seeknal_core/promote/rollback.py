@@ -28,19 +28,20 @@ from seeknal_core.promote.targets import resolve
 from seeknal_core.state import promotions
 from seeknal_core.state.digests import definitions_digest
 from seeknal_core.state.manifest import load_manifest, save_manifest
-from seeknal_core.state.promotion_table import TABLE, Command, Does, state_of
+from seeknal_core.state.promotion_table import TABLE, Abort, Command, Does, state_of
 from seeknal_core.state.promotions import Phase, Promotion, Write
 from seeknal_core.state.records import EnvironmentRecord
 from seeknal_core.workspace.opening import opening, refuse_unfinished
 from seeknal_core.workspace.session import Session
 
 
-def rollback(session: Session, *, abort: str = "") -> Promotion:
+def rollback(session: Session, *, abort: Abort | None = None) -> Promotion:
     """Undo the last promotion into the session's environment, in all its stores.
 
     Args:
-        abort: ``overwrite`` undoes also where somebody wrote since; ``keep`` ends a rollback
-            that is unfinished, and leaves the tables as they are.
+        abort: `Abort.OVERWRITE` undoes also where somebody wrote since; `Abort.KEEP` ends a
+            rollback that is unfinished, and leaves the tables as they are; None, like
+            `Abort.UNDO`, does neither.
 
     Raises:
         ConfigError: there is none to undo.
@@ -48,10 +49,9 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
         PromotionInterrupted: a store stopped answering; the same command goes on.
     """
     command = {
-        "": Command.ROLLBACK,
-        "overwrite": Command.ROLLBACK_OVERWRITE,
-        "keep": Command.ROLLBACK_KEEP,
-    }[abort]
+        Abort.OVERWRITE: Command.ROLLBACK_OVERWRITE,
+        Abort.KEEP: Command.ROLLBACK_KEEP,
+    }.get(abort or Abort.UNDO, Command.ROLLBACK)
     with opening(session, binds=False, refused=()) as opened:
         session, name = opened.session, opened.session.environment.name
         found = promotions.load(session.state, name)
@@ -60,7 +60,7 @@ def rollback(session: Session, *, abort: str = "") -> Promotion:
             case Does.ROLL_BACK:
                 if found is None:
                     found = _begun(session, _undoable(last), check=not abort)
-                return _roll_back(session, found, overwrite=abort == "overwrite")
+                return _roll_back(session, found, overwrite=abort is Abort.OVERWRITE)
             case Does.LEAVE:
                 assert found is not None
                 return _leave(session, found)
@@ -114,7 +114,7 @@ def _begun(session: Session, last: Promotion, *, check: bool) -> Promotion:
 
 
 def _was_left(session: Session, last: Promotion) -> bool:
-    """Tell whether an undoing of a promotion was ended half-way, and nothing was run since.
+    """Return whether an undoing of a promotion was ended half-way, and nothing was run since.
 
     What it undid has other versions than were published; the stores know of it.
     """

@@ -123,7 +123,7 @@ def _spec_of(session: Session, write: Write) -> TargetSpec:
 def _is_ours(
     session: Session, write: Write, spec: TargetSpec, resolved: ResolvedTarget, *, publishing: bool
 ) -> bool:
-    """Tell whether a table that a document names is this environment's.
+    """Return whether a table that a document names is this environment's.
 
     The document may have been changed by somebody who may write nothing but the folder: the
     project says which tables are its targets, and the store's ledger which it wrote before.

@@ -12,7 +12,7 @@ from seeknal_core.plan.targets import check_targets
 from seeknal_core.plugins.resolved import ResolvedTarget
 from seeknal_core.promote.parts import grouped, in_parallel
 from seeknal_core.promote.targets import resolve
-from seeknal_core.promote.work import Promoting
+from seeknal_core.promote.work import Promoting, Verification
 from seeknal_core.state.promotions import Promotion, Write
 from seeknal_core.workspace.session import Session
 
@@ -28,8 +28,8 @@ def verify(work: Promoting) -> Promoting:
     """
 
     def compares_contents(snapshot: Snapshot) -> bool:
-        if work.request.verify:
-            return work.request.verify == "checksum"
+        if work.request.verify is not None:
+            return work.request.verify is Verification.CHECKSUM
         return snapshot.bytes <= _CHECKSUM_LIMIT
 
     verify_all(work.session, work.promotion, work.snapshots, checksums=compares_contents)

@@ -15,6 +15,7 @@ from seeknal_core.plan.replacing import Confirm
 from seeknal_core.plan.targets import TargetCheck
 from seeknal_core.promote.report import PromotionReport, Rows
 from seeknal_core.state.manifest import Manifest, load_manifest
+from seeknal_core.state.promotion_table import Abort
 from seeknal_core.state.promotions import Promotion
 from seeknal_core.state.records import EnvironmentRecord, NodeRecord
 from seeknal_core.workspace.bindings import Bindings, bind
@@ -32,24 +33,31 @@ class Policy(enum.Enum):
     REBUILD = "rebuild"
 
 
+class Verification(enum.StrEnum):
+    """What is compared before a promotion is published; the values are those of ``--verify``."""
+
+    COUNTS = "counts"
+    CHECKSUM = "checksum"
+
+
 @attrs.frozen(kw_only=True)
 class PromoteRequest:
     """What ``seeknal env promote`` was asked for.
 
-    ``verify`` is ``counts``, ``checksum`` or empty (checksums up to a size).
+    ``verify`` is None for checksums up to a size, and counts above it.
     ``max_row_change`` is a fraction of the destination's rows, None for no gate.
-    ``abort`` is empty, ``undo``, ``keep`` or ``overwrite``. ``confirm`` hears of the tables
+    ``abort`` is None where nothing unfinished is ended. ``confirm`` hears of the tables
     that lose rows to a full refresh, before anything is staged. ``source_profile`` is the
     profile file of the promoted environment, None for the one that the rules choose.
     """
 
     policy: Policy = Policy.AUTO
-    verify: str = ""
+    verify: Verification | None = None
     max_row_change: float | None = None
     dry_run: bool = False
     force: bool = False
     resume: bool = False
-    abort: str = ""
+    abort: Abort | None = None
     prune: bool = False
     options: Options = Options()
     confirm: Confirm | None = None

@@ -34,6 +34,17 @@ class State(enum.Enum):
         return self not in (State.IDLE, State.DONE, State.LEFT)
 
 
+class Abort(enum.StrEnum):
+    """How an unfinished promotion or rollback is ended; the values are those of ``--abort``."""
+
+    #: Undo it, unless somebody wrote its tables since.
+    UNDO = "undo"
+    #: Leave the tables as they are.
+    KEEP = "keep"
+    #: Undo it, also where somebody wrote since.
+    OVERWRITE = "overwrite"
+
+
 class Command(enum.Enum):
     """A command as the user types it, for a destination ``stage``."""
 

@@ -172,7 +172,7 @@ def load_plugins(
 
 
 def _unknown_type(host: PluginHost, spec: TargetSpec | SourceNode) -> str:
-    """Say what a source or a target of a type that nobody has heard of may mean."""
+    """Return what a source or a target of a type that nobody has heard of may mean."""
     if not host.unknown(spec.type):
         return ""
     if not isinstance(spec, SourceNode):

@@ -139,19 +139,20 @@ def promote(context: click.Context, /, source: str, destination: str | None, **g
 def _request(given: dict[str, Any], default: str) -> Any:
     from seeknal_core.apply.scheduler import Options
     from seeknal_core.contract.errors import ConfigError
-    from seeknal_core.promote.work import Policy, PromoteRequest
+    from seeknal_core.promote.work import Policy, PromoteRequest, Verification
+    from seeknal_core.state.promotion_table import Abort
 
     if given["ship"] and given["rebuild"]:
         raise ConfigError("--ship and --rebuild exclude each other", "choose one of them")
     policy = Policy.SHIP if given["ship"] else Policy.REBUILD if given["rebuild"] else None
     return PromoteRequest(
         policy=policy or Policy(default),
-        verify=given["verify"] or "",
+        verify=Verification(given["verify"]) if given["verify"] else None,
         max_row_change=given["max_row_change"],
         dry_run=given["dry_run"],
         force=given["force"],
         resume=given["resume"],
-        abort=given["abort"] or "",
+        abort=Abort(given["abort"]) if given["abort"] else None,
         prune=given["prune"],
         options=Options(threads=given["threads"]),
         source_profile=given["source_profile"],

@@ -39,6 +39,7 @@ def rollback(
     since.
     """
     from seeknal_core.promote.rollback import rollback as undo
+    from seeknal_core.state.promotion_table import Abort
     from seeknal_core.workspace.session import open_session
 
     request = request_from(
@@ -47,16 +48,16 @@ def rollback(
     with output_for(as_json) as output, open_session(request) as session:
         if not as_json:
             say(profile_line(session))
-        found = undo(session, abort=abort or "")
+        found = undo(session, abort=Abort(abort) if abort else None)
         document: dict[str, Any] = {
             "id": found.id,
             "source": found.source,
             "destination": found.destination,
-            "targets": [write.name for write in found.writes if abort != "keep"],
+            "targets": [write.name for write in found.writes if abort != Abort.KEEP],
         }
         if as_json:
             say_json(document, file=output)
-        elif abort == "keep":
+        elif abort == Abort.KEEP:
             say(session.complete(left_as_they_are(found.destination)))
         else:
             for write in found.writes:
