@@ -180,7 +180,7 @@ def materialize_targets(
     Optional, for a store in which a transaction or a round trip costs more than a few
     rows: the core calls it for small snapshots. Readers of each target see its old rows
     or its new ones. Where it raises, any of the targets may have been written, and the
-    core calls `materialize` for each of them, so that a mistake is told of the one that
+    core calls `materialize` for each of them, so that a mistake is reported for the one that
     has it; so it need not say which that was.
 
     Args:

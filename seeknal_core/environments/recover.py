@@ -1,4 +1,4 @@
-"""``seeknal state recover``: what the stores' ledgers still tell of a lost state folder."""
+"""``seeknal state recover``: what the stores' ledgers know of a lost state folder."""
 
 from __future__ import annotations
 

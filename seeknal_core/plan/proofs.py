@@ -27,7 +27,7 @@ class Reference:
     manifest: Manifest
 
     def node(self, id: str) -> tuple[NodeRecord, ManifestNode] | None:
-        """Return what is known of a node, if record and manifest tell of the same one."""
+        """Return what is known of a node, if record and manifest are of the same definition."""
         held = self.record.nodes.get(id)
         told = self.manifest.get(id)
         if held is None or told is None or held.definition != told.definition:

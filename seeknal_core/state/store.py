@@ -206,7 +206,7 @@ class StateStore:
             raise state_error(error, path) from error
 
     def rename(self, kind: str, old: str, new: str) -> None:
-        """Give a document another name, atomically."""
+        """Rename a document, atomically."""
         path = self.document_path(kind, old)
         try:
             path.rename(self.document_path(kind, new))

@@ -58,7 +58,7 @@ def materialize(
 def materialize_targets(
     context: ExecutionContext, targets: tuple[Target, ...], snapshots: tuple[Snapshot, ...]
 ) -> Generator[None, tuple[WriteResult, ...], tuple[WriteResult, ...]]:
-    """Say of each target that it was written.
+    """Report each target as written.
 
     Nothing is said of a call that fails: `materialize` follows for each target.
     """

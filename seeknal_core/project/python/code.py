@@ -178,7 +178,7 @@ def _files(folders: Sequence[Path], names: Sequence[str]) -> Iterator[Path]:
 
 
 class _Names(ast.NodeVisitor):
-    """Collects what `Code` tells of a module's names."""
+    """Collects what `Code` has to know of a module's names."""
 
     def __init__(self) -> None:
         self.context_names: set[str] = set()

@@ -21,7 +21,7 @@ _SUMMED = ("int64", "float64", "decimal(38,9)", "text", "bytes", "date", "timest
 
 
 class StageTests(StagingTests):
-    """``stage``, and what the other hooks tell of what is staged."""
+    """``stage``, and what the other hooks return for what is staged."""
 
     def test_what_is_staged_is_invisible(self, trial: Trial) -> None:
         """A reader sees the old rows, or no table, until the publish."""
