@@ -241,6 +241,12 @@ SOURCES: dict[str, tuple[dict[str, Any], dict[str, str], bool, Any]] = {
         True,
         (Action.CHECK, "new", "stored already"),
     ),
+    "files that changed, and were read by another environment": (
+        {"holders": holders(HELD), "anew": True, "key": "new"},
+        {"k": "k", "new": "new"},
+        True,
+        (Action.CHECK, "new", "stored already"),
+    ),
     "its Python may not run": (
         {"holders": holders(HELD), "anew": True, "refused": "no Python"},
         {"k": "k"},
