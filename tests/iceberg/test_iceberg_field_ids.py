@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ from support.readers import by_polars
 
 #: A column's kinds that are copied as they are.
 COPIED = ("bool", "int32", "int64", "float64", "decimal", "text", "blob", "date", "timestamp")
+
+
+def identified(path: Path, columns: Mapping[str, NestedField]) -> footers.Identified:
+    """Return what gives a file's columns their ids."""
+    with path.open("rb") as file:
+        return footers.identify(file, columns)
 
 
 @pytest.fixture(params=["embedded", "rest"])
@@ -144,7 +150,7 @@ def test_a_new_footer_changes_nothing_but_the_ids(tmp_path: Path) -> None:
             snapshot = snapshot_of([str(path)], content_key=str(seed))
             schema = new_schema(columns_of(snapshot, "t"))
             columns = {field.name: field for field in schema.fields}
-            found = footers.identify(str(path), columns)
+            found = identified(path, columns)
             copy = tmp_path / "copy.parquet"
             copy.write_bytes(path.read_bytes()[: found.kept] + found.end)
             assert before_footer(copy) == before_footer(path)
@@ -164,7 +170,7 @@ def test_lists_and_maps_have_the_newer_of_parquets_words(tmp_path: Path) -> None
     with duckdb.connect() as duck:
         duck.execute(f"COPY (SELECT [1] AS l, MAP {{'k': [1]}} AS m) TO '{path}'")
     schema = new_schema(columns_of(snapshot_of([str(path)], content_key="k"), "t"))
-    found = footers.identify(str(path), {field.name: field for field in schema.fields})
+    found = identified(path, {field.name: field for field in schema.fields})
     _, _, elements = footers._schema(found.end[:-8])
     words = {element.name: element.fields.get(10) for element in elements}
     as_list, as_map = (12, b"\x3c\x00\x00"), (12, b"\x2c\x00\x00")
@@ -192,7 +198,7 @@ def test_a_file_of_another_shape_is_not_given_ids(
     pq.write_table(pa.table({"c": pa.array([None], there)}), other)
     (field,) = new_schema(columns_of(snapshot_of([str(other)], content_key="k"), "t")).fields
     with pytest.raises(footers.Unfit):
-        footers.identify(str(path), {"c": field})
+        identified(path, {"c": field})
 
 
 def test_a_footer_that_is_not_understood_is_not_touched(tmp_path: Path) -> None:
@@ -202,7 +208,7 @@ def test_a_footer_that_is_not_understood_is_not_touched(tmp_path: Path) -> None:
     path.write_bytes(content[:-4] + b"PARE")
     field = NestedField(1, "c", LongType())
     with pytest.raises((footers.Unfit, OSError)):
-        footers.identify(str(path), {"c": field})
+        identified(path, {"c": field})
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"timestamp_ns_fine"}))

@@ -70,7 +70,7 @@ class _Element:
         return 0 if found is None else _unzigzag(_varint(found[1], 0)[0])
 
 
-def identify(path: str, columns: Mapping[str, NestedField]) -> Identified:
+def identify(file: BinaryIO, columns: Mapping[str, NestedField]) -> Identified:
     """Return what makes of a Parquet file one with a table's field ids.
 
     Args:
@@ -80,12 +80,6 @@ def identify(path: str, columns: Mapping[str, NestedField]) -> Identified:
         Unfit: a column's shape is not that of its field, or the file is of a kind
             that is not understood here.
     """
-    with open(path, "rb") as file:
-        return identify_opened(file, columns)
-
-
-def identify_opened(file: BinaryIO, columns: Mapping[str, NestedField]) -> Identified:
-    """Do what `identify` does for a file that is open."""
     size = file.seek(0, os.SEEK_END)
     file.seek(-8, os.SEEK_END)
     length = int.from_bytes(file.read(4), "little")

@@ -159,7 +159,7 @@ class Placer:
         try:
             for number in range(len(snapshot.files)):
                 with snapshot.open(number) as file:
-                    found.append(footers.identify_opened(file, columns))
+                    found.append(footers.identify(file, columns))
         except footers.Unfit:
             return None
         return found
