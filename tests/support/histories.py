@@ -17,7 +17,7 @@ import attrs
 import pyarrow as pa
 
 from seeknal_core.apply.apply import ApplyRequest, apply
-from seeknal_core.apply.report import NodeOutcome, RunReport, TargetOutcome
+from seeknal_core.apply.report import NodeOutcome, RunReport, TargetOutcome, TargetStatus
 from seeknal_core.apply.run import RunRequest, run
 from seeknal_core.cli.main import _run as command
 from seeknal_core.contract.errors import SeeknalError
@@ -325,6 +325,7 @@ class History:
             return error
 
     def _written(self, report: RunReport | SeeknalError) -> None:
-        """Forget who touched the tables that were looked at."""
+        """Forget who touched the tables that are as they should be now."""
         if isinstance(report, RunReport):
-            self._touched -= {plain(target.name) for target in report.targets}
+            left = (TargetStatus.REFUSED, TargetStatus.FAILED, TargetStatus.SKIPPED)
+            self._touched -= {plain(t.name) for t in report.targets if t.status not in left}
