@@ -1,4 +1,4 @@
-"""Walk a catalog for ``seeknal check --connections``: what answers, and what is allowed."""
+"""Tests a catalog for ``seeknal check --connections``: what answers, and what is allowed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _TRIES = 4
 
 
 def check(context: ExecutionContext, write: bool = False) -> str:
-    """Walk the catalog of the call's connection and say what was found, a line each.
+    """Test the catalog of the call's connection and return the findings, one line each.
 
     Args:
         write: also make a table in a namespace of its own, read it, and drop both.
@@ -119,7 +119,7 @@ def _files(connection: IcebergConnection, tables: list[Table], write: bool) -> l
         name = quote(table.name())
         try:
             there = table.io.new_input(table.metadata_location).exists()
-        # Whatever the storage says.
+        # No matter what the storage says.
         except Exception as error:
             known = error if isinstance(error, SeeknalError) else translate(error, connection)
             if known is None:
@@ -136,7 +136,7 @@ def _files(connection: IcebergConnection, tables: list[Table], write: bool) -> l
 
 
 def _hint(connection: IcebergConnection, error: Exception, known: SeeknalError) -> str:
-    """Return what to do where files can't be read; this command itself is no answer."""
+    """Return the hint for files that can't be read; this command itself is not a hint."""
     if known is error and known.hint:
         return known.hint
     what = known.hint
@@ -150,7 +150,7 @@ def _hint(connection: IcebergConnection, error: Exception, known: SeeknalError) 
 
 
 def _keys(catalog: PatientRestCatalog, table: Table | None) -> str:
-    """Say whose keys open files."""
+    """Return whose keys open files."""
     if access.has_keys(catalog.profile):
         return "keys: those of the profile"
     if table is None:
@@ -179,7 +179,7 @@ class _Trial:
         self._parts = (*self._levels, f"{_PROBE}{uuid.uuid4().hex[:8]}")
 
     def run(self) -> list[str]:
-        """Do it, and say what worked.
+        """Run the trial, and return what worked.
 
         Raises:
             WriteRefused, BackendError: a right is missing, by name, or it fails.
@@ -275,14 +275,14 @@ class _Trial:
         capabilities.learn(self._context, stages=False)
         table.append(row)
         other = (*name[:-1], f"{name[-1]}_renamed")
-        # Where nothing tells whether it renames tables, this does.
+        # Where nothing says whether it renames tables, this does.
         with contextlib.suppress(unfinished.NoRename):
             renamed = unfinished.rename(self._context, self._catalog, table, other)
             if renamed is not None:
                 unfinished.rename(self._context, self._catalog, renamed, name)
 
     def _clean(self) -> None:
-        """Drop the tables of checks that were killed; whatever fails here, they stay."""
+        """Drop the tables of checks that were killed; if anything fails here, they stay."""
         with contextlib.suppress(Exception):
             for listed in self._catalog.list_tables(self._levels):
                 parts = (*self._levels, listed[-1])
@@ -336,6 +336,6 @@ class _Trial:
     def _holds_others(self) -> bool:
         try:
             return bool(self._catalog.list_tables(self._levels))
-        # A catalog that doesn't answer tells nothing.
+        # If the catalog doesn't answer, nothing is known.
         except Exception:  # noqa: BLE001
             return False

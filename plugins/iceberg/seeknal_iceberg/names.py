@@ -127,7 +127,7 @@ def _listed(candidates: Sequence[str]) -> str:
 
 
 def bind_source(profile: Profile, source: SourceSpec) -> Binding:
-    """Choose the connection of a source; empty where its options stand inline.
+    """Choose the connection of a source; empty if its options stand inline.
 
     Raises:
         OptionError: as `bind`; also where a ``query`` is given without its table.

@@ -189,7 +189,7 @@ def publish(context: ExecutionContext, batch: Batch) -> Published:
 
 @hookimpl
 def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
-    """Bring tables back to what they were before a publish; see `promotion.revert`."""
+    """Restore tables to what they were before a publish; see `promotion.revert`."""
     from seeknal_iceberg.promotion.revert import revert as revert_batch
 
     return revert_batch(context, batch, overwrite)

@@ -1,4 +1,4 @@
-"""The hooks of the PostgreSQL backend. What they do stands in the other modules.
+"""The hooks of the PostgreSQL backend. The other modules implement them.
 
 psycopg, pyarrow and the rest are loaded by the hooks that reach a server, not by
 listing plugins or printing a plan.
@@ -49,7 +49,7 @@ SEEKNAL_HOOK_API = 1
 
 @hookimpl
 def resolve_profile(context: ExecutionContext, connection: ConnectionSpec) -> PostgresConnection:
-    """Make the typed connection of a profile's mapping."""
+    """Turn a profile's mapping into a typed connection."""
     return resolve(connection)
 
 
@@ -155,7 +155,7 @@ def materialize_targets(
 
 @hookimpl
 def count_rows(context: ExecutionContext, target: Target) -> int:
-    """Count the table's rows, asked of the server."""
+    """Count the table's rows, by the server."""
     from seeknal_postgres.ledger import inspecting
 
     return inspecting.count_rows(context, target)
@@ -181,7 +181,7 @@ def inspect_targets(
 
 @hookimpl
 def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
-    """Compare columns with the table's, and look at what hangs on those that change."""
+    """Compare columns with the table's, and check what depends on those that change."""
     from seeknal_postgres.write import preview
 
     return preview.preview_write(context, target, schema)
@@ -228,7 +228,7 @@ def stage_targets(
 
 @hookimpl
 def preview_publish(context: ExecutionContext, targets: tuple[Target, ...]) -> tuple[str, ...]:
-    """Compare the locks that a publish takes with the server's room for them."""
+    """Compare the locks that a publish takes with the server's capacity for them."""
     from seeknal_postgres.promotion import room
 
     return room.preview_publish(context, targets)
@@ -236,7 +236,7 @@ def preview_publish(context: ExecutionContext, targets: tuple[Target, ...]) -> t
 
 @hookimpl
 def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
-    """Do all of a publish but its commit, in one transaction that stays open."""
+    """Do everything of a publish except its commit, in one transaction that stays open."""
     from seeknal_postgres.promotion import publishing
 
     return publishing.prepare_publish(context, batch)
@@ -244,7 +244,7 @@ def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
 
 @hookimpl
 def publish(context: ExecutionContext, batch: Batch) -> Published:
-    """Make all tables of the batch hold what is staged, in one transaction."""
+    """Publish the staged rows of all tables of the batch, in one transaction."""
     from seeknal_postgres.promotion import publishing
 
     return publishing.publish(context, batch)
@@ -252,7 +252,7 @@ def publish(context: ExecutionContext, batch: Batch) -> Published:
 
 @hookimpl
 def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
-    """Bring all tables of the batch back, in one transaction."""
+    """Undo the publish of all tables of the batch, in one transaction."""
     from seeknal_postgres.promotion import reverting
 
     return reverting.revert(context, batch, overwrite)
@@ -292,7 +292,7 @@ def forget_promotion(context: ExecutionContext, promotion: str) -> bool:
 
 @hookimpl
 def checksum(context: ExecutionContext, target: Target) -> Checksum:
-    """Sum up the table's rows, or what is staged, read from the server."""
+    """Compute checksums of the table's rows, or what is staged, read from the server."""
     from seeknal_postgres.source import sums
 
     return sums.checksum(context, target)
@@ -302,7 +302,7 @@ def checksum(context: ExecutionContext, target: Target) -> Checksum:
 def checksum_targets(
     context: ExecutionContext, targets: tuple[Target, ...]
 ) -> tuple[Checksum, ...]:
-    """Sum up what is staged for several targets, in one transaction."""
+    """Compute checksums of what is staged for several targets, in one transaction."""
     from seeknal_postgres.source import sums
 
     return sums.checksum_targets(context, targets)
@@ -344,7 +344,7 @@ def can_link(context: ExecutionContext, target: Target, origin: Origin) -> str:
 def can_link_targets(
     context: ExecutionContext, targets: tuple[Target, ...], origins: tuple[Origin, ...]
 ) -> tuple[str, ...]:
-    """Say of many targets why they can't be views, by one query."""
+    """Return why targets can't be views, by one query."""
     from seeknal_postgres.ledger import linking
 
     return linking.can_link_targets(context, targets, origins)
@@ -378,7 +378,7 @@ def unlink_target(context: ExecutionContext, target: Target) -> bool:
 
 @hookimpl
 def check_connection(context: ExecutionContext, write: bool = False) -> str:
-    """Log in and say what answered; with `write`, also make a table and drop it."""
+    """Log in and report what answered; with `write`, also create a table and drop it."""
     from seeknal_postgres.ledger import inspecting
 
     found = inspecting.check_connection(context)

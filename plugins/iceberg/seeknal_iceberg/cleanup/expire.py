@@ -44,7 +44,7 @@ _FOLDER = "iceberg-expired"
 def expire_all(
     context: ExecutionContext, targets: tuple[Target, ...], swept: Swept, *, dry_run: bool
 ) -> Swept:
-    """Expire for each target that declares an age; a table that fails is said, no more."""
+    """Expire for each target that declares an age; a table that fails is only reported."""
     done: list[str] = []
     kept: list[str] = []
     for target in targets:
@@ -75,7 +75,7 @@ class _Expiry:
         )
 
     def run(self, kept: list[str], *, dry_run: bool) -> Iterator[str]:
-        """Expire, delete what nothing names any more, and say so."""
+        """Expire, delete the files that nothing names any more, and report it."""
         table = catalogs.look(self._catalog, self._parts)
         if table is None or not ledger.is_ours(self._context, table.properties):
             return
@@ -102,7 +102,7 @@ class _Expiry:
         yield f"{self._name}: expired {count}, and deleted {deleted} files"
 
     def _deletes(self, table: Table) -> bool:
-        # By it a table says that others use its files, too.
+        # With this property a table says that others use its files, too.
         return table.properties.get("gc.enabled", "true").lower() != "false"
 
     def _files_of(self, table: Table, old: frozenset[int]) -> frozenset[str]:
@@ -169,7 +169,7 @@ def _named(table: Table, snapshots: Sequence[Snapshot]) -> set[str]:
     manifests = {}
     for place in lists:
         used.add(place)
-        # What is gone names nothing: nobody can read that snapshot.
+        # A missing manifest names no files: nobody can read that snapshot.
         with contextlib.suppress(FileNotFoundError):
             for manifest in read_manifest_list(io.new_input(place)):
                 manifests[manifest.manifest_path] = manifest

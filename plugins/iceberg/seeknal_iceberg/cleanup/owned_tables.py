@@ -1,7 +1,7 @@
 """List and drop what an environment made: its tables with their files, and its namespaces.
 
-What counts as made is what bears the mark of `ledger`; a catalog has no index of
-it, so that listing loads every table.
+A table or namespace counts as created by the environment if it has the mark of `ledger`. A
+catalog has no index of these marks, so that listing loads every table.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Parts = tuple[str, ...]
 
 
 def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
-    """List the tables and namespaces that bear the mark of this project and environment.
+    """List the tables and namespaces that have the mark of this project and environment.
 
     Listed is also a table that is dropped while its files are not all deleted.
     """

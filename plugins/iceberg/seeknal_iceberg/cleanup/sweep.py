@@ -115,7 +115,7 @@ def _staged(
         table = fences.remove(context, catalog, note.promotion, table)
         recent = False
     if table is not None and recent and note.bare:
-        # No tag fences it off: it must not find the table where it wants to begin.
+        # No tag fences it off, so the table has to be moved from where the commit begins.
         for base in note.bases:
             table = fences.move_main(catalog, note.parts, base)
         recent = False

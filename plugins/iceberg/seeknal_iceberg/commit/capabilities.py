@@ -1,4 +1,4 @@
-"""What a catalog can, found once for each command without changing anything in it."""
+"""The capabilities of a catalog, found once per command without changing anything in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """What a catalog can; None where only the first such request tells.
+    """The capabilities of a catalog; None if only the first such request shows it.
 
     ``together``: several tables change in one commit. ``purges``: the files of a dropped
     table are deleted by the catalog when it is asked to. ``history``: other snapshots than
@@ -60,7 +60,7 @@ class _Held:
 
 
 def of(context: ExecutionContext) -> Capabilities:
-    """Return what the catalog of the call's connection can, as far as is known by now.
+    """Return the capabilities of the call's catalog, as far as they are known by now.
 
     A catalog that doesn't answer the questions is one of which nothing is known.
     """
@@ -163,7 +163,7 @@ def aws_service(catalog: Catalog) -> str:
 def _together(catalog: PatientRestCatalog) -> bool | None:
     try:
         return catalog.commits_tables()
-    # A catalog that is busy or fails tells nothing of what it can.
+    # An answer of a busy or failing catalog says nothing about its capabilities.
     except Exception:  # noqa: BLE001
         return None
 

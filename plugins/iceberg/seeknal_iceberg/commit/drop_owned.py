@@ -55,7 +55,7 @@ _NOT_OURS = (
 
 
 def places_of_tables(context: ExecutionContext) -> list[dict[Parts, str]]:
-    """Return the command's memory of where the catalog's tables have their files."""
+    """Return the command's cache of the locations of the catalog's tables."""
     key = ("iceberg-places", catalogs.of(context))
     return context.resources.get(key, list, lambda _: None)
 
@@ -63,7 +63,7 @@ def places_of_tables(context: ExecutionContext) -> list[dict[Parts, str]]:
 def namespaces_below(
     context: ExecutionContext, catalog: Catalog, parent: Parts = ()
 ) -> Iterator[Parts]:
-    """Yield all namespaces below one, each once and after the one that it is in."""
+    """Yield all namespaces below one, each once and after its parent."""
     nested = catalogs.of(context).catalog_type in ("rest", "sql")
     for levels in sorted(set(_children(catalog, parent))):
         yield levels
@@ -136,7 +136,7 @@ def drop_made(context: ExecutionContext, catalog: Catalog, parts: Parts, name: s
         )
     _check_nobody_within(context, catalog, parts, table.metadata.location)
     if on_rest:
-        # Loading a table is how a REST catalog is asked, so that this is the look again.
+        # Loading the table queries the REST catalog, so this is the second check.
         drop_table.drop(context, catalog, parts, table)
     elif not _drop_with_files(context, catalog, parts, table):
         return False
@@ -166,7 +166,7 @@ def _drop_with_files(
 
 
 def finish_drop(context: ExecutionContext, catalog: Catalog, parts: Parts) -> bool:
-    """Delete the files of a table that an earlier call dropped; tell whether there were any."""
+    """Delete the files of a table that an earlier call dropped; return whether there were any."""
     note = dropped_files.Note.find(context, parts)
     if note is None:
         return False
@@ -184,7 +184,7 @@ def finish_drop(context: ExecutionContext, catalog: Catalog, parts: Parts) -> bo
 def _check_nobody_within(
     context: ExecutionContext, catalog: Catalog, parts: Parts, location: str
 ) -> None:
-    """See that no other table of the catalog has its files where this one has them.
+    """Check that no other table of the catalog has its files at this table's location.
 
     Raises:
         WriteRefused: one has; somebody registered it, or chose its place so.
@@ -204,7 +204,7 @@ def _check_nobody_within(
 
 
 def drop_namespace(context: ExecutionContext, catalog: Catalog, levels: Parts) -> bool:
-    """Drop a namespace that this project and environment made; tell whether it was there.
+    """Drop a namespace that this project and environment made; return whether it was there.
 
     Raises:
         WriteRefused: it is not theirs, or holds something.

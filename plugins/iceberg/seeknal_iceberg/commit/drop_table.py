@@ -113,7 +113,7 @@ def _report_kept(
 def _refused(
     request: Callable[[], object], catalog: Catalog, parts: tuple[str, ...]
 ) -> Exception | None:
-    """Send a request to drop a table; return why it is refused, None where the table is gone."""
+    """Send a request to drop a table; return why it is refused, None if the table is gone."""
     try:
         request()
     except NoSuchTableError:
@@ -133,6 +133,6 @@ def _is_gone(catalog: Catalog, parts: tuple[str, ...]) -> bool:
         return catalogs.load(catalog, parts) is None
     except ForbiddenError:
         return True  # it could be loaded a moment ago; some catalogs forbid what is absent
-    # A catalog that doesn't answer tells nothing.
+    # If the catalog doesn't answer, nothing is known.
     except Exception:  # noqa: BLE001
         return False

@@ -28,7 +28,7 @@ _FOLDER = "iceberg-dropped"
 
 @attrs.frozen(kw_only=True)
 class Note:
-    """What is to be deleted once a table is dropped.
+    """The files to delete once a table is dropped.
 
     ``location`` is the table's own folder, ``files`` are those of ours elsewhere. Where
     ``whole`` is false the folder stays, and ``files`` are all that is deleted.
@@ -163,7 +163,7 @@ def _in_our_folders(table: Table) -> Iterator[str]:
 def finish(
     context: ExecutionContext, catalog: Catalog, note: Note, io: FileIO | None = None
 ) -> None:
-    """Delete the files of a table that is no more in the catalog, and the note of it.
+    """Delete the files of a table that is no longer in the catalog, and the note of it.
 
     Args:
         io: that of the table, where it was loaded in this call.

@@ -1,4 +1,4 @@
-"""Fences: what keeps a commit from landing after its files were deleted.
+"""Fences: they keep a commit from succeeding after its files were deleted.
 
 A process that was killed, or got no answer, may have sent a commit that the catalog
 still carries out, minutes later. Every commit of a publish requires a tag of ours on
@@ -56,7 +56,7 @@ def works(context: ExecutionContext) -> bool:
 
 
 def is_set(metadata: TableMetadata, promotion: str) -> bool:
-    """Return whether a table bears the fence of a promotion's commit."""
+    """Return whether a table has the fence of a promotion's commit."""
     return fence_tag(promotion) in metadata.refs
 
 
@@ -84,10 +84,10 @@ class _Item:
 
 
 def settle(context: ExecutionContext, catalog: Catalog, batch: Batch) -> frozenset[str]:
-    """See to it that no commit of a publish can land any more; then the tables tell.
+    """Make sure that no commit of a publish can land any more, so that the tables show its outcome.
 
     Returns:
-        The targets, by key, for which something may land all the same: a commit that
+        The targets, by key, for which something may land nevertheless: a commit that
         makes a table, or the tag of a fence.
 
     Raises:
@@ -202,7 +202,7 @@ def _drop_begun(context: ExecutionContext, catalog: Catalog, batch: Batch, item:
 
 
 def _wait(catalog: Catalog, batch: Batch, item: _Item) -> bool:
-    """Wait a while for a commit that makes a table, and tell whether it landed."""
+    """Wait a while for a commit that makes a table, and return whether it landed."""
     while 0 < time.time() - item.sent < LOST_ANSWER:
         table = catalogs.look(catalog, item.parts)
         if table is not None and outcome.is_published(table.metadata, item.write, batch.promotion):
@@ -212,7 +212,7 @@ def _wait(catalog: Catalog, batch: Batch, item: _Item) -> bool:
 
 
 def _move(catalog: Catalog, batch: Batch, item: _Item) -> None:
-    """Fence a commit off that no tag fences: by an empty snapshot where it wants to begin."""
+    """Fence off a commit that no tag fences, by an empty snapshot where it begins."""
     table, before = item.table, item.write.before
     if table is None or before is None or str(table.metadata.table_uuid) != item.write.uuid:
         return
@@ -246,7 +246,7 @@ def move_main(catalog: Catalog, parts: tuple[str, ...], base: write_notes.Base) 
 
 
 def bar(context: ExecutionContext, catalog: Catalog, table: Table, write_id: str) -> bool:
-    """Set the tag that keeps a run's commit from landing; tell whether it is there.
+    """Set the tag that keeps a run's commit from landing; return whether it is there.
 
     Not where the table has no snapshot, or moved meanwhile.
     """

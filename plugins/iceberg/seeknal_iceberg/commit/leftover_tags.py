@@ -1,4 +1,4 @@
-"""Tags that a catalog keeps although it was asked to remove them.
+"""Tags that a catalog keeps although their removal was requested.
 
 Lakekeeper up to 0.7 answers that a reference is removed, and keeps it; other catalogs may
 refuse. The tag does no harm but that expiry keeps what it leads to. It is noted in the
@@ -34,7 +34,7 @@ def keep(
     """Look, once, whether the undo tags of a promotion are gone; note and name those that stay."""
     stay = []
     for table in tables:
-        # Who can't look now is told by the next sweep.
+        # If the check fails now, the next sweep reports it.
         with contextlib.suppress(Exception):
             found = catalogs.load(catalog, table.name())
             if found is None or not updates.keeps_undo(promotion, found.metadata):
@@ -73,7 +73,7 @@ def kept_in(
 
 
 def sweep(context: ExecutionContext, catalog: Catalog) -> list[str]:
-    """Ask again to remove what stays, and say what stays all the same."""
+    """Ask again to remove what stays, and say what stays nevertheless."""
     said = []
     for path, parts, promotion in list(noted(context)):
         if not _is_gone(context, catalog, parts, promotion):
@@ -101,7 +101,7 @@ def _is_gone(
         return True
     requirements, made = updates.to_untag(promotion, table.metadata)
     change = many_tables.Change(table=table, requirements=requirements, updates=made)
-    # Whatever it answers, the tag tells.
+    # No matter what it answers, the tag tells.
     with contextlib.suppress(Exception):
         many_tables.carry_out(context, catalog, [change], is_gone)
     return is_gone()

@@ -76,19 +76,19 @@ def carry_out(
     changes: Sequence[Change],
     is_done: Callable[[], bool],
 ) -> bool:
-    """Commit changes that may be sent again, and find out what became of them.
+    """Commit changes that may be sent again, and find out the outcome of them.
 
     A failing catalog (5xx) or a lost answer is no conflict: the tables tell whether the
     commit landed, else it is sent again, `SENT` times at most, `BUSY` times where it says that it is busy.
 
     Args:
-        is_done: loads the tables, and tells whether they are as they should be.
+        is_done: loads the tables, and says whether they are as they should be.
 
     Returns:
-        Whether it is done; False where another writer was faster.
+        Whether it is done; False if another writer was faster.
 
     Raises:
-        BackendError: the catalog goes on failing, in its own words.
+        BackendError: the catalog keeps failing, with its own message.
         Exception: as pyiceberg raises it, where the catalog refuses.
     """
     connection = catalogs.of(context)

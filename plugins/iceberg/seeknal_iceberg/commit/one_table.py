@@ -1,6 +1,6 @@
-"""Commit, and know what became of it.
+"""Commits, and finds out the outcome.
 
-A commit is a compare-and-set, so it may be sent again whenever it has surely not
+A commit is a compare-and-set, so it may be sent again whenever it has certainly not
 landed. Whatever the catalog answers but "done", the table itself decides: each
 write leaves its id in the summary of the Iceberg snapshot that it makes. A proxy
 that sends a request twice answers 409 for a commit that landed, so nothing of a
@@ -40,24 +40,24 @@ if TYPE_CHECKING:
 
 #: Seconds for which a lost answer is looked for in the table.
 LOST_ANSWER = 20.0
-#: Somebody else was faster; the commit has not landed, unless the table says so.
+#: Another writer was faster; the commit has not landed, unless the table says so.
 MOVED = (CommitFailedException, ValidationException, TableAlreadyExistsError, NoSuchTableError)
-#: The catalog says no; the commit has not landed, unless the table says so.
+#: The catalog refused; the commit has not landed, unless the table says so.
 REFUSED = (ForbiddenError, UnauthorizedError, BadRequestError, NoSuchNamespaceError)
 
 
 class OutcomeUnknown(Unreachable):
-    """The catalog fell silent during a commit; nothing of the write may be deleted."""
+    """The catalog stopped answering during a commit; nothing of the write may be deleted."""
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What became of a commit.
+    """The outcome of a commit.
 
-    ``table`` has the write in it; it is None where the write has to look again.
+    ``table`` has the write in it; it is None if the write has to look again.
     ``unanswered`` is the failure after which the commit has not landed and still may,
     so that nothing it names may be deleted. ``conflict`` is what the catalog said of one
-    that surely has not landed.
+    that certainly has not landed.
     """
 
     table: Table | None
@@ -83,7 +83,7 @@ def send(transaction: Transaction, write_id: str = "") -> Table:
     # Nothing can be tagged in a table without a snapshot.
     if write_id and table.metadata.current_snapshot_id is not None:
         requirements = (*requirements, head_is(None, fence_tag(write_id)))
-    # Whatever fences stand there: this commit moves the table from where their commits began.
+    # Fences on the table don't matter: this commit moves it from where their commits began.
     made = (*transaction._updates, *without_fences(table.metadata))
     table._do_commit(updates=made, requirements=requirements)
     return table
@@ -105,7 +105,7 @@ def commit(
         fenced: the commit requires that its fence is not set.
 
     Raises:
-        OutcomeUnknown: the catalog can no more be asked.
+        OutcomeUnknown: the catalog can no longer be asked.
     """
     try:
         return Outcome(table=send(transaction, write_id if fenced else ""))
@@ -136,7 +136,7 @@ def _find_out(
         pause = min(max(pause, 0.1) * 2, 3.0)
         try:
             table = ask(catalog, parts)
-        # Whatever fails here, it only means that there is no answer yet.
+        # If anything fails here, it only means that there is no answer yet.
         except Exception:  # noqa: BLE001
             if isinstance(error, REFUSED):
                 raise error from None  # who may not write may be unable to read, too

@@ -1,4 +1,4 @@
-"""Whether a staged write is published, asked of the table itself."""
+"""Finds out from the table itself whether a staged write is published."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _follows(metadata: TableMetadata, write: StagedWrite, promotion: str) -> boo
 
 
 def unstoppable(context: ExecutionContext) -> ExecutionContext:
-    """Return a context for undoing and tidying, which a user who stops a command waits for."""
+    """Return a context for undoing and tidying, which continue when a user stops the command."""
     return attrs.evolve(context, cancellation=Cancellation())
 
 

@@ -6,7 +6,7 @@ own (``orders_seeknal_new_1a2b3c4d``), its rows are committed to it, and it is r
 readers see no table, then all of it. Where the catalog renames nothing (Glue), it is
 created under its own name, and is seen empty until its rows are committed.
 
-Such a table bears `ledger.BEGUN`, and its name is noted before it is created. Dropping it
+Such a table has the property `ledger.BEGUN`, and its name is noted before it is created. Dropping it
 is the fence: after that neither a commit nor a rename of it can land.
 """
 
@@ -79,7 +79,7 @@ def name_for(parts: Parts, write_id: str) -> Parts:
 
 def refuses_staging(error: Exception) -> bool:
     """Return whether a catalog may have refused to begin a table, and not this table."""
-    if isinstance(error, ServerError):  # some wrap what they don't support
+    if isinstance(error, ServerError):  # some catalogs wrap errors for what they don't support
         words = str(error).lower()
         return "stage" in words and "support" in words
     return is_no(error) and refused_size(error) is None
@@ -106,7 +106,7 @@ def create(
     renames = capabilities.of(context).renames
     if renames is not False:
         name = name_for(parts, write_id)
-        # Where nothing tells whether it can be renamed, that is tried before its rows come.
+        # Where nothing says whether it can be renamed, that is tried before its rows come.
         first = name if renames else (*name[:-1], f"{name[-1]}_")
         made = _create(context, catalog, parts, first, write_id, wanted, note)
         if renames:
@@ -154,7 +154,7 @@ def _create(
                 raise
             if failure is not None:
                 return found
-            # Of a staging that was killed, whose note went with its machine.
+            # From a killed staging whose note was lost with its machine.
             drop(context, catalog, name, parts, (), ())
             failure = TableAlreadyExistsError(quote(name))
         # A lost answer looks like any failure of any library below; the table tells.
@@ -175,7 +175,7 @@ def rename(context: ExecutionContext, catalog: Catalog, table: Table, parts: Par
     """Rename a table to its own name, and find out whether that happened.
 
     Returns:
-        The table under that name; None where another table has the name.
+        The table under that name; None if another table has the name.
 
     Raises:
         NoRename: the catalog renames no table.
@@ -189,7 +189,7 @@ def rename(context: ExecutionContext, catalog: Catalog, table: Table, parts: Par
         try:
             catalog.rename(table.name(), parts)
             failure = None
-        # Whatever it answers: the tables tell.
+        # No matter what it answers: the tables tell.
         except Exception as error:  # noqa: BLE001
             failure = error
             if not _is_answer(error):
@@ -242,7 +242,7 @@ def drop(
     folders: Sequence[str],
     ids: Sequence[str],
 ) -> bool:
-    """Drop a table that is not finished, with its files; tell whether it was finished instead.
+    """Drop a table that is not finished, with its files; return whether it was finished instead.
 
     Args:
         name: that under which it was created.
@@ -289,12 +289,12 @@ def drop_dead(context: ExecutionContext, catalog: Catalog, parts: Parts) -> None
 def without_unfinished(
     context: ExecutionContext, catalog: Catalog, parts: Parts, table: Table | None, write_id: str
 ) -> tuple[Table | None, Table | None]:
-    """Look whether a table that is there is one that a write has not finished.
+    """Check whether an existing table is one that a write has not finished.
 
     One of a dead write is dropped.
 
     Returns:
-        The table, None where it is such a one; and that, where it is this write's.
+        The table, None if it is such a one; and that, where it is this write's.
     """
     if table is None:
         return None, None

@@ -74,7 +74,7 @@ def to_publish(
     """Return the commit that publishes a staged write.
 
     Args:
-        metadata: the table's as it is; None where the commit makes it, or its first rows.
+        metadata: the table's as it is; None if the commit makes it, or its first rows.
         fenced: the commit requires the promotion's fence, and takes it away.
         tells: a property says what undoes it, for the catalog may not keep tags.
         tags: a tag says so, and keeps it from being expired.
@@ -210,7 +210,7 @@ def to_revert(
 
 
 def to_forget(promotion: str, write: StagedWrite, metadata: TableMetadata) -> Commit | None:
-    """Return the commit that removes what an undone publish left, None where nothing is left."""
+    """Return the commit that removes what an undone publish left, None if nothing is left."""
     made: list[TableUpdate] = []
     if undo_tag(promotion) in metadata.refs:
         made.append(cast(Any, RemoveSnapshotRefUpdate)(ref_name=undo_tag(promotion)))

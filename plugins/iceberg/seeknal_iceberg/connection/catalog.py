@@ -1,4 +1,4 @@
-"""Open catalogs, and the few calls on them that need care.
+"""Opens catalogs, and wraps the few calls on them that need care.
 
 pyiceberg does not promise that a catalog may be shared between threads (a REST
 catalog holds one HTTP session), so each thread has its own, kept in
@@ -52,7 +52,7 @@ STORAGE_TIMEOUTS = {
 #: The class for local files; named, not imported: most commands that open a catalog write nothing.
 DURABLE_IO = "seeknal_iceberg.connection.storage.local_files.DurableFileIO"
 
-#: The same, with a word to the user where an object store does not answer.
+#: The same, with a message to the user if an object store does not answer.
 WATCHED_IO = "seeknal_iceberg.connection.storage.object_store.WatchedFileIO"
 
 
@@ -78,9 +78,9 @@ class _Opened:
     inode: int = 0
 
     def follow(self, file: str) -> None:
-        """Leave a file that was removed, the catalog being empty; make it again if needed.
+        """Close a file that was removed because the catalog was empty; create it again if needed.
 
-        SQLite itself refuses to write to a file that is no more there.
+        SQLite itself refuses to write to a file that no longer exists.
         """
         inode = embedded.inode_of(file)
         if inode and inode == self.inode:
@@ -113,7 +113,7 @@ def open_catalog(context: ExecutionContext) -> Catalog:
 def open_unmade(context: ExecutionContext) -> Catalog:
     """Return the call's catalog, or one in memory in place of an embedded one not made yet.
 
-    The latter knows where tables would be, and forgets what is done in it.
+    The latter knows where tables would be, and keeps nothing that is done in it.
     """
     connection = of(context)
     if not absent(connection):
@@ -206,7 +206,7 @@ def _open(context: ExecutionContext, connection: IcebergConnection) -> Catalog:
 
 
 def _by_profile(catalog: Catalog) -> Catalog:
-    """Have files opened as the profile says: pyiceberg lets a table's properties say it.
+    """Open files as the profile says: pyiceberg would let a table's properties decide.
 
     Whoever may write a table could else have it read by a class or a server of theirs, with
     the profile's keys.
@@ -220,7 +220,7 @@ def _by_profile(catalog: Catalog) -> Catalog:
 
 
 def io_at(catalog: Catalog, parts: tuple[str, ...], location: str, folder: str = "") -> FileIO:
-    """Return the way to files of a table that is being made, or is no more in the catalog.
+    """Return the file access for a table that is being made, or is no longer in the catalog.
 
     Args:
         location: the table's.
@@ -232,7 +232,7 @@ def io_at(catalog: Catalog, parts: tuple[str, ...], location: str, folder: str =
 
 
 def known_io(catalog: Catalog, location: str) -> FileIO | None:
-    """Return the way to files at a location where the catalog need not be asked for it."""
+    """Return the file access for a location where the catalog need not be asked for it."""
     if isinstance(catalog, PatientRestCatalog):
         return catalog.known_io(location)
     return load_file_io(dict(catalog.properties), location)
@@ -253,7 +253,7 @@ def root_of(folder: str) -> str:
 
 
 def load(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
-    """Return a table, or None where it or its namespace is not there."""
+    """Return a table, or None if it or its namespace is not there."""
     try:
         return catalog.load_table(parts)
     except (NoSuchTableError, NoSuchNamespaceError):
@@ -261,7 +261,7 @@ def load(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
 
 
 def look(catalog: Catalog, parts: tuple[str, ...]) -> Table | None:
-    """Return a table, or None where it is not there, or the catalog doesn't say.
+    """Return a table, or None if it is not there, or the catalog doesn't say.
 
     Some catalogs forbid to ask for what is absent. Whether it is, making it tells: only
     where that is done next, or nothing depends on it, may it be taken for absent.

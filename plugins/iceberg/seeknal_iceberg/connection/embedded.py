@@ -54,14 +54,14 @@ def open_file(connection: IcebergConnection, file: str, properties: dict[str, An
 
 
 def make_again(catalog: SqlCatalog, file: str) -> None:
-    """Make an open catalog's file anew, which was removed since."""
+    """Make an open catalog's file again, which was removed since."""
     disk.make_folders(os.path.dirname(file))
     with _locked(file + ".lock"):
         catalog.create_tables()
 
 
 def open_in_memory(connection: IcebergConnection, properties: dict[str, Any]) -> SqlCatalog:
-    """Open a catalog that knows where tables would be, and forgets what is done in it."""
+    """Open a catalog that knows where tables would be, and keeps nothing that is done in it."""
     from pyiceberg.catalog.sql import SqlCatalog
 
     # Threads open catalogs, and the command's end closes them all from its own thread. For
@@ -71,7 +71,7 @@ def open_in_memory(connection: IcebergConnection, properties: dict[str, Any]) ->
 
 
 def inode_of(file: str) -> int:
-    """Return which file is at a path; 0 where there is none."""
+    """Return which file is at a path; 0 if there is none."""
     try:
         return os.stat(file).st_ino
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Foreign exceptions as the errors that a user meets.
+"""Translates exceptions of libraries into the errors that a user sees.
 
 A catalog answers in the words of a dozen libraries: pyiceberg's own exceptions
 (which share no root), requests, SQLAlchemy, pyarrow's file systems. What is
@@ -86,7 +86,7 @@ def check_hint(connection: IcebergConnection) -> str:
 def translate(
     error: Exception, connection: IcebergConnection, target: str = ""
 ) -> SeeknalError | None:
-    """Return the error a user meets for a foreign one, or None where it is not known."""
+    """Return the user's error for a library's exception, or None if it is not known."""
     for known in (_of_access, _of_answers, _of_others):
         found = known(error, connection, target)
         if found is not None:
@@ -131,7 +131,7 @@ def _of_access(error: Exception, connection: IcebergConnection, target: str) -> 
 def _of_answers(
     error: Exception, connection: IcebergConnection, target: str
 ) -> SeeknalError | None:
-    """Translate what came in place of an answer, and none at all."""
+    """Translate what came instead of an answer, and missing answers."""
     where = target or connection.name
     address = connection.uri or connection.catalog_type
     hint = check_hint(connection)
@@ -380,7 +380,7 @@ def _storage(
 
 @contextlib.contextmanager
 def translating(connection: IcebergConnection, target: str = "") -> Iterator[None]:
-    """Turn foreign exceptions of the block into errors of the core's hierarchy."""
+    """Turn libraries' exceptions of the block into errors of the core's hierarchy."""
     try:
         yield
     except SeeknalError:

@@ -1,4 +1,4 @@
-"""What pyiceberg may import by name: a few classes, whoever names them.
+"""What pyiceberg may import by name: only a few classes, no matter where the name is from.
 
 pyiceberg 0.12 loads classes by names that stand in a profile, in a catalog's answers and in
 the properties of tables (``py-io-impl``, ``write.py-location-provider.impl``,

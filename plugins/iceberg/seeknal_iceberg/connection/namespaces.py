@@ -1,4 +1,4 @@
-"""Namespaces of a catalog: made, looked for, missing."""
+"""Creates namespaces of a catalog, and finds missing ones."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def _is_there_by_now(catalog: Catalog, levels: tuple[str, ...]) -> bool:
 
 
 def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
-    """Return whether a namespace that was there a moment ago surely is no more."""
-    # A catalog that doesn't answer tells nothing.
+    """Return whether a namespace that was there a moment ago certainly no longer exists."""
+    # If the catalog doesn't answer, nothing is known.
     try:
         return not _seen(catalog, levels)
     except Exception:  # noqa: BLE001
@@ -91,7 +91,7 @@ def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
 
 
 def is_unlisted(catalog: Catalog, levels: tuple[str, ...]) -> bool:
-    """Return whether a namespace that one may not look at is surely not there.
+    """Return whether a namespace that one may not look at is certainly absent.
 
     Some catalogs forbid to ask for what is absent; what is around it can be listed.
     """
@@ -114,7 +114,7 @@ def missing_levels(catalog: Catalog, levels: tuple[str, ...]) -> list[tuple[str,
 
 
 def _seen(catalog: Catalog, levels: tuple[str, ...]) -> bool | None:
-    """Return whether a namespace is there; None where the catalog forbids to ask."""
+    """Return whether a namespace is there; None if the catalog forbids to ask."""
     try:
         return bool(catalog.namespace_exists(levels))
     except ForbiddenError:

@@ -1,6 +1,6 @@
-"""Waiting for a catalog over HTTP: how long, how often, and what the user hears of it.
+"""Waits for a catalog over HTTP: how long, how often, and what the user is told.
 
-What only asks is sent again while the server is busy (429, 502, 503, 504) or the
+Requests that only read are sent again while the server is busy (429, 502, 503, 504) or the
 connection fails, with pauses as the server wishes them (Retry-After). A commit is sent
 once: whether it landed is asked of the table (`commit.one_table`). All of it ends: after
 `READ_TOTAL` seconds the failure is the answer, and a server that has been silent for as

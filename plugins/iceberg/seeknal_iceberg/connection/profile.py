@@ -124,7 +124,7 @@ def is_local(warehouse: str) -> bool:
 
 
 def resolve(spec: ConnectionSpec, project_root: str) -> IcebergConnection:
-    """Make a connection of its mapping.
+    """Turn a mapping into a connection.
 
     Args:
         project_root: absolute; relative paths are relative to it.
@@ -331,7 +331,7 @@ def _catalog_type(flat: dict[str, object], problems: list[Problem]) -> str:
 
 
 def _named_code(kind: str, flat: Mapping[str, object]) -> Iterator[Problem]:
-    """Find what would have code loaded by its name."""
+    """Find values that would load code by name."""
     for key, value in flat.items():
         if not imports.is_allowed(key, value):
             yield Problem(

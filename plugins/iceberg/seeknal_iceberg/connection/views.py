@@ -1,4 +1,4 @@
-"""Views of a catalog: told apart from tables, which alone are read and written here."""
+"""Distinguishes views of a catalog from tables: only tables are read and written here."""
 
 from __future__ import annotations
 

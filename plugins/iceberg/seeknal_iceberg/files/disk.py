@@ -1,4 +1,4 @@
-"""Having names on the disk: a file's is kept by its folder, a folder's by the one above it."""
+"""Syncs names to the disk: a folder keeps the names of its files and folders."""
 
 from __future__ import annotations
 

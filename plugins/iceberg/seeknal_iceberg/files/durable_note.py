@@ -18,7 +18,7 @@ def make_folder(path: str) -> None:
 
 
 def write_durably(path: str, text: str) -> None:
-    """Replace a file, whole and synced to the disk, its folder too; folders are made."""
+    """Replace a file, whole and synced to the disk with its folder; create missing folders."""
     make_folder(os.path.dirname(path))
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with open(os.open(path + ".new", flags, 0o600), "w", encoding="utf-8") as file:

@@ -1,9 +1,9 @@
-"""Place Parquet under a table's own location, seen by nobody until a commit names it.
+"""Places Parquet under a table's own location, where nobody sees it until a commit names it.
 
 A file's name holds the id of its write, so that what a killed write left can be
 told from everything else. Every file carries the field ids of the table's schema.
 A snapshot's files are copied byte for byte, but for a footer with those ids, where
-their types fit the table's, and encoded anew where they don't; never referenced.
+their types fit the table's, and encoded again where they don't; never referenced.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Placer:
     def _identified(
         self, snapshot: Snapshot, names: Sequence[tuple[str, str]]
     ) -> list[footers.Identified] | None:
-        """Return a snapshot's files with the table's ids, None where a file has another shape."""
+        """Return a snapshot's files with the table's ids, None if a file has another shape."""
         schema = self._metadata.schema()
         columns = {here: schema.find_field(there) for here, there in names}
         found = []

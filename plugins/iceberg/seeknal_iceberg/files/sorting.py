@@ -12,7 +12,7 @@ def ordered(rows: pa.Table, order: SortOrder, schema: Schema) -> pa.Table:
     """Return rows in a sort order of plain columns.
 
     Args:
-        rows: columns in the order of the schema's fields, whatever they are called.
+        rows: columns in the order of the schema's fields, independent of their names.
     """
     positions = {field.field_id: number for number, field in enumerate(schema.fields)}
     keys: dict[str, pa.ChunkedArray] = {}

@@ -55,7 +55,7 @@ class Writer:
         names, self._arrow = file_schema(metadata.schema())
         self._ids = parquet_path_to_id_mapping(names)
         self._splitter = Splitter(metadata.spec(), names)
-        #: NULLs of what was written, by field id; None where they are not known.
+        #: NULLs of what was written, by field id; None if they are not known.
         self.nulls: dict[int, int | None] = {}
         properties = metadata.properties
         self._compression = properties.get("write.parquet.compression-codec", "zstd")

@@ -1,1 +1,1 @@
-"""What is remembered of writes: in the table, in notes on this machine, and in what is staged."""
+"""Records of writes: in the table, in notes on this machine, and in staged writes."""

@@ -4,9 +4,9 @@ Both are set in the same commit as the rows. The properties decide: summaries go
 when somebody expires Iceberg snapshots. An append is remembered under a
 property of its own per content key, the newest `REMEMBERED` of them.
 
-A table that we made bears a mark of that, set by the commit that made it and
+A table that we made has a mark of that, set by the commit that made it and
 never by an adoption. It names the table's UUID and name, so that a table which
-somebody registered, renamed, or made with the same properties bears none. A
+somebody registered, renamed, or made with the same properties has none. A
 namespace that we made has a project and an environment among its properties.
 """
 
@@ -100,7 +100,7 @@ def column_changes(
     """Return the property that names our columns once a write has made some.
 
     Args:
-        before: the table's, None where there is none.
+        before: the table's, None if there is none.
         after: as the write's commit will have it.
         made: the columns that the write makes.
     """
@@ -111,7 +111,7 @@ def column_changes(
 
 
 def owner(properties: Mapping[str, str]) -> Ownership | None:
-    """Return who wrote a table last, None where no record of ours names it."""
+    """Return who wrote a table last, None if no record of ours names it."""
     get = properties.get
     if not get(PREFIX + "project") or not get(PREFIX + "environment"):
         return None
@@ -136,7 +136,7 @@ def generation(context: ExecutionContext, properties: Mapping[str, str]) -> int:
 
 
 def sequence_of(metadata: TableMetadata) -> int:
-    """Return a table's last sequence number, 0 where its format keeps none."""
+    """Return a table's last sequence number, 0 if its format keeps none."""
     return int(getattr(metadata, "last_sequence_number", 0))
 
 
@@ -208,7 +208,7 @@ def begun_by(
     """Return the id of the write that created a table and has not finished it, else None.
 
     One that has been renamed is finished, and one in its place that has its first rows.
-    Those of other projects and environments have nothing to do with us.
+    Tables of other projects and environments don't count.
     """
     try:
         mark = json.loads(metadata.properties.get(BEGUN, ""))
@@ -241,7 +241,7 @@ def _identity(
 
 
 def check_owner(context: ExecutionContext, target: Target, properties: Mapping[str, str]) -> str:
-    """Refuse a table that is not this project's and environment's.
+    """Refuse a table that does not belong to this project and environment.
 
     Returns:
         A note for the user where the table is taken over, else an empty string.

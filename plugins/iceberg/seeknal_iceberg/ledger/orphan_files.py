@@ -82,7 +82,7 @@ def delete(
     A storage that lists and deletes nothing at all (S3 Tables) keeps them; that is said.
 
     Args:
-        table: None where there is none that could name them.
+        table: None if there is none that could name them.
         since: the sequence number after which the first file was placed; 0 and None
             for not known.
     """
@@ -140,7 +140,7 @@ def referenced(table: Table, since: int | None = None) -> frozenset[str]:
         if since and (snapshot.sequence_number or since + 1) <= since:
             continue
         used.add(snapshot.manifest_list)
-        # What is gone names nothing: nobody can read that snapshot.
+        # A missing manifest names no files: nobody can read that snapshot.
         with contextlib.suppress(FileNotFoundError):
             for manifest in snapshot.manifests(table.io):
                 manifests[manifest.manifest_path] = manifest

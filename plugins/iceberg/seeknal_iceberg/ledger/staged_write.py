@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
-#: Bumped where a staged write of an older version of this plugin can no more be published.
+#: Bumped where a staged write of an older version of this plugin can no longer be published.
 _FORMAT = 1
 
 _UPDATES: TypeAdapter[tuple[TableUpdate, ...]] = TypeAdapter(tuple[TableUpdate, ...])
@@ -49,10 +49,10 @@ _REQUIREMENTS: TypeAdapter[tuple[TableRequirement, ...]] = TypeAdapter(tuple[Tab
 class Before:
     """What a publish changes of a table that exists, as it was when the write was staged.
 
-    ``main`` is the branch's reference in JSON, None where the table was empty;
+    ``main`` is the branch's reference in JSON, None if the table was empty;
     ``properties`` are those that a publish may change; ``sequence`` is the last
     sequence number. ``manifests`` is where the snapshot's manifest list is, ``totals`` are
-    its summary's: what leads back to it where the catalog doesn't show it any more.
+    its summary's: what leads back to it if the catalog doesn't show it any more.
     """
 
     snapshot_id: int | None
@@ -70,11 +70,11 @@ class Before:
 class StagedWrite:
     """A staged write.
 
-    ``before`` is None where the table is new; ``snapshot_id`` is the
-    iceberg_snapshot_id that the publish makes, None where there is nothing to publish
+    ``before`` is None if the table is new; ``snapshot_id`` is the
+    iceberg_snapshot_id that the publish makes, None if there is nothing to publish
     (an append whose rows are there). Of the ``placed`` data files in ``folder`` the
     first ``arrived`` hold the snapshot's rows, the others rows of the table that stay.
-    ``begun`` is the name under which the table was created (see `commit.unfinished`), empty where it is
+    ``begun`` is the name under which the table was created (see `commit.unfinished`), empty if it is
     made by the publish.
     ``names`` pairs the snapshot's columns with the table's.
     """

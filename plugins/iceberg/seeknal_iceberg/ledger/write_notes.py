@@ -64,7 +64,7 @@ def base_of(table: Table | None) -> Base:
 
 @attrs.frozen(kw_only=True)
 class Noted:
-    """What a note says; nothing where there is none, or it was never written.
+    """What a note says; nothing if there is none, or it was never written.
 
     ``bases`` are what the write's commits require, one for each attempt. ``promotion``
     is that of a staged write. ``sent`` is when a commit was sent whose outcome is not

@@ -1,4 +1,4 @@
-"""Throw away what is kept for a promotion: tags, files, notes, and what was made for nothing."""
+"""Delete what is kept for a promotion: tags, files, notes, and what was made for nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("seeknal")
 
-#: How often a tag is removed anew where somebody else's commit came between.
+#: How often a tag is removed again where somebody else's commit came between.
 _TRIES = 8
 
 
@@ -61,7 +61,7 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
             if target.key in unsure and tables[target.key] is None:
                 _keep(context, catalog, target, note)
                 continue
-            # What can't be deleted of one target keeps nothing of another's.
+            # If one target's files can't be deleted, the others' still are.
             try:
                 _discard(context, catalog, target, write_id, note, tables[target.key])
             except Exception as error:  # noqa: BLE001
@@ -138,14 +138,14 @@ def _untag(
 def _untag_some(
     context: ExecutionContext, catalog: Catalog, promotion: str, tables: Sequence[Table]
 ) -> bool:
-    """Untag tables in one commit, again where somebody else's came between; tell whether it did.
+    """Untag tables in one commit, again where somebody else's came between; return whether it did.
 
     Args:
         tables: as they were a moment ago, with the tag.
     """
     left = list(tables)
     for attempt in range(_TRIES):
-        # Whatever fails here, the tag stays, and that is said afterwards.
+        # If anything fails here, the tag stays, and that is said afterwards.
         try:
             if attempt:
                 found = [catalogs.load(catalog, table.name()) for table in tables]
@@ -213,7 +213,7 @@ def _discard(
             f"{table.metadata.location.rstrip('/')}/metadata",
         ]
     elif not folders:
-        # The note went with the machine that staged; the place of a new table can be told.
+        # The note was lost with the machine that staged; the place of a new table can be told.
         place = location_of(catalog, catalogs.of(context), target.name.parts, write_id)
         if place is not None:
             folders += [f"{place}/data/seeknal-{write_id}", f"{place}/metadata"]
@@ -235,7 +235,7 @@ def _drop_begun(
     parts = target.name.parts
     names = list(note.begun)
     if not names and target.staged is None and capabilities.of(context).stages is False:
-        # The note went with the machine that staged.
+        # The note was lost with the machine that staged.
         names = [unfinished.name_for(parts, write_id), parts]
     for name in names:
         unfinished.drop(context, catalog, name, parts, note.folders, note.ids)
@@ -243,7 +243,7 @@ def _drop_begun(
 
 
 def start_afresh(context: ExecutionContext, target: Target, write_id: str) -> None:
-    """Delete what an earlier staging of the same write placed; its note is gone on with.
+    """Delete what an earlier staging of the same write placed; its note is used further.
 
     Namespaces stay: another target of the promotion may be staged in them right now.
     """
@@ -259,7 +259,7 @@ def start_afresh(context: ExecutionContext, target: Target, write_id: str) -> No
 def give_up(context: ExecutionContext, target: Target, write_id: str) -> None:
     """Discard what a staging that failed has placed; where that fails, too, its note stays."""
     context = outcome.unstoppable(context)
-    # Whatever kept the write from being staged may keep its files from being deleted.
+    # The cause that kept the write from being staged may keep its files from being deleted.
     with contextlib.suppress(Exception):
         start_afresh(context, target, write_id)
         note = write_notes.read_staged(context, target.name.parts, write_id)

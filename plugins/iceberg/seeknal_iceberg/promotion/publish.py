@@ -74,7 +74,7 @@ class _Publish(StagedBatch):
                 self._commit(group)
         except Unreachable:
             raise  # it may have gone through: the same call again finds out
-        # Whatever it was, no table of the batch stays changed alone.
+        # After any error, no table of the batch stays changed alone.
         except Exception:
             unstopped = outcome.unstoppable(self.context)
             revert.undo(unstopped, self.catalog, self.batch, overwrite=False)
@@ -141,7 +141,7 @@ class _Publish(StagedBatch):
                 kept.is_published()
 
     def _commit(self, items: Sequence[Item]) -> None:
-        """Commit for some targets at once, and know what became of it.
+        """Commit for some targets at once, and know the outcome of it.
 
         Raises:
             StaleStage, BackendError: none of them landed.
@@ -175,7 +175,7 @@ class _Publish(StagedBatch):
         changes: Sequence[many_tables.Change],
         is_done: Callable[[Item], bool],
     ) -> None:
-        """Note that a commit is on its way, and send it; the note stays where it landed."""
+        """Note that a commit is on its way, and send it; the note stays if it landed."""
         self._note_sent(items, time.time())
         try:
             self._send(items, changes, is_done)
@@ -227,7 +227,7 @@ class _Publish(StagedBatch):
     def _looked_for(
         self, items: Sequence[Item], error: Exception, is_done: Callable[[Item], bool]
     ) -> bool:
-        """Look for a commit whose answer was not understood."""
+        """Find out whether a commit landed whose answer was not understood."""
         unanswered = is_unanswered(error, self.connection)
         known = translate(error, self.connection, items[0].name)
         looked = False
@@ -237,7 +237,7 @@ class _Publish(StagedBatch):
                 if self.landed(items, is_done):
                     return True
                 looked = True
-            # Whatever fails here, it only means that there is no answer yet.
+            # If anything fails here, it only means that there is no answer yet.
             except Exception:  # noqa: BLE001
                 continue
         if looked and not unanswered:

@@ -1,7 +1,7 @@
 """The rows of an earlier Iceberg snapshot as a new one, where the catalog hides the earlier.
 
 Some catalogs (Nessie) show only the current snapshot of a table: no reference can be moved
-back. The earlier snapshot's files are in storage all the same, and what was staged names its
+back. The earlier snapshot's files are in storage nevertheless, and what was staged names its
 manifest list. A new list of the same manifests gives the same rows: no data file is copied.
 """
 
@@ -77,7 +77,7 @@ def _manifests(table: Table, before: Before, name: str) -> list[ManifestFile]:
             if not gone:
                 return found
             why = f"{gone[0].manifest_path} is gone"
-        # A damaged file fails as whatever its reader stumbles upon.
+        # A damaged file can raise any exception in its reader.
         except Exception as error:  # noqa: BLE001
             why = sentence(error)
     raise BackendError(

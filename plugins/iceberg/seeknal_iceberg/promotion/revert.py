@@ -53,11 +53,11 @@ class _Item:
 
 
 def undo(context: ExecutionContext, catalog: Catalog, batch: Batch, *, overwrite: bool) -> bool:
-    """Undo what is published of a batch; tell whether there was something.
+    """Undo what is published of a batch; return whether there was something.
 
     Raises:
         StaleStage: somebody wrote one of the tables since; nothing is undone.
-        BackendError: the catalog goes on failing, or refuses.
+        BackendError: the catalog keeps failing, or refuses.
     """
     for attempt in range(_TRIES):
         found = _published(catalog, batch)
@@ -123,7 +123,7 @@ def _forget(context: ExecutionContext, catalog: Catalog, batch: Batch) -> None:
     Out of the readers' sight they do no harm. A call that was killed left some, too.
     """
     changes = []
-    # Whatever fails here, the tables are as they were.
+    # If anything fails here, the tables are as they were.
     try:
         for item in _undone(catalog, batch):
             made = updates.to_forget(batch.promotion, item.write, item.table.metadata)

@@ -1,4 +1,4 @@
-"""The staged writes of a batch, and what became of their tables since. Changes nothing."""
+"""The staged writes of a batch, and what happened to their tables since. Changes nothing."""
 
 from __future__ import annotations
 
@@ -155,11 +155,11 @@ class StagedBatch:
         return None
 
     def io_of(self, item: Item) -> FileIO | None:
-        """Return the way to the staged files; None where only the table gives the keys."""
+        """Return the file access for the staged files; None if only the table gives the keys."""
         return catalogs.known_io(self.catalog, item.write.location)
 
     def landed(self, items: Sequence[Item], is_done: Callable[[Item], bool]) -> bool:
-        """Load the tables anew, and return whether all of them are done."""
+        """Load the tables again, and return whether all of them are done."""
         for item in items:
             ask = catalogs.look if item.write.created else catalogs.load
             item.table = ask(self.catalog, item.target.name.parts)

@@ -1,4 +1,4 @@
-"""What marks a table, and what happened to one whose mark is another now.
+"""The mark of a table, and what happened to a table whose mark changed.
 
 The mark is the table's UUID, its current Iceberg snapshot and its current schema, all
 from the metadata. Unlike counters they are exact: what is looked for afterwards is only
@@ -117,7 +117,7 @@ def _damage(table: Table, connection: IcebergConnection) -> str:
         ]
         with ThreadPoolExecutor(_LOOKS) as pool:
             said = next(filter(None, pool.map(wrong, files)), "")
-    # A damaged file fails as whatever its reader stumbles upon.
+    # A damaged file can raise any exception in its reader.
     except Exception as error:
         if is_refused(error, connection):
             raise
@@ -147,7 +147,7 @@ def _rows(since: Since, metadata: TableMetadata) -> tuple[Drift, int, str]:
 
 
 def _between(version: str, metadata: TableMetadata) -> list[IcebergSnapshot] | None:
-    """Return the snapshots since one, None where it isn't among the current one's ancestors."""
+    """Return the snapshots since one, None if it isn't among the current one's ancestors."""
     by_id = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
     empty = version == f"empty-{metadata.table_uuid}"
     found: list[IcebergSnapshot] = []

@@ -1,4 +1,4 @@
-"""Conditions of a query as a filter of a scan, where both surely mean the same.
+"""Turns conditions of a query into a filter of a scan, if both certainly mean the same.
 
 SQL casts literals to a column's type or the other way round; a scan compares values of one
 type. So a condition is taken only where its literal is of the column's type as it stands.

@@ -52,7 +52,7 @@ def rows_after(table: Table, snapshot_id: int | None = None) -> int:
 
 
 def rows_of(summary: Mapping[str, str]) -> int | None:
-    """Return the rows that a snapshot's summary tells, None where it does not."""
+    """Return the rows that a snapshot's summary tells, None if it does not."""
     deletes = ("total-position-deletes", "total-equality-deletes")
     if "total-records" in summary and all(summary.get(key, "0") == "0" for key in deletes):
         return int(summary["total-records"])

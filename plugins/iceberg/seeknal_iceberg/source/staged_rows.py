@@ -1,4 +1,4 @@
-"""Read what is staged, and sum rows up: what a promotion verifies before it publishes."""
+"""Reads staged rows and computes checksums, which a promotion verifies before it publishes."""
 
 from __future__ import annotations
 

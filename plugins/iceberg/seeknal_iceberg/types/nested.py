@@ -193,7 +193,7 @@ def _hollow(array: pa.Array) -> int:
 def add_written(
     into: dict[int, int | None], footer: pq.FileMetaData, ids: Mapping[str, int]
 ) -> None:
-    """Add a written file's NULLs by field id; None where a footer does not tell them."""
+    """Add a written file's NULLs by field id; None if a footer does not tell them."""
     for group in range(footer.num_row_groups):
         row_group = footer.row_group(group)
         for index in range(footer.num_columns):

@@ -154,7 +154,7 @@ def _quoted(path: Sequence[str]) -> str:
 
 
 def _doubled(columns: Sequence[Column]) -> Iterator[tuple[str, str]]:
-    """Yield names that are one name to whoever does not look at case, also inside columns."""
+    """Yield names that are one name to anybody who does not look at case, also inside columns."""
     folded: dict[str, str] = {}
     for column in columns:
         other = folded.setdefault(column.name.casefold(), column.name)
@@ -249,7 +249,7 @@ def _is_list(type: pa.DataType) -> bool:
 
 
 def _convert_nested(type: pa.DataType) -> tuple[IcebergType, bool]:
-    # Ids are given anew when the type enters a table's schema.
+    # Ids are given again when the type enters a table's schema.
     if pa.types.is_struct(type):
         children = [(field.name, *_convert(field.type)) for field in type]
         if not children:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 
-#: How often a table is taken over anew where somebody else's commit came between.
+#: How often a table is taken over again where somebody else's commit came between.
 _TRIES = 8
 
 

@@ -42,7 +42,7 @@ class Carried:
 
     @classmethod
     def of(cls, by: Keys, rows: Iterable[pa.Table]) -> Carried | None:
-        """Gather the values of replaced rows; None where all of them are NULL.
+        """Gather the values of replaced rows; None if all of them are NULL.
 
         Args:
             rows: of the key columns, in their order, and the carried ones.

@@ -1,4 +1,4 @@
-"""How a snapshot's columns meet the columns of a table that exists.
+"""Matches a snapshot's columns with those of an existing table.
 
 Decided before anything is written, as a frozen `Changes`; carried out in the
 write's own transaction by `apply`.
@@ -46,9 +46,9 @@ class Changes:
     """What a write does to a table's schema, and how its columns are called there.
 
     ``adds`` and ``updates`` are paths with their new types, ``drops`` names of columns of ours
-    that left the node. ``retypes`` are columns whose type cannot be widened to the new one:
-    they are made anew, and the values of rows that stay are cast. ``left`` are columns of ours
-    that left the node and stay, ``others`` those that somebody else made. ``lacks`` are fields
+    that the node no longer has. ``retypes`` are columns whose type cannot be widened to the new one:
+    they are created again, and the values of rows that stay are cast. ``left`` are columns of ours
+    that the node no longer has and stay, ``others`` those that somebody else made. ``lacks`` are fields
     inside columns that only the table has: they stay, and new rows have NULL there. ``names`` maps a
     snapshot's column to the table's (they may differ in case). ``exact``: the snapshot's
     Parquet fits the table byte for byte.
@@ -138,8 +138,8 @@ def compare(
         policy: ``FAIL`` refuses every change; ``SYNC`` drops columns of ours that the
             snapshot lacks.
         mode: the mode in force.
-        keep: the table's columns that can be neither dropped nor made anew (a partitioning
-            hangs on them).
+        keep: the table's columns that can be neither dropped nor created again (a partitioning
+            depends on them).
         taken: names of the table's partition fields, former ones too.
         ours: the table's columns that we made.
 
@@ -220,7 +220,7 @@ class _Differences:
 
         Args:
             name: what the table calls it, or will.
-            field: the table's column, None where it is new.
+            field: the table's column, None if it is new.
         """
         self.exact = self.exact and column.exact
         if field is None:
@@ -246,7 +246,7 @@ class _Differences:
 def _drop_problems(
     schema: Schema, dropped: Sequence[NestedField], keep: Collection[str]
 ) -> list[str]:
-    """Name the columns that left the node, and that the table cannot do without."""
+    """Name the columns that the node no longer has, and that the table needs."""
     return [
         *(
             f"column {field.name!r} left the node, and partitions the table, or did"
@@ -278,7 +278,7 @@ def _unchangeable(
     *,
     keep: Collection[str],
 ) -> str:
-    """Return why a column cannot be made anew with another type; empty where it can."""
+    """Return why a column cannot be created again with another type; empty if it can."""
     if field.name in keep:
         return "it partitions the table, or did"
     if field.required:

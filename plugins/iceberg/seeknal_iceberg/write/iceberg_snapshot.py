@@ -74,5 +74,5 @@ def is_readable(table: Table) -> bool:
     snapshot = table.current_snapshot()
     try:
         return snapshot is None or data_files(table, snapshot) is not None
-    except Exception:  # noqa: BLE001 - whatever a reader stumbles upon
+    except Exception:  # noqa: BLE001 - a damaged file can raise any exception
         return False

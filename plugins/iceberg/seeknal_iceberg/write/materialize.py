@@ -127,7 +127,7 @@ class _Write(Preparation):
             if self.placement.io is not None:
                 self._delete_unused(self.placement.io, catalogs.look(self.catalog, self.parts))
             drop_owned.drop_namespaces(self.context, self.catalog, self.namespaces)
-        # Whatever kept the write from landing may keep files from being deleted;
+        # The cause that kept the write from landing may keep files from being deleted;
         # the note stays, and the next write of the target deletes them.
         except Exception:  # noqa: BLE001
             return
@@ -166,7 +166,7 @@ class _Write(Preparation):
         """Look, place, commit once.
 
         Returns:
-            None where somebody else was faster; the failure after which it may still land.
+            None if somebody else was faster; the failure after which it may still land.
         """
         there = catalogs.look(self.catalog, self.parts)
         there, own = unfinished.without_unfinished(

@@ -36,7 +36,7 @@ log = logging.getLogger("seeknal")
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What one look at the table decided; ``table`` is None where there is none."""
+    """What one look at the table decided; ``table`` is None if there is none."""
 
     table: Table | None
     changes: Changes
@@ -90,7 +90,7 @@ class Placement:
         self.notes: tuple[str, ...] = ()
 
     def forget(self) -> None:
-        """Begin again: what was placed went with the table that it was placed for."""
+        """Begin again: the placed files were deleted with their table."""
         self.placed, self.io = None, None
 
     def put(
@@ -126,7 +126,7 @@ class Placement:
             add_snapshot(transaction, added, removed, summary, commit_id, self.starts_anew)
         except SeeknalError:
             raise
-        # A damaged file fails as whatever its reader stumbles upon.
+        # A damaged file can raise any exception in its reader.
         except Exception as error:
             table = plan.table
             if table is None or is_refused(error, self.connection):
@@ -177,7 +177,7 @@ class Placement:
         )
 
     def _all_files(self, table: Table) -> tuple[DataFile, ...]:
-        """Return every data file of a table's current snapshot, none where it begins anew.
+        """Return every data file of a table's current snapshot, none where it begins again.
 
         Raises:
             BackendError: the snapshot cannot be read, and nobody asked to replace it.

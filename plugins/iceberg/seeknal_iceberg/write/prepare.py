@@ -92,7 +92,7 @@ class Preparation:
         return catalogs.open_catalog(self.context)
 
     def look(self, table: Table | None) -> Plan:
-        """Decide, of a table as it is now, everything that can be refused.
+        """Check everything about the table's current state that can be refused.
 
         Raises:
             WriteRefused: whose table it is, its schema, or its partitioning.
@@ -131,7 +131,7 @@ class Preparation:
         return self.mode.is_done(table.properties)
 
     def begin(self, plan: Plan) -> Transaction:
-        """Begin the table as it will be; nobody sees it, and nothing is placed yet.
+        """Begin the table in its new form; nobody sees it, and nothing is placed yet.
 
         Raises:
             WriteRefused: ``partition_by`` is wrong, or differs where nothing may change.
@@ -212,7 +212,7 @@ class Preparation:
         )
 
     def _check_values(self) -> None:
-        """See that all values fit a new table; only those are read that may not.
+        """Check that all values fit a new table; only columns that may not fit are read.
 
         Raises:
             WriteRefused: one does not; by column.

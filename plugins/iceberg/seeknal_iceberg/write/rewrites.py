@@ -1,7 +1,7 @@
 """Rewrite the data files of a table that hold rows which a write replaces.
 
-Which rows these are, a mode tells (`modes`). Files that hold none of them stay; the others are
-written anew without those rows, in the same commit.
+A mode decides which rows these are (`modes`). Files that hold none of them stay; the others are
+written again without those rows, in the same commit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Nothing:
-    """No row is replaced: rows are added, or all are written anew as they are."""
+    """No row is replaced: rows are added, or all are written again as they are."""
 
     columns: tuple[str, ...] = ()
 
@@ -45,11 +45,11 @@ class Nothing:
         return False
 
     def check(self, found: Iterable[pa.Table]) -> tuple[str, ...]:
-        """Lose nothing."""
+        """Refuse nothing: no row is lost."""
         return ()
 
     def carried(self, rows: Iterator[pa.Table]) -> None:
-        """Pass on nothing."""
+        """Carry nothing over."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -77,12 +77,12 @@ def plan(
     carries: Sequence[str] = (),
     target: str = "",
 ) -> Rewrites:
-    """Find the data files of a table that hold replaced rows, or have to be written anew.
+    """Find the data files of a table that hold replaced rows, or have to be written again.
 
     Args:
         names: what the table calls the snapshot's columns.
         schema: the one the table will have; the remaining rows come in it.
-        retyped: columns whose values are cast, for which every file is written anew.
+        retyped: columns whose values are cast, for which every file is written again.
         carries: the table's columns whose values replaced rows pass on.
         target: the table's name, for messages.
 

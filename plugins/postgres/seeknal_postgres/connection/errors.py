@@ -1,4 +1,4 @@
-"""From the driver's exceptions to those of the core, without a secret."""
+"""Translates the driver's exceptions into those of the core, without a secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECK = "seeknal check --connections"
 
 
 def said(error: psycopg.Error) -> str:
-    """Return the server's own words, on one line, without a secret."""
+    """Return the server's own message, on one line, without a secret."""
     diag = error.diag
     text = diag.message_primary or str(error).strip() or type(error).__name__
     if diag.message_detail:
@@ -88,7 +88,7 @@ _NOT_OWNER = re.compile(r"must be owner of (?P<kind>[a-z ]+?) (?P<name>\S.*)")
 
 
 def _missing_right(message: str, what: str, *, writing: bool) -> str:
-    """Return who has to be granted what, naming the object that the server refused.
+    """Return the grant that is missing, naming the object that the server refused.
 
     The object is often another one than `what`: a schema, a ledger, a sequence. The server
     names a table without its schema.

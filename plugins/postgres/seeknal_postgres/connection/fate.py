@@ -1,4 +1,4 @@
-"""What became of a commit whose answer was lost."""
+"""The outcome of a commit whose answer was lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seeknal_postgres.connection.watch import END, Watched
 
 log = logging.getLogger("seeknal.postgres")
 
-#: Seconds to go on asking.
+#: Seconds to continue asking.
 _PATIENCE = 60.0
 
 
@@ -27,10 +27,10 @@ def transaction(context: ExecutionContext, conn: Conn, what: str) -> Iterator[No
     """Run a block in one transaction. A lost answer to its commit is no failure by itself.
 
     Args:
-        what: what messages call that which is written.
+        what: what messages call the table that is written.
 
     Raises:
-        Unreachable: nobody says what became of the commit.
+        Unreachable: the outcome of the commit can't be found out.
         psycopg.OperationalError: the connection was lost, and nothing was committed.
     """
     xid: str | None = None
@@ -45,24 +45,24 @@ def transaction(context: ExecutionContext, conn: Conn, what: str) -> Iterator[No
 
 
 def number(conn: Conn) -> str | None:
-    """Return the number of the open transaction, None where it has changed nothing."""
+    """Return the number of the open transaction, None if it has changed nothing."""
     row: Any = conn.execute("SELECT txid_current_if_assigned()::text").fetchone()
     return None if row is None or row[0] is None else str(row[0])
 
 
 def pid_of(conn: Conn) -> int:
-    """Return the server's process of a connection, 0 where that is not known."""
+    """Return the server's process of a connection, 0 if that is not known."""
     return conn.server_pid if isinstance(conn, Watched) else 0
 
 
 def is_finished(context: ExecutionContext, xid: str | None, what: str, pid: int) -> bool:
-    """Ask, on another connection, whether a transaction was committed.
+    """Find out, on another connection, whether a transaction was committed.
 
-    A server goes on for a while with what a lost client asked for: it is asked until
+    A server continues for a while with a lost client's statement: it is queried until
     that has an end.
 
     Args:
-        xid: the transaction's number, None where the commit had not been sent.
+        xid: the transaction's number, None if the commit had not been sent.
         pid: the server's process. One that waits for a commit that never arrived is ended.
 
     Raises:

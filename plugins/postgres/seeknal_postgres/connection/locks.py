@@ -1,6 +1,6 @@
-"""Taking a table's lock without making its readers wait for long.
+"""Locks a table without making its readers wait for long.
 
-Who waits for a strong lock holds up everybody who comes after. So each try gives
+A session that waits for a strong lock blocks every session after it. So each try gives
 up after two seconds, lets the others pass, and tries again.
 """
 
@@ -21,14 +21,14 @@ from seeknal_postgres.connection.pool import Conn, connection_of
 
 log = logging.getLogger("seeknal.postgres")
 
-#: Seconds after which it is said what is waited for.
+#: Seconds after which the log says what the command waits for.
 _TOLD_AFTER = 10.0
 
-#: Stops other writers and no reader.
+#: Blocks other writers, and no reader.
 WRITERS: LiteralString = "SHARE ROW EXCLUSIVE"
-#: Stops everybody: needed to change columns.
+#: Blocks everybody: needed to change columns.
 EVERYBODY: LiteralString = "ACCESS EXCLUSIVE"
-#: Stops only those who change the table's columns.
+#: Blocks only those who change the table's columns.
 NOBODY: LiteralString = "ROW EXCLUSIVE"
 
 BUSY = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure)
@@ -38,7 +38,7 @@ def lock(context: ExecutionContext, conn: Conn, name: QualifiedName, mode: Liter
     """Lock a table within the open transaction.
 
     Raises:
-        WriteRefused: nobody let it go within the connection's ``lock_wait``; names
+        WriteRefused: it was not released within the connection's ``lock_wait``; names
             who holds it, as far as the role may see.
     """
     statement = sql.SQL("LOCK TABLE {} IN {} MODE").format(
@@ -67,7 +67,7 @@ def patience(
     *,
     told: Callable[[], str] = lambda: "a table is locked",
 ) -> tenacity.Retrying:
-    """Return how long, and how often, a busy table is tried again.
+    """Return how long, and how often, a busy table's lock is tried again.
 
     Args:
         most: seconds, where that is less than the connection's ``lock_wait``.

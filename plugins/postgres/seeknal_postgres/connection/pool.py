@@ -27,7 +27,7 @@ LIMIT = 8
 
 log = logging.getLogger("seeknal.postgres")
 
-#: Seconds after which it is said what is waited for.
+#: Seconds after which the log says what the command waits for.
 _TOLD_AFTER = 10.0
 
 #: Seconds for which an idle connection is taken to be alive unless the server says otherwise.
@@ -51,7 +51,7 @@ class Pool:
     ) -> None:
         self.conninfo = conninfo
         self.connection = connection
-        #: What `ledger.ensure` has seen to in this command, and what of it it made.
+        #: What `ledger.ensure` checked in this command, and what of it was created.
         self.done: set[str] = set()
         self.made: set[str] = set()
         #: What `tables.store_identity` has found out, empty until then.
@@ -112,7 +112,7 @@ class Pool:
             found[1].close()
 
     def close(self) -> None:
-        """Roll back what is held, close what is idle; what is lent, when it comes back."""
+        """Roll back held connections and close idle ones; lent ones close when they come back."""
         for key in list(self._held):
             self.let_go(key)
         with self._lock:
@@ -140,7 +140,7 @@ class Pool:
     def _next(self, context: ExecutionContext) -> tuple[Conn, float]:
         """Return a connection that was given back, or a new one: whichever is there first.
 
-        A server or pooler with no room lets a new one fail or wait, while others of this
+        A server or pooler without capacity lets a new one fail or wait, while others of this
         command come back.
 
         Raises:
@@ -263,7 +263,7 @@ class Patience:
         self._told = False
 
     def after(self, failure: BaseException, *, others: bool) -> None:
-        """Go on waiting after a try that failed, or raise.
+        """Keep waiting after a try that failed, or raise.
 
         Args:
             others: whether connections of this command are in use, which come back.
@@ -293,7 +293,7 @@ def _has_word(conn: Conn) -> bool:
 def _is_busy(error: BaseException) -> bool:
     """Whether a server refuses only for the moment: starting up, or too many clients.
 
-    libpq gives no SQLSTATE for a failed log-in, only the server's words.
+    libpq gives no SQLSTATE for a failed log-in, only the server's message.
     """
     text = str(error)
     return isinstance(error, psycopg.OperationalError) and (

@@ -95,7 +95,7 @@ class PostgresConnection(Connection):
     """A resolved connection. ``default_schema`` is where a bare table name lives.
 
     ``settings`` are libpq keywords beside those that have a field, without a
-    secret. ``schema_given`` tells whether the profile named the schema.
+    secret. ``schema_given`` says whether the profile named the schema.
     """
 
     host: str | None = None
@@ -167,7 +167,7 @@ class PostgresConnection(Connection):
 
 
 def resolve(spec: ConnectionSpec) -> PostgresConnection:
-    """Make the typed connection of a profile's mapping. Pure.
+    """Turn a profile's mapping into a typed connection. Pure.
 
     Raises:
         OptionError: with every mistake and its path.

@@ -12,9 +12,9 @@ _MOST = 50
 
 
 class Script:
-    """Collects statements whose results nobody looks at, and carries them out in order.
+    """Collects statements without results, and runs them in order.
 
-    Whatever has to come after one of them calls `flush` first. A statement that fails
+    Code that has to run after one of them calls `flush` first. A statement that fails
     fails the transaction, as it would by itself.
     """
 
@@ -30,13 +30,13 @@ class Script:
         self._waiting: list[sql.Composable] = []
 
     def add(self, statement: sql.Composable) -> None:
-        """Take a statement, to be carried out before the next `flush` returns."""
+        """Add a statement; it is run before the next `flush` returns."""
         self._waiting.append(statement)
         if len(self._waiting) >= _MOST:
             self.flush()
 
     def flush(self) -> None:
-        """Carry out what waits."""
+        """Run the collected statements."""
         waiting, self._waiting = self._waiting, []
         if waiting and self._users_own:
             waiting = [LOGIN, *waiting, OURS]

@@ -1,4 +1,4 @@
-"""What a login brings along that decides which rows it sees.
+"""The settings of a login that decide which rows it sees.
 
 Command-line options (``options``, ``PGOPTIONS``), a service file, and the settings that the
 server keeps for roles and databases.
@@ -59,7 +59,7 @@ def parse_options(text: str) -> dict[str, str]:
 
 
 def service_of(name: str) -> dict[str, str]:
-    """Return the parameters of a service, empty where no service file has it.
+    """Return the parameters of a service, empty if no service file has it.
 
     ``PGSERVICEFILE``, else ``~/.pg_service.conf``, then ``pg_service.conf`` in
     ``PGSYSCONFDIR`` (https://www.postgresql.org/docs/current/libpq-pgservice.html).
@@ -91,10 +91,10 @@ ORDER BY s.setrole <> 0, s.setdatabase <> 0
 
 
 def seen_by(conn: Conn, reads: Mapping[str, str]) -> str:
-    """Return a digest of all that decides which rows the session sees, empty for nothing.
+    """Return a digest of what decides which rows the session sees, empty if nothing does.
 
     Args:
-        reads: what the connection itself brings along.
+        reads: the settings of the connection itself.
     """
     kept = {}
     # The later one wins: a database's, a role's, a role's in a database.

@@ -18,7 +18,7 @@ from seeknal_core.contract.errors import WriteRefused
 from seeknal_core.contract.types import QualifiedName
 from seeknal_postgres.connection.pool import Conn
 
-#: How values are printed and parsed, whatever the role's or database's settings are.
+#: How values are printed and parsed, independent of the settings of the role and the database.
 FORMATS = {
     "timezone": "UTC",
     "datestyle": "ISO, YMD",
@@ -75,7 +75,7 @@ def _settings(lock_timeout_ms: int) -> bytes:
 def users_own(conn: Conn) -> Iterator[None]:
     """Run the statements of a block under the login's own settings, then ours again.
 
-    Whatever fires code of users belongs into such a block: changes of rows, checks of
+    Statements that run code of users belong in such a block: changes of rows, checks of
     constraints. Its statements convert no text and name everything with its schema. They
     follow `refuse_hidden`: policies count inside the block.
     """
@@ -101,7 +101,7 @@ def users_names(conn: Conn, wanted: bool) -> Iterator[None]:
 
 
 def refuse_hidden(conn: Conn, oids: Mapping[QualifiedName, int]) -> None:
-    """Refuse tables some rows of which row-level security hides from the role.
+    """Refuse tables if row-level security hides some of their rows from the role.
 
     Raises:
         WriteRefused: naming one.

@@ -1,9 +1,9 @@
-"""Watching over connections that wait for an answer.
+"""Watches connections that wait for an answer.
 
 A network may swallow an answer without closing anything; then a client waits until the
-kernel gives up, or for ever. So whoever waits for long is looked after: a second
-connection asks the server what the first one's session is doing. Where the server has
-answered already, knows no such session, or answers nobody, the connection is ended.
+kernel gives up, or for ever. So long waits are watched: a second connection queries the server
+for what the first one's session is doing. If the server has already answered, does not know the
+session, or answers nobody, the connection is ended.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from seeknal_core.contract.types import redact
 
 log = logging.getLogger("seeknal.postgres")
 
-#: Seconds after which a wait is looked into, at most.
+#: Seconds after which a wait is examined, at most.
 _FIRST_LOOK = 10.0
 #: Seconds that a session may be idle while its client still waits: an answer on its way.
 _ON_ITS_WAY = 5.0
 
 
 class Watched(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that notes since when it waits.
+    """A connection that records since when it has been waiting.
 
-    ``server_pid`` is the server's process, 0 where a pooler stands between. ``lost``
+    ``server_pid`` is the server's process, 0 if a pooler stands between. ``lost``
     says why the watch ended the connection, empty if it didn't.
     """
 
@@ -56,7 +56,7 @@ class Watched(psycopg.Connection[tuple[Any, ...]]):
             self.waiting_since, self.told = None, False
 
     def give_up(self, reason: str) -> None:
-        """End the connection from another thread: whoever waits for it gets an error."""
+        """End the connection from another thread: anybody who waits for it gets an error."""
         self.lost = reason
         with (
             contextlib.suppress(OSError, psycopg.Error),
@@ -67,14 +67,14 @@ class Watched(psycopg.Connection[tuple[Any, ...]]):
 
 @attrs.frozen(kw_only=True)
 class _Session:
-    """What the server says of a session. ``idle`` is for how long it has been, in seconds."""
+    """The state of a session on the server. ``idle`` is how long it has been idle, in seconds."""
 
     idle: float | None
     event: str
     blockers: str
 
 
-#: Ends sessions of ours that nobody listens to any more, with the locks that they hold.
+#: Ends sessions of ours that no client uses any more, with the locks that they hold.
 END = """
 SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
 WHERE pid = ANY(%s) AND usename = session_user
@@ -93,12 +93,12 @@ FROM pg_catalog.pg_stat_activity a WHERE a.pid = ANY(%s)
 
 
 class Watch:
-    """Looks after connections until it is stopped, in a thread of its own.
+    """Watches connections in a separate thread, until it is stopped.
 
     Args:
         place: what messages call the server.
         probe: opens a further connection to the host of the one that is given.
-        silence: seconds without a sign of life after which a connection is given up.
+        silence: seconds without any answer after which a connection is given up.
     """
 
     def __init__(self, place: str, probe: Callable[[Watched], Watched], silence: float) -> None:
@@ -112,7 +112,7 @@ class Watch:
         self._thread: threading.Thread | None = None
 
     def add(self, conn: Watched) -> None:
-        """Look after a connection from now on, until it is closed."""
+        """Watch a connection until it is closed."""
         with self._lock:
             self._connections = [each for each in self._connections if not each.closed]
             self._connections.append(conn)
@@ -176,9 +176,9 @@ class Watch:
             )  # fmt: skip
 
     def _ask(self, waiting: Iterable[Watched]) -> tuple[dict[int, _Session] | None, str]:
-        """Ask the server about the sessions; else return why it did not answer.
+        """Query the server about the sessions; else return why it did not answer.
 
-        Nothing at all is known where it answers, but refuses.
+        If it answers, but refuses, nothing is known.
         """
         conns = list(waiting)
         late: threading.Timer | None = None
@@ -194,7 +194,7 @@ class Watch:
                 rows = conn.execute(_ASK, [known]).fetchall()
         except psycopg.Error as error:
             text = " ".join(str(error).split())
-            # Whoever refuses a connection by a message of its own is there.
+            # A server that refuses a connection with its own message is there.
             return None, "" if "FATAL" in text else redact(text)
         finally:
             if late is not None:

@@ -1,4 +1,4 @@
-"""What is in the store: our records of it, and what the server's catalogs say.
+"""The state of the store: our records of it, and what the server's catalogs say.
 
 - `records`: the ledger of who wrote what; `making` and `ending` make and drop it;
 - `promotions`, `places`, `staged`, `notes`: what the store keeps of promotions;

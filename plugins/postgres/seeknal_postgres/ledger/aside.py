@@ -1,4 +1,4 @@
-"""Move links out of the way while their table's columns change, and make them again."""
+"""Drops links while their table's columns change, and creates them again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from seeknal_postgres.names import qualified
 
 @attrs.frozen(kw_only=True)
 class _Aside:
-    """A link that was moved out of the way of its table's DDL."""
+    """A link that was dropped so that its table's DDL can run."""
 
     name: QualifiedName
     origin: int
@@ -59,14 +59,14 @@ ORDER BY 2, 3
 
 @contextmanager
 def aside(context: ExecutionContext, conn: Conn, oids: Sequence[int]) -> Iterator[None]:
-    """Drop all links on tables, and make them again when the block is done.
+    """Drop all links on tables, and create them again at the end of the block.
 
     All of it in the open transaction: nobody else sees that they were gone. A column
     that the block took from a table is taken from the link, too; a table that it
     dropped has no link any more.
 
     Raises:
-        WriteRefused: something of somebody's hangs on a link; it is named.
+        WriteRefused: something of somebody's depends on a link; it is named.
     """
     moved = put_aside(context, conn, oids)
     yield
@@ -75,7 +75,7 @@ def aside(context: ExecutionContext, conn: Conn, oids: Sequence[int]) -> Iterato
 
 
 def put_aside(context: ExecutionContext, conn: Conn, oids: Sequence[int]) -> list[_Aside]:
-    """Drop all links on tables; what is no link of ours stays, and the DDL names it."""
+    """Drop all links on tables; views that are not our links stay, and the DDL names them."""
     moved: list[_Aside] = []
     for one in _standing(context, conn, oids):
         with _as_owner(conn, one.owner):
@@ -139,7 +139,7 @@ def movable(context: ExecutionContext, conn: Conn, oid: int) -> list[int]:
     """Return the links on a table that a change of its columns moves aside, moving none.
 
     Raises:
-        WriteRefused: something of somebody's hangs on one; it is named.
+        WriteRefused: something of somebody's depends on one; it is named.
     """
     links = {one.oid: one.name for one in _standing(context, conn, [oid])}
     if links:
@@ -150,7 +150,7 @@ def movable(context: ExecutionContext, conn: Conn, oid: int) -> list[int]:
 
 @contextmanager
 def _as_owner(conn: Conn, owner: str) -> Iterator[bool]:
-    """Act as a link's owner; give False where this role may not."""
+    """Act as a link's owner; return False if this role may not."""
     row: Any = conn.execute("SELECT current_user::text").fetchone()
     if row[0] == owner:
         yield True
@@ -166,7 +166,7 @@ def _as_owner(conn: Conn, owner: str) -> Iterator[bool]:
 
 
 def _book_of(context: ExecutionContext, conn: Conn, name: QualifiedName, oid: int) -> Ledger | None:
-    """Return the ledger that has a view as a link, None where none has."""
+    """Return the ledger that has a view as a link, None if none has."""
     own = Ledger.of(context, conn)
     # The link's owner need not be a role that may use this environment's ledger.
     row = conn.execute(

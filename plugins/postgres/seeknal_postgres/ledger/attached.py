@@ -1,4 +1,4 @@
-"""What hangs on a table and would act when its rows change: refuse it, or name it."""
+"""Objects that depend on a table and act when its rows change: refused, or named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def refuse_attached(target: Target, table: Table, events: Collection[str] = _ALL
             brought back, too.
 
     Raises:
-        WriteRefused: naming what hangs on the table.
+        WriteRefused: naming what depends on the table.
     """
     name = str(target.name)
     if table.children:
@@ -49,7 +49,7 @@ def refuse_attached(target: Target, table: Table, events: Collection[str] = _ALL
 
 
 def notes_of(table: Table) -> tuple[str, ...]:
-    """Return what a plan says of a table beside its columns: what may change its rows."""
+    """Return a plan's notes on a table other than its columns: what may change its rows."""
     found = [f"{each} may change what is written" for each in table.reactions]
     if table.unlogged:
         found.append("the table is unlogged: a crash of the server empties it")
@@ -60,7 +60,7 @@ def unlike(target: Target, table: Table, event: str, wanted: int, done: int) -> 
     """Return the error for a table that holds other rows than it was given.
 
     Args:
-        event: the kind of statement whose count is not what it should be, empty where
+        event: the kind of statement whose count is not what it should be, empty if
             it is the count of the table's rows.
     """
     rows = {"INSERT": "were inserted", "UPDATE": "were updated", "DELETE": "were deleted"}

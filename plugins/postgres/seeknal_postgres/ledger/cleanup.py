@@ -1,7 +1,7 @@
-"""Removing what an environment made: its tables, its schemas, at last its ledger.
+"""Drops what an environment created: its tables, its schemas, and last its ledger.
 
 What counts as made is what the ledger says *and* the server's catalogs still
-confirm by oid: a table that was adopted, renamed, or dropped and made anew by
+confirm by oid: a table that was adopted, renamed, or dropped and created again by
 somebody is left alone. Nothing is dropped with CASCADE.
 """
 
@@ -34,11 +34,11 @@ from seeknal_postgres.names import quote
 
 
 class _Moved(Exception):
-    """The table was dropped, or made anew, between the look and the lock."""
+    """The table was dropped, or created again, between the look and the lock."""
 
 
 def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
-    """Carry out the hook of the same name.
+    """Implement the hook of the same name.
 
     The ledger's own schema is listed where it is the only thing left.
     """
@@ -67,7 +67,7 @@ def _name(schema: str) -> QualifiedName:
 
 
 def drop_target(context: ExecutionContext, owned: Owned) -> bool:
-    """Carry out the hook of the same name: one transaction, tried again where it is locked out."""
+    """Implement the hook of the same name: one transaction, tried again where it is locked out."""
     name = str(owned.name)
     pool = pool_of(context)
     drop = _drop_table if owned.kind is OwnedKind.TABLE else _drop_schema
@@ -89,7 +89,7 @@ def drop_target(context: ExecutionContext, owned: Owned) -> bool:
 
 
 def drop_targets(context: ExecutionContext, owned: Sequence[Owned]) -> tuple[bool, ...]:
-    """Carry out the hook of the same name: one transaction, which waits for nobody for long."""
+    """Implement the hook of the same name: one transaction, which waits for nobody for long."""
     pool, place = pool_of(context), connection_of(context).place
     with pool.take(context) as conn, translated(context, place, writing=True):
         for one in owned:
@@ -153,7 +153,7 @@ def _attempt(
         except _Moved:
             continue
         break
-    # Whoever writes later in this command looks again.
+    # A later write of this command checks again.
     pool.done -= {f"schema {one.name.parts[0]}" for one in owned}
     if gone:
         pool.done.discard(ledger.schema)
@@ -189,7 +189,7 @@ def _drop_table(context: ExecutionContext, ledger: Ledger, owned: Owned) -> bool
 def _is_ours(
     context: ExecutionContext, ledger: Ledger, name: QualifiedName, *, lock: bool = False
 ) -> bool:
-    """Return whether a table of ours is there; False where none is.
+    """Return whether a table of ours is there; False if none is.
 
     Raises:
         WriteRefused: one is there that is not, or no more, this environment's own.

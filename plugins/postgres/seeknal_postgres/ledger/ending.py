@@ -1,4 +1,4 @@
-"""What a ledger records as made, and its end when that is nothing any more."""
+"""What a ledger records as created, and how the ledger is dropped once it records nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ WHERE contype = 'f' AND confrelid <> conrelid
 
 
 def tables_made(context: ExecutionContext, ledger: Ledger) -> list[QualifiedName]:
-    """Return our tables, those with foreign keys before those that they point at."""
+    """Return our tables, those with foreign keys before the tables that they point at."""
     rows = ledger.conn.execute(
         ledger._sql(_OWNED_TABLES), [context.project, context.environment.name]
     ).fetchall()
@@ -103,7 +103,7 @@ def has_others(context: ExecutionContext, ledger: Ledger) -> bool:
 
 
 def end_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
-    """Drop the ledger if nothing that this project made here is left; tell whether it went.
+    """Drop the ledger if nothing that this project made here is left; return whether it went.
 
     The records of adopted tables, and of tables that somebody else dropped, go too.
     Another project's records keep the ledger; what else stands in its schema keeps that.
@@ -111,7 +111,7 @@ def end_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
     if tables_made(context, ledger) or schemas_made(context, ledger):
         return False
     if not has_others(context, ledger):
-        # Nobody may write a record between the look and the end.
+        # Nobody may write a record between the check and the drop.
         _lock_ledger(context, ledger)
         if not has_others(context, ledger):
             return _drop_ledger(ledger)
@@ -148,11 +148,11 @@ def _lock_ledger(context: ExecutionContext, ledger: Ledger) -> None:
 
 
 def end_if_empty(ledger: Ledger) -> bool:
-    """Drop the ledger where it records nothing and holds nothing; tell whether it went.
+    """Drop the ledger where it records nothing and holds nothing; return whether it went.
 
-    Does not wait for anybody: who uses the ledger keeps it. Whoever is about to write
-    into it makes it again, or keeps it: who made a table in it, in a transaction that
-    is still open, holds its schema.
+    Does not wait for anybody: a session that uses the ledger keeps it. A session that is about
+    to write into it creates it again, or keeps it: one that made a table in it, in a transaction
+    that is still open, holds its schema.
     """
     if _recorded(ledger) or _leftovers(ledger) or foreign_in(ledger):
         return False
@@ -186,7 +186,7 @@ def take_back(pool: Pool, conn: Conn, ledger: Ledger, target: Target) -> None:
                 conn.execute(sql.SQL("DROP SCHEMA {} RESTRICT").format(sql.Identifier(schema)))
                 conn.execute(ledger._sql("DELETE FROM {schema}.schemas WHERE name = %s"), [schema])
         end_if_empty(ledger)
-        # Whoever writes next looks again.
+        # The next write checks again.
         pool.done -= names
         pool.made -= names
 

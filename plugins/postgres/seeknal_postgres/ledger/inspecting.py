@@ -1,4 +1,4 @@
-"""Looking at a server and a target, changing nothing."""
+"""Inspects a server and a target, and changes nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _AT_ONCE = 200
 
 
 def count_rows(context: ExecutionContext, target: Target) -> int:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     with pool_of(context).take(context) as conn, translated(context, str(target.name)):
         settle(conn)
         name = staged_name(context, target) or target.name
@@ -51,7 +51,7 @@ def count_rows(context: ExecutionContext, target: Target) -> int:
 
 
 def staged_name(context: ExecutionContext, target: Target) -> QualifiedName | None:
-    """Return the table of what is staged for a target, None where none is meant."""
+    """Return the table of what is staged for a target, None if none is meant."""
     if target.staged is None:
         return None
     schema = ledger_schema(connection_of(context).state_schema, context.environment.name)
@@ -59,14 +59,14 @@ def staged_name(context: ExecutionContext, target: Target) -> QualifiedName | No
 
 
 def inspect_target(context: ExecutionContext, target: Target) -> TargetState:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     return inspect_targets(context, (target,))[0]
 
 
 def inspect_targets(
     context: ExecutionContext, targets: tuple[Target, ...], *, versions: bool = True
 ) -> tuple[TargetState, ...]:
-    """Carry out the hook of the same name; each table is read for its version."""
+    """Implement the hook of the same name; each table is read for its version."""
     what = str(targets[0].name) if len(targets) == 1 else connection_of(context).place
     with pool_of(context).take(context) as conn, translated(context, what):
         settle(conn)
@@ -106,7 +106,7 @@ def inspect_targets(
 def changes_since(
     context: ExecutionContext, targets: tuple[Target, ...], since: tuple[Since, ...]
 ) -> tuple[TargetChange, ...]:
-    """Carry out the hook of the same name: marks first, then the rows."""
+    """Implement the hook of the same name: marks first, then the rows."""
     with (
         pool_of(context).take(context) as conn,
         translated(context, connection_of(context).place),
@@ -172,8 +172,8 @@ def _versions(
 ) -> dict[QualifiedName, tuple[int, str]]:
     """Read tables for their versions, some at a time.
 
-    Whoever reads a table holds a lock on it until the transaction's end, and a server
-    has room for some thousands (``max_locks_per_transaction``).
+    Anybody who reads a table holds a lock on it until the transaction's end, and a server
+    has capacity for some thousands (``max_locks_per_transaction``).
     """
     found: dict[QualifiedName, tuple[int, str]] = {}
     listed = list(oids.items())
@@ -232,7 +232,7 @@ def _recorded_state(
 
 
 def check_connection(context: ExecutionContext) -> str:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     connection = connection_of(context)
     with pool_of(context).take(context) as conn, translated(context, connection.place):
         row: Any = conn.execute(

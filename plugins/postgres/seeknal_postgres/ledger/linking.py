@@ -1,4 +1,4 @@
-"""Make views of one environment on another one's tables: may it be, do it, undo it."""
+"""Makes views of one environment on another one's tables: checks, creates and drops them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ORDER BY w.place
 def can_link_targets(
     context: ExecutionContext, targets: Sequence[Target], origins: Sequence[Origin]
 ) -> tuple[str, ...]:
-    """Carry out the hook of the same name: one query for all of them."""
+    """Implement the hook of the same name: one query for all of them."""
     with (
         pool_of(context).take(context) as conn,
         translated(context, connection_of(context).place),
@@ -110,7 +110,7 @@ def _why_not(row: tuple[Any, ...], origin: Origin, here: str, ours: bool) -> str
 def link_targets(
     context: ExecutionContext, targets: Sequence[Target], origins: Sequence[Origin]
 ) -> tuple[Linked, ...]:
-    """Carry out the hook of the same name: one transaction for all of them."""
+    """Implement the hook of the same name: one transaction for all of them."""
     pool = pool_of(context)
     place = connection_of(context).place
     with pool.take(context) as conn, translated(context, place, writing=True):
@@ -196,7 +196,7 @@ def _renew(
     origin: QualifiedName,
     columns: Sequence[str],
 ) -> None:
-    """Give a link the definition that it has to have; what hangs on it stays if it can."""
+    """Give a link its required definition; objects that depend on it stay if possible."""
     try:
         with ledger.conn.transaction():
             ledger.conn.execute(creation(name, origin, columns, replace=True))
@@ -240,7 +240,7 @@ def _record(
 
 
 def unlink_target(context: ExecutionContext, target: Target) -> bool:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     with (
         pool_of(context).take(context) as conn,
         translated(context, str(target.name), writing=True),

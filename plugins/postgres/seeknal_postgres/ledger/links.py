@@ -35,7 +35,7 @@ INVOKER = 150_000
 
 @attrs.frozen(kw_only=True)
 class Link:
-    """A link as it stands. ``version`` is `AS_MADE`, or tells of another definition."""
+    """A link's current state. ``version`` is `AS_MADE`, or another value for another definition."""
 
     oid: int
     version: str
@@ -113,7 +113,7 @@ def creation(
 
 @attrs.frozen(kw_only=True)
 class Rights:
-    """What people gave and wrote onto a link: its owner, grants and comment."""
+    """What users set on a link: its owner, grants and comment."""
 
     owner: str
     grants: tuple[tuple[str, bool, str | None], ...]
@@ -126,10 +126,10 @@ def make_way(
     """Drop the environment's own links of those names, in the open transaction.
 
     Returns:
-        The rights that they had: what takes their place gets them.
+        The rights that they had, for the objects that replace them.
 
     Raises:
-        WriteRefused: something of somebody's hangs on a link; it is named.
+        WriteRefused: something of somebody's depends on a link; it is named.
     """
     ours = find(ledger, wanted, context.project)
     if not ours:
@@ -143,7 +143,7 @@ def drop(ledger: Ledger, wanted: Sequence[QualifiedName], *, forget: bool = True
     """Drop links that are the ledger's, and their entries unless they are made again.
 
     Raises:
-        WriteRefused: something of somebody's hangs on one.
+        WriteRefused: something of somebody's depends on one.
     """
     listed = sql.SQL(", ").join(identifier(name) for name in wanted)
     try:
@@ -163,7 +163,7 @@ def drop(ledger: Ledger, wanted: Sequence[QualifiedName], *, forget: bool = True
 
 
 def rights_of(conn: Conn, oids: Mapping[QualifiedName, int]) -> dict[QualifiedName, Rights]:
-    """Return what people gave and wrote onto links."""
+    """Return what users set on links."""
     listed = list(oids)
     rows = conn.execute(
         "SELECT w.place, pg_get_userbyid(c.relowner)::text,"
@@ -206,7 +206,7 @@ def give(conn: Conn, name: QualifiedName, rights: Rights, *, view: bool = False)
 
 
 def hanging(which: str, what: str) -> WriteRefused:
-    """Return the refusal to move a link that something hangs on."""
+    """Return the error for a link that can't be dropped, since something depends on it."""
     return WriteRefused(
         f"link {which} has to make way, and something hangs on it: {what}",
         "drop what hangs on the link, or let it read the table itself, then run again",

@@ -93,7 +93,7 @@ def ensure_ledger(context: ExecutionContext, pool: Pool, conn: Conn) -> Ledger:
 
 
 def make_schema(context: ExecutionContext, ledger: Ledger, schema: str) -> bool:
-    """Make a schema where it is missing, and write down that it is ours.
+    """Make a schema where it is missing, and record that it is ours.
 
     Returns:
         Whether it was missing.
@@ -105,7 +105,7 @@ def make_schema(context: ExecutionContext, ledger: Ledger, schema: str) -> bool:
 
 
 def _create_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
-    """Make what is missing of the ledger; tell whether that was its schema."""
+    """Make what is missing of the ledger; return whether that was its schema."""
     missing = _TABLES.keys() - ledger.tables()
     if not missing:
         return False
@@ -114,7 +114,7 @@ def _create_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
     )
     if made:
         ledger.conn.execute(ledger._sql("REVOKE ALL ON SCHEMA {schema} FROM PUBLIC"))
-    # Whoever may write the tables that are there need not own them.
+    # A role that may write the existing tables need not own them.
     for table in [each for each in _TABLES if each in missing]:
         ledger.conn.execute(ledger._sql(_TABLES[table]))
         ledger.conn.execute(ledger._sql(f"REVOKE ALL ON {{schema}}.{table} FROM PUBLIC"))
@@ -124,7 +124,7 @@ def _create_ledger(context: ExecutionContext, ledger: Ledger) -> bool:
 
 
 def schema_exists(conn: Conn, schema: str) -> bool:
-    """Return whether a schema exists, after waiting for whoever is making it."""
+    """Return whether a schema exists, after waiting for anybody who is making it."""
     # The name is hashed by the server, so that all versions of ours agree.
     conn.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended('seeknal schema ' || %s, 0))", [schema]
@@ -136,7 +136,7 @@ def schema_exists(conn: Conn, schema: str) -> bool:
 
 
 def _create_schema(conn: Conn, schema: str) -> bool:
-    """Make a schema; False where somebody who is not Seeknal was faster."""
+    """Make a schema; return False if a program other than Seeknal was faster."""
     try:
         with conn.transaction():
             conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))

@@ -1,4 +1,4 @@
-"""What marks a table at no cost, and what an exact look says of a mark that moved.
+"""The marks of tables, which cost nothing, and the exact look after a mark changed.
 
 A mark is the table's oid and file, its columns, and the server's counters of rows
 inserted, updated and deleted. A write takes it under its own lock, in its transaction,
@@ -81,7 +81,7 @@ def change_between(since: Since, mark: str, rows: int, version: str) -> TargetCh
     lost = _lost(before, now)
     counts = _counted(before, now)
     same_rows = version == since.version or (
-        # The server wrote all rows anew, for a column of somebody's, and counted none.
+        # The server wrote all rows again, for a column of somebody's, and counted none.
         counts == (0, 0, 0) and rows == since.rows and _oid(before) == _oid(now)
     )
     if same_rows and not lost:
@@ -123,7 +123,7 @@ def _oid(mark: Mapping[str, Any]) -> object:
 
 
 def _lost(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name the columns that are gone, or of another type; those that came are others'."""
+    """Name the columns that are missing, or of another type; added columns are others'."""
     there = {name: kind for name, *kind in now.get("c", ())}
     said = []
     for name, *kind in before.get("c", ()):
@@ -135,11 +135,11 @@ def _lost(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _counted(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """Return how many rows were inserted, updated and deleted; None where that isn't known."""
+    """Return how many rows were inserted, updated and deleted; None if that isn't known."""
     if not before.get("n") or not now.get("n") or _oid(before) != _oid(now):
         return None
     inserted, updated, deleted = (b - a for a, b in zip(before["n"], now["n"], strict=True))
-    # Counters that went back were reset meanwhile.
+    # Counters that decreased were reset in the meantime.
     known = min(inserted, updated, deleted) >= 0
     return (inserted, updated, deleted) if known else None
 

@@ -1,4 +1,4 @@
-"""Documents of promotions, kept beside the ledger for the day that a machine is lost."""
+"""Documents of promotions, kept beside the ledger in case a machine is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MINE: LiteralString = "project = %s AND environment = %s"
 
 
 def note_promotion(context: ExecutionContext, note: PromotionNote) -> bool:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     pool, place = pool_of(context), connection_of(context).place
     with pool.take(context) as conn, translated(context, place, writing=True):
         ledger = making.ensure_ledger(context, pool, conn)
@@ -52,7 +52,7 @@ def note_promotion(context: ExecutionContext, note: PromotionNote) -> bool:
 
 
 def list_promotions(context: ExecutionContext) -> tuple[PromotionNote, ...]:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     place = connection_of(context).place
     with (
         pool_of(context).take(context) as conn,
@@ -83,7 +83,7 @@ def list_promotions(context: ExecutionContext) -> tuple[PromotionNote, ...]:
 
 
 def forget_promotion(context: ExecutionContext, promotion: str) -> bool:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     pool, place = pool_of(context), connection_of(context).place
     with pool.take(context) as conn, translated(context, place, writing=True):
         ledger = Ledger.of(context, conn)

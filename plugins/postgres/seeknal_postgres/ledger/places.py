@@ -1,4 +1,4 @@
-"""Where a promotion keeps things: tables of the ledger's schema, by derived names."""
+"""The tables of a promotion in the ledger's schema, and their derived names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Places:
 
     @property
     def all(self) -> tuple[QualifiedName, ...]:
-        """All of them, whether or not they are there."""
+        """All of them, whether or not they exist."""
         return self.stage, self.undo, self.keys
 
     @property
@@ -57,7 +57,7 @@ class Places:
 
 
 def claim(conn: Conn, places: Sequence[Places]) -> None:
-    """Let nobody else make or drop these tables until this transaction's end.
+    """Keep others from creating or dropping these tables until this transaction's end.
 
     Waits for the server's process of a client that was killed in the middle.
     """

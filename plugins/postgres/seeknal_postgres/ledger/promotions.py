@@ -39,7 +39,7 @@ class Book:
         return [self.context.project, self.context.environment.name, self.promotion]
 
     def publish(self, generation: int) -> bool:
-        """Write down that the promotion is published; False where that stands there already.
+        """Record that the promotion is published; return False if that is already recorded.
 
         Raises:
             StaleStage: another promotion was published since, or this one was undone.
@@ -58,10 +58,10 @@ class Book:
         return True
 
     def bar(self) -> bool:
-        """Write down that the promotion is undone, so that it can't be published any more.
+        """Record that the promotion is undone, so that it can't be published any more.
 
         Returns:
-            False where it was published, or undone, before: that stays as it is.
+            False if it was published, or undone, before: that stays as it is.
         """
         return self._insert(REVERTED, 0)
 
@@ -89,14 +89,14 @@ class Book:
         return connection_of(self.context).place
 
     def state(self) -> str | None:
-        """Return what is written down of the promotion."""
+        """Return what is recorded of the promotion."""
         row = self.ledger.conn.execute(
             self.ledger._sql("SELECT state FROM {schema}.promotions WHERE " + _MINE), self._key
         ).fetchone()
         return row[0] if row is not None else None
 
     def mark_reverted(self) -> None:
-        """Write down that a published promotion is undone."""
+        """Record that a published promotion is undone."""
         self.ledger.conn.execute(
             self.ledger._sql(
                 "UPDATE {schema}.promotions SET state = 'reverted', at = now() WHERE " + _MINE
@@ -105,7 +105,7 @@ class Book:
         )
 
     def save_results(self, results: Sequence[PublishedTarget]) -> None:
-        """Write down what the publish did, for whoever asks again."""
+        """Record what the publish did, for anybody who asks again."""
         self.ledger.conn.execute(
             self.ledger._sql("UPDATE {schema}.promotions SET results = %s WHERE " + _MINE),
             [Jsonb([attrs.asdict(result) for result in results]), *self._key],

@@ -1,4 +1,4 @@
-"""Publications that would take the tables of ours along to their subscribers."""
+"""Publications that would send our tables to their subscribers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def publishing(conn: Conn, schema: str) -> list[str]:
 
 
 def refuse(context: ExecutionContext, conn: Conn, schema: str) -> None:
-    """Refuse to make tables of ours where a publication takes them along.
+    """Refuse to create our tables if a publication would include them.
 
     Its subscribers have no such tables, and stop at the first row of one.
 

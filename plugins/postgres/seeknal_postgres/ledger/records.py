@@ -2,7 +2,7 @@
 
 One private schema per environment (``_seeknal_dev``) holds it. A row counts only
 while the table it names is the same table (by oid), so that one which somebody
-dropped and made anew is nobody's.
+dropped and created again is nobody's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Record:
 
 @attrs.frozen(kw_only=True)
 class Written:
-    """What is written down of a target's write; ``oid`` and ``version`` are the table's.
+    """What is recorded of a target's write; ``oid`` and ``version`` are the table's.
 
     ``columns`` are those that the write made.
     ``mode`` is the target's own unless it says `LINK`.
@@ -127,7 +127,7 @@ class Ledger:
         return [Ledger(self.conn, row[0]) for row in rows]
 
     def record_schema(self, context: ExecutionContext, name: str) -> None:
-        """Write down that a schema was made by the context's project, in this transaction."""
+        """Record that a schema was made by the context's project, in this transaction."""
         self.conn.execute(
             self._sql(
                 "INSERT INTO {schema}.schemas (name, schema_oid, project)"
@@ -211,7 +211,7 @@ class Ledger:
         }
 
     def record_writes(self, context: ExecutionContext, written: Sequence[Written]) -> None:
-        """Write down targets' writes, in the transaction that makes them."""
+        """Record targets' writes, in the transaction that makes them."""
         self.conn.execute(
             self._sql(
                 "INSERT INTO {schema}.targets AS t (schema_name, table_name, table_oid, project,"
@@ -251,10 +251,10 @@ class Ledger:
         self._record_columns([one for one in written if one.columns])
 
     def _record_columns(self, written: Sequence[Written]) -> None:
-        """Write down which columns we made, beside those that we made before.
+        """Record which columns we made, beside those that we made before.
 
         A column counts only while it has the number that it had: one that somebody
-        dropped and made anew is theirs.
+        dropped and created again is theirs.
         """
         if not written:
             return
@@ -330,7 +330,7 @@ class Ledger:
         return {claim.target.key for claim in claims if claim.target.name.parts in taken}
 
     def appended(self, target: Target, content_keys: Sequence[str], oid: int) -> bool:
-        """Return whether rows are written down as added to a table, by any of their keys."""
+        """Return whether rows are recorded as added to a table, by any of their keys."""
         row = self.conn.execute(
             self._sql(
                 "SELECT 1 FROM {schema}.appended WHERE schema_name = %s AND table_name = %s"
@@ -341,7 +341,7 @@ class Ledger:
         return row is not None
 
     def keep_appends(self, target: Target, oid: int) -> None:
-        """Let what is known of a name's appended rows count for the table that is there now."""
+        """Apply the record of a name's appended rows to the table that exists now."""
         self.conn.execute(
             self._sql(
                 "UPDATE {schema}.appended SET table_oid = %s"
@@ -351,7 +351,7 @@ class Ledger:
         )
 
     def forget_appends(self, targets: Sequence[Target]) -> None:
-        """Forget which rows were added: the tables' rows were all replaced."""
+        """Delete the record of appended rows: all rows of the tables were replaced."""
         if not targets:
             return
         self.conn.execute(

@@ -1,4 +1,4 @@
-"""What a staged write remembers for its publish: the backend's form of `Staged.data`.
+"""What a staged write keeps for its publish: the backend's form of `Staged.data`.
 
 Journals keep it as JSON, so it is a document of texts, lists and flags there. `StageData` is
 the only place that writes or reads that form.
@@ -18,11 +18,11 @@ class StageData:
     """What a publish has to know of a staged write beside its rows.
 
     ``table`` is the stage table, as printed. ``mode`` is the mode in force. ``shape`` is a
-    digest of all that was found out about the table (`shape_of`), empty where there was none.
+    digest of all that was found out about the table (`shape_of`), empty if there was none.
     ``rewrites``, ``retype``, ``left`` and ``drop`` are columns, as `Change` has them. ``sent``
     names the further columns that keep values as they were sent. ``known`` tells that an
     append's rows are in the table already, ``undo`` that the tables which will undo the publish
-    were made. ``changes`` tells whether the table's columns change, None in an older version's
+    were made. ``changes`` says whether the table's columns change, None in an older version's
     journal. ``read`` holds the Arrow types of columns that come back in another one.
     """
 

@@ -26,7 +26,7 @@ class TableColumn:
     ``collation`` is printed for a statement, empty for the type's own. ``exact`` says
     whether values that are equal are identical: to a collation that ignores case, or to
     numeric (1.0 and 1.00), they need not be. ``equals`` is the schema and name of the
-    type's equality operator, printed, empty where that is the server's own ``=``.
+    type's equality operator, printed, empty if that is the server's own ``=``.
     """
 
     name: str
@@ -52,10 +52,10 @@ class ForeignKey:
     """A foreign key that points at the table.
 
     ``table`` is the pointing table as printed, ``parts`` its name, ``oid`` its oid.
-    ``columns`` hold what stands in ``refers_to`` of the table. ``acts`` tells whether
+    ``columns`` hold what stands in ``refers_to`` of the table. ``acts`` says whether
     deleting a row changes or deletes those that point at it, ``forgets`` whether a new
     value in ``refers_to`` makes them lose theirs. ``part`` is the oid of the partition
-    that it points at, 0 where that is the whole table.
+    that it points at, 0 if that is the whole table.
     """
 
     name: str
@@ -73,7 +73,7 @@ class ForeignKey:
 class Reaction:
     """A rule or trigger that a statement on the table, or on a partition, sets off.
 
-    ``kind`` is ``rule`` or ``trigger``, ``table`` what it hangs on, as printed.
+    ``kind`` is ``rule`` or ``trigger``, ``table`` what it depends on, as printed.
     ``events`` are those of ``INSERT``, ``UPDATE`` and ``DELETE`` that set it off;
     ``instead`` says whether a rule replaces the statement, ``before`` whether a trigger
     may change or refuse a row before it is written.
@@ -92,7 +92,7 @@ class Reaction:
 
 @attrs.frozen(kw_only=True)
 class Table:
-    """A table as it stands.
+    """A table's current state.
 
     ``keys`` are the columns of its unconditional unique indexes over columns that
     are never NULL, the primary key first; ``unique`` counts all unique indexes.
@@ -100,7 +100,7 @@ class Table:
     ``reactions`` the rules and triggers that are switched on; ``triggers`` says whether
     one of them is a trigger. ``children`` inherit from it and ``foreign`` are partitions
     that lie on another server, both as printed. ``fixed`` says in words why it takes no
-    columns, empty where it does; ``unlogged`` that a crash of the server empties it.
+    columns, empty if it does; ``unlogged`` that a crash of the server empties it.
     """
 
     oid: int
@@ -145,7 +145,7 @@ def is_equal(
     the column's decides.
 
     Args:
-        column: None where it is to be added.
+        column: None if it is to be added.
     """
     own = column.equals if column is not None else ""
     equals = sql.SQL(f"OPERATOR({own or 'pg_catalog.='})")
@@ -159,7 +159,7 @@ def find_oid(conn: Conn, name: QualifiedName) -> int | None:
     """Return the oid of the table of that name.
 
     Raises:
-        WriteRefused: something else than a table bears the name.
+        WriteRefused: something else than a table has the name.
     """
     row: Any = conn.execute(
         "SELECT c.oid::bigint, c.relkind::text FROM pg_catalog.pg_class c"
@@ -184,7 +184,7 @@ def _refuse_other(name: QualifiedName, kind: str) -> None:
 
 # Only what is always enforced counts as a key: a partial, deferrable or
 # expression index, or one with NULLs, doesn't tell two rows apart.
-# A foreign key may point at a partition, and triggers may hang on one. Those that act
+# A foreign key may point at a partition, and triggers may depend on one. Those that act
 # when a row goes are found by their triggers, which have an index; the copy that a
 # partition has of its parent's is no second one.
 _DESCRIBE = """
@@ -370,7 +370,7 @@ def _column(row: tuple[Any, ...]) -> TableColumn:
 
 
 def store_identity(context: ExecutionContext, conn: Conn) -> str:
-    """Return what names this server and database physically, without a secret.
+    """Return the physical identity of this server and database, without a secret.
 
     The cluster's system identifier is the same by whatever host name it is reached
     (clones made by a base backup share it). A role that may not call

@@ -27,7 +27,7 @@ _AT_ONCE = 25
 
 
 def apply(context: ExecutionContext, conn: Conn, parts: list[Part], rows: dict[str, Rows]) -> None:
-    """Change columns, then rows: those that point at others go first and come last."""
+    """Change columns, then rows: tables that point at others are emptied first and filled last."""
     by_key = {part.target.key: part for part in parts}
     with aside.aside(context, conn, _linked(parts)):
         for part in parts:
@@ -53,7 +53,7 @@ def apply(context: ExecutionContext, conn: Conn, parts: list[Part], rows: dict[s
         for part in parts
         if part.table is not None and not part.known and not _is_moved(part)
     }
-    # Whose rows are all kept or written anew may lose some on the way.
+    # Tables whose rows are all kept or all rewritten may lose rows on the way.
     ours = {table.oid for key, table in changed.items() if by_key[key].mode.replaces}
     order = by_reference(changed)
     script = Script(conn, users_own=True)
@@ -103,7 +103,7 @@ def _fill_all(conn: Conn, script: Script, tables: Sequence[tuple[Rows, Table]]) 
 
 
 def _fill(conn: Conn, some: Sequence[Rows]) -> None:
-    """Fill tables that need nothing looked at in between, together where that succeeds."""
+    """Fill tables that need no check in between, together if that succeeds."""
     try:
         with conn.transaction():
             script = Script(conn, users_own=True)

@@ -1,4 +1,4 @@
-"""The targets of a batch within one transaction: what stands there, and the locks."""
+"""The targets of a batch within one transaction: their tables, and the locks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PUBLISH_WAIT = 10.0
 class Part:
     """One target of a batch, as a publish finds it.
 
-    ``table`` is None where the target is to be made, ``staged`` None where its rows
+    ``table`` is None if the target is to be made, ``staged`` None if its rows
     are gone. ``columns`` are the snapshot's, ``known`` tells that an append's rows
     are there already.
     """
@@ -124,7 +124,7 @@ def patiently(
         most: seconds, where that is less than the connection's ``lock_wait``.
 
     Raises:
-        WriteRefused: nobody let go in time; names the tables and who holds them.
+        WriteRefused: the locks were not released in time; names the tables and who holds them.
     """
 
     def once() -> R:

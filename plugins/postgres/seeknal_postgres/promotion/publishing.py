@@ -60,7 +60,7 @@ class _Publish:
 
 
 def prepare_publish(context: ExecutionContext, batch: Batch) -> bool:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     pool, key = pool_of(context), key_of(context, batch)
     held = pool.held(key)
     if held is not None:
@@ -95,7 +95,7 @@ def _is_open(conn: Conn) -> bool:
 
 
 def publish(context: ExecutionContext, batch: Batch) -> Published:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     pool, key = pool_of(context), key_of(context, batch)
     if pool.held(key) is None and not prepare_publish(context, batch):
         with pool.take(context) as conn, translated(context, connection_of(context).place):
@@ -152,7 +152,7 @@ def _published(batch: Batch, book: Book) -> Published:
 
 
 def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
-    """Do all but the commit. The transaction is open afterwards."""
+    """Do everything except the commit. The transaction is open afterwards."""
     settle(conn)
     durable(conn)
     _keep_open(conn)
@@ -183,7 +183,7 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
 
 
 def _keep_open(conn: Conn) -> None:
-    """Let the transaction wait for other stores, whatever the role's limits are."""
+    """Let the transaction wait for other stores, independent of the role's limits."""
     conn.execute(
         "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings"
         " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
@@ -322,7 +322,7 @@ def _keep_keys(conn: Conn, parts: list[Part], plans: dict[str, Undo]) -> None:
 
 
 def _record(work: _Publish, parts: list[Part]) -> dict[QualifiedName, int]:
-    """Write down who wrote what, and what each target is from now on; return its rows."""
+    """Record who wrote what, and what each target is from now on; return its rows."""
     oids: dict[QualifiedName, int] = {}
     for part in parts:
         table = part.table or part.staged

@@ -1,4 +1,4 @@
-"""Undoing a publish, and throwing away what was kept for it."""
+"""Undoing a publish, and deleting what was kept for it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Undoing:
 
 
 def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     pool, place = pool_of(context), connection_of(context).place
     pool.let_go(key_of(context, batch))
     with pool.take(context) as conn, translated(context, place, writing=True):
@@ -63,7 +63,7 @@ def revert(context: ExecutionContext, batch: Batch, overwrite: bool) -> bool:
                 return _revert(context, conn, batch, overwrite)
 
         undone = patiently(context, conn, tables_of(context, conn, batch), attempt)
-    # Whoever writes later in this command looks again.
+    # Anybody who writes later in this command looks again.
     for target in batch.targets:
         pool.done.discard(f"schema {target.name.parts[0]}")
     return undone
@@ -130,7 +130,7 @@ def _locked(conn: Conn, batch: Batch, plans: Mapping[str, Undo]) -> dict[str, Ta
 
 
 def _refuse_moved(work: _Undoing) -> None:
-    """Refuse what somebody wrote, dropped, or made anew since it was published."""
+    """Refuse what somebody wrote, dropped, or created again since it was published."""
     given = {key: result.version for key, result in work.book.results().items()}
     now = versions_of(work.conn, {table.name: table.oid for table in work.tables.values()})
     problems = []
@@ -160,7 +160,7 @@ def _refuse_moved(work: _Undoing) -> None:
 
 
 def _restore(work: _Undoing) -> None:
-    """Bring columns and rows back: tables that point at others first, filled last."""
+    """Restore columns and rows: tables that point at others are emptied first and filled last."""
     conn = work.conn
     for target in work.targets(*_CHANGED):
         refuse_attached(target, work.tables[target.key])
@@ -222,7 +222,7 @@ def _drop_schema(work: _Undoing, schema: str) -> None:
             with conn.transaction():
                 conn.execute(sql.SQL("DROP SCHEMA {} RESTRICT").format(sql.Identifier(schema)))
         except pg.DependentObjectsStillExist:
-            return  # somebody uses it; it stays written down as ours
+            return  # somebody uses it; it stays recorded as ours
     conn.execute(ledger._sql("DELETE FROM {schema}.schemas WHERE name = %s"), [schema])
 
 
@@ -240,7 +240,7 @@ def _restore_records(work: _Undoing) -> None:
 def _drop_left(context: ExecutionContext, conn: Conn, ledger: Ledger, batch: Batch) -> None:
     """Drop the columns that left their nodes with this publish, now that nothing undoes it.
 
-    What somebody has written into since stays, and so does what something hangs on.
+    What somebody has written into since stays, and so does what something depends on.
     """
     book = Book(context=context, ledger=ledger, promotion=batch.promotion)
     kept = book.kept()
@@ -276,7 +276,7 @@ def _drop_empty(conn: Conn, table: Table, name: str) -> None:
 
 
 def discard(context: ExecutionContext, batch: Batch) -> None:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     pool, place = pool_of(context), connection_of(context).place
     pool.let_go(key_of(context, batch))
     with pool.take(context) as conn, translated(context, place, writing=True):

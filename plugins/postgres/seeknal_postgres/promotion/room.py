@@ -1,4 +1,4 @@
-"""The server's room for locks, and what a promotion takes of it.
+"""The server's capacity for locks, and how much of it a promotion uses.
 
 A publish holds the locks of all its tables until its commit, in a table of the server's
 that every session shares and whose size is set when the server starts.
@@ -42,7 +42,7 @@ class Room:
 
     @classmethod
     def of(cls, conn: Conn) -> Room:
-        """Ask the server."""
+        """Query the server."""
         row: Any = conn.execute(
             "SELECT current_setting('max_locks_per_transaction')::int,"
             " current_setting('max_connections')::int"
@@ -78,7 +78,7 @@ def taken(conn: Conn, targets: Sequence[Target]) -> int:
 
 
 def preview_publish(context: ExecutionContext, targets: Sequence[Target]) -> tuple[str, ...]:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     with (
         pool_of(context).take(context) as conn,
         translated(context, connection_of(context).place),
@@ -97,7 +97,7 @@ def preview_publish(context: ExecutionContext, targets: Sequence[Target]) -> tup
 
 
 def no_room(conn: Conn, targets: Sequence[Target]) -> WriteRefused:
-    """Return the error for a server that had no room for the locks of a promotion."""
+    """Return the error for a server that had no capacity for the locks of a promotion."""
     conn.rollback()
     locks, room = taken(conn, targets), Room.of(conn)
     conn.rollback()

@@ -1,6 +1,6 @@
-"""Write snapshots beside their targets, unseen, for a promotion to publish.
+"""Writes snapshots beside their targets, where no reader sees them, for a promotion to publish.
 
-Whatever can be refused is refused here. First all targets are looked at, and the server is
+Everything that can be refused is refused here. First all targets are inspected, and the server is
 asked by EXPLAIN whether it would let us; no lock is held afterwards. Then the rows are written
 into tables of the ledger's schema, in one transaction. One target is a batch of one, and waits
 for who holds its table; several try once.
@@ -42,7 +42,7 @@ from seeknal_postgres.write.transit import Arrival, make_empty, put
 
 R = TypeVar("R")
 
-#: Milliseconds to wait for a table's lock while others are held. Whoever keeps it is
+#: Milliseconds to wait for a table's lock while others are held. Anybody who keeps it is
 #: waited for when the targets are staged one by one.
 _LOCK_WAIT = 200
 
@@ -97,14 +97,14 @@ class _Found:
 
     @property
     def rows(self) -> Rows | None:
-        """The staged rows and their table; None where the target is to be made."""
+        """The staged rows and their table; None if the target is to be made."""
         if self.item.rows is None:
             return None
         return attrs.evolve(self.item.rows, source=self.places.rows)
 
 
 def stage(context: ExecutionContext, target: Target, snapshot: Snapshot, promotion: str) -> Staged:
-    """Carry out the hook of the same name: a batch of one."""
+    """Implement the hook of the same name: a batch of one."""
     return stage_targets(context, (target,), (snapshot,), promotion)[0]
 
 
@@ -114,7 +114,7 @@ def stage_targets(
     snapshots: Sequence[Snapshot],
     promotion: str,
 ) -> tuple[Staged, ...]:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     pool = pool_of(context)
     items = items_of(context, targets, snapshots)
     what = str(targets[0].name) if len(targets) == 1 else connection_of(context).place
@@ -279,7 +279,7 @@ def _planned(given: Sequence[str], table: Table, rows: Rows) -> list[sql.Composa
 
 
 def _write(work: _Staging, found: Sequence[_Found]) -> tuple[Staged, ...]:
-    """Make the stage tables anew and fill them."""
+    """Make the stage tables again and fill them."""
     work.context.cancellation.check()
     conn = work.conn
     with conn.transaction():
@@ -382,7 +382,7 @@ def durable(conn: Conn) -> None:
 
 
 def close(conn: Conn, places: Sequence[Places]) -> None:
-    """Take from everybody what the role's default privileges may have given."""
+    """Revoke what the role's default privileges may have granted to others."""
     row: Any = conn.execute(
         "SELECT bool_or(relacl IS NOT NULL) FROM pg_catalog.pg_class"
         " WHERE oid = ANY(%s::regclass[])",

@@ -1,4 +1,4 @@
-"""What is kept of a table when it is published over, and how that is brought back."""
+"""The undo data of a table that is published, and how it is restored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from seeknal_postgres.write.rows import Rows
 
 
 class Kind(enum.Enum):
-    """What a publish did to a table, and so what brings it back."""
+    """What a publish did to a table, and so how it is undone."""
 
     #: The table was made: it is dropped.
     CREATED = "created"
@@ -44,13 +44,14 @@ class Kind(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Undo:
-    """How one target is brought back. Kept in the ledger, as values of JSON.
+    """How one target is restored. Kept in the ledger, as values of JSON.
 
     ``oid`` is the table's and ``base`` its version before the publish. ``columns``
     are those that rows are kept with: all but generated ones. ``fixed`` are
     identity columns that an UPDATE cannot set, and the publish did not. ``added``
     are new columns, ``widened`` the types that others had. ``bounds`` are the start
-    and end of each interval that was replaced. ``xid`` numbers the transaction that published. ``schema_made`` tells whether it made the schema.
+    and end of each interval that was replaced. ``xid`` numbers the transaction that published.
+    ``schema_made`` says whether it made the schema.
     ``dropping`` are columns that go once the publish cannot be undone any more.
     """
 
@@ -75,7 +76,7 @@ class Undo:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Undo:
-        """Return what `document` made values of."""
+        """Return the plan that `document` turned into values."""
         lists = {k: tuple(document[k]) for k in ("columns", "key", "fixed", "added", "bounds")}
         widened = tuple((name, kind) for name, kind in document["widened"])
         lists["dropping"] = tuple(document.get("dropping", ()))
@@ -229,7 +230,7 @@ def _keep_keyed(
 
 @attrs.frozen(kw_only=True)
 class Restore:
-    """The bringing back of one target that exists before and after.
+    """Restores one target that exists before and after.
 
     Called in this order, each for all targets of a batch: `alter`, `remove` (those
     that point at others first), `fill` (those that are pointed at first).
@@ -283,10 +284,10 @@ class Restore:
         return times.condition(self.target, kind, replaced) if replaced and kind else None
 
     def alter(self) -> None:
-        """Take new columns away and give others the types that they had.
+        """Drop new columns, and change the types of others back.
 
         Raises:
-            WriteRefused: something hangs on the table that a move would set off.
+            WriteRefused: something depends on the table that a move would set off.
         """
         undo, table = self.undo, identifier(self.target.name)
         actions = [sql.SQL("DROP COLUMN {}").format(sql.Identifier(name)) for name in undo.added]
@@ -321,7 +322,7 @@ class Restore:
         return self.undo.kind is Kind.KEYED and self._rows.removes_last
 
     def remove(self) -> None:
-        """Delete the rows that are brought back, or go."""
+        """Delete the rows that are restored, or removed."""
         doomed = self.doomed()
         if doomed is None or self._removes_last:
             return
@@ -330,7 +331,7 @@ class Restore:
             self._rows.delete(self.conn, self._match(identifier(self.places.undo)))
 
     def fill(self) -> None:
-        """Bring back the rows that were kept."""
+        """Restore the rows that were kept."""
         rows, undo = self._rows, self.undo
         if undo.widened or undo.kind in (Kind.NOTHING, Kind.CREATED, Kind.ADDED):
             return

@@ -53,7 +53,7 @@ class View:
 
 
 def read_source(context: ExecutionContext, source: Source) -> SourceStream:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     stack = ExitStack()
     try:
         conn = stack.enter_context(pool_of(context).take(context))
@@ -152,7 +152,7 @@ def _described(
 def _columns_refused(
     conn: Conn, source: Source, table: tuple[str, str], error: psycopg.Error, what: str
 ) -> BackendError | None:
-    """Return why these columns can't be read, None where the table's columns don't matter."""
+    """Return why these columns can't be read, None if the table's columns don't matter."""
     conn.execute("ROLLBACK")
     rows = conn.execute(
         "SELECT a.attname, has_column_privilege(c.oid, a.attnum, 'SELECT'),"
@@ -231,7 +231,7 @@ def _projected(
 
 
 def _version(view: View, source: Source) -> str | None:
-    """Return the declared column's maximum and the row count, None where none is declared."""
+    """Return the declared column's maximum and the row count, None if none is declared."""
     if source.watermark is None:
         return None
     row: Any = view.conn.execute(

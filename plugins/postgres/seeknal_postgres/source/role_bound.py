@@ -1,4 +1,4 @@
-"""Whether a source's rows are filtered by who asks.
+"""Whether a source's rows depend on the role that reads them.
 
 A view or a query that names ``current_user``, ``session_user`` or ``current_setting`` gives
 each role its own rows. The definitions of the view, of the views that it uses and of the

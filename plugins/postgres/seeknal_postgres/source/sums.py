@@ -1,4 +1,4 @@
-"""Summing up a table's rows, or those that are staged, as the snapshot had them.
+"""Computes checksums of a table's rows, or of staged rows, in the snapshot's types.
 
 A column of somebody's own type holds a snapshot's values in another form: json
 becomes jsonb, text an inet. To be compared they are read back in the snapshot's
@@ -58,7 +58,7 @@ def sent_columns(columns: Sequence[Column], table: Table | None) -> dict[str, st
 def read_types(columns: Sequence[Column], table: Table | None) -> str:
     """Return the snapshot's types of columns that come back in another one.
 
-    In Arrow's binary form, as text; empty where all come back as they went.
+    In Arrow's binary form, as text; empty if all come back as they went.
     """
     fields = []
     for column in columns:
@@ -81,7 +81,7 @@ def _is_other(arrow: pa.DataType) -> bool:
 
 
 def checksum(context: ExecutionContext, target: Target) -> Checksum:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     if target.staged is not None:
         return checksum_targets(context, (target,))[0]
     _refuse_part(context, target)
@@ -91,7 +91,7 @@ def checksum(context: ExecutionContext, target: Target) -> Checksum:
 
 
 def checksum_targets(context: ExecutionContext, targets: Sequence[Target]) -> tuple[Checksum, ...]:
-    """Carry out the hook of the same name.
+    """Implement the hook of the same name.
 
     What is staged for several targets is looked at by one statement of each kind, so that
     a small table takes one round trip: its rows'.
@@ -204,7 +204,7 @@ def _kinds(encoded: str) -> dict[str, pa.DataType]:
 
 
 def _refuse_part(context: ExecutionContext, target: Target) -> None:
-    """Refuse to sum up what row-level security leaves of a table."""
+    """Refuse a checksum of a table from which row-level security hides rows."""
     what = str(target.name)
     with pool_of(context).take(context) as conn, translated(context, what):
         row = conn.execute(

@@ -1,4 +1,4 @@
-"""From Arrow's types to PostgreSQL's: what a snapshot's columns become.
+"""Maps Arrow's types to PostgreSQL's, for the columns of a snapshot.
 
 A type without an exact counterpart is refused by column, never approximated.
 """

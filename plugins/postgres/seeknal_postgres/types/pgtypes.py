@@ -31,7 +31,7 @@ _MAX_PRECISION = 1000
 
 @attrs.frozen
 class PgType:
-    """A type in the server's words: ``numeric`` with ``args`` (10, 2), maybe an array.
+    """A type in the server's message: ``numeric`` with ``args`` (10, 2), maybe an array.
 
     ``base`` is the full name without arguments (``timestamp without time zone``).
     """
@@ -67,7 +67,7 @@ class PgType:
 class Fit:
     """How a snapshot's column goes into a table's.
 
-    ``widen`` is the type the table's column must get first, None where it takes
+    ``widen`` is the type the table's column must get first, None if it takes
     the values as it is; ``rewrites`` whether the server rewrites the table for
     that; ``limit`` is the length in characters that text may have without widening.
     """
@@ -78,7 +78,7 @@ class Fit:
 
 
 def fit(new: PgType, old: PgType, *, enum: bool = False) -> Fit | None:
-    """Return how values of `new` go into a column of `old`, or None where they cannot.
+    """Return how values of `new` go into a column of `old`, or None if they cannot.
 
     Nothing is ever narrowed: a cast into the table's type keeps every value exactly.
 

@@ -67,7 +67,7 @@ class ReadColumn:
 
     @property
     def type(self) -> pa.DataType:
-        """The type that the column has for whoever reads it."""
+        """The type that the column has for anybody who reads it."""
         return self.arrow if self.then is None else self.then
 
     def value(self) -> sql.Composable:

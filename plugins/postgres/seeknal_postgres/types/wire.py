@@ -77,7 +77,7 @@ class Values:
         return len(self.at)
 
     def validity(self) -> pa.Buffer | None:
-        """Return Arrow's bitmap of what is not NULL, None where all is there."""
+        """Return Arrow's bitmap of what is not NULL, None if all is there."""
         if not self.null.any():
             return None
         return pa.py_buffer(np.packbits(~self.null, bitorder="little").tobytes())

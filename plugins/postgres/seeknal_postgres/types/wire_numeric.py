@@ -51,7 +51,7 @@ class _Digits:
         self.least = int((self.weight - self.count + 1)[some].min()) if some.any() else 0
 
     def of(self, power: int) -> Array:
-        """Return the digits that count 10,000 to a power, 0 where there is none."""
+        """Return the digits that count 10,000 to a power, 0 if there is none."""
         place = self.weight - power
         there = (place >= 0) & (place < self.count)
         index = np.where(there, self._at + _HEAD + 2 * place, 0)

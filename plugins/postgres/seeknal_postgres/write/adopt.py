@@ -1,4 +1,4 @@
-"""Take a table over as it is."""
+"""Takes over a table as it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seeknal_postgres.ledger.versions import versions_of
 
 
 def adopt_target(context: ExecutionContext, target: Target, content_key: str) -> WriteResult:
-    """Carry out the hook of the same name: the ledger's entry changes, the table doesn't."""
+    """Implement the hook of the same name: the ledger's entry changes, the table doesn't."""
     pool = pool_of(context)
     with pool.take(context) as conn, translated(context, str(target.name), writing=True):
         ledger = making.ensure(context, pool, conn, target)

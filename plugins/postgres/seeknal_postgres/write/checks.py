@@ -1,4 +1,4 @@
-"""What is asked of staged rows before they go into a table: keys that tell them apart, and times."""
+"""Checks of staged rows before they are written to a table: unique keys, and times."""
 
 from __future__ import annotations
 

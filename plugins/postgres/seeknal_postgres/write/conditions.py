@@ -14,11 +14,11 @@ class Conditions:
     """The SQL that compares staged rows (``s``) with a table's (``t``).
 
     ``source`` holds the rows: a temporary table, or one that waits in the ledger's
-    schema. ``key`` tells rows apart; None where nothing does, and rows are then
+    schema. ``key`` tells rows apart; None if nothing does, and rows are then
     replaced as a whole.
     ``differences`` are tables that a comparison by key has left: the table's rows that
     go or change, and the keys of the rows that are new. They spare a second comparison.
-    ``left`` are columns of ours that left the node, and become NULL.
+    ``left`` are columns of ours that the node no longer has, and become NULL.
     """
 
     target: Target
@@ -98,7 +98,7 @@ class Conditions:
         return sql.SQL("DELETE FROM {} AS t WHERE {}").format(identifier(self.target.name), scope)
 
     def updating(self) -> sql.Composed | None:
-        """Return the statement of `update`, None where there is nothing to set."""
+        """Return the statement of `update`, None if there is nothing to set."""
         pairs = self.pairs()
         if not pairs:
             return None

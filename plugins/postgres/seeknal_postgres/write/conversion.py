@@ -1,4 +1,4 @@
-"""Values that become values of another type on the server: exactly, or refused by column."""
+"""Converts values to another type on the server: exactly, or refused by column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a table's columns fit a snapshot's, without hurting its readers."""
+"""Changes a table's columns to fit a snapshot's, without disturbing its readers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Change:
     """What a write must do to a table's columns before its rows.
 
     ``add`` are new columns and their types; ``widen`` maps columns to their wider
-    types; ``rewrites`` names those for which the server writes the whole table anew.
+    types; ``rewrites`` names those for which the server writes the whole table again.
     ``retype`` maps columns to types that theirs cannot be widened to: their values are cast.
-    ``drop`` are columns of ours that left the node, and go; ``left`` are such that stay and
+    ``drop`` are columns of ours that the node no longer has, and go; ``left`` are such that stay and
     become NULL where all rows are replaced; ``others`` are columns that are not ours.
     """
 
@@ -88,7 +88,7 @@ def plan_change(
     """Compare a snapshot's columns with a table's.
 
     Args:
-        snapshot: None where only its columns are known.
+        snapshot: None if only its columns are known.
         ours: returns the table's columns that we made; asked only where it matters.
 
     Raises:

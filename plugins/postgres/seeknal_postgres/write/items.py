@@ -31,8 +31,8 @@ from seeknal_postgres.write.rows import Rows
 class Item:
     """One target and the rows that go there.
 
-    ``snapshot`` is None where only its columns are known. ``mode`` is the mode in force.
-    ``table`` is what is there, None where the target has to be made; ``change`` is what happens
+    ``snapshot`` is None if only its columns are known. ``mode`` is the mode in force.
+    ``table`` is what is there, None if the target has to be made; ``change`` is what happens
     to its columns, and ``rows`` how its rows are replaced. `look` fills in these.
     """
 
@@ -128,7 +128,7 @@ def look(
     """Find the items' tables, and plan what happens to their columns and rows.
 
     Args:
-        later: columns that left the node go when a promotion cannot be undone any more.
+        later: columns that the node no longer has go when a promotion cannot be undone any more.
 
     Raises:
         WriteRefused: a table is not ours, or cannot take its snapshot.

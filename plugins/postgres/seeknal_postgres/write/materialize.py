@@ -1,7 +1,7 @@
 """Make tables hold their snapshots, by the targets' modes, in one transaction.
 
 Readers at every isolation level see the rows from before or those from after. Nothing of
-what hangs on a table is dropped: rows are deleted, updated and inserted, never truncated.
+what depends on a table is dropped: rows are deleted, updated and inserted, never truncated.
 
 There is one path, for one target as for many (`_attempt`): look at what is there, then write.
 A small table costs its round trips and its commit, not its rows; so all that the server is
@@ -50,7 +50,7 @@ from seeknal_postgres.write.transit import Arrival, analyze, copy_rows, put
 
 #: How often a write begins again where the schema that it made is taken away under it.
 _AGAIN = 5
-#: Milliseconds to wait for a table's lock while others are held. Whoever keeps it is
+#: Milliseconds to wait for a table's lock while others are held. Anybody who keeps it is
 #: waited for when the targets are written one by one.
 _LOCK_WAIT = 200
 
@@ -72,7 +72,7 @@ class _Write:
 
 @attrs.frozen(kw_only=True)
 class _Done:
-    """What became of one item's rows: ``oid`` is its table's, ``written`` how many arrived."""
+    """The outcome of one item's rows: ``oid`` is its table's, ``written`` how many arrived."""
 
     item: Item
     oid: int
@@ -85,14 +85,14 @@ class _Done:
 
 
 def materialize(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteResult:
-    """Carry out the hook of the same name: a write of one."""
+    """Implement the hook of the same name: a write of one."""
     return materialize_targets(context, (target,), (snapshot,))[0]
 
 
 def materialize_targets(
     context: ExecutionContext, targets: Sequence[Target], snapshots: Sequence[Snapshot]
 ) -> tuple[WriteResult, ...]:
-    """Carry out the hook of the same name.
+    """Implement the hook of the same name.
 
     Several targets try once, together; those that need the slow lane then go one by one.
     """

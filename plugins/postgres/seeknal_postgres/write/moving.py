@@ -1,4 +1,4 @@
-"""Rows that go through a file: where the server must write a whole table anew.
+"""Moves rows through a file when the server has to rewrite a whole table.
 
 A table that the server rewrites looks empty to transactions with an older snapshot
 (https://www.postgresql.org/docs/current/mvcc-caveats.html). Rows that come back by COPY are
@@ -60,7 +60,7 @@ def _feed(context: ExecutionContext, conn: Conn, file: IO[bytes], into: sql.Comp
 
 
 def refuse_move(target: Target, table: Table, change: Change) -> None:
-    """Refuse to write a table anew where something hangs on it that this would set off.
+    """Refuse to rewrite a table if something depends on it that would be triggered.
 
     Raises:
         WriteRefused: naming the columns and what is in the way.
@@ -84,10 +84,10 @@ def refuse_move(target: Target, table: Table, change: Change) -> None:
 def rewrite(
     context: ExecutionContext, conn: Conn, target: Target, table: Table, change: Change
 ) -> None:
-    """Change a column's type although the server writes the whole table anew for it.
+    """Change a column's type although the server writes the whole table again for it.
 
     Raises:
-        WriteRefused: something hangs on the table that such a move would set off.
+        WriteRefused: something depends on the table that such a move would set off.
     """
     refuse_move(target, table, change)
     refuse_unfit(conn, target, table, change)
@@ -133,7 +133,7 @@ def replace(
         columns: theirs.
 
     Raises:
-        WriteRefused: something hangs on the table that such a move would set off.
+        WriteRefused: something depends on the table that such a move would set off.
     """
     refuse_move(target, table, change)
     query = sql.SQL("SELECT {} FROM {}").format(names(columns), rows)
@@ -155,7 +155,7 @@ def move(
     query: sql.Composed,
     alter: Callable[[], object],
 ) -> None:
-    """Replace a table's rows by a query's, while `alter` makes the server write it anew.
+    """Replace a table's rows by a query's, while `alter` makes the server write it again.
 
     A rewritten table looks empty to transactions with an older snapshot
     (https://www.postgresql.org/docs/current/mvcc-caveats.html). So the rows go

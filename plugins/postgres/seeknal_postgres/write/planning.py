@@ -1,4 +1,4 @@
-"""What the server is told while it plans one statement, where its own guess is far off."""
+"""Planner settings for single statements whose cost the server misjudges."""
 
 from __future__ import annotations
 

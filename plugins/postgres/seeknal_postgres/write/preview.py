@@ -1,4 +1,4 @@
-"""What a write would do to a table's columns, said beforehand."""
+"""Previews what a write would do to a table's columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seeknal_postgres.write.retype import refuse_in_the_way, refuse_unfit
 
 
 def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
-    """Carry out the hook of the same name."""
+    """Implement the hook of the same name."""
     with pool_of(context).take(context) as conn, translated(context, str(target.name)):
         try:
             with conn.transaction(force_rollback=True):

@@ -1,4 +1,4 @@
-"""Changing a column's type by casting its values, and what may stand in the way."""
+"""Changes a column's type by casting its values, and finds what prevents it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ORDER BY 1, 2
 def refuse_in_the_way(
     context: ExecutionContext, conn: Conn, target: Target, table: Table, change: Change
 ) -> None:
-    """Refuse a change of a type, or the end of a column, that something of others hangs on.
+    """Refuse a change of a type, or the end of a column, that something of others depends on.
 
     Links of ours are not in the way: they are moved aside.
 

@@ -54,7 +54,7 @@ class Rows(Conditions):
     """Staged rows, the table they go to, and the mode that says how.
 
     ``enforced`` says whether an index of the table sees to the key.
-    ``count`` is how many rows ``source`` has; None where only the server knows.
+    ``count`` is how many rows ``source`` has; None if only the server knows.
     ``tally`` counts what was done on a table whose triggers or rules may do something
     else with the rows; every statement is then held against what it should have done.
     """
@@ -77,7 +77,7 @@ class Rows(Conditions):
         """Choose the key: the declared one, else the table's own.
 
         Raises:
-            WriteRefused: something hangs on the table that would do something else with
+            WriteRefused: something depends on the table that would do something else with
                 its rows; or foreign keys point at it, and the snapshot has no key of it,
                 so that its rows could only be replaced as a whole.
         """
@@ -169,7 +169,7 @@ class Rows(Conditions):
 
         Args:
             after: how many the table has.
-            before: how many it had, None where that was not asked.
+            before: how many it had, None if that was not asked.
 
         Raises:
             WriteRefused: they differ; names the triggers or rules that may have done it.
@@ -186,7 +186,7 @@ class Rows(Conditions):
         """Do it by one statement, one join where there would be three.
 
         Returns:
-            False where that cannot be: nothing is changed then.
+            False if that cannot be: nothing is changed then.
         """
         least = _MERGES_DELETIONS if self.removes_last else _MERGES
         if self.key is None or self.is_watched or conn.info.server_version < least:
@@ -260,7 +260,7 @@ class Rows(Conditions):
         return self.key is None
 
     def filling(self) -> list[sql.Composable] | None:
-        """Return the statements of `fill`, None where it has to look at what they did.
+        """Return the statements of `fill`, None if it has to look at what they did.
 
         They may fail by one of `SWAPPED` where `fill` would not.
         """
@@ -305,7 +305,7 @@ class Rows(Conditions):
     def _new(self, conn: Conn) -> sql.Composed:
         """Return the condition that a staged row (``s``) is new to the table.
 
-        The server asks it anew for what a rule does besides, when the row is there.
+        The server asks it again for what a rule does besides, when the row is there.
         """
         if not any(each.kind == "rule" for each in self.table.reactions):
             return self.absent()

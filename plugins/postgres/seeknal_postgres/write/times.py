@@ -58,7 +58,7 @@ def check(
     Args:
         source: the staged rows.
         kind: the type of their time column, as the server names it.
-        table: what stands there, None where nothing does, or all of it is replaced.
+        table: what stands there, None if nothing does, or all of it is replaced.
 
     Raises:
         WriteRefused: a row is not in what the node covers, or a day would lose rows.

@@ -2,7 +2,7 @@
 
 pyiceberg refuses ``"storage-credentials": null``, which Lakekeeper up to 0.7 puts beside
 every table. Before it reads an answer, what is null is taken out, and so are optional
-fields that are empty, of whatever type. Lists that it demands and the specification
+fields that are empty, of any type. Lists that it demands and the specification
 does not are put in.
 """
 
@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from pyiceberg.catalog.rest import Endpoint, HttpMethod
 from requests import Response
 
-#: Optional fields of answers that mean the same when they are empty, whatever their type.
+#: Optional fields of answers that mean the same when they are empty, of any type.
 _OPTIONAL = frozenset(
     {
         "config", "storage-credentials", "next-page-token", "endpoints", "defaults",
@@ -37,7 +37,7 @@ _LISTS = {
 
 
 def tolerate(response: Response, *_: Any, **__: Any) -> None:
-    """Take out of an answer what means nothing; a hook of `requests.Session`."""
+    """Remove fields without meaning from an answer; a hook of `requests.Session`."""
     content = response.content
     if not response.ok or content[:1] != b"{":
         return
@@ -58,7 +58,7 @@ def without_nothing(body: dict[str, Any], lists: tuple[str, ...] = ()) -> dict[s
     """Return an answer without nulls and empty optional fields.
 
     Args:
-        lists: fields that have to be lists, made empty where they are not there.
+        lists: fields that have to be lists, made empty if they are not there.
     """
     found: dict[str, Any] = {
         key: _without_nulls(value)
@@ -80,7 +80,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def endpoints_of(listed: object) -> frozenset[Endpoint] | None:
-    """Return the endpoints that a catalog lists, None where it lists none.
+    """Return the endpoints that a catalog lists, None if it lists none.
 
     What is written otherwise than the specification does is brought into its form: paths
     before ``/v1``, a missing ``{prefix}``, other names in braces. What cannot be read is

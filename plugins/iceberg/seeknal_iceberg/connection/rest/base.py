@@ -75,7 +75,7 @@ class Shared:
 
 
 class BaseRestCatalog(RestCatalog):
-    """pyiceberg's REST catalog, found, asked and read as catalogs are found in the wild.
+    """pyiceberg's REST catalog, adapted to the behaviour of real catalogs.
 
     Args:
         shared: the same for all threads of a command.
@@ -85,7 +85,7 @@ class BaseRestCatalog(RestCatalog):
     def __init__(self, name: str, shared: Shared, **properties: Any) -> None:
         self._shared = shared
         self._oauth2 = _own_oauth2(properties)
-        #: The connection's properties, whatever the catalog's configuration says.
+        #: The connection's properties, independent of the catalog's configuration.
         self.profile: dict[str, Any] = dict(properties)
         #: What the catalog's configuration says of the storage.
         self.offered: dict[str, Any] = {}
@@ -240,7 +240,7 @@ class BaseRestCatalog(RestCatalog):
         raise AssertionError("unreachable")
 
     def _config_at(self, base: str) -> Response | None:
-        """Return the answer of an address; None where there is no catalog."""
+        """Return the answer of an address; None if there is no catalog."""
         self.uri = base
         warehouse = self.properties.get("warehouse")
         params = {"warehouse": warehouse} if warehouse else {}
@@ -275,7 +275,7 @@ def spool_of(target_dir: str) -> str:
 
 
 def _no_auth(request: Any) -> Any:
-    # Nothing of the user's .netrc either.
+    # The user's .netrc is not used either.
     return request
 
 

@@ -1,7 +1,7 @@
-"""Which hosts a REST catalog's requests go to: those that the profile names, no others.
+"""Restricts a REST catalog's requests to the hosts that the profile names.
 
-A token or a client's secret would else follow a redirect, or an address that the catalog
-gives for itself, to whoever is there.
+Otherwise a token or a client's secret could follow a redirect, or an address that the catalog
+returns for itself, to any other host.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class SignedHosts(NamedHosts):
         self._region = of("rest.signing-region") or self._session.region_name
 
     def add_headers(self, request: PreparedRequest, **kwargs: Any) -> None:
-        """Sign a request that is about to be sent; a repeated one anew."""
+        """Sign a request that is about to be sent; a repeated one again."""
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.exceptions import NoCredentialsError, NoRegionError

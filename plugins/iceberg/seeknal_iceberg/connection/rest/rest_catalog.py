@@ -72,9 +72,9 @@ class PatientRestCatalog(FilesRestCatalog):
         return CommitTableResponse.model_validate_json(response.text)
 
     def takes(self, table: Table, updates: tuple[TableUpdate, ...]) -> int | None:
-        """Ask whether a commit is small enough, by one of that size which can't land.
+        """Test whether a commit is small enough, by sending one of that size which can't land.
 
-        Only large ones are asked about.
+        Only large commits are tested.
 
         Returns:
             The commit's bytes where the catalog refuses so many, else None.
@@ -138,7 +138,7 @@ class PatientRestCatalog(FilesRestCatalog):
         return self._supported_endpoints not in without
 
     def commits_tables(self) -> bool | None:
-        """Return whether the catalog commits several tables at once; None where nothing tells.
+        """Return whether the catalog commits several tables at once; None if nothing tells.
 
         Decided by the list of endpoints in its configuration. A catalog without one is
         sent a commit of nothing.

@@ -156,7 +156,7 @@ class FilesRestCatalog(BaseRestCatalog):
             return _offer_of(begun)
 
     def access_of(self, table: Table) -> accesses.Access | None:
-        """Return how a table's files are opened; None where the profile's own class does."""
+        """Return how a table's files are opened; None if the profile's own class does."""
         if "py-io-impl" in self.profile:
             return None
         with self._shared.lock:
@@ -164,7 +164,7 @@ class FilesRestCatalog(BaseRestCatalog):
         return lease.at(table.metadata.location)[0] if lease is not None else None
 
     def known_io(self, location: str) -> FileIO | None:
-        """Return the way to files at a location that this command knows without asking."""
+        """Return the file access for a location that this command knows without asking."""
         if accesses.has_keys(self.profile) or not accesses.is_kept_by_keys(location):
             return self._load_file_io(location=location)
         place = location.rstrip("/") + "/"
@@ -173,7 +173,7 @@ class FilesRestCatalog(BaseRestCatalog):
         return self._shared.places[max(fitting, key=len)] if fitting else None
 
     def io_at(self, identifier: tuple[str, ...], location: str) -> FileIO:
-        """Return the way to files of a table that is being made, or was dropped.
+        """Return the file access for a table that is being made, or was dropped.
 
         Args:
             location: the table's.
@@ -187,7 +187,7 @@ class FilesRestCatalog(BaseRestCatalog):
 
         try:
             io = self._io(VendedKeys(self.profile, self.offered, renew(), renew), location)
-        # A catalog that stages nothing, or nothing where files are.
+        # The catalog can't stage, or not at a location with files.
         except Exception as error:  # noqa: BLE001
             log.debug("no keys for %s: %s", location, redact(str(error)))
             io = self._io_without_keys(identifier, location)
@@ -196,7 +196,7 @@ class FilesRestCatalog(BaseRestCatalog):
         return io
 
     def _io_without_keys(self, identifier: tuple[str, ...], location: str) -> FileIO:
-        """Return the way to files for which the catalog gives no keys: AWS's own, or none.
+        """Return the file access for files for which the catalog gives no keys: AWS's own, or none.
 
         Where it lends keys with other tables, these are tried, and nobody else's: some
         catalogs (R2) lend keys to the whole warehouse.
@@ -229,7 +229,7 @@ def _opens(io: FileIO, location: str) -> bool:
     """Return whether files at a location can be looked at."""
     try:
         io.new_input(f"{location.rstrip('/')}/metadata/seeknal-looks").exists()
-    # Whatever it says: these keys are not for it.
+    # No matter what it says: these keys are not for it.
     except Exception as error:  # noqa: BLE001
         log.debug("another table's keys don't open %s: %s", location, redact(str(error)))
         return False

@@ -54,7 +54,7 @@ class SyncedStream:
         return closed
 
     def flush(self) -> None:
-        """Hand to the system what is buffered here."""
+        """Pass what is buffered here to the system."""
         self.native.flush()
 
     def tell(self) -> int:

@@ -38,7 +38,7 @@ TABLE_LOCATION = "seeknal.table-location"
 class WatchedFileIO(DurableFileIO):
     """pyiceberg's own way to files; the user hears of what is waited for.
 
-    Of a table that a server described, files of this machine are opened only where the
+    For a table that a server described, files of this machine are opened only where the
     table itself lies here: a server names what is read and deleted.
     """
 

@@ -1,7 +1,7 @@
 """Files of a table that are opened by keys which a catalog lends for a while.
 
 pyarrow's file systems keep the keys that they were made with. The one here makes itself
-anew when the keys have changed, also while a file is read. What is written is put into a
+again when the keys have changed, also while a file is read. What is written is put into a
 file on this machine first and sent as a whole: an upload can't change its keys, and can be
 sent again.
 """
@@ -72,7 +72,7 @@ class VendedFileIO(WatchedFileIO):
 
 
 class LeftFiles(FileIO):
-    """Files that nobody here can open: they are left where they are.
+    """Files that nobody here can open: they stay where they are.
 
     Args:
         refused: makes the error of who wants to read or write one.
@@ -113,14 +113,14 @@ class _LentFileSystem(fs.FileSystemHandler):  # type: ignore[misc]
         key = tuple(sorted((name, str(value)) for name, value in access.properties.items()))
         with self._lock:
             if key not in self._made:
-                # Those of earlier keys stay with whoever works with them.
+                # File systems of earlier keys stay with the threads that use them.
                 self._made = dict(list(self._made.items())[-3:])
                 made = PyArrowFileIO(dict(access.properties))
                 self._made[key] = made._initialize_fs(self._scheme, self._netloc)
             return self._made[key], number
 
     def run(self, path: str, action: Callable[[fs.FileSystem], T]) -> T:
-        """Do something that may be done twice; once more where the keys are refused."""
+        """Run a repeatable operation; run it once more if the keys are refused."""
         native, number = self.current(path)
         try:
             return action(native)
@@ -196,7 +196,7 @@ def is_refused(error: BaseException) -> bool:
 
 
 class _Reading:
-    """A file that is read, opened anew where the keys have changed meanwhile."""
+    """A file that is read, opened again where the keys have changed meanwhile."""
 
     def __init__(self, files: _LentFileSystem, path: str) -> None:
         self._files, self._path = files, path

@@ -8,20 +8,20 @@ from collections.abc import Callable
 
 from seeknal_iceberg.connection.storage.access import Access, Offer, Properties, decide
 
-#: Seconds before their end at which keys are asked for anew, at most a third of their life.
+#: Seconds before their end at which keys are asked for again, at most a third of their life.
 _MARGIN = 300.0
-#: Keys that were lent so many seconds ago are not asked for anew because they are refused.
+#: Keys that are at most this many seconds old are not requested again because they are refused.
 _JUST = 1.0
 
 
 class VendedKeys:
-    """What opens the files of a table, as of now.
+    """The current access to the files of a table.
 
     Args:
         profile: the connection's properties.
         catalog: what the catalog's configuration says of the storage.
         offer: what it offers for the table.
-        renew: asks the catalog for another offer; None where it cannot be asked.
+        renew: asks the catalog for another offer; None if it cannot be asked.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class VendedKeys:
     def at(self, location: str) -> tuple[Access, int]:
         """Return the access to a location, and the number of the offer that it is from.
 
-        Raises whatever asking the catalog raises, where the keys are no more good.
+        Raises whatever asking the catalog raises, where the keys are no longer valid.
         """
         with self._lock:
             access = self._access(location)
@@ -60,7 +60,7 @@ class VendedKeys:
             return access, self._number
 
     def renewed_since(self, number: int) -> bool:
-        """Ask for other keys, those of an offer being refused; tell whether there are any."""
+        """Ask for other keys, those of an offer being refused; return whether there are any."""
         with self._lock:
             if number != self._number:
                 return True  # another thread has asked

@@ -35,6 +35,6 @@ def mode_of(mode: Mode, target: Target, snapshot: Snapshot) -> WriteMode:
 
 
 def in_force(context: ExecutionContext, target: Target, snapshot: Snapshot) -> WriteMode:
-    """Return the mode of a write: the target's, or ``full`` where all is written anew."""
+    """Return the mode of a write: the target's, or ``full`` where all is written again."""
     mode = Mode.FULL if context.full_refresh else target.mode
     return mode_of(mode, target, snapshot)

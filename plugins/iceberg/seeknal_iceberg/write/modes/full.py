@@ -20,5 +20,5 @@ class Full(WriteMode):
         """Read nothing: all rows are replaced, whatever the snapshot has."""
 
     def is_done(self, properties: dict[str, str]) -> bool:
-        """Write always, for somebody may have changed the table."""
+        """Always write, because somebody may have changed the table."""
         return False

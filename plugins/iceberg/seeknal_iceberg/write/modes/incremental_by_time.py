@@ -35,7 +35,7 @@ class IncrementalByTime(WriteMode):
         return (self.target.time_column or "",)
 
     def read(self) -> Times | None:
-        """Read the snapshot's times; None where nothing is replaced.
+        """Read the snapshot's times; None if nothing is replaced.
 
         Raises:
             WriteRefused: no time column, another type than a date or timestamp, a NULL, or a
@@ -44,7 +44,7 @@ class IncrementalByTime(WriteMode):
         return Times.of(self.snapshot, self.target)
 
     def is_done(self, properties: dict[str, str]) -> bool:
-        """Write nothing where no rows arrive, and the node doesn't say what it covers."""
+        """Write nothing if no rows arrive, and the node doesn't say what it covers."""
         return self.snapshot.row_count == 0 and self.target.covers is None
 
 
@@ -63,7 +63,7 @@ class Times:
 
     @classmethod
     def of(cls, snapshot: Snapshot, target: Target) -> Times | None:
-        """Read a snapshot's times; None where nothing is replaced.
+        """Read a snapshot's times; None if nothing is replaced.
 
         Raises:
             WriteRefused: no time column, another type than a date or timestamp, a NULL, or a
@@ -127,5 +127,5 @@ class Times:
         return rules.check_days(self.target, self.arriving, there)
 
     def carried(self, rows: Iterator[pa.Table]) -> Carried | None:
-        """Pass on nothing: rows of a time have no counterparts."""
+        """Carry nothing over: rows of a time have no counterparts."""
         return None

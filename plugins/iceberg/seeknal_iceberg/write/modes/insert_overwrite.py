@@ -43,7 +43,7 @@ class InsertOverwrite(WriteMode):
         return Partitions.of(self.snapshot, self.target, names, metadata)
 
     def is_done(self, properties: dict[str, str]) -> bool:
-        """Write nothing where no rows arrive."""
+        """Write nothing if no rows arrive."""
         return self.snapshot.row_count == 0 and self.target.covers is None
 
 
@@ -126,11 +126,11 @@ class Partitions:
         return key_of(file.partition) in self.touched
 
     def check(self, found: Iterable[pa.Table]) -> tuple[str, ...]:
-        """Lose what is in the partitions: that is what the mode is for."""
+        """Accept the loss of rows in the partitions: the mode replaces them."""
         return ()
 
     def carried(self, rows: Iterator[pa.Table]) -> Carried | None:
-        """Pass on nothing: rows of a partition have no counterparts."""
+        """Carry nothing over: rows of a partition have no counterparts."""
         return None
 
 

@@ -86,7 +86,7 @@ class WriteMode(abc.ABC):
         """Read of the snapshot which rows it replaces, before any table is looked at.
 
         Returns:
-            None where it replaces none, or where that depends on the table; see `replaced`.
+            None if it replaces none, or where that depends on the table; see `replaced`.
 
         Raises:
             WriteRefused: the snapshot has rows that the mode cannot place.

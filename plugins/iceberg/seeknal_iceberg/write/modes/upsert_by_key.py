@@ -45,7 +45,7 @@ class UpsertByKey(WriteMode):
         return Keys.of(self.snapshot, self.target)
 
     def is_done(self, properties: dict[str, str]) -> bool:
-        """Write nothing where no rows arrive."""
+        """Write nothing if no rows arrive."""
         return self.snapshot.row_count == 0 and self.target.covers is None
 
 
@@ -111,7 +111,7 @@ class Keys:
         return None
 
     def check(self, found: Iterable[pa.Table]) -> tuple[str, ...]:
-        """Lose no row: one of each key comes back."""
+        """Refuse nothing: each key has a new row."""
         return ()
 
     def carried(self, rows: Iterator[pa.Table]) -> Carried | None:

@@ -35,7 +35,7 @@ class Account:
     gid: int
 
     def owns(self, path: Path) -> None:
-        """Give `path`, a file or an empty folder, to the account."""
+        """Make the account the owner of `path`, a file or an empty folder."""
         os.chown(path, self.uid, self.gid)
 
     def can_enter(self, folder: Path) -> bool:
@@ -124,7 +124,7 @@ def initialize(
         sync: wait until the files are safe from a power cut; half a second.
 
     Raises:
-        PluginError: ``initdb`` failed; its last words are in the message.
+        PluginError: ``initdb`` failed; its last output is in the message.
     """
     secret = data.parent / f"{data.name}.pw"
     descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -3,7 +3,7 @@
 `seeknal_postgres.connection.embedded.server` runs this file as a script, detached.
 It starts the server, waits until no command holds the shared lock on the ``users``
 file, and shuts the server down. The kernel drops a command's lock however the command
-ends, so that not even ``kill -9`` leaves a server behind. Standard library
+ends, so that even ``kill -9`` doesn't leave a server behind. Standard library
 only: the script runs without site-packages, for a fast start.
 """
 
@@ -45,7 +45,7 @@ def main(text: str) -> None:
         _wait_for_the_last_user(server, users)
     finally:
         _stop(server)
-    # In this order: whoever then gets hold of `users` finds no keeper any more.
+    # In this order: a process that then locks `users` finds no keeper.
     os.close(options["lock"])
     os.close(users)
 
@@ -54,7 +54,7 @@ def _start(options: dict[str, Any]) -> subprocess.Popen[bytes]:
     uid, gid = options["account"] or (None, None)
     return subprocess.Popen(
         options["command"],
-        stdin=subprocess.DEVNULL,  # its output goes where this program's goes, to the log
+        stdin=subprocess.DEVNULL,  # its output goes to the log, as this program's does
         cwd="/",
         user=uid,
         group=gid,

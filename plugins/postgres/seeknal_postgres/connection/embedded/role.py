@@ -1,10 +1,10 @@
-"""The role that commands log in as on an embedded server: it owns what it makes, and no more.
+"""The role that commands log in as on an embedded server: it has no right but its own objects.
 
 ``initdb`` makes a superuser, who can read and write files and run programs as the server's
-account. That role is called `OWNER`; its password is thrown away, so that nobody logs in as it.
+account. That role is called `OWNER`; its password is deleted, so that nobody logs in as it.
 Commands log in as `USER`, which owns the database and has no other right.
 
-Clusters of before had one role, `USER`, the superuser of ``initdb``. PostgreSQL lets nobody take
+Older clusters had one role, `USER`, the superuser of ``initdb``. PostgreSQL lets nobody take
 that right from it, so `demote` gives it the name `OWNER` and makes a plain `USER` that takes over
 its password and its objects.
 
@@ -48,7 +48,7 @@ _OWNED = {
     "pg_foreign_server": "srvowner",
     "pg_largeobject_metadata": "lomowner",
 }
-#: What follows its table, its type or its extension, and what has no owner of its own.
+#: Objects that get their owner from a table, a type or an extension, or have none of their own.
 _OF_ITSELF = {
     "pg_class": "o.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')",
     "pg_type": "(o.typtype IN ('d', 'e', 'r') OR o.typrelid IN"
@@ -78,7 +78,7 @@ LOOP
   EXECUTE format('ALTER DATABASE %I OWNER TO {USER}', found.datname);
 END LOOP; END $$"""
 
-#: What the superuser could reach as a matter of course: it becomes a member of users' roles.
+#: Roles that the superuser could use by default: `USER` becomes a member of them.
 _MEMBER = f"""DO $$ DECLARE found record; BEGIN
 FOR found IN SELECT rolname FROM pg_roles WHERE oid >= 16384 AND NOT rolsuper AND rolname <> '{USER}'
 LOOP EXECUTE format('GRANT %I TO {USER}', found.rolname); END LOOP; END $$"""
@@ -109,9 +109,9 @@ def create(installation: Path, data: Path, password: str, account: binaries.Acco
 
 
 def demote(installation: Path, data: Path, password: str, account: binaries.Account | None) -> None:
-    """Make a plain role of the superuser that an older cluster's commands logged in as.
+    """Replace the superuser that an older cluster's commands logged in as by a plain role.
 
-    A command that was killed in the middle does it again: each step may be repeated.
+    If a command is killed in the middle, the next one repeats it: each step may be repeated.
 
     Raises:
         BackendError: the server's programs failed.

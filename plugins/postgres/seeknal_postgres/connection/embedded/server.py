@@ -61,7 +61,7 @@ class EmbeddedServer:
     def release(self) -> None:
         """Stop using the server; the last user of all processes thereby ends it.
 
-        A process that ends without this releases it all the same.
+        A process that ends without this releases it nevertheless.
         """
         with _guard:
             use = _uses.get(self._home)
@@ -81,7 +81,7 @@ class _Use:
     count: int
 
 
-#: Where data go that the server's account could not reach below ``target``.
+#: The folder for data that the server's account could not reach below ``target``.
 _HOME = re.compile(r"/var/tmp/seeknal-[0-9a-f]{16}")
 
 _guard = threading.Lock()
@@ -102,7 +102,7 @@ def ensure_server(target_dir: str, project_root: str) -> EmbeddedServer:
     Raises:
         PluginError: the ``embedded`` extra is not installed, or the data are
             another PostgreSQL version's.
-        BackendError: the server does not start; its last words are in the message.
+        BackendError: the server does not start; its last output is in the message.
     """
     account = binaries.server_account()
     what = f"the embedded PostgreSQL of {project_root}"
@@ -133,7 +133,7 @@ def ensure_server(target_dir: str, project_root: str) -> EmbeddedServer:
 
 
 def _home(target: Path, account: binaries.Account | None, what: str) -> Path:
-    """Return the server's home, created if need be, and of the right modes."""
+    """Return the server's home; create it if it is missing, and set its modes."""
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     if account is None:
         return _own_folder(target / "postgres", 0o700)
@@ -162,7 +162,7 @@ def _home(target: Path, account: binaries.Account | None, what: str) -> Path:
             )
         name = hashlib.sha256(os.fsencode(target)).hexdigest()[:16]
         home = _own_folder(Path("/var/tmp") / f"seeknal-{name}", mode)
-        # What it holds belonged to a `target/` that was deleted, and goes the same way.
+        # Its contents belonged to a `target/` that was deleted, so they are deleted, too.
         shutil.rmtree(home)
         record.unlink(missing_ok=True)
         descriptor = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -233,7 +233,7 @@ def _locked(path: Path, how: int, what: str) -> Iterator[None]:
 
 
 def _kept(home: Path) -> bool:
-    """Return whether a keeper lives."""
+    """Return whether a keeper runs."""
     with (home / "keeper.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -273,7 +273,7 @@ def _ready(home: Path) -> int | None:
 
 
 def _start(home: Path, account: binaries.Account | None, what: str) -> int:
-    """Start a keeper and its server, and return the port. No keeper lives when this is called."""
+    """Start a keeper and its server, and return the port. No keeper runs when this is called."""
     installation = binaries.reachable_installation(account, home)
     data = home / "data"
     if data.exists():
@@ -300,7 +300,7 @@ def _start(home: Path, account: binaries.Account | None, what: str) -> int:
 
 
 def _create(installation: Path, home: Path, account: binaries.Account | None) -> None:
-    """Create the cluster; a half-made one of a killed command is thrown away first."""
+    """Create the cluster; a half-made one of a killed command is deleted first."""
     unfinished = home / "data.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -320,7 +320,7 @@ def _create(installation: Path, home: Path, account: binaries.Account | None) ->
 
 
 def _launch(installation: Path, home: Path, account: binaries.Account | None, what: str) -> None:
-    """Start a keeper, which takes over the lock that says it lives."""
+    """Start a keeper, and pass it the lock that shows that it runs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

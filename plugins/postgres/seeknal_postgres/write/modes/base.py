@@ -21,7 +21,7 @@ class TableMode:
     their key where there is one, and deletes from the table what `scope` chooses and the
     snapshot does not have.
 
-    ``events`` are the statements that the mode runs on a table, by the server's words.
+    ``events`` are the statements that the mode runs on a table, by the server's message.
     ``merges`` says that rows whose key the snapshot lacks stay. ``by_time`` says that ``scope``
     is the time of `intervals`.
     """
@@ -57,7 +57,7 @@ class TableMode:
             columns: the snapshot's.
 
         Returns:
-            None where nothing does: rows are then replaced as a whole.
+            None if nothing does: rows are then replaced as a whole.
         """
         known = (target.unique_keys,) if target.unique_keys else table.keys
         return next((key for key in known if key and set(key) <= set(columns)), None)
