@@ -217,8 +217,11 @@ class SnapshotStore:
 
         Cheaper than `find`: pyarrow isn't imported; and nothing is removed.
         """
-        content_key = self.resolve(content_key)
-        folder = self._folder(content_key)
+        return self._is_there(self.resolve(content_key))
+
+    def _is_there(self, stored: str) -> bool:
+        """Return whether the files of a key, which is no alias, are there."""
+        folder = self._folder(stored)
         document = self._document(folder)
         if document is None:
             return False
@@ -246,7 +249,7 @@ class SnapshotStore:
         stored = self.resolve(content_key)
         if stored != content_key and not self._is_meant(node, content_key, stored):
             return None
-        return stored if self.contains(stored) else None
+        return stored if self._is_there(stored) else None
 
     def digest_of(self, content_key: str) -> str | None:
         """Return the content digest that was given on `commit`; None if there is none."""

@@ -122,9 +122,15 @@ class NodePlanner:
         return self._transform(node)
 
     def _step(self, id: str, decision: NodeDecision) -> NodeStep:
-        held = decision.held
-        if held is not None and decision.reused_from and id not in self._recorded:
-            held = attrs.evolve(held, definition=self._session.graph.definitions[id])
+        held, definition = decision.held, self._session.graph.definitions[id]
+        # Rows that a proof makes this node's were recorded under another definition.
+        if (
+            held is not None
+            and decision.reused_from
+            and held.definition != definition
+            and id not in self._recorded
+        ):
+            held = attrs.evolve(held, definition=definition)
         return NodeStep(
             id=id,
             change=Change.UNAFFECTED if decision.proof else Change.UNCHANGED,
@@ -136,6 +142,8 @@ class NodePlanner:
         )
 
     def _warn_without_python(self, id: str, action: Action) -> None:
+        if self._session.trust.python:
+            return
         refused = needs_python(self._session, id)
         if not refused:
             return
@@ -264,23 +272,22 @@ class NodePlanner:
     def _transform(self, node: AnyNode) -> NodeDecision:
         id = node.id
         inputs = self._session.graph.inputs[id]
-        facts = TransformFacts(
-            id=id,
-            definition=self._session.graph.definitions[id],
-            volatile=self._session.graph.volatile.get(id, ()),
-            unknown=[input for input in inputs if input not in self._keys],
-        )
+        volatile = self._session.graph.volatile.get(id, ())
+        unknown = [input for input in inputs if input not in self._keys]
         read: dict[str, str] = {}
-        if not facts.volatile and not facts.unknown:
+        known = not volatile and not unknown
+        if known:
             read = {input: self._keys[input] for input in inputs}
             self._prover.note(id, read)
-            facts = attrs.evolve(
-                facts,
-                key=keys.transform_key(self._session, node, list(read.values())),
-                holders=self._holders(id, self._record, self._base),
-            )
         return transform(
-            facts,
+            TransformFacts(
+                id=id,
+                definition=self._session.graph.definitions[id],
+                volatile=volatile,
+                unknown=unknown,
+                key=keys.transform_key(self._session, node, list(read.values())) if known else "",
+                holders=self._holders(id, self._record, self._base) if known else (),
+            ),
             self._store,
             lambda: self._prover.prove(id, read),
             lambda held: self._passed(node, held),
