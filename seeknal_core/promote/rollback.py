@@ -71,9 +71,11 @@ def rollback(session: Session, *, abort: Abort | None = None) -> Promotion:
                     f"no rollback of {name!r} is unfinished", f"seeknal env status {name}"
                 )
             case Does.NOTHING:
+                known = session.state.load(name) is not None
+                shown = f"what {name!r} holds is shown by: seeknal env show {name}"
                 raise ConfigError(
                     f"there is no promotion into {name!r} to undo",
-                    f"what {name!r} holds is shown by: seeknal env show {name}",
+                    shown if known else "seeknal env list",
                 )
     raise AssertionError(command)
 

@@ -155,7 +155,7 @@ def test_an_unstaged_target_that_fails_is_named_and_written_by_the_next_run(
     failed = seeknal("env", "promote", "dev", code=1)
     assert "sales.plain" in failed.said and "File exists" in failed.said
     assert "promoted, not wholly" in failed.out
-    assert "seeknal run --env prod writes what is missing" in failed.err
+    assert "Next: fix that, then: seeknal run --env prod\n" in failed.err
     assert rows(project, "lake/sales/staged") == 2
     (project / "files/sales").unlink()
     shutil.move(project / "elsewhere", project / "files/sales")

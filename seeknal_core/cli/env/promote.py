@@ -225,7 +225,7 @@ def _render(report: Any, complete: Callable[[str], str]) -> None:
     if report.failed:
         failed = sum(bool(target.error) for target in report.targets)
         say(
-            f"{counted(failed, 'target')} that are not atomic failed\n"
+            f"{counted(failed, 'target')} failed, written without staging after the others\n"
             + complete(f"Next: fix that, then: seeknal run --env {report.destination}"),
             err=True,
         )
