@@ -1,6 +1,6 @@
-"""Expire old snapshots of tables whose targets declare it, and keep what undoes or proves.
+"""Expires old snapshots of tables whose targets declare it, and keeps those that are needed.
 
-Kept are: what a branch or a tag names (the tags of undo and fences among them), the
+These are kept: what a branch or a tag names (the tags of undo and fences among them), the
 current snapshot, our last write and all after it (they tell what others did since), and
 what a property of ours names. A snapshot's age counts from when it stopped being the
 current one: who began to read it at the last moment can do so for as long.

@@ -32,7 +32,7 @@ Parts = tuple[str, ...]
 def list_owned(context: ExecutionContext) -> tuple[Owned, ...]:
     """List the tables and namespaces that have the mark of this project and environment.
 
-    Listed is also a table that is dropped while its files are not all deleted.
+    A dropped table is also listed while not all of its files are deleted.
     """
     connection = catalogs.of(context)
     if catalogs.absent(connection):

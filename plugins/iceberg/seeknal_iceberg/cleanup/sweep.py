@@ -1,4 +1,4 @@
-"""Delete what killed commands left: files, tags and notes, once no commit can name them."""
+"""Deletes leftovers of killed commands: files, tags and notes, once no commit can name them."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _written(table: Table) -> Iterator[str]:
         if summary is None or ledger.WRITE_ID not in summary.additional_properties:
             continue
         yield snapshot.manifest_list
-        # What is gone, or can't be read, names nothing.
+        # A manifest that is missing, or can't be read, names no files.
         with contextlib.suppress(Exception):
             for manifest in snapshot.manifests(table.io):
                 if manifest.added_snapshot_id != snapshot.snapshot_id:

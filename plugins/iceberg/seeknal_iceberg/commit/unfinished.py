@@ -50,7 +50,7 @@ log = logging.getLogger("seeknal")
 
 Parts = tuple[str, ...]
 
-#: What the name of a table holds that is renamed once its rows are in it.
+#: Part of the name of a table that is renamed once its rows are in it.
 MARK = "_seeknal_new_"
 #: How many characters of the table's name come before that.
 _KEPT = 200
@@ -210,7 +210,7 @@ def rename(context: ExecutionContext, catalog: Catalog, table: Table, parts: Par
         if isinstance(failure, NoSuchTableError | NotImplementedError) or (
             is_no(failure) and capabilities.of(context).renames is None
         ):
-            # What is to be renamed is there: it is the request that isn't known.
+            # The table to rename exists, so the catalog doesn't know the request.
             capabilities.learn(context, renames=False)
             raise NoRename(sentence(failure)) from failure
         # "It exists", of what is not there, may be an answer to the same request sent twice.

@@ -24,7 +24,7 @@ from seeknal_core.contract.errors import BackendError, SeeknalError, Unreachable
 from seeknal_core.contract.types import redact
 from seeknal_iceberg.connection.profile import IcebergConnection
 
-#: What is raised before a file is opened.
+#: Exceptions that are raised before a file is opened.
 _NOT_REACHED = (
     SeeknalError, ice.RESTError, ice.NotInstalledError, ImportError, requests.RequestException,
 )  # fmt: skip
@@ -51,7 +51,7 @@ _STORAGE_ADDRESSES = ("s3.endpoint", "adls.account-host", "gcs.service.host")
 
 #: pyiceberg's words for an error's body that is not an Iceberg error.
 _NOT_ICEBERG = re.compile(r"RESTError (?P<code>\d+): (Could not decode|Received unexpected) ")
-#: What is asked of a catalog, by pyiceberg's class for the answer.
+#: Requests to a catalog, by pyiceberg's class for the answer.
 _ASKED = {
     "TableResponse": "the request for a table",
     "CommitTableResponse": "a commit",

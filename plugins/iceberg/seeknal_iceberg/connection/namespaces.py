@@ -55,7 +55,7 @@ def ensure_namespace(
         except (NamespaceAlreadyExistsError, IntegrityError):
             continue  # the latter where another writer made it between look and insert
         except ForbiddenError as error:
-            # Where it may not even be looked at, making a table in it tells.
+            # If it may not even be looked up, creating a table in it shows whether it exists.
             if depth < len(levels) or there is None or _seen(catalog, level):
                 continue
             raise NamespaceRefused(
@@ -66,7 +66,7 @@ def ensure_namespace(
             if _is_there_by_now(catalog, level):
                 continue
             raise refused_name(level, "namespace", quoted(level), error) from error
-        # Of two that make one at the same moment, some catalogs fail one (Iceberg's own
+        # If two writers create one at the same moment, some catalogs fail one (Iceberg's own
         # test server answers 500): what counts is whether it is there.
         except Exception:
             if not _is_there_by_now(catalog, level):

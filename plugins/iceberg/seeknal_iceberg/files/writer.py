@@ -116,7 +116,7 @@ class Writer:
         cast("pq.ParquetWriter", file.writer).write_table(table, row_group_size=_GROUP_ROWS)
         self._buffered -= file.buffered
         file.buffer, file.buffered = [], 0
-        # What is gathered once is sorted, and no more than that.
+        # Only rows that are gathered together are sorted.
         if self._order is not None or file.stream.tell() >= self._file_bytes:
             self._close(file)
 

@@ -26,7 +26,7 @@ from seeknal_iceberg.ledger.write_notes import dead
 
 log = logging.getLogger("seeknal")
 
-#: What a storage says of requests that it never carries out.
+#: Messages of a storage for requests that it never carries out.
 _NEVER = ("MethodNotAllowed", "HTTP status 405", "HTTP status 501")
 #: Tables' locations of which it has been said.
 _told: set[str] = set()

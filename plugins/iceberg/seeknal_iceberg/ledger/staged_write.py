@@ -1,4 +1,4 @@
-"""What a staged write is: where its files lie, and what its commit will say.
+"""A staged write: where its files are, and the content of its commit.
 
 A staged write is complete but for one commit: data files, manifests and the
 manifest list lie under the table's location, named by the write's id, and no

@@ -1,4 +1,4 @@
-"""What a killed write left behind.
+"""Notes on writes, which list the leftovers of a killed one.
 
 Before a write places its first file it notes, in the tool's own folder, where
 it will place them. The note goes when the write has landed or its files are
@@ -64,7 +64,7 @@ def base_of(table: Table | None) -> Base:
 
 @attrs.frozen(kw_only=True)
 class Noted:
-    """What a note says; nothing if there is none, or it was never written.
+    """The content of a note; empty if there is none, or it was never written.
 
     ``bases`` are what the write's commits require, one for each attempt. ``promotion``
     is that of a staged write. ``sent`` is when a commit was sent whose outcome is not
@@ -149,7 +149,7 @@ class Note:
         self._descriptor = _opened(self._path)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._write_id = write_id
-        # What is noted already stays: a publish adds to the note of its staging.
+        # Earlier entries stay: a publish adds to the note of its staging.
         noted = _parsed(os.pread(self._descriptor, _MOST, 0))
         self._folders = noted.folders
         self._ids = noted.ids or [write_id]
@@ -164,7 +164,7 @@ class Note:
 
     @property
     def noted(self) -> Noted:
-        """What the note says by now."""
+        """The note's current content."""
         return Noted(
             there=True,
             folders=list(self._folders),

@@ -1,4 +1,4 @@
-"""Publish what is staged: new tables first, then the existing ones, by compare-and-set.
+"""Publishes staged writes: new tables first, then the existing ones, by compare-and-set.
 
 Nobody reads a new table yet, and dropping it undoes it, so those come first.
 The existing tables of a catalog that can do it change in one commit. Elsewhere
@@ -215,7 +215,7 @@ class _Publish(StagedBatch):
             # A lost answer looks like any failure of any library below; the tables decide.
             except Exception as error:
                 if left and is_busy(error):
-                    # It says when to ask again: it did not carry the commit out, or has by then.
+                    # It says when to retry: by then it has carried the commit out, or never will.
                     time.sleep(wait_of(error, 1.0))
                     if self.landed(items, is_done):
                         return

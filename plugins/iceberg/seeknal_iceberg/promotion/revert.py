@@ -1,4 +1,4 @@
-"""Undo a publish: every table as it was, by compare-and-set on what was published."""
+"""Undoes a publish: restores every table, by compare-and-set on what was published."""
 
 from __future__ import annotations
 

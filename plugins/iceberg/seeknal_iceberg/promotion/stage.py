@@ -1,4 +1,4 @@
-"""Stage a write: everything but the commit, and a note of it first.
+"""Stages a write: a note first, then everything except the commit.
 
 The same as a direct write (`write.prepare`), for every mode: files are placed that
 no metadata names. Readers and other writers see nothing of it; a branch is not
@@ -73,7 +73,7 @@ class _Staging(Preparation):
             super().make_namespace(located)
 
     def run(self, promotion: str) -> Staged:
-        """Look, place, and keep what the commit will say."""
+        """Inspect the table, place the files, and keep the content of the commit."""
         self.note.belongs_to(promotion)
         self.context.cancellation.check()
         missing = embedded.not_there_yet(self.connection)

@@ -122,7 +122,7 @@ def _read_version(metadata: TableMetadata, chosen: int | None) -> str:
     snapshot = metadata.current_snapshot() if chosen is None else metadata.snapshot_by_id(chosen)
     made_with = snapshot.schema_id if snapshot is not None else None
     if chosen is None and made_with not in (None, metadata.current_schema_id):
-        # A word of its own: what earlier versions stored under the numbers alone is the
+        # A separate prefix: what earlier versions stored under the numbers alone is the
         # snapshot's schema, not the table's.
         return f"{read}:schema-{metadata.current_schema_id}"
     return f"{read}:{metadata.current_schema_id}"

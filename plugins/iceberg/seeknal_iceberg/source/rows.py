@@ -25,7 +25,7 @@ def count(table: Table, snapshot_id: int | None = None) -> int:
     if snapshot_id is None and table.metadata.current_snapshot_id is None:
         return 0
     field = table.schema().fields[0]
-    # Of an older snapshot's files it may be missing.
+    # Files of an older snapshot may lack it.
     first = Schema(field.model_copy(update={"required": False}))
     total = 0
     for task in table.scan(snapshot_id=snapshot_id).plan_files():

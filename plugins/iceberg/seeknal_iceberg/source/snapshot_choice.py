@@ -1,4 +1,4 @@
-"""Choose what a source reads of a table: a snapshot, a moment, a tag, or a branch."""
+"""Chooses what a source reads of a table: a snapshot, a time, a tag, or a branch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LISTED = 5
 
 @attrs.frozen(kw_only=True)
 class Choice:
-    """What of a table is read.
+    """The part of a table that is read.
 
     ``metadata`` has the schema of the rows as its current one, by which pyiceberg binds
     filters. ``snapshot_id`` is the iceberg_snapshot_id to scan by, None for the metadata's

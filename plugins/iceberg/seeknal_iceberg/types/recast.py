@@ -92,7 +92,7 @@ def exactly(array: pa.Array, type: pa.DataType, name: str, target: str) -> pa.Ar
 
 
 def _cast(array: pa.Array, type: pa.DataType) -> pa.Array:
-    """Cast where every value fits, whatever else the types could hold."""
+    """Cast where every value fits, even if the types could hold other values."""
     if pa.types.is_integer(array.type) and pa.types.is_decimal128(type):
         # Straight, Arrow wants room for the widest integer there is.
         return array.cast(pa.decimal256(76, type.scale)).cast(type, safe=True)

@@ -163,7 +163,7 @@ class _Write(Preparation):
             )
 
     def _try(self, attempt: int) -> WriteResult | Exception | None:
-        """Look, place, commit once.
+        """Inspect the table, place the files, and commit once.
 
         Returns:
             None if somebody else was faster; the failure after which it may still land.

@@ -77,7 +77,7 @@ class Placement:
         self.replaced = replaced
         self.placers: list[Placer] = []
         self.placed: list[DataFile] | None = None
-        #: What is placed holds values of the rows that it replaces.
+        #: The placed files hold values of the rows that they replace.
         self.carries = False
         #: How often rows were put into a transaction, and the table's last sequence number
         #: before the first time.
@@ -86,7 +86,7 @@ class Placement:
         self.io: FileIO | None = None
         #: The table's snapshot cannot be read, and the new one takes nothing of it over.
         self.starts_anew = False
-        #: What the user should hear of rows that stay.
+        #: Notes for the user on rows that stay.
         self.notes: tuple[str, ...] = ()
 
     def forget(self) -> None:

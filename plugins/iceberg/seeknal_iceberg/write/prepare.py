@@ -185,7 +185,7 @@ class Preparation:
                 raise
             raise refused_name(self.parts, "table", self.name, error) from error
         except TableAlreadyExistsError as error:
-            # Where it may not be read, this says so.
+            # If it may not be read, this raises the error.
             if catalogs.load(self.catalog, self.parts) is not None:
                 raise  # somebody made it a moment ago
             if views.is_view(self.catalog, self.parts, unlisted=True):

@@ -17,7 +17,7 @@ from seeknal_iceberg.write import aws_names, declared, evolution, modes
 def preview_write(context: ExecutionContext, target: Target, schema: pa.Schema) -> WritePreview:
     """Compare the columns of a write with those of the table.
 
-    What only values tell (a value of a row that stays and does not fit) is not looked at.
+    Problems that only values show (a value of a row that stays and does not fit) are not found.
     """
     name = str(target.name)
     with translating(catalogs.of(context), name):

@@ -107,7 +107,7 @@ def begin_new(
         except Exception as error:
             if create is None or not unfinished.refuses_staging(error):
                 raise
-    # What is refused may also be this table; then it is refused once more.
+    # The refusal may also concern this table; then it is refused once more.
     return of(create(new))
 
 

@@ -39,7 +39,7 @@ def lock(context: ExecutionContext, conn: Conn, name: QualifiedName, mode: Liter
 
     Raises:
         WriteRefused: it was not released within the connection's ``lock_wait``; names
-            who holds it, as far as the role may see.
+            who holds it, as far as the role can see.
     """
     statement = sql.SQL("LOCK TABLE {} IN {} MODE").format(
         sql.Identifier(*name.parts), sql.SQL(mode)
@@ -115,7 +115,7 @@ def _holders(conn: Conn, name: QualifiedName) -> str:
 
 
 def holders(conn: Conn, wanted: Sequence[QualifiedName]) -> dict[QualifiedName, str]:
-    """Return who else holds locks on tables that a writer waits for, as far as the role may see."""
+    """Return who else holds locks on tables that a writer waits for, as far as the role can see."""
     rows: list[Any] = conn.execute(
         "SELECT DISTINCT n.nspname::text, c.relname::text, l.pid, a.usename::text,"
         " a.application_name, a.state"

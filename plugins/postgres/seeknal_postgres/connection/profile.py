@@ -2,7 +2,7 @@
 
 The options are libpq's own words where libpq has one
 (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS).
-What is missing comes from libpq's ``PG*`` environment variables, as with psql.
+Missing options come from libpq's ``PG*`` environment variables, as with psql.
 """
 
 from __future__ import annotations

@@ -233,7 +233,7 @@ def _held(ledger: Ledger) -> list[tuple[str, str | None]]:
         " LEFT JOIN pg_catalog.pg_class c"
         " ON c.oid = d.objid AND d.classid = 'pg_catalog.pg_class'::regclass"
         " WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND n.nspname = %s"
-        # What a table owns goes with it: the sequences of its columns.
+        # Objects that a table owns are dropped with it: the sequences of its columns.
         " AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend o WHERE o.classid = d.classid"
         " AND o.objid = d.objid AND o.refclassid = 'pg_catalog.pg_class'::regclass"
         " AND o.deptype IN ('a', 'i'))"

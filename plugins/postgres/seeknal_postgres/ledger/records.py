@@ -49,7 +49,7 @@ class Record:
 
 @attrs.frozen(kw_only=True)
 class Written:
-    """What is recorded of a target's write; ``oid`` and ``version`` are the table's.
+    """The record of a target's write; ``oid`` and ``version`` are the table's.
 
     ``columns`` are those that the write made.
     ``mode`` is the target's own unless it says `LINK`.

@@ -15,7 +15,7 @@ from seeknal_core.contract.types import Mode, Target
 
 @attrs.frozen(kw_only=True)
 class StageData:
-    """What a publish has to know of a staged write beside its rows.
+    """What a publish has to know about a staged write, besides its rows.
 
     ``table`` is the stage table, as printed. ``mode`` is the mode in force. ``shape`` is a
     digest of all that was found out about the table (`shape_of`), empty if there was none.

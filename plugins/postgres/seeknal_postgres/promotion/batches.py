@@ -59,7 +59,7 @@ def key_of(context: ExecutionContext, batch: Batch) -> str:
 
 
 def parts_of(context: ExecutionContext, ledger: Ledger, batch: Batch) -> list[Part]:
-    """Look at all targets of a batch, and at what is staged for them."""
+    """Inspect all targets of a batch, and their staged rows."""
     places = {
         target.key: Places.of(context, ledger.schema, batch.promotion, target.key)
         for target in batch.targets

@@ -169,7 +169,7 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
     }
     plans = _keep_undo(work, parts, rows)
     apply(context, conn, parts, _compared(conn, parts, rows, plans))
-    # What a deferred constraint would say at the commit, it says now.
+    # Deferred constraints are checked now instead of at the commit.
     with users_own(conn):
         conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     after = _record(work, parts)

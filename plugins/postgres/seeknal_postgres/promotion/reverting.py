@@ -30,7 +30,7 @@ from seeknal_postgres.promotion.staging import durable
 from seeknal_postgres.promotion.undo import Kind, Restore, Undo
 from seeknal_postgres.write.references import by_reference, refuse_orphans
 
-#: What a publish may have done to rows that stood there before.
+#: Publishes that may have changed existing rows.
 _CHANGED = (Kind.WHOLE, Kind.KEYED, Kind.INTERVAL, Kind.ADDED)
 
 
@@ -230,7 +230,7 @@ def _restore_records(work: _Undoing) -> None:
     kept = work.targets(*_CHANGED)
     now = versions_of(work.conn, {t.name: work.plans[t.key].oid for t in kept})
     for target in kept if not work.overwrite else ():
-        # What somebody wrote meanwhile is brought back only where it was in the way.
+        # Rows that somebody wrote in the meantime are restored only if they were in the way.
         before = int((work.plans[target.key].base or "::").split(":")[1])
         if now[target.name][0] != before:
             raise unlike(target, work.tables[target.key], "", before, now[target.name][0])
@@ -240,7 +240,7 @@ def _restore_records(work: _Undoing) -> None:
 def _drop_left(context: ExecutionContext, conn: Conn, ledger: Ledger, batch: Batch) -> None:
     """Drop the columns that left their nodes with this publish, now that nothing undoes it.
 
-    What somebody has written into since stays, and so does what something depends on.
+    Columns that somebody has written since stay, and so do columns that something depends on.
     """
     book = Book(context=context, ledger=ledger, promotion=batch.promotion)
     kept = book.kept()

@@ -73,7 +73,7 @@ def taken(conn: Conn, targets: Sequence[Target]) -> int:
         if target.mode.rule.keeps is not Keeps.ALL:
             locks += _UNDO
             locks += _KEYS if target.unique_keys else 0
-    # Of those that are still to be made, nothing is known but this.
+    # Nothing else is known about tables that have to be created.
     return locks + (len(targets) - there) * 2
 
 

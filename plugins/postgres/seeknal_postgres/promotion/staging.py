@@ -145,7 +145,7 @@ def shape_of(table: Table | None) -> str:
 
 
 def _look(work: _Staging, items: Sequence[Item]) -> list[_Found]:
-    """Look at the targets and refuse what would be refused later; hold no lock afterwards."""
+    """Inspect the targets and refuse what would be refused later; hold no lock afterwards."""
     work.context.cancellation.check()
     conn = work.conn
     with conn.transaction(force_rollback=True):
@@ -235,7 +235,7 @@ def _refuse_change(work: _Staging, item: Item, table: Table) -> None:
     if not item.mode.replaces:
         refuse_unfit(conn, target, table, change)
     if change.types:
-        # Any type that is given back is a rewrite, whatever the widening was.
+        # Any type that is given back is a rewrite, independent of the widening.
         refuse_move(target, table, change)
 
 
@@ -362,7 +362,7 @@ def _data(one: _Found, *, undo_made: bool) -> StageData:
         shape=shape_of(item.table),
         rewrites=change.rewrites,
         retype=tuple(name for name, _ in change.retype),
-        # What is dropped waits until the promotion cannot be undone any more.
+        # Columns are dropped once the promotion can no longer be undone.
         left=(*change.left, *change.drop),
         drop=change.drop,
         sent=one.sent,

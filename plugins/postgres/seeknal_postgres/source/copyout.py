@@ -45,7 +45,7 @@ class CopyOut:
 
     def _begin(self, statement: bytes) -> _Waits:
         pgconn = self._conn.pgconn
-        # This protocol takes one statement only, whatever the query's text holds.
+        # This protocol takes one statement only, no matter what the query's text contains.
         pgconn.send_query_params(statement, None)
         while pgconn.flush():
             if (yield Wait.RW) & Ready.R:

@@ -129,7 +129,7 @@ def _described(
 ) -> psycopg.Cursor[tuple[Any, ...]]:
     """Return an empty result that has the columns of what is read.
 
-    Of a table only the columns that are wanted are named: the role may have no right to read
+    For a table only the wanted columns are named: the role may have no right to read
     another.
     """
     wanted: sql.Composable = sql.SQL("*")
@@ -137,7 +137,7 @@ def _described(
         wanted_names = dict.fromkeys(source.columns)
         wanted = sql.SQL(", ").join(sql.Identifier(name) for name in wanted_names)
     try:
-        # The extended protocol takes one statement only, whatever the query's text holds.
+        # The extended protocol takes one statement only, no matter what the query's text contains.
         statement = sql.SQL("SELECT {} FROM {} LIMIT 0").format(wanted, relation)
         return conn.execute(statement, binary=True)
     except (pg.UndefinedColumn, pg.InsufficientPrivilege) as error:

@@ -93,7 +93,7 @@ def checksum(context: ExecutionContext, target: Target) -> Checksum:
 def checksum_targets(context: ExecutionContext, targets: Sequence[Target]) -> tuple[Checksum, ...]:
     """Implement the hook of the same name.
 
-    What is staged for several targets is looked at by one statement of each kind, so that
+    The staged rows of several targets are read by one statement of each kind, so that
     a small table takes one round trip: its rows'.
     """
     if any(target.staged is None for target in targets):
@@ -133,7 +133,7 @@ def _described(conn: Conn, relations: Sequence[sql.Composed]) -> list[tuple[Read
 
 @attrs.frozen(kw_only=True)
 class _Staged:
-    """What is staged for a target.
+    """The staged rows of a target.
 
     ``columns`` are the stage table's columns and their types. ``kinds`` are the Arrow types that
     the snapshot's columns have, of those that come back in another one.

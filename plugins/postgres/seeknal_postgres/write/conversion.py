@@ -18,7 +18,7 @@ from seeknal_postgres.types.columns import Column
 from seeknal_postgres.types.pgtypes import PgType, is_converted_text, unbounded
 from seeknal_postgres.write.evolve import converted, direct, type_sql
 
-#: What a cast fails with because of a value.
+#: Errors of a cast that fails because of a value.
 # Some input functions call a wrong value a syntax error.
 _VALUES = (psycopg.DataError, psycopg.IntegrityError, pg.RaiseException, pg.SyntaxError)
 

@@ -94,7 +94,7 @@ class _Encoder:
             yield item
 
     def stop(self) -> None:
-        """End the thread, whatever it is doing, and wait for it."""
+        """End the thread, even while it is working, and wait for it."""
         self._stopped.set()
         while self._thread.is_alive():
             try:

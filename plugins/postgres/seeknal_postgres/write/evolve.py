@@ -20,7 +20,7 @@ from seeknal_postgres.write.modes import TableMode
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """What a write must do to a table's columns before its rows.
+    """The changes that a write must make to a table's columns before its rows.
 
     ``add`` are new columns and their types; ``widen`` maps columns to their wider
     types; ``rewrites`` names those for which the server writes the whole table again.

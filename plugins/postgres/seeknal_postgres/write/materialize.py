@@ -56,7 +56,7 @@ _LOCK_WAIT = 200
 
 
 class _Moved(Exception):
-    """Somebody made or changed a table while the rows were on their way."""
+    """Somebody created or changed a table while the rows were being sent."""
 
 
 @attrs.frozen(kw_only=True)
@@ -144,7 +144,7 @@ def _alone(context: ExecutionContext, conn: Conn, item: Item) -> dict[str, Write
             except (pg.UndefinedTable, pg.InvalidSchemaName):
                 if not left:
                     raise
-                # Somebody took back what they had made for a write that was refused.
+                # Another session dropped the schema that it had created for a refused write.
                 pool.done -= {ledger.schema, f"schema {target.name.parts[0]}"}
                 making.ensure(context, pool, conn, target)
         raise AssertionError("unreachable")
@@ -160,7 +160,7 @@ def _alone(context: ExecutionContext, conn: Conn, item: Item) -> dict[str, Write
 
 
 def _attempt(write: _Write, items: Sequence[Item]) -> dict[str, WriteResult]:
-    """Look at all targets and write those that may go now; return results by target key."""
+    """Inspect all targets and write those that can be written now; return results by target key."""
     context, conn = write.context, write.conn
     context.cancellation.check()
     what = str(items[0].target.name) if write.alone else connection_of(context).place
@@ -362,10 +362,10 @@ def _finish(write: _Write, done: Sequence[_Done]) -> dict[str, WriteResult]:
         WriteRefused: triggers or rules did something else with the rows.
     """
     context, conn = write.context, write.conn
-    # What a deferred constraint would say at the commit, it says now.
+    # Deferred constraints are checked now instead of at the commit.
     with users_own(conn):
         conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    # Nobody else has been at a table that nobody else has seen yet.
+    # Nobody else can have changed a table that nobody else has seen yet.
     made = {one.item.target.name: (one.oid, one.written) for one in done if one.created}
     oids = {one.item.target.name: one.oid for one in done}
     old = {name: oid for name, oid in oids.items() if name not in made}
@@ -405,5 +405,5 @@ def _finish(write: _Write, done: Sequence[_Done]) -> dict[str, WriteResult]:
 
 
 def _is_counted(item: Item) -> bool:
-    """Whether the table's rows are counted before, since triggers may do something else."""
+    """Whether the table's rows are counted first, since triggers may do something else."""
     return item.rows is not None and item.rows.is_watched and not item.mode.replaces

@@ -256,7 +256,7 @@ class Rows(Conditions):
 
     @property
     def is_refilled(self) -> bool:
-        """Whether all staged rows are inserted, whatever the table holds."""
+        """Whether all staged rows are inserted, independent of the table's rows."""
         return self.key is None
 
     def filling(self) -> list[sql.Composable] | None:

@@ -1,4 +1,4 @@
-"""Rows on their way into tables that are made for them: temporary ones, or ones that stay.
+"""Writes rows into tables that are created for them: temporary ones, or ones that stay.
 
 `put` is how any snapshot arrives: many small ones by few statements, with one COPY each. A
 snapshot whose encoded values are not those of its table's columns takes the slow lane: it is
@@ -51,7 +51,7 @@ class Arrival:
 
     @property
     def is_straight(self) -> bool:
-        """Whether the encoded rows go straight into the table."""
+        """Whether the encoded rows are copied directly into the table."""
         return not self.sent and self.item.fits
 
     @property

@@ -82,7 +82,7 @@ def _without_nulls(value: Any) -> Any:
 def endpoints_of(listed: object) -> frozenset[Endpoint] | None:
     """Return the endpoints that a catalog lists, None if it lists none.
 
-    What is written otherwise than the specification does is brought into its form: paths
+    Entries in another form than the specification's are converted to its form: paths
     before ``/v1``, a missing ``{prefix}``, other names in braces. What cannot be read is
     left out.
     """

@@ -57,7 +57,7 @@ _BELOW = "catalog"
 
 @attrs.define(kw_only=True)
 class Shared:
-    """What the catalogs of one command's threads know together of a REST catalog.
+    """The state of a REST catalog that the threads of one command share.
 
     ``name`` is the connection's. ``spool`` is a folder for files that are being written.
     """

@@ -110,7 +110,7 @@ class SignedHosts(NamedHosts):
         body = sent if isinstance(sent, bytes) else str(sent).encode()
         headers = {"x-amz-content-sha256": hashlib.sha256(body).hexdigest()}
         for name, value in request.headers.items():
-            # What a proxy may change is not signed.
+            # Headers that a proxy may change are not signed.
             if name.lower() == "content-type" or name.lower().startswith("x-iceberg"):
                 headers[name] = value if isinstance(value, str) else value.decode()
         signed = AWSRequest(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _TRANSACTIONS = "transactions/commit"
 #: The same, as catalogs list it in their configuration.
 _COMMITS = Endpoint(http_method=HttpMethod.POST, path=f"{API_PREFIX}/{_TRANSACTIONS}")
-#: What a write adds to a commit once its rows are placed, in bytes.
+#: Bytes that a write adds to a commit once its rows are placed.
 _ROOM = 64 * 1024
 #: Answers of catalogs that do not carry out such commits, or none so large.
 _NOT_TOGETHER = frozenset({400, 404, 405, 413, 501})

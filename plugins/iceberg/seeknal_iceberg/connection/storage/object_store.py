@@ -1,7 +1,7 @@
 """Files of an object store, with a word to the user where it lets them wait.
 
 Named in a catalog's properties, not imported: pyiceberg imports it with its file system.
-What is read of a file that is open is not watched; opening it comes first, and ends likewise.
+Reads of an open file are not watched: opening comes first, and fails in the same way.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _CHUNK = 8 * 1024 * 1024
 _IN_MEMORY = 4 * 1024 * 1024
 #: File systems of this machine, or without keys.
 _OWN = frozenset({"file", "hdfs", "viewfs"})
-#: What a storage says of keys that it does not take (any more).
+#: Messages of a storage for keys that it does not accept (any more).
 _REFUSED = (
     "Expired", "EXPIRED", "TokenRefreshRequired", "InvalidToken", "INVALID_TOKEN",
     "ACCESS_DENIED", "AccessDenied", "INVALID_ACCESS_KEY_ID", "InvalidAccessKeyId",

@@ -48,8 +48,8 @@ class VendedKeys:
                 return access, self._number
             life = access.expires - self._taken
             now = time.time()
-            # Clocks that differ make no difference: keys that seem to have ended when they
-            # came are used until they are refused.
+            # Clocks may differ: keys that seem to have expired when they
+            # arrive are used until they are refused.
             if life > 0 and now >= access.expires - min(_MARGIN, life / 3):
                 try:
                     self._take(self._renew())

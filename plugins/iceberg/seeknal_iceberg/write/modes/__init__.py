@@ -1,7 +1,7 @@
-"""The modes of writing: one module a mode, behind `interface.WriteMode`.
+"""The modes of writing: one module per mode, behind `interface.WriteMode`.
 
-The one place of this backend that tells modes apart. What a mode means in every store is its
-rule (`seeknal_core.contract.modes`); how this store carries it out is its class here.
+This is the only place of the backend that distinguishes modes. What a mode means in every
+store is its rule (`seeknal_core.contract.modes`); how this store does it is its class here.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class Full(WriteMode):
     mode: ClassVar[Mode] = Mode.FULL
 
     def read(self) -> None:
-        """Read nothing: all rows are replaced, whatever the snapshot has."""
+        """Read nothing: all rows are replaced, independent of the snapshot."""
 
     def is_done(self, properties: dict[str, str]) -> bool:
         """Always write, because somebody may have changed the table."""

@@ -1,4 +1,4 @@
-"""What a mode of writing is in this backend: one class a mode, made for one write."""
+"""The interface of modes in this backend: one class per mode, made for one write."""
 
 from __future__ import annotations
 

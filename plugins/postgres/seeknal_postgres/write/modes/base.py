@@ -1,4 +1,4 @@
-"""What a mode answers about a table's rows: the interface of all modes."""
+"""The interface of all modes: what each does to a table's rows."""
 
 from __future__ import annotations
 
