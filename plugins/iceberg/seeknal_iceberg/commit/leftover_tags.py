@@ -73,7 +73,7 @@ def kept_in(
 
 
 def sweep(context: ExecutionContext, catalog: Catalog) -> list[str]:
-    """Ask again to remove what stays, and say what stays nevertheless."""
+    """Request again to remove leftover tags, and report those that still stay."""
     said = []
     for path, parts, promotion in list(noted(context)):
         if not _is_gone(context, catalog, parts, promotion):

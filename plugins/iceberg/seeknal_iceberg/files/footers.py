@@ -1,4 +1,4 @@
-"""Give a Parquet file the field ids of a table, by a new footer and nothing else.
+"""Gives a Parquet file the field ids of a table, by changing only the footer.
 
 Lists and maps get the newer of Parquet's two words for them, where they have the older only.
 

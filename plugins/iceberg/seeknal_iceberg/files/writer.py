@@ -82,7 +82,7 @@ class Writer:
         self._files.clear()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take a batch in the files' schema."""
+        """Add a batch in the files' schema."""
         if batch.num_rows == 0:
             return
         for partition, piece in self._splitter.split(batch):

@@ -213,7 +213,7 @@ class Note:
         self._save()
 
     def belongs_to(self, promotion: str) -> None:
-        """Say whose staged write it is; noted with what is noted next."""
+        """Set which promotion the staged write belongs to; written with the next entry."""
         self._promotion = promotion
 
     def set_sent(self, sent: float, promotion: str = "", *, bare: bool = False) -> None:
@@ -258,7 +258,7 @@ class Note:
             os.unlink(self._path)
 
     def close(self) -> None:
-        """Let go of the note, removed or not."""
+        """Release the note's lock, whether or not the note was removed."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Note:

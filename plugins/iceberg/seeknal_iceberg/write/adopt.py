@@ -1,4 +1,4 @@
-"""Take over a table as it is: one commit of properties alone."""
+"""Takes over a table as it is: one commit of properties alone."""
 
 from __future__ import annotations
 

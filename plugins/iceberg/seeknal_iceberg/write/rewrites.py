@@ -33,7 +33,7 @@ class Nothing:
     columns: tuple[str, ...] = ()
 
     def candidates(self, names: dict[str, str]) -> BooleanExpression:
-        """Let every file through."""
+        """Select every file."""
         return AlwaysTrue()
 
     def mask(self, rows: pa.Table) -> pa.BooleanArray:

@@ -121,7 +121,7 @@ class Watch:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """Stop the thread."""
         self._stopped.set()
 
     def _run(self) -> None:

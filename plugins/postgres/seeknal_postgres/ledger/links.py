@@ -186,7 +186,7 @@ def rights_of(conn: Conn, oids: Mapping[QualifiedName, int]) -> dict[QualifiedNa
 
 
 def give(conn: Conn, name: QualifiedName, rights: Rights, *, view: bool = False) -> None:
-    """Give a link, or the table in its place, the rights that the link had."""
+    """Restore a link's rights, on the link or on the table that replaced it."""
     what = sql.SQL("VIEW" if view else "TABLE")
     if rights.comment is not None:
         conn.execute(

@@ -296,7 +296,7 @@ class Ledger:
         return frozenset(row[0] for row in rows)
 
     def claim_appends(self, context: ExecutionContext, claims: Sequence[Claim]) -> set[str]:
-        """Take the right to add content keys' rows to tables.
+        """Claim the right to add content keys' rows to tables.
 
         An INSERT waits for another transaction's claim and then tells the truth,
         where a SELECT would not see it.

@@ -167,7 +167,7 @@ def tables_of(context: ExecutionContext, conn: Conn, batch: Batch) -> list[Quali
 
 
 def grant_defaults(conn: Conn, name: QualifiedName) -> None:
-    """Give a table that came from our schema the rights it would have been made with.
+    """Grant a table from our schema the rights that it would have got at its creation.
 
     ``ALTER DEFAULT PRIVILEGES`` counts where a table is made, not where it moves.
     """

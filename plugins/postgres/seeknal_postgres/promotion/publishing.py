@@ -183,7 +183,7 @@ def _prepare(context: ExecutionContext, conn: Conn, batch: Batch) -> bool:
 
 
 def _keep_open(conn: Conn) -> None:
-    """Let the transaction wait for other stores, independent of the role's limits."""
+    """Allow the transaction to wait for other stores, independent of the role's limits."""
     conn.execute(
         "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings"
         " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
@@ -246,7 +246,7 @@ def _rows(conn: Conn, part: Part, table: Table) -> Rows:
 def _compared(
     conn: Conn, parts: list[Part], rows: dict[str, Rows], plans: dict[str, Undo]
 ) -> dict[str, Rows]:
-    """Let what is kept for undoing say which rows differ, where that is all to know."""
+    """Use the undo data to find the rows that differ, if that is enough."""
     found = dict(rows)
     # These may lose rows on the way, by a deletion in a table that they point at.
     pointing = {key.oid for each in rows.values() for key in each.table.referenced_by if key.acts}

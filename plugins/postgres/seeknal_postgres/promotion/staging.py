@@ -240,9 +240,9 @@ def _refuse_change(work: _Staging, item: Item, table: Table) -> None:
 
 
 def _refuse_rights(conn: Conn, statements: Sequence[sql.Composable]) -> None:
-    """Let the server plan what publishing and undoing will do, which checks all rights.
+    """Check all rights for publishing and undoing: the server plans their statements.
 
-    EXPLAIN sets off no trigger, and refuses like the statement itself: privileges,
+    EXPLAIN fires no trigger, and is refused like the statement itself: privileges,
     row-level security, a missing replica identity.
 
     Args:
@@ -374,7 +374,7 @@ def _data(one: _Found, *, undo_made: bool) -> StageData:
 
 
 def durable(conn: Conn) -> None:
-    """Let this transaction's commit wait for the disk, whatever the role's settings are."""
+    """Make this transaction's commit wait for the disk, independent of the role's settings."""
     conn.execute(
         "SELECT set_config('synchronous_commit', 'on', true)"
         " WHERE current_setting('synchronous_commit') = 'off'"

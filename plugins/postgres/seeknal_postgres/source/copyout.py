@@ -72,7 +72,7 @@ class CopyOut:
         raise pg.error_from_result(result, encoding="utf-8")
 
     def _drain(self) -> None:
-        """Take the end of the statement, so that the connection is ready for others."""
+        """Read the end of the statement, so that the connection is ready for others."""
         pgconn = self._conn.pgconn
         while not pgconn.is_busy() and pgconn.get_result() is not None:
             continue
@@ -99,7 +99,7 @@ class CopyOut:
                 return
 
     def _strip(self, chunk: Chunk) -> None:
-        """Take away what precedes the first row."""
+        """Remove the header before the first row."""
         self._fresh = False
         if not chunk.data.startswith(SIGNATURE):
             raise BackendError("the server sent no binary rows")

@@ -243,7 +243,7 @@ def _value(value: sql.Composable, arrow: pa.DataType, kind: PgType) -> sql.Compo
 def _cast(
     reader: pa.RecordBatchReader, kinds: Mapping[str, pa.DataType], what: str
 ) -> pa.RecordBatchReader:
-    """Give columns the snapshot's types back."""
+    """Cast columns back to the snapshot's types."""
     schema = pa.schema(
         [pa.field(field.name, kinds.get(field.name, field.type)) for field in reader.schema]
     )

@@ -60,7 +60,7 @@ class Conditions:
         return [name for name in self.columns if name not in key or name in loose]
 
     def changed(self) -> sql.Composed:
-        """Return the condition that ``t`` and ``s`` differ beside the key.
+        """Return the condition that ``t`` and ``s`` differ apart from the key.
 
         Row images compare exactly, and any type: json has no equality, and to
         numeric's own 1.0 and 1.00 are one.

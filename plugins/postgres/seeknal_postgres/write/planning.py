@@ -13,7 +13,7 @@ _JOIN_BYTES = 32 * 2**20
 
 
 def by_index(conn: Conn) -> AbstractContextManager[None]:
-    """Let the server find few rows by an index instead of reading the whole table.
+    """Make the server find few rows by an index instead of reading the whole table.
 
     It takes every page that an index leads to for a slow one, also where the statement
     has to read and write that page anyway.
@@ -22,7 +22,7 @@ def by_index(conn: Conn) -> AbstractContextManager[None]:
 
 
 def by_hashing(conn: Conn) -> AbstractContextManager[None]:
-    """Let the server join in memory what by its default of 4 MB it would join in many parts."""
+    """Make the server join in memory; with its default of 4 MB it would join in many parts."""
     row: Any = conn.execute(
         "SELECT greatest(pg_size_bytes(current_setting('work_mem')), %s) / 1024", [_JOIN_BYTES]
     ).fetchone()
@@ -31,7 +31,7 @@ def by_hashing(conn: Conn) -> AbstractContextManager[None]:
 
 @contextmanager
 def _set(conn: Conn, settings: Mapping[str, str]) -> Iterator[None]:
-    """Give settings other values for a block of a transaction.
+    """Change settings for a block of a transaction.
 
     What fails in the block fails the (sub)transaction, and takes the values along.
     """

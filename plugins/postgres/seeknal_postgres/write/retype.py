@@ -83,7 +83,7 @@ def refuse_in_the_way(
 
 
 def _try_on_a_copy(conn: Conn, target: Target, table: Table, change: Change) -> None:
-    """Let the server say whether indexes, defaults and constraints follow, on an empty copy.
+    """Test on an empty copy whether the server can convert indexes, defaults and constraints.
 
     Raises:
         WriteRefused: with what the server said.

@@ -196,7 +196,7 @@ def looked_at(columns: Sequence[str]) -> Sequence[str]:
 
 
 def analyze(conn: Conn, tables: Sequence[tuple[sql.Identifier, Sequence[str]]]) -> None:
-    """Let the server look at tables' rows, for its plans; at all columns, or at some."""
+    """Run ANALYZE on tables, for the server's plans; on all columns, or on some."""
     if not tables:
         return
     listed = [

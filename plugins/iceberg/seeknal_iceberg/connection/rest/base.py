@@ -175,7 +175,7 @@ class BaseRestCatalog(RestCatalog):
         self._namespace_separator = unquote(str(separator))
 
     def _found_config(self) -> tuple[str, Mapping[str, Any]]:
-        """Ask for the configuration where the profile says, else below ``/catalog``."""
+        """Request the configuration at the profile's address, else below ``/catalog``."""
         written = str(self.profile["uri"]).rstrip("/")
         bases = [written]
         if not urlsplit(written).path.endswith(f"/{_BELOW}"):
@@ -280,7 +280,7 @@ def _no_auth(request: Any) -> Any:
 
 
 def _own_oauth2(properties: dict[str, Any]) -> dict[str, Any]:
-    """Take pyiceberg's ``auth: {type: oauth2}`` out: its requests have no end of their own."""
+    """Replace pyiceberg's ``auth: {type: oauth2}`` by our options: its requests have no time limit."""
     auth = properties.get("auth")
     if not isinstance(auth, Mapping) or auth.get("type") != "oauth2":
         return {}

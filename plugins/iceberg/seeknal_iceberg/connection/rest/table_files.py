@@ -115,7 +115,7 @@ class FilesRestCatalog(BaseRestCatalog):
         return lease
 
     def _asked_offer(self, identifier: tuple[str, ...]) -> Offer:
-        """Ask for a table's keys: for them alone where the catalog can, else with the table."""
+        """Request a table's keys: alone if the catalog supports that, else with the table."""
         if Capability.V1_LOAD_CREDENTIALS in self._supported_endpoints:
             try:
                 found = self._load_credentials(identifier).storage_credentials
@@ -139,7 +139,7 @@ class FilesRestCatalog(BaseRestCatalog):
         return _offer_of(TableResponse.model_validate_json(response.text))
 
     def _staged_offer(self, identifier: tuple[str, ...], location: str | None) -> Offer:
-        """Ask for the keys of a table that is not there, by beginning to make it at its place.
+        """Request the keys of a missing table, by beginning to create it at its location.
 
         Some catalogs (Polaris, Lakekeeper) begin a table only where no files are. Where they
         choose the place by the table's name, they choose the same one again.

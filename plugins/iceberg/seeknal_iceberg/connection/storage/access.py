@@ -76,7 +76,7 @@ class Offer:
 
     @classmethod
     def of(cls, config: Properties, credentials: Iterable[tuple[str, Properties]]) -> Offer:
-        """Take an answer's offer; its secrets are never shown from here on."""
+        """Parse an answer's offer; its secrets are masked from here on."""
         found = tuple((prefix, dict(each)) for prefix, each in credentials)
         for each in (config, *(config for _, config in found)):
             for name, value in each.items():

@@ -60,7 +60,7 @@ class VendedKeys:
             return access, self._number
 
     def renewed_since(self, number: int) -> bool:
-        """Ask for other keys, those of an offer being refused; return whether there are any."""
+        """Request other keys after those of an offer were refused; return whether there are any."""
         with self._lock:
             if number != self._number:
                 return True  # another thread has asked

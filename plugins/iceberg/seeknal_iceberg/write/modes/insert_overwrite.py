@@ -103,7 +103,7 @@ class Partitions:
         )
 
     def candidates(self, names: dict[str, str]) -> BooleanExpression:
-        """Let every file through: `whole` decides by its partition."""
+        """Select every file: `whole` decides by its partition."""
         return AlwaysTrue() if self.touched else AlwaysFalse()
 
     def mask(self, rows: pa.Table) -> pa.BooleanArray:
