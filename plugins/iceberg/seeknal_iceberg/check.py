@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Namespaces whose tables are listed for one to look at.
+#: Namespaces whose tables are listed, to find one to read.
 _NAMESPACES = 5
 #: Where `--write` makes its table, and how the table's name begins.
 _NAMESPACE = "seeknal_check"

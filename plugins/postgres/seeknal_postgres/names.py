@@ -226,7 +226,7 @@ def _wrong(table: str, what: str, hint: str) -> OptionError:
     return OptionError([Problem(f"{table!r} {what}", path="table", hint=hint)])
 
 
-#: How the schemas of an environment's records begin, where the profile says nothing else.
+#: How the schemas of an environment's records begin, unless the profile says otherwise.
 STATE_SCHEMA = "_seeknal"
 
 

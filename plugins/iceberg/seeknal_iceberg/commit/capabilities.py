@@ -149,7 +149,7 @@ def _found(context: ExecutionContext) -> Capabilities:
 
 
 def aws_service(catalog: Catalog) -> str:
-    """Return ``glue`` or ``s3tables`` where the catalog is a REST catalog of AWS, else nothing."""
+    """Return ``glue`` or ``s3tables`` if the catalog is a REST catalog of AWS, else nothing."""
     if not isinstance(catalog, PatientRestCatalog):
         return ""
     host = urlsplit(catalog.uri).hostname or ""

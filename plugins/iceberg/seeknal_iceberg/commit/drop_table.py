@@ -36,7 +36,7 @@ def drop(
     *,
     quiet: bool = False,
 ) -> None:
-    """Drop a table that was looked at a moment ago, with the files that may be deleted.
+    """Drop a table that was loaded a moment ago, with the files that may be deleted.
 
     Args:
         quiet: nothing is said of files that stay.
@@ -118,7 +118,7 @@ def _refused(
         request()
     except NoSuchTableError:
         pass  # an answer got lost, and the request was repeated
-    # Whatever it is: what counts is whether the table is gone.
+    # The error doesn't matter: what counts is whether the table is gone.
     except Exception as error:
         if _is_gone(catalog, parts):
             return None

@@ -50,7 +50,7 @@ def at_once(context: ExecutionContext, catalog: Catalog) -> bool:
 
 
 def commit(context: ExecutionContext, catalog: Catalog, changes: Sequence[Change]) -> None:
-    """Commit changes: all or none where the catalog can, else one after the other.
+    """Commit changes: all or none if the catalog can, else one after the other.
 
     Raises what pyiceberg raises; where it does, some may have landed one by one.
     """

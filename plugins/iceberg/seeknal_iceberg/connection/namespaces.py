@@ -91,7 +91,7 @@ def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
 
 
 def is_unlisted(catalog: Catalog, levels: tuple[str, ...]) -> bool:
-    """Return whether a namespace that one may not look at is certainly absent.
+    """Return whether a namespace that the user may not read is certainly absent.
 
     Some catalogs forbid to ask for what is absent; what is around it can be listed.
     """

@@ -159,7 +159,7 @@ def _number(
         if isinstance(type, StructType):
             give(element(name, len(type.fields)), field.field_id)
             for child in type.fields:
-                # Names in order are the caller's promise; the file's are looked at nevertheless.
+                # The caller guarantees the order of names; the file's are checked nevertheless.
                 walk(child, (*path, name), child.name)
         elif isinstance(type, ListType):
             give(element(name, 1), field.field_id, _LIST_TYPE)

@@ -28,7 +28,7 @@ log = logging.getLogger("seeknal")
 
 #: Messages of a storage for requests that it never carries out.
 _NEVER = ("MethodNotAllowed", "HTTP status 405", "HTTP status 501")
-#: Tables' locations of which it has been said.
+#: Locations of tables for which the log has said so.
 _told: set[str] = set()
 
 

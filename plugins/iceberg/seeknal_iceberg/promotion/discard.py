@@ -79,7 +79,7 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
 def _look(
     context: ExecutionContext, catalog: Catalog, batch: Batch, target: Target
 ) -> Table | None:
-    """Return a target's table; what may not be looked at is absent where it was never published."""
+    """Return a target's table; one that may not be read is absent if it was never published."""
     try:
         return catalogs.load(catalog, target.name.parts)
     except ForbiddenError:

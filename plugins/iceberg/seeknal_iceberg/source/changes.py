@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from seeknal_iceberg.connection.profile import IcebergConnection
 
-#: Files of a table that are looked at at a time.
+#: Files of a table that are checked at a time.
 _LOOKS = 8
 
 

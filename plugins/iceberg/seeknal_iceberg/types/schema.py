@@ -154,7 +154,7 @@ def _quoted(path: Sequence[str]) -> str:
 
 
 def _doubled(columns: Sequence[Column]) -> Iterator[tuple[str, str]]:
-    """Yield names that are one name to anybody who does not look at case, also inside columns."""
+    """Yield pairs of names that differ only in case, also inside columns."""
     folded: dict[str, str] = {}
     for column in columns:
         other = folded.setdefault(column.name.casefold(), column.name)

@@ -1,4 +1,4 @@
-"""Prepare a write: look at a table, decide, and place files that nobody sees.
+"""Prepares a write: inspects a table, decides, and places files that nobody sees.
 
 What a direct write (`materialize`) and a staged one (`promotion.stage`) have in common. The
 rows end up in a transaction that is not committed here.

@@ -228,7 +228,7 @@ def _locked(work: _Publish) -> tuple[list[Part], dict[QualifiedName, int]]:
 
 
 def _changing(work: _Publish) -> set[QualifiedName]:
-    """Return the targets whose columns change, so that nobody else may look at them meanwhile."""
+    """Return the targets whose columns change, so that nobody else may read them meanwhile."""
     data = {target.name: StageData.of(target) for target in work.batch.targets}
     if all(one.changes is not None for one in data.values()):
         return {name for name, one in data.items() if one.changes}

@@ -79,7 +79,7 @@ class _Staging:
 
 @attrs.frozen(kw_only=True)
 class _Found:
-    """An item as it was looked at.
+    """An item as it was found.
 
     ``version`` is the table's, ``known`` tells that its rows were appended before, and
     ``sent`` names the further columns of the stage table, by column.

@@ -59,7 +59,7 @@ SELECT 'f', p.oid FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 AND p.proname =
 
 
 def role_of_table(conn: Conn, table: Sequence[str]) -> str:
-    """Return the session's role where it decides which rows a view gives, else nothing.
+    """Return the session's role if it decides which rows a view gives, else nothing.
 
     Args:
         table: schema and name.
@@ -73,7 +73,7 @@ def role_of_table(conn: Conn, table: Sequence[str]) -> str:
 
 
 def role_of_query(conn: Conn, query: str) -> str:
-    """Return the session's role where it may decide which rows a query gives, else nothing.
+    """Return the session's role if it may decide which rows a query gives, else nothing.
 
     A view of another schema that is called like one of the query's words counts, too.
     """

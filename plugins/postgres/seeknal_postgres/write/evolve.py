@@ -165,7 +165,7 @@ class _Compared:
 
 
 def refuse_fixed(target: Target, table: Table, change: Change) -> None:
-    """Refuse a change of columns where the table's columns are those of something else.
+    """Refuse a change of columns if the table's columns belong to something else.
 
     Raises:
         WriteRefused: naming it, and the columns.

@@ -97,7 +97,7 @@ class Item:
 def item_of(
     context: ExecutionContext, target: Target, schema: pa.Schema, snapshot: Snapshot | None = None
 ) -> Item:
-    """Return a target with its columns; nothing is looked at.
+    """Return a target with its columns; no table is read.
 
     Raises:
         WriteRefused: a type has no counterpart, the mode lacks a column, or there is no such
@@ -111,7 +111,7 @@ def item_of(
 def items_of(
     context: ExecutionContext, targets: Sequence[Target], snapshots: Sequence[Snapshot]
 ) -> list[Item]:
-    """Return targets with their snapshots; nothing is looked at.
+    """Return targets with their snapshots; no table is read.
 
     Raises:
         WriteRefused: as `item_of`.

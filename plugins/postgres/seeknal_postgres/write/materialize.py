@@ -235,7 +235,7 @@ def _write_straight(write: _Write, items: Sequence[Item]) -> list[_Done]:
 
 
 def _lock(write: _Write, there: Mapping[QualifiedName, Table], items: Sequence[Item]) -> None:
-    """Lock tables, and see that each is still the one that was looked at.
+    """Lock tables, and check that each is still the one that was inspected.
 
     Raises:
         _Moved: one is not.

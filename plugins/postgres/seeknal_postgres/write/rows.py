@@ -119,7 +119,7 @@ class Rows(Conditions):
         self.mode.check(conn, self.target, self.source, columns)
 
     def decided(self, conn: Conn) -> Rows:
-        """Return how the rows are replaced, once the table's own rows were looked at.
+        """Return how the rows are replaced, after inspecting the table's own rows.
 
         Rows that the declared key does not tell apart are replaced as a whole.
         """

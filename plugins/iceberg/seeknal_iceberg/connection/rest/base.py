@@ -280,7 +280,7 @@ def _no_auth(request: Any) -> Any:
 
 
 def _own_oauth2(properties: dict[str, Any]) -> dict[str, Any]:
-    """Replace pyiceberg's ``auth: {type: oauth2}`` by our options: its requests have no time limit."""
+    """Replace pyiceberg's ``auth: {type: oauth2}`` by our options: its requests never time out."""
     auth = properties.get("auth")
     if not isinstance(auth, Mapping) or auth.get("type") != "oauth2":
         return {}

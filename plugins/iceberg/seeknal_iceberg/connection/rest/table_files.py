@@ -226,7 +226,7 @@ class FilesRestCatalog(BaseRestCatalog):
 
 
 def _opens(io: FileIO, location: str) -> bool:
-    """Return whether files at a location can be looked at."""
+    """Return whether files at a location can be accessed."""
     try:
         io.new_input(f"{location.rstrip('/')}/metadata/seeknal-looks").exists()
     # No matter what it says: these keys are not for it.

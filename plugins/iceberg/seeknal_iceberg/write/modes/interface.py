@@ -83,7 +83,7 @@ class WriteMode(abc.ABC):
 
     @abc.abstractmethod
     def read(self) -> Replaced | None:
-        """Read of the snapshot which rows it replaces, before any table is looked at.
+        """Read from the snapshot which rows it replaces, before any table is read.
 
         Returns:
             None if it replaces none, or where that depends on the table; see `replaced`.

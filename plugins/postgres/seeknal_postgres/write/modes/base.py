@@ -42,7 +42,7 @@ class TableMode:
 
     @property
     def adds(self) -> bool:
-        """Whether rows are only added: none of the table's are looked at."""
+        """Whether rows are only added: none of the table's rows are read."""
         return self.mode.rule.keeps is Keeps.ALL
 
     @property
