@@ -274,6 +274,8 @@ def _run(args: list[str]) -> int:
     except BaseException as error:
         if os.environ.get(_COMPLETING):
             raise
+        if _reader_left(error):
+            return ExitCode.FAILED
         what = f"sys.exit({error.code})" if isinstance(error, SystemExit) else repr(error)
         told = SeeknalError(
             f"{_place(error)} ended the command by {what}",
@@ -283,6 +285,19 @@ def _run(args: list[str]) -> int:
         told.__cause__ = error
         return _fail(told, debug=debug, as_json=as_json)
     return result if isinstance(result, int) else 0
+
+
+def _reader_left(error: BaseException) -> bool:
+    """Return whether click ended the command because nobody reads its output any more.
+
+    Click notes that by ``sys.exit`` in its own outermost frame, and nothing else.
+    """
+    import traceback
+
+    frames = [
+        frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    return isinstance(error, SystemExit) and frames == [__name__, "click.core"]
 
 
 def _place(error: BaseException) -> str:
