@@ -85,7 +85,7 @@ def test_another_project_or_environment_is_refused_and_another_checkout_is_not(
     db.write(target, ROWS)
     with pytest.raises(WriteRefused, match="'shop'"):
         db.write(target, ROWS, context=db.context(project="other"))
-    with pytest.raises(WriteRefused, match="was not made by"):
+    with pytest.raises(WriteRefused, match="environment 'prod'"):
         db.write(target, ROWS, context=db.context(environment="dev"))
     checkout = attrs.evolve(db.context(), state_id="state-2")
     db.write(target, ROWS, context=checkout)
