@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import duckdb
 
@@ -62,14 +62,15 @@ class Binder:
         node: str,
         statements: Sequence[str],
         inputs: Mapping[str, Columns | None],
-        tables: Sequence[str],
+        tables: Collection[str],
     ) -> Columns | None:
         """Return the columns that a node's statements give, None where that is not known.
 
         Args:
             statements: rendered: inputs are named by their ids.
             inputs: the columns of each input; None where they are not known.
-            tables: the names that a table of the SQL may have been meant to be.
+            tables: the names that a table of the SQL may have been meant to be; the node's own
+                is passed over. They are looked at after an error only.
 
         Raises:
             EngineError: a table or a column does not exist, for certain; with its line.
@@ -98,7 +99,9 @@ class Binder:
                 for name, kind in zip(relation.columns, relation.types, strict=True)
             ]
         except (duckdb.BinderException, duckdb.CatalogException) as error:
-            wrong = _wrong(node, error, inputs if known else {}, tables)
+            wrong = _wrong(
+                node, error, inputs if known else {}, [one for one in tables if one != node]
+            )
             if wrong is not None:
                 raise wrong from None
             return None

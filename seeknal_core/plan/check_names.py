@@ -126,8 +126,7 @@ def bound(
     parts = ("bound columns", engine_version(), json.dumps([placed, list(columns.items())]))
     found = texts.recall(*parts)
     if found is None:
-        tables = [id for id in session.graph.nodes if id != node.id]
-        found = [binder().bind(node.id, placed, columns, tables)]
+        found = [binder().bind(node.id, placed, columns, session.graph.nodes)]
         texts.remember(found, *parts)
     bound = found[0]
     return None if bound is None else [(name, kind) for name, kind in bound]
