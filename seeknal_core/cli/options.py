@@ -6,11 +6,12 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from seeknal_core.workspace.session import Request
+if TYPE_CHECKING:
+    from seeknal_core.workspace.session import Request
 
 #: Characters of a wrong value that are worth another try.
 _MOST_SHOWN = 200
@@ -128,6 +129,8 @@ def request_from(
     others: Mapping[str, str] | None = None,
 ) -> Request:
     """Make a `Request` of the shared options."""
+    from seeknal_core.workspace.session import Request
+
     return Request(
         project_dir=context.obj["project_dir"],
         environment=environment,

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from seeknal_core.cli.env.diff import _name
 from seeknal_core.cli.options import json_option
 from seeknal_core.cli.output import output_for, say, say_json
 from seeknal_core.cli.recorded import project
@@ -47,9 +46,10 @@ def query(
     from seeknal_core.environments.list import recorded
     from seeknal_core.environments.query import opened
     from seeknal_core.environments.query import query as ask
+    from seeknal_core.project import parse_environment_name
 
     settings, state = project(context)
-    record = recorded(state, _name(environment, settings), settings.production)
+    record = recorded(state, parse_environment_name(environment, settings), settings.production)
     cancellation = Cancellation()
     with (
         output_for(as_json) as output,

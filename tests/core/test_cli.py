@@ -103,6 +103,28 @@ def test_start_up_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "rooms"),
+    [
+        (["query", "--help"], ("workspace", "plan", "apply", "promote", "environments")),
+        (["plugins", "list"], ("workspace", "plan", "apply", "promote", "environments")),
+        (["env", "list", "--help"], ("promote", "environments")),
+    ],
+)
+def test_a_command_imports_no_room_that_it_does_not_need(
+    arguments: list[str], rooms: tuple[str, ...]
+) -> None:
+    code = (
+        "import sys\nfrom seeknal_core.cli.main import _run\n"
+        f"assert _run({arguments!r}) == 0\n"
+        f"print('loaded:', [m for m in {rooms!r} if f'seeknal_core.{{m}}' in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
 def test_every_command_has_help(seeknal: Cli) -> None:
     for command in (["run"], ["check"], ["init"], ["plugins"], ["plugins", "show"]):
         assert "Usage: seeknal" in seeknal(*command, "--help").out

@@ -18,7 +18,6 @@ from seeknal_core.cli.output import output_for, say, say_json
 from seeknal_core.cli.progress import make_reporter
 from seeknal_core.cli.report import profile_line, render_report
 from seeknal_core.contract.types import Cancellation
-from seeknal_core.promote.recover import refuse_publishing
 
 
 @click.command()
@@ -66,6 +65,7 @@ def apply(
     from seeknal_core.apply.scheduler import Options
     from seeknal_core.cli.report import report_as_mapping
     from seeknal_core.cli.signals import signals
+    from seeknal_core.promote.recover import refuse_publishing
     from seeknal_core.workspace.session import open_session
 
     request = request_from(

@@ -57,9 +57,12 @@ def diff(
     from seeknal_core.cli.signals import signals
     from seeknal_core.environments.diff import diff as compare
     from seeknal_core.environments.query import opened
+    from seeknal_core.project import parse_environment_name
 
     settings, state = project(context)
-    here, there = (_held(state, _name(each, settings), settings) for each in (name, other))
+    here, there = (
+        _held(state, parse_environment_name(each, settings), settings) for each in (name, other)
+    )
     keys = _keys(context, here.record.nodes, key)
     if select:
         here, there = _only(here, select), _only(there, select)
@@ -80,12 +83,6 @@ def diff(
         else:
             _render(found, here.record.name, there.record.name)
     return ExitCode.STALE if exit_code and found else ExitCode.DONE
-
-
-def _name(text: str | None, settings: Any) -> str:
-    from seeknal_core.project import parse_environment_name
-
-    return parse_environment_name(text, settings)
 
 
 def _held(state: Any, name: str, settings: Any) -> Any:
