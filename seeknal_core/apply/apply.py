@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from seeknal_core.apply.planned import Hooks, Planned, Refuse, carry_out_plan
+from seeknal_core.apply.planned import Callbacks, Planned, Refuse, carry_out_plan
 from seeknal_core.apply.prune import drop_removed
 from seeknal_core.apply.report import Reporter, RunReport
 from seeknal_core.apply.scheduler import Options
@@ -108,7 +108,7 @@ def apply(session: Session, request: ApplyRequest, reporter: Reporter) -> RunRep
             opened,
             Planned(opened, wanted),
             wanted,
-            Hooks(looked=looked),
+            Callbacks(looked=looked),
             request.options,
             reporter,
             started=started,

@@ -36,7 +36,7 @@ _WRITTEN = (Writing.WRITE, Writing.DEPENDS, Writing.REFUSED, Writing.ADOPT, Writ
 
 
 @attrs.frozen(kw_only=True)
-class Hooks:
+class Callbacks:
     """What a command wants to know before anything is written; each may refuse by an error.
 
     ``before`` is called before the stores are asked, ``looked`` with the targets that are
@@ -119,7 +119,7 @@ def carry_out_plan(
     opened: Opened,
     planned: Planned,
     request: PlanRequest,
-    hooks: Hooks,
+    callbacks: Callbacks,
     options: Options,
     reporter: Reporter,
     *,
@@ -131,15 +131,15 @@ def carry_out_plan(
         started: when the command began, by `time.monotonic`.
 
     Raises:
-        SeeknalError: what the hooks, the guard or a store refuse; nothing was written.
+        SeeknalError: what the callbacks, the guard or a store refuse; nothing was written.
     """
     session, planner = opened.session, planned.planner
     base_state = moved_digest(opened.base)
 
     def check() -> Mapping[str, TargetCheck]:
-        hooks.before(list(planner.chosen.values()))
+        callbacks.before(list(planner.chosen.values()))
         checks = planned.look()
-        hooks.looked(planned, checks)
+        callbacks.looked(planned, checks)
         return checks
 
     work = Work(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from seeknal_core.apply.planned import Hooks, Planned, Refuse, carry_out_plan
+from seeknal_core.apply.planned import Callbacks, Planned, Refuse, carry_out_plan
 from seeknal_core.apply.report import Reporter, RunReport
 from seeknal_core.apply.scheduler import Options
 from seeknal_core.plan.builder import PlanRequest
@@ -83,7 +83,7 @@ def run(session: Session, request: RunRequest, reporter: Reporter) -> RunReport:
             opened,
             planned,
             wanted,
-            Hooks(before=before, looked=looked),
+            Callbacks(before=before, looked=looked),
             request.options,
             reporter,
             started=started,
