@@ -2,6 +2,5 @@
 
 from __future__ import annotations
 
-from seeknal_core.contract.checksums import checksum_of
-
-__all__ = ["checksum_of"]
+from seeknal_core.contract.checksums import *
+from seeknal_core.contract.checksums import __all__ as __all__

@@ -2,6 +2,5 @@
 
 from __future__ import annotations
 
-from seeknal_core.contract.names import fit
-
-__all__ = ["fit"]
+from seeknal_core.contract.names import *
+from seeknal_core.contract.names import __all__ as __all__

@@ -2,26 +2,5 @@
 
 from __future__ import annotations
 
-from seeknal_core.contract.options import (
-    Filled,
-    Mistake,
-    duration,
-    join,
-    keys_of,
-    kind_of,
-    nearest,
-    quoted,
-    structure,
-)
-
-__all__ = [
-    "Filled",
-    "Mistake",
-    "duration",
-    "join",
-    "keys_of",
-    "kind_of",
-    "nearest",
-    "quoted",
-    "structure",
-]
+from seeknal_core.contract.options import *
+from seeknal_core.contract.options import __all__ as __all__

@@ -12,8 +12,9 @@ One module for each kind of thing; import from here, or from the module:
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from seeknal_core.contract.lazy import lazily
 
 if TYPE_CHECKING:
     from seeknal_core.contract.checksums import checksum_of
@@ -233,7 +234,6 @@ _HOME = {
     "names": ("fit",),
     "checksums": ("checksum_of",),
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "GROUPS",
@@ -338,14 +338,7 @@ __all__ = [
     "structure",
 ]
 
-
-def __getattr__(name: str) -> object:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(globals(), _HOME)
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+__all__ = ["checksum_of"]
+
 _threads = threading.local()
 
 #: 2**61 - 1. Sums are taken modulo this prime, so that batches may be added in any order.

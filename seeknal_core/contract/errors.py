@@ -13,6 +13,41 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+__all__ = [
+    "AuditFailed",
+    "BackendBroken",
+    "BackendError",
+    "BackendNotInstalled",
+    "CollisionRefused",
+    "ConfigError",
+    "DamagedOutput",
+    "DamagedSource",
+    "EngineError",
+    "EnvironmentStateError",
+    "ExitCode",
+    "GraphError",
+    "HookContractError",
+    "Interrupted",
+    "NamespaceRefused",
+    "NotApplied",
+    "OptionError",
+    "PluginError",
+    "Problem",
+    "PromotionFailed",
+    "PromotionInterrupted",
+    "ProtectedEnvironment",
+    "ResourcesExhausted",
+    "SeeknalError",
+    "StalePlan",
+    "StaleStage",
+    "StateError",
+    "UnknownEnvironment",
+    "Unreachable",
+    "VerificationFailed",
+    "WriteRefused",
+    "exhausted",
+]
+
 
 class ExitCode(enum.IntEnum):
     """How a command ended, for scripts and schedulers. `meaning` is the sentence in the docs."""

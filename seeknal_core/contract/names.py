@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+__all__ = ["fit"]
+
 _HASH_LENGTH = 8
 
 

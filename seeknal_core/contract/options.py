@@ -45,6 +45,18 @@ from seeknal_core.contract.types import Secret
 if TYPE_CHECKING:
     from cattrs import Converter
 
+__all__ = [
+    "Filled",
+    "Mistake",
+    "duration",
+    "join",
+    "keys_of",
+    "kind_of",
+    "nearest",
+    "quoted",
+    "structure",
+]
+
 T = TypeVar("T")
 
 _DURATION = re.compile(r"(\d+)\s*([smhdw])", re.ASCII)

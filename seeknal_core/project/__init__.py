@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from seeknal_core.contract.lazy import lazily
 
 if TYPE_CHECKING:
     from seeknal_core.project.allowed_files import places_of
@@ -47,7 +48,6 @@ _HOME = {
         "load_settings",
     ),
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "PROJECT_FILE",
@@ -68,11 +68,4 @@ __all__ = [
     "seeknal_home",
 ]
 
-
-def __getattr__(name: str) -> object:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(globals(), _HOME)
