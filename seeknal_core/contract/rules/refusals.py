@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from seeknal_core.contract.errors import BackendError, StaleStage, WriteRefused
 from seeknal_core.contract.modes import Field, Mode
 from seeknal_core.contract.options import nearest
+from seeknal_core.contract.shown import first_few
 from seeknal_core.contract.types import Interval, Ownership
 
 #: What to do where something was staged and is not there any more.
@@ -23,8 +24,7 @@ _LISTED = 5
 
 def listed(words: Sequence[object], most: int = _LISTED) -> str:
     """Join words by commas: the first few, and how many more there are."""
-    more = f", and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(map(str, words[:most])) + more
+    return first_few(words, at_most=most)
 
 
 # Ownership

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from seeknal_core.contract.errors import WriteRefused
+from seeknal_core.contract.rules import refusals
 from seeknal_core.contract.types import Target
 from seeknal_postgres.ledger.tables import Table
 
@@ -26,7 +27,7 @@ def refuse_attached(target: Target, table: Table, events: Collection[str] = _ALL
     if table.children:
         child = table.children[0]
         raise WriteRefused(
-            f"{name}: {_some(table.children)} inherits from it, so that its rows are read, "
+            f"{name}: {refusals.listed(table.children, 3)} inherits from it, so that its rows are read, "
             f"changed and deleted as rows of {name}",
             f"ALTER TABLE {child} NO INHERIT {name}, or write to another table",
             target=name,
@@ -34,7 +35,7 @@ def refuse_attached(target: Target, table: Table, events: Collection[str] = _ALL
     if table.foreign:
         far = table.foreign[0]
         raise WriteRefused(
-            f"{name}: its partition {_some(table.foreign)} is a foreign table, and another "
+            f"{name}: its partition {refusals.listed(table.foreign, 3)} is a foreign table, and another "
             "server does not commit together with this one",
             f"ALTER TABLE … DETACH PARTITION {far}, or write to another table",
             target=name,
@@ -76,13 +77,8 @@ def unlike(target: Target, table: Table, event: str, wanted: int, done: int) -> 
         )
     first = guilty[0]
     return WriteRefused(
-        f"{target.name}: {what}, by {_some([str(each) for each in guilty])}; nothing was written",
+        f"{target.name}: {what}, by {refusals.listed([str(each) for each in guilty], 3)}; nothing was written",
         f"ALTER TABLE {first.table} DISABLE {first.kind.upper()} {first.name}, "
         "or write to another table",
         target=str(target.name),
     )
-
-
-def _some(found: tuple[str, ...] | list[str]) -> str:
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return ", ".join(found[:3]) + more

@@ -241,7 +241,7 @@ def _drop_listed_ledger(context: ExecutionContext, ledger: Ledger, owned: Owned)
     for what in (tables_made(context, ledger), schemas_made(context, ledger)):
         if what:
             raise WriteRefused(
-                f"schema {owned.name} still records {_some(what)}",
+                f"schema {owned.name} still records {refusals.listed(what)}",
                 "drop what it records first",
                 target=str(owned.name),
             )
@@ -254,14 +254,9 @@ def _drop_listed_ledger(context: ExecutionContext, ledger: Ledger, owned: Owned)
     foreign = foreign_in(ledger)
     if foreign:
         raise WriteRefused(
-            f"schema {owned.name} holds what is not Seeknal's: {_some(foreign)}",
+            f"schema {owned.name} holds what is not Seeknal's: {refusals.listed(foreign)}",
             "move or drop it yourself, then run again",
             target=str(owned.name),
         )
     # `_end_ledger`, which follows in the same transaction, does the rest.
     return True
-
-
-def _some(found: Sequence[object]) -> str:
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return ", ".join(str(each) for each in found[:5]) + more
