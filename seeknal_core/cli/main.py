@@ -259,8 +259,7 @@ def _run(args: list[str]) -> int:
         return ExitCode.USAGE
     except SeeknalError as error:
         return _fail(error, debug=debug, as_json=as_json)
-    # The outermost frame: whatever comes here the user gets one sentence and no secret.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - the outermost frame: whatever comes here the user gets one sentence and no secret
         told = _lost_output(error)
         lost = told is not None
         told = told or exhausted(error) or _refused(error)

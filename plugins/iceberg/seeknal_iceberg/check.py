@@ -336,6 +336,5 @@ class _Trial:
     def _holds_others(self) -> bool:
         try:
             return bool(self._catalog.list_tables(self._levels))
-        # If the catalog doesn't answer, nothing is known.
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - if the catalog doesn't answer, nothing is known
             return False

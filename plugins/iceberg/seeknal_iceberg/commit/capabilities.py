@@ -109,14 +109,13 @@ def place_of(context: ExecutionContext, parts: tuple[str, ...]) -> str | None:
 
 def _folds(catalog: Catalog) -> bool:
     """Return whether a namespace that is there is also found by its name in another case."""
-    # A catalog that doesn't answer tells nothing; a write of the second table finds out.
     try:
         listed = {tuple(levels) for levels in catalog.list_namespaces()}
         for levels in sorted(listed):
             other = tuple(level.swapcase() for level in levels)
             if other not in listed:
                 return bool(catalog.namespace_exists(other))
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - no answer tells nothing; a write of the second table finds out
         return False
     return False
 
@@ -163,8 +162,7 @@ def aws_service(catalog: Catalog) -> str:
 def _together(catalog: PatientRestCatalog) -> bool | None:
     try:
         return catalog.commits_tables()
-    # An answer of a busy or failing catalog says nothing about its capabilities.
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - an answer of a busy or failing catalog says nothing about its capabilities
         return None
 
 

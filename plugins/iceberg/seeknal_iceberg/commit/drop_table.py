@@ -133,6 +133,5 @@ def _is_gone(catalog: Catalog, parts: tuple[str, ...]) -> bool:
         return catalogs.load(catalog, parts) is None
     except ForbiddenError:
         return True  # it could be loaded a moment ago; some catalogs forbid what is absent
-    # If the catalog doesn't answer, nothing is known.
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - if the catalog doesn't answer, nothing is known
         return False

@@ -109,8 +109,7 @@ def commit(
     """
     try:
         return Outcome(table=send(transaction, write_id if fenced else ""))
-    # A lost answer looks like any failure of any library below; the table decides.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - a lost answer looks like any failure of any library below; the table decides
         is_new = isinstance(transaction, CreateTableTransaction)
         return _find_out(error, catalog, connection, parts, write_id, name, is_new=is_new)
 
@@ -136,8 +135,7 @@ def _find_out(
         pause = min(max(pause, 0.1) * 2, 3.0)
         try:
             table = ask(catalog, parts)
-        # If anything fails here, it only means that there is no answer yet.
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - a failure here only means that there is no answer yet
             if isinstance(error, REFUSED):
                 raise error from None  # who may not write may be unable to read, too
             continue

@@ -189,15 +189,14 @@ def rename(context: ExecutionContext, catalog: Catalog, table: Table, parts: Par
         try:
             catalog.rename(table.name(), parts)
             failure = None
-        # No matter what it answers: the tables tell.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - no matter what it answers: the tables tell
             failure = error
             if not _is_answer(error):
                 time.sleep(wait_of(error, 0.3 * 2**attempt))
         try:
             found = catalogs.look(catalog, parts)
             there = found is not None or catalogs.load(catalog, table.name()) is not None
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - the tables tell, as above
             failure = failure or error
             continue
         if found is not None:

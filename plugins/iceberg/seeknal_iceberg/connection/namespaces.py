@@ -83,10 +83,9 @@ def _is_there_by_now(catalog: Catalog, levels: tuple[str, ...]) -> bool:
 
 def is_gone(catalog: Catalog, levels: tuple[str, ...]) -> bool:
     """Return whether a namespace that was there a moment ago certainly no longer exists."""
-    # If the catalog doesn't answer, nothing is known.
     try:
         return not _seen(catalog, levels)
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - no answer: nothing is known
         return False
 
 

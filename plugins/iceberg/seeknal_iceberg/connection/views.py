@@ -30,7 +30,7 @@ def is_view(catalog: Catalog, parts: tuple[str, ...], *, unlisted: bool = False)
         if Capability.V1_LIST_VIEWS in known:
             return any(tuple(each) == parts for each in catalog.list_views(parts[:-1]))
         return unlisted and bool(catalog.view_exists(parts))
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - no answer: it is not known to be a view
         return False
 
 

@@ -61,10 +61,9 @@ def discard(context: ExecutionContext, batch: Batch) -> None:
             if target.key in unsure and tables[target.key] is None:
                 _keep(context, catalog, target, note)
                 continue
-            # If one target's files can't be deleted, the others' still are.
             try:
                 _discard(context, catalog, target, write_id, note, tables[target.key])
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - the others' files still go
                 failure = failure or error
                 continue
             if target.key not in unsure:

@@ -237,8 +237,7 @@ class _Publish(StagedBatch):
                 if self.landed(items, is_done):
                     return True
                 looked = True
-            # If anything fails here, it only means that there is no answer yet.
-            except Exception:  # noqa: BLE001
+            except Exception:  # noqa: BLE001 - a failure here only means that there is no answer yet
                 continue
         if looked and not unanswered:
             return False

@@ -77,8 +77,7 @@ def _manifests(table: Table, before: Before, name: str) -> list[ManifestFile]:
             if not gone:
                 return found
             why = f"{gone[0].manifest_path} is gone"
-        # A damaged file can raise any exception in its reader.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - a damaged file can raise any exception in its reader
             why = sentence(error)
     raise BackendError(
         f"{name} cannot be undone: the catalog shows no iceberg_snapshot_id {before.snapshot_id} "

@@ -127,10 +127,8 @@ class _Write(Preparation):
             if self.placement.io is not None:
                 self._delete_unused(self.placement.io, catalogs.look(self.catalog, self.parts))
             drop_owned.drop_namespaces(self.context, self.catalog, self.namespaces)
-        # The cause that kept the write from landing may keep files from being deleted;
-        # the note stays, and the next write of the target deletes them.
-        except Exception:  # noqa: BLE001
-            return
+        except Exception:  # noqa: BLE001 - the cause of the failed write may keep files, too
+            return  # The note stays, and the next write of the target deletes them.
         self.note.remove()
 
     def _drop_begun(self) -> None:

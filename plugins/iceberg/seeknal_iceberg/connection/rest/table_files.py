@@ -121,8 +121,7 @@ class FilesRestCatalog(BaseRestCatalog):
                 found = self._load_credentials(identifier).storage_credentials
             except NoSuchTableError:
                 raise
-            # Lakekeeper up to 0.8 lists the address and does not know it.
-            except Exception:  # noqa: BLE001
+            except Exception:  # noqa: BLE001 - Lakekeeper up to 0.8 lists the address and does not know it
                 found = []
             if any(accesses.has_keys(each.config) for each in found):
                 return Offer.of({}, ((each.prefix, each.config) for each in found))
@@ -187,8 +186,7 @@ class FilesRestCatalog(BaseRestCatalog):
 
         try:
             io = self._io(VendedKeys(self.profile, self.offered, renew(), renew), location)
-        # The catalog can't stage, or not at a location with files.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - the catalog can't stage, or not at a location with files
             log.debug("no keys for %s: %s", location, redact(str(error)))
             io = self._io_without_keys(identifier, location)
         with self._shared.lock:
@@ -229,8 +227,7 @@ def _opens(io: FileIO, location: str) -> bool:
     """Return whether files at a location can be accessed."""
     try:
         io.new_input(f"{location.rstrip('/')}/metadata/seeknal-looks").exists()
-    # No matter what it says: these keys are not for it.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - no matter what it says: these keys are not for it
         log.debug("another table's keys don't open %s: %s", location, redact(str(error)))
         return False
     return True

@@ -68,8 +68,7 @@ class VendedKeys:
                 return False
             try:
                 self._take(self._renew())
-            # The refusal itself is what the user hears of.
-            except Exception:  # noqa: BLE001
+            except Exception:  # noqa: BLE001 - the refusal itself is what the user hears of
                 return False
             return True
 
