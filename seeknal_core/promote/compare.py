@@ -11,7 +11,6 @@ from seeknal_core.plan.targets import TargetCheck, covering
 from seeknal_core.promote.report import PromotedNode, PromotedTarget, PromotionReport
 from seeknal_core.promote.targets import together
 from seeknal_core.promote.work import Promoting
-from seeknal_core.workspace.opening import is_stored
 
 
 def show_or_confirm(work: Promoting) -> Promoting:
@@ -109,7 +108,6 @@ def _report(work: Promoting) -> PromotionReport:
     """Report what would be promoted, with the rows on either side."""
     records = work.records
     before = work.destination.record.nodes
-    stored = is_stored(work.session)
     return PromotionReport(
         id="",
         source=work.source.record.name,
@@ -144,7 +142,7 @@ def _report(work: Promoting) -> PromotionReport:
         notes=tuple(
             f"the stored output of {id} is gone"
             for id in work.choice.promoted
-            if id in records and not stored(records[id].content_key)
+            if id in records and not work.store.contains(records[id].content_key)
         ),
         outcome="planned",
     )

@@ -130,13 +130,6 @@ def opening(
         yield opened
 
 
-def is_stored(session: Session) -> Callable[[str], bool]:
-    """Return what tells whether a content key is in the snapshot store."""
-    from seeknal_core.engine.snapshots import SnapshotStore
-
-    return SnapshotStore(session.layout.snapshots).contains
-
-
 def production_record(session: Session) -> EnvironmentRecord | None:
     """Return what production holds; None in production itself."""
     if session.environment.is_production:
